@@ -1,0 +1,130 @@
+//! The seam between the search and whatever computes gradients.
+
+use releq_core::BitwidthAssignment;
+use releq_quant::QuantError;
+
+use super::NetworkState;
+
+/// Stochastic gradient descent with momentum, as PyTorch defines it:
+/// `v = momentum * v + (gradient + weight_decay * w)`, `w = w - learning_rate * v`.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Sgd {
+    /// Step size.
+    pub learning_rate: f32,
+    /// Share of the last update that is kept.
+    pub momentum: f32,
+    /// L2 penalty, on weights and biases alike.
+    pub weight_decay: f32,
+}
+
+/// What can go wrong while training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A parameter of the state is missing.
+    #[error("parameter `{0}` is missing")]
+    Missing(String),
+    /// A parameter has another shape, or as many values as its shape does not say.
+    #[error("parameter `{name}`: expected shape {expected:?}, got {got:?}")]
+    Shape {
+        /// Name of the parameter.
+        name: String,
+        /// Shape in the network.
+        expected: Vec<usize>,
+        /// What came.
+        got: Vec<usize>,
+    },
+    /// The state holds a parameter that the network lacks.
+    #[error("parameter `{0}` belongs to no layer of this network")]
+    Unexpected(String),
+    /// As many bitwidths as quantizable layers are needed.
+    #[error("the network has {layers} quantizable layers, but {bits} bitwidths came")]
+    AssignmentLength {
+        /// Quantizable layers.
+        layers: usize,
+        /// Bitwidths given.
+        bits: usize,
+    },
+    /// Images and labels that do not make a batch of this network.
+    #[error("a batch of {labels} labels needs {expected} pixel values, got {got}")]
+    Batch {
+        /// Number of labels.
+        labels: usize,
+        /// Pixels that many images have.
+        expected: usize,
+        /// What came.
+        got: usize,
+    },
+    /// A label the network has no output for.
+    #[error("label {label} is not below the {outputs} outputs of the network")]
+    Label {
+        /// What came.
+        label: u8,
+        /// Outputs of the network.
+        outputs: usize,
+    },
+    /// The loss is not finite any more.
+    #[error("the loss became {loss} at step {step}")]
+    Diverged {
+        /// The loss.
+        loss: f32,
+        /// Steps taken before.
+        step: usize,
+    },
+    /// The trainer does not cover this layer.
+    #[error("layer `{layer}`: the {trainer} trainer does not cover {what}")]
+    Unsupported {
+        /// Name of the layer.
+        layer: String,
+        /// Name of the trainer.
+        trainer: &'static str,
+        /// What it does not cover.
+        what: String,
+    },
+    /// The quantizer refused.
+    #[error(transparent)]
+    Quant(#[from] QuantError),
+}
+
+/// Trains and runs one network on one device; each evaluation worker owns one.
+///
+/// A float master copy of the weights is kept. While bitwidths are set, every use of a quantizable
+/// layer sees its weights fake-quantized, and the gradient passes straight through to the master
+/// copy (spec of the quantizer). Biases and batch norm stay in floating point.
+///
+/// Equal calls give equal bits, on whatever thread they run.
+pub trait Trainer: Send {
+    /// Replaces all weights and statistics and forgets the optimizer's momentum.
+    ///
+    /// # Errors
+    /// [`TrainError`] if names or shapes differ from the network's; nothing is changed then.
+    fn load(&mut self, state: &NetworkState) -> Result<(), TrainError>;
+
+    /// The float master weights and the statistics.
+    fn state(&self) -> NetworkState;
+
+    /// Quantizes every quantizable layer from now on, or none.
+    ///
+    /// # Errors
+    /// [`TrainError::AssignmentLength`], or a bitwidth that the quantizer refuses.
+    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError>;
+
+    /// One step on one batch, batch norm in training mode; gives the mean cross-entropy before it.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, channels, height, width]`, already normalized
+    /// - `labels`: `[batch]`
+    ///
+    /// # Errors
+    /// [`TrainError`] for a batch that does not fit. A loss that is not finite is returned, not refused.
+    fn train_step(&mut self, images: &[f32], labels: &[u8], sgd: Sgd) -> Result<f32, TrainError>;
+
+    /// Outputs for a batch, batch norm with running statistics, no dropout.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, channels, height, width]`; output: `[batch, outputs]`
+    ///
+    /// # Errors
+    /// [`TrainError::Batch`] if `images` is no whole number of images.
+    fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError>;
+}
