@@ -1,1 +1,94 @@
-//! To be written.
+//! What an assignment of bitwidths costs: analytical models of cycles, energy and bytes.
+//!
+//! Every model implements [`releq_core::CostModel`]: it sees layer shapes and bitwidths, never a tensor.
+//!
+//! ```
+//! use releq_core::{BitwidthAssignment, CostModel, Network};
+//! use releq_hw::{StateQuantization, Stripes, speedup, uniform, weights_only};
+//!
+//! let lenet = Network::builder("lenet", [1, 28, 28])
+//!     .conv2d("conv1", 20, 5)
+//!     .max_pool("pool1", 2, 2)
+//!     .conv2d("conv2", 50, 5)
+//!     .max_pool("pool2", 2, 2)
+//!     .flatten("flatten")
+//!     .linear("fc1", 500)
+//!     .linear("fc2", 10)
+//!     .build()?;
+//! let layers = lenet.profiles();
+//! let bits: BitwidthAssignment = "2-2-3-2".parse()?;
+//!
+//! let stripes = Stripes::default();
+//! let cycles = stripes.network_cost(&layers, &weights_only(&bits))?;
+//! assert_eq!(cycles.0, 2335.0);
+//! let faster = speedup(&stripes, &layers, &weights_only(&bits), &uniform(8, layers.len())?)?;
+//! assert!((faster - 3.83).abs() < 0.01);
+//!
+//! let max_bits = 8.try_into()?;
+//! let state = StateQuantization::MeanBits.quant_state(&layers, &bits, &[true; 4], max_bits)?;
+//! assert_eq!(state, 0.28125);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | model | what it counts |
+//! |---|---|
+//! | [`Stripes`], [`DaDianNao`] | cycles of a bit-serial accelerator and of its bit-parallel twin |
+//! | [`BitOperations`], [`BitOperationsNncf`] | `macs * bw * ba`, and the `max` form under its own name |
+//! | [`BitSerialCpu`] | words popcounted by a bit-serial CPU kernel |
+//! | [`ModelSize`], [`MemoryTraffic`] | bytes stored, bytes moved |
+//! | [`Energy`], [`ConstantPower`] | picojoules of a bit-parallel circuit; any cycle model at constant power |
+//! | [`Roofline`] | microseconds, bound by compute or by bandwidth |
+//! | [`WeightedSum`], [`Budget`] | several models as one; a limit on one |
+//!
+//! The same bits can be worth four times as much in one model as in another, so no single figure here is
+//! "the" speedup: [`cost_report`] puts the models side by side.
+//!
+//! [`StateQuantization`] makes of bits the relative cost that a reward sees; [`CostModelKind`] names the
+//! models in configuration.
+
+#![warn(clippy::cast_possible_truncation)]
+
+mod bit_operations;
+mod bit_operations_nncf;
+mod bit_serial_cpu;
+mod budget;
+mod constant_power;
+mod dadiannao;
+mod energy;
+mod error;
+mod kind;
+mod memory_traffic;
+mod model_size;
+mod price;
+mod report;
+mod roofline;
+mod speedup;
+mod state_quantization;
+mod stripes;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
+mod weighted_sum;
+
+pub use bit_operations::BitOperations;
+pub use bit_operations_nncf::BitOperationsNncf;
+pub use bit_serial_cpu::{BitSerialCpu, Packing, Polarity};
+pub use budget::{Budget, BudgetUse};
+pub use constant_power::ConstantPower;
+pub use dadiannao::DaDianNao;
+pub use energy::{Energy, EnergyPj};
+pub use error::HwError;
+pub use kind::CostModelKind;
+pub use memory_traffic::{MemoryTraffic, TrafficBits};
+pub use model_size::{ModelSize, ScaleStorage};
+pub use report::{CostReport, Costs, LayerCosts, ModelCosts, Unpriced, cost_report};
+pub use roofline::{PeakScaling, Roofline};
+pub use speedup::{speedup, uniform, weights_only, with_activations};
+pub use state_quantization::StateQuantization;
+pub use stripes::{FullyConnected, SerialOperand, Stripes, StripesConfig};
+#[cfg(any(test, feature = "testing"))]
+pub use testing::check_cost_model;
+pub use weighted_sum::WeightedSum;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

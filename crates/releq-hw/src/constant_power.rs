@@ -1,0 +1,87 @@
+//! Energy of a machine whose power does not depend on the bits.
+
+use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
+
+use crate::{HwError, error::positive};
+
+/// Energy of another model under one assumption: power is constant, so energy is power times time.
+///
+/// The energy reduction then *equals* the speedup, whatever the power. ReLeQ reports 2.0x for both on Stripes,
+/// which fits; that it assumed this is our reading, and the absolute power of the chip is not known to us.
+///
+/// ```
+/// use releq_core::CostModel;
+/// use releq_hw::{ConstantPower, Stripes};
+///
+/// let energy = ConstantPower::relative(Stripes::default());
+/// assert_eq!(energy.name(), "stripes-constant-power");
+/// ```
+///
+/// # Units
+/// `pJ` with a power given in picojoules per unit of the inner model's cost; relative without.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConstantPower<M> {
+    model: M,
+    name: String,
+    unit: &'static str,
+    pj_per_unit: f64,
+}
+
+impl<M: CostModel> ConstantPower<M> {
+    /// Energy in picojoules at `pj_per_unit` for each unit of `model`'s cost, as for a cycle.
+    ///
+    /// # Errors
+    /// [`HwError::Parameter`] unless `pj_per_unit` is positive and finite.
+    pub fn new(model: M, pj_per_unit: f64) -> Result<Self, HwError> {
+        let pj_per_unit = positive("constant-power", "pj_per_unit", pj_per_unit)?;
+        let name = format!("{}-constant-power", model.name());
+        Ok(Self { model, name, unit: "pJ", pj_per_unit })
+    }
+
+    /// Energy up to an unknown factor, which is enough for every comparison.
+    #[must_use]
+    pub fn relative(model: M) -> Self {
+        let name = format!("{}-constant-power", model.name());
+        Self { model, name, unit: "relative energy", pj_per_unit: 1.0 }
+    }
+}
+
+impl<M: CostModel> CostModel for ConstantPower<M> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn unit(&self) -> &str {
+        self.unit
+    }
+
+    fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
+        Ok(Cost(self.model.layer_cost(layer, bits)?.0 * self.pj_per_unit))
+    }
+
+    fn network_cost(&self, layers: &[LayerProfile], bits: &[LayerBits]) -> Result<Cost, CostError> {
+        Ok(Cost(self.model.network_cost(layers, bits)?.0 * self.pj_per_unit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Stripes,
+        price::layers::{at, lenet},
+        speedup,
+    };
+
+    #[test]
+    fn energy_reduction_is_the_speedup() {
+        let (layers, bits, wide) = (lenet(), [at(3, 8); 4], [at(8, 8); 4]);
+        let stripes = Stripes::default();
+        let energy = ConstantPower::new(stripes, 1200.0).unwrap();
+        let of_energy = speedup(&energy, &layers, &bits, &wide).unwrap();
+        let of_time = speedup(&stripes, &layers, &bits, &wide).unwrap();
+        assert!((of_energy - of_time).abs() < 1e-12);
+        assert_eq!(energy.layer_cost(&layers[1], at(8, 8)).unwrap(), Cost(1600.0 * 1200.0));
+        assert!(ConstantPower::new(stripes, 0.0).is_err());
+    }
+}

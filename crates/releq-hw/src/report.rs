@@ -1,0 +1,185 @@
+//! One assignment under many models, beside its baselines.
+
+use releq_core::{Bitwidth, CostError, CostModel, LayerBits, LayerProfile};
+use serde::{Deserialize, Serialize};
+
+use crate::speedup::ratio;
+
+/// Costs of one assignment under several models, per layer and in total; see [`cost_report`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CostReport {
+    /// One entry for each model that could price the network, in the order given.
+    pub models: Vec<ModelCosts>,
+    /// Models that could not, and why.
+    pub unpriced: Vec<Unpriced>,
+}
+
+/// Costs under one model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelCosts {
+    /// Name of the model.
+    pub model: String,
+    /// Unit of all its costs.
+    pub unit: String,
+    /// One entry for each layer.
+    pub layers: Vec<LayerCosts>,
+    /// Of the whole network.
+    pub total: Costs,
+}
+
+/// Costs of one layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerCosts {
+    /// Name of the layer.
+    pub layer: String,
+    /// Its bitwidths in the assignment.
+    pub bits: LayerBits,
+    /// What they cost.
+    #[serde(flatten)]
+    pub costs: Costs,
+}
+
+/// Costs of the same thing at different bitwidths, in the model's unit.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Costs {
+    /// At the assignment's bitwidths.
+    pub cost: f64,
+    /// With all weights at 8 bits and the same activations.
+    pub uniform8: f64,
+    /// At the bitwidths of the other assignment, if one was given.
+    pub other: Option<f64>,
+}
+
+impl Costs {
+    /// How many times cheaper the assignment is than 8 bits.
+    #[must_use]
+    pub fn gain_over_uniform8(&self) -> f64 {
+        ratio(self.uniform8, self.cost)
+    }
+
+    /// How many times cheaper the assignment is than the other one.
+    #[must_use]
+    pub fn gain_over_other(&self) -> Option<f64> {
+        self.other.map(|other| ratio(other, self.cost))
+    }
+}
+
+/// A model that could not price one of the assignments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpriced {
+    /// Name of the model.
+    pub model: String,
+    /// Its error.
+    pub reason: String,
+}
+
+/// Prices `bits` under every model, beside 8-bit weights and, if given, beside `other`.
+///
+/// A model that does not cover a layer or a bitwidth is listed in [`CostReport::unpriced`].
+///
+/// ```
+/// use releq_core::Network;
+/// use releq_hw::{CostModelKind, cost_report, weights_only};
+///
+/// let network = Network::builder("tiny", [1, 8, 8]).conv2d("conv", 4, 3).flatten("flat").build()?;
+/// let models = CostModelKind::ALL.map(CostModelKind::build);
+/// let bits = weights_only(&[2.try_into()?]);
+/// let report = cost_report(models, &network.profiles(), &bits, None)?;
+/// assert_eq!(report.models[0].model, "stripes");
+/// assert_eq!(report.models[0].total.gain_over_uniform8(), 4.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// [`CostError::LengthMismatch`] unless both assignments have one entry for each layer.
+pub fn cost_report<M: CostModel>(
+    models: impl IntoIterator<Item = M>,
+    layers: &[LayerProfile],
+    bits: &[LayerBits],
+    other: Option<&[LayerBits]>,
+) -> Result<CostReport, CostError> {
+    for given in [Some(bits.len()), other.map(<[_]>::len)].into_iter().flatten() {
+        if given != layers.len() {
+            return Err(CostError::LengthMismatch { layers: layers.len(), bits: given });
+        }
+    }
+    let mut report = CostReport { models: Vec::new(), unpriced: Vec::new() };
+    for model in models {
+        match model_costs(&model, layers, bits, other) {
+            Ok(costs) => report.models.push(costs),
+            Err(error) => report
+                .unpriced
+                .push(Unpriced { model: model.name().to_owned(), reason: error.to_string() }),
+        }
+    }
+    Ok(report)
+}
+
+fn model_costs<M: CostModel>(
+    model: &M,
+    layers: &[LayerProfile],
+    bits: &[LayerBits],
+    other: Option<&[LayerBits]>,
+) -> Result<ModelCosts, CostError> {
+    let uniform8: Vec<LayerBits> =
+        bits.iter().map(|bits| LayerBits { weight: Bitwidth::EIGHT, ..*bits }).collect();
+    let mut rows = Vec::with_capacity(layers.len());
+    for (index, (layer, &bits)) in layers.iter().zip(bits).enumerate() {
+        let costs = Costs {
+            cost: model.layer_cost(layer, bits)?.0,
+            uniform8: model.layer_cost(layer, uniform8[index])?.0,
+            other: match other {
+                Some(other) => Some(model.layer_cost(layer, other[index])?.0),
+                None => None,
+            },
+        };
+        rows.push(LayerCosts { layer: layer.name.clone(), bits, costs });
+    }
+    let total = Costs {
+        cost: model.network_cost(layers, bits)?.0,
+        uniform8: model.network_cost(layers, &uniform8)?.0,
+        other: match other {
+            Some(other) => Some(model.network_cost(layers, other)?.0),
+            None => None,
+        },
+    };
+    let (model, unit) = (model.name().to_owned(), model.unit().to_owned());
+    Ok(ModelCosts { model, unit, layers: rows, total })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        CostModelKind, Stripes,
+        price::layers::{at, lenet},
+    };
+
+    #[test]
+    fn layers_total_and_gains() {
+        let layers = lenet();
+        let bits = [at(2, 8), at(2, 8), at(3, 8), at(2, 8)];
+        let other = [at(5, 8), at(3, 8), at(2, 8), at(3, 8)];
+        let report = cost_report([Stripes::default()], &layers, &bits, Some(&other)).unwrap();
+        let stripes = &report.models[0];
+        let cycles: Vec<f64> = stripes.layers.iter().map(|layer| layer.costs.cost).collect();
+        assert_eq!(cycles, [1800.0, 400.0, 102.0, 33.0]);
+        let total = Costs { cost: 2335.0, uniform8: 8946.0, other: Some(5235.0) };
+        assert_eq!(stripes.total, total);
+        assert_eq!(total.gain_over_uniform8(), 8946.0 / 2335.0);
+        assert_eq!(total.gain_over_other(), Some(5235.0 / 2335.0));
+
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<CostReport>(&json).unwrap(), report);
+    }
+
+    #[test]
+    fn a_model_that_cannot_price_does_not_stop_the_others() {
+        let models = CostModelKind::ALL.map(CostModelKind::build);
+        let report = cost_report(&models, &lenet(), &[at(9, 8); 4], None).unwrap();
+        assert_eq!(report.models.len(), CostModelKind::ALL.len() - 1);
+        assert_eq!(report.unpriced[0].model, "bitserial-cpu");
+        assert!(cost_report(&models, &lenet(), &[at(9, 8); 3], None).is_err());
+        assert!(cost_report(&models, &lenet(), &[at(9, 8); 4], Some(&[])).is_err());
+    }
+}

@@ -1,0 +1,325 @@
+//! Cycles of the Stripes bit-serial accelerator.
+
+use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerKind, LayerProfile};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    HwError,
+    error::positive,
+    price::{at_most, unsupported, whole, windows},
+};
+
+/// The operand that is streamed one bit per cycle; the other one is bit-parallel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SerialOperand {
+    /// Weights are serial: the machine with its roles swapped, as a search over weight bitwidths needs it.
+    #[default]
+    Weight,
+    /// Activations are serial, as in the machine that was published.
+    Activation,
+}
+
+/// How the bits of the serial operand slow a fully connected layer down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FullyConnected {
+    /// Hardly: there is one window, so the columns work as a staggered pipeline that takes a new step in
+    /// every cycle whatever the bitwidth.
+    #[default]
+    AsBuilt,
+    /// In proportion. Stripes does not do this; its successors Tartan and Loom claim it.
+    Proportional,
+}
+
+/// Geometry and clock of a [`Stripes`] chip. The defaults are the published chip's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StripesConfig {
+    /// The operand that is streamed bit by bit.
+    pub serial: SerialOperand,
+    /// How fully connected layers run.
+    pub fully_connected: FullyConnected,
+    /// Products that a serial unit takes per cycle, along the input channels: 16 (DNNsim default).
+    pub lanes: u32,
+    /// Windows side by side in a tile: 16 (DNNsim default).
+    pub columns: u32,
+    /// Filters in a tile: 16 (DNNsim default).
+    pub rows: u32,
+    /// Tiles on the chip: 16 (DNNsim default).
+    pub tiles: u32,
+    /// Width of the bit-parallel operand, and most bits of the serial one: 16 (DNNsim default).
+    pub max_bits: u8,
+    /// Clock in Hz: 980 MHz, read in the configuration that Bit Fusion's authors matched to Stripes.
+    pub clock_hz: f64,
+}
+
+impl Default for StripesConfig {
+    fn default() -> Self {
+        Self {
+            serial: SerialOperand::Weight,
+            fully_connected: FullyConnected::AsBuilt,
+            lanes: 16,
+            columns: 16,
+            rows: 16,
+            tiles: 16,
+            max_bits: 16,
+            clock_hz: 980e6,
+        }
+    }
+}
+
+/// Cycles of Stripes, whose time is proportional to the bits of one operand.
+///
+/// With `P` the bits of the serial operand, `W` the windows (output pixels), `K` the kernel's side, `Cin`
+/// and `Cout` the channels:
+///
+/// | layer | cycles |
+/// |---|---|
+/// | convolution | `ceil(W/columns) * K^2 * ceil(Cin/lanes) * ceil(Cout/(rows*tiles)) * P` |
+/// | the same, 3 input channels, stride `s > 1` | as above, after `Cin -> 3*s^2` and `K -> ceil(K/s)` |
+/// | fully connected, as built | `ceil(In/lanes) * ceil(Out/(rows*tiles)) + P - 1` |
+/// | fully connected, proportional | `ceil(In/lanes) * ceil(Out/(rows*tiles)) * P` |
+/// | depthwise | `ceil(W/columns) * K^2 * ceil(C/lanes) * P` |
+///
+/// Memory is never waited for. Two consequences that a proxy by MACs misses: a fully connected layer gains
+/// nothing from fewer bits, and a depthwise one runs at 1/256 of the peak.
+///
+/// # Units
+/// Cycles of one inference, batch 1; [`latency_us`](Self::latency_us) divides by the clock.
+///
+/// # Source
+/// Judd, Albericio, Hetherington, Aamodt, Moshovos, "Stripes: Bit-Serial Deep Neural Network Computing",
+/// MICRO 2016, through the simulator DNNsim of the same group (commit 4748a60, dataflow
+/// `WindowFirstOutS`): the table equals its compute cycles in all 334 layers that were run. In the paper
+/// the serial operand is the activation. ReLeQ varies weights and does not say in what we could read how
+/// it mapped them, so the operand is a parameter; by symmetry the formula stays.
+///
+/// # Errors of [`layer_cost`](CostModel::layer_cost)
+/// [`CostError::Bitwidth`] above `max_bits` (of a fully connected layer as built also above `columns`,
+/// where the pipeline would stall), and [`CostError::Unsupported`] for grouped convolutions that are not
+/// depthwise, which no run covered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "StripesConfig", into = "StripesConfig")]
+pub struct Stripes(StripesConfig);
+
+impl Stripes {
+    /// Checks the configuration.
+    ///
+    /// # Errors
+    /// [`HwError::Parameter`] if a size is zero, `max_bits` is not in 1 to 32, or the clock is not
+    /// positive.
+    pub fn new(config: StripesConfig) -> Result<Self, HwError> {
+        let StripesConfig { lanes, columns, rows, tiles, max_bits, clock_hz, .. } = config;
+        let model = config.name();
+        for (field, size) in
+            [("lanes", lanes), ("columns", columns), ("rows", rows), ("tiles", tiles)]
+        {
+            positive(model, field, f64::from(size))?;
+        }
+        if Bitwidth::new(max_bits).is_err() {
+            let (field, got, allowed) = ("max_bits", f64::from(max_bits), "in 1..=32");
+            return Err(HwError::Parameter { model, field, got, allowed });
+        }
+        positive(model, "clock_hz", clock_hz)?;
+        Ok(Self(config))
+    }
+
+    /// The published chip with fully connected layers in proportion, named `stripes-proportional`.
+    #[must_use]
+    pub fn proportional() -> Self {
+        let fully_connected = FullyConnected::Proportional;
+        Self(StripesConfig { fully_connected, ..StripesConfig::default() })
+    }
+
+    /// The configuration it was made of.
+    #[must_use]
+    pub const fn config(&self) -> &StripesConfig {
+        &self.0
+    }
+
+    /// Exact cycles of one inference through `layer`.
+    ///
+    /// # Errors
+    /// As for [`layer_cost`](CostModel::layer_cost).
+    pub fn cycles(&self, layer: &LayerProfile, bits: LayerBits) -> Result<u64, CostError> {
+        let config = &self.0;
+        let (serial, parallel) = match config.serial {
+            SerialOperand::Weight => (bits.weight, bits.activation),
+            SerialOperand::Activation => (bits.activation, bits.weight),
+        };
+        let name = self.name();
+        let serial_bits = at_most(config.max_bits, serial, name, layer)?;
+        at_most(config.max_bits, parallel, name, layer)?;
+        let steps = config.steps(layer)?;
+        match (layer.kind, config.fully_connected) {
+            (LayerKind::Linear, FullyConnected::AsBuilt) => {
+                let columns = u8::try_from(config.columns).unwrap_or(u8::MAX);
+                at_most(columns.min(config.max_bits), serial, name, layer)?;
+                Ok(steps + serial_bits - 1)
+            }
+            _ => Ok(steps * serial_bits),
+        }
+    }
+
+    /// Duration in microseconds of `cycles`, as given by [`layer_cost`](CostModel::layer_cost).
+    #[must_use]
+    pub fn latency_us(&self, cycles: Cost) -> f64 {
+        cycles.0 / self.0.clock_hz * 1e6
+    }
+}
+
+impl StripesConfig {
+    const fn name(&self) -> &'static str {
+        match self.fully_connected {
+            FullyConnected::AsBuilt => "stripes",
+            FullyConnected::Proportional => "stripes-proportional",
+        }
+    }
+
+    /// Steps of one bit (or, of a bit-parallel twin, of all bits) that `layer` takes.
+    pub(crate) fn steps(&self, layer: &LayerProfile) -> Result<u64, CostError> {
+        let lanes = u64::from(self.lanes);
+        let filters = u64::from(self.rows) * u64::from(self.tiles);
+        let window_groups = windows(layer).div_ceil(self.columns.into());
+        let (channels, out_channels) = (layer.in_channels as u64, layer.out_channels as u64);
+        let (kernel, stride) = (layer.kernel as u64, layer.stride as u64);
+        match layer.kind {
+            LayerKind::Linear => Ok(channels.div_ceil(lanes) * out_channels.div_ceil(filters)),
+            LayerKind::DepthwiseConv2d if layer.in_channels == layer.out_channels => {
+                Ok(window_groups * kernel * kernel * channels.div_ceil(lanes))
+            }
+            LayerKind::DepthwiseConv2d => {
+                Err(unsupported(self.name(), layer, "a depthwise convolution that adds channels"))
+            }
+            LayerKind::Conv2d if layer.groups > 1 => {
+                let what = format!("a convolution in {} groups", layer.groups);
+                Err(unsupported(self.name(), layer, what))
+            }
+            LayerKind::Conv2d => {
+                // The three channels of an image would leave most lanes idle: neighbouring pixels, which
+                // fall under the same weights of other windows, fill them.
+                let (channels, kernel) = if channels == 3 && stride > 1 {
+                    (channels * stride * stride, kernel.div_ceil(stride))
+                } else {
+                    (channels, kernel)
+                };
+                let bricks = kernel * kernel * channels.div_ceil(lanes);
+                Ok(window_groups * bricks * out_channels.div_ceil(filters))
+            }
+        }
+    }
+}
+
+impl TryFrom<StripesConfig> for Stripes {
+    type Error = HwError;
+    fn try_from(config: StripesConfig) -> Result<Self, HwError> {
+        Self::new(config)
+    }
+}
+
+impl From<Stripes> for StripesConfig {
+    fn from(stripes: Stripes) -> Self {
+        stripes.0
+    }
+}
+
+impl CostModel for Stripes {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn unit(&self) -> &str {
+        "cycles"
+    }
+
+    fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
+        self.cycles(layer, bits).map(whole)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::price::layers::{at, conv, depthwise, lenet, linear};
+
+    /// Rows of DNNsim output, commit 4748a6001ec5b69061e9e75db824008846c50e07: compute cycles.
+    #[test]
+    fn equals_the_simulator() {
+        let lenet = lenet();
+        let check = |layer: &LayerProfile, serial: u8, expected: u64| {
+            let cycles = Stripes::default().cycles(layer, at(serial, 8)).unwrap();
+            assert_eq!(cycles, expected, "{layer:?} at {serial} bits");
+        };
+        for (serial, expected) in
+            [(8, [7200, 1600, 107, 39]), (16, [14400, 3200, 115, 47]), (2, [1800, 400, 101, 33])]
+        {
+            for (layer, expected) in lenet.iter().zip(expected) {
+                check(layer, serial, expected);
+            }
+        }
+        check(&lenet[2], 3, 102);
+        // Three channels at stride 1 are not folded (ResNet-20), at stride 4 they are (AlexNet).
+        check(&conv([3, 16], 32, [3, 1, 1]), 8, 4608);
+        check(&conv([3, 64], 224, [11, 4, 2]), 8, 41_040);
+    }
+
+    #[test]
+    fn hand_computed_cases() {
+        let cycles = |layer: &LayerProfile, bits| Stripes::default().cycles(layer, bits).unwrap();
+        // 112 * 112 = 12544 windows are 784 groups; 9 * 2 bricks of 16 channels; 5 bits.
+        assert_eq!(cycles(&depthwise(32, 112, [3, 1, 1]), at(5, 8)), 784 * 9 * 2 * 5);
+        // 17 channels are two bricks, 257 filters two rounds, 1 window one group.
+        assert_eq!(cycles(&conv([17, 257], 1, [1, 1, 0]), at(3, 8)), 2 * 2 * 3);
+        assert_eq!(cycles(&linear(4096, 1000), at(8, 8)), 256 * 4 + 7);
+        let proportional = Stripes::proportional().cycles(&linear(4096, 1000), at(8, 8));
+        assert_eq!(proportional, Ok(256 * 4 * 8));
+        // 980 cycles at 980 MHz are one microsecond.
+        assert!((Stripes::default().latency_us(Cost(980.0)) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_serial_operand_is_a_parameter() {
+        let serial = SerialOperand::Activation;
+        let swapped = Stripes::new(StripesConfig { serial, ..StripesConfig::default() }).unwrap();
+        for layer in lenet() {
+            let weights = Stripes::default().cycles(&layer, at(3, 8));
+            assert_eq!(swapped.cycles(&layer, at(8, 3)), weights);
+            assert_eq!(swapped.cycles(&layer, at(2, 3)), weights);
+        }
+    }
+
+    #[test]
+    fn what_was_not_validated_is_an_error() {
+        let check = |layer: &LayerProfile, bits, expected: &str| {
+            let message = Stripes::default().cycles(layer, bits).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        };
+        check(&linear(8, 8), at(17, 8), "stripes takes bitwidths of 1 to 16, got 17");
+        check(&linear(8, 8), at(8, 32), "got 32");
+        let grouped = LayerProfile { groups: 2, ..conv([4, 4], 8, [3, 1, 1]) };
+        check(&grouped, at(8, 8), "a convolution in 2 groups");
+        let multiplied = LayerProfile { out_channels: 8, ..depthwise(4, 8, [3, 1, 1]) };
+        check(&multiplied, at(8, 8), "adds channels");
+        let narrow = Stripes::new(StripesConfig { columns: 4, ..StripesConfig::default() });
+        assert!(narrow.unwrap().cycles(&linear(8, 8), at(5, 8)).is_err());
+    }
+
+    #[test]
+    fn bad_geometry_is_named() {
+        let field = |change: fn(&mut StripesConfig)| {
+            let mut config = StripesConfig::default();
+            change(&mut config);
+            match Stripes::new(config) {
+                Err(HwError::Parameter { field, .. }) => field,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(field(|config| config.lanes = 0), "lanes");
+        assert_eq!(field(|config| config.columns = 0), "columns");
+        assert_eq!(field(|config| config.rows = 0), "rows");
+        assert_eq!(field(|config| config.tiles = 0), "tiles");
+        assert_eq!(field(|config| config.max_bits = 0), "max_bits");
+        assert_eq!(field(|config| config.clock_hz = f64::NAN), "clock_hz");
+    }
+}
