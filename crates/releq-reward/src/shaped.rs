@@ -29,7 +29,7 @@ use crate::{Reward, RewardError, reward::finite_or_worst};
 /// Ours, where the source says nothing: `x` is kept within [0, 1], and `y` is held at e, beyond which
 /// `y^(b / y)` would fall again. Both keep the reward bounded and monotone; neither changes it for a
 /// `quant_state` within [`offset`, 1] and an accuracy below 2.7 times that of full precision.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Constants", into = "Constants")]
 pub struct Shaped(Constants);
 
@@ -51,12 +51,6 @@ const PENALTY: f64 = -1.0;
 impl Default for Constants {
     fn default() -> Self {
         Self { a: 0.2, b: 0.4, threshold: 0.4, offset: 0.0, scale: 1.0, shift: 0.0 }
-    }
-}
-
-impl Default for Shaped {
-    fn default() -> Self {
-        Self(Constants::default())
     }
 }
 
