@@ -1,0 +1,138 @@
+//! Codes stored at exactly as many bits as they need.
+
+use releq_core::Bitwidth;
+use serde::{Deserialize, Serialize};
+
+use crate::{QuantError, quantizer::check_length};
+
+/// `len` codes of `bits` bits each in one run of bits, lowest bit first; unused bits at the end are 0.
+///
+/// ```
+/// use releq_core::Bitwidth;
+/// use releq_quant::PackedCodes;
+///
+/// let packed = PackedCodes::pack(&[5, 0, 7, 2, 1], Bitwidth::new(3)?)?;
+/// assert_eq!(packed.as_bytes().len(), 2); // 15 bits
+/// assert_eq!(packed.unpack(), [5, 0, 7, 2, 1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Raw", into = "Raw")]
+pub struct PackedCodes {
+    bytes: Vec<u8>,
+    len: usize,
+    bits: Bitwidth,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Raw {
+    bytes: Vec<u8>,
+    len: usize,
+    bits: Bitwidth,
+}
+
+impl TryFrom<Raw> for PackedCodes {
+    type Error = QuantError;
+    fn try_from(raw: Raw) -> Result<Self, QuantError> {
+        Self::from_bytes(raw.bytes, raw.len, raw.bits)
+    }
+}
+
+impl From<PackedCodes> for Raw {
+    fn from(packed: PackedCodes) -> Self {
+        Self { bytes: packed.bytes, len: packed.len, bits: packed.bits }
+    }
+}
+
+/// Bytes that `len` codes need.
+fn bytes_for(len: usize, bits: Bitwidth) -> Result<usize, QuantError> {
+    if bits > Bitwidth::EIGHT {
+        return Err(QuantError::BitwidthNotSupported { quantizer: "packing", got: bits.get() });
+    }
+    len.checked_mul(usize::from(bits.get()))
+        .map(|total| total.div_ceil(8))
+        .ok_or(QuantError::Length { what: "codes", got: len, expected: usize::MAX / 8 })
+}
+
+impl PackedCodes {
+    /// Packs codes that are all below `2^bits`.
+    ///
+    /// # Errors
+    /// [`QuantError::CodeTooWide`] at the first that is not; [`QuantError::BitwidthNotSupported`]
+    /// above 8 bits.
+    pub fn pack(codes: &[u8], bits: Bitwidth) -> Result<Self, QuantError> {
+        let mut bytes = Vec::with_capacity(bytes_for(codes.len(), bits)?);
+        let width = u32::from(bits.get());
+        let (mut pending, mut count) = (0u32, 0u32);
+        for (index, &code) in codes.iter().enumerate() {
+            if u32::from(code) >> width != 0 {
+                return Err(QuantError::CodeTooWide { index, code, bits: bits.get() });
+            }
+            pending |= u32::from(code) << count;
+            count += width;
+            while count >= 8 {
+                bytes.push((pending & 0xff) as u8);
+                pending >>= 8;
+                count -= 8;
+            }
+        }
+        if count > 0 {
+            bytes.push((pending & 0xff) as u8);
+        }
+        Ok(Self { bytes, len: codes.len(), bits })
+    }
+
+    /// Takes bytes that [`as_bytes`](Self::as_bytes) gave.
+    ///
+    /// # Errors
+    /// [`QuantError::Length`] if that many codes need another number of bytes.
+    pub fn from_bytes(bytes: Vec<u8>, len: usize, bits: Bitwidth) -> Result<Self, QuantError> {
+        check_length("packed bytes", bytes.len(), bytes_for(len, bits)?)?;
+        Ok(Self { bytes, len, bits })
+    }
+
+    /// The codes, one in each byte.
+    #[must_use]
+    pub fn unpack(&self) -> Vec<u8> {
+        let width = u32::from(self.bits.get());
+        let mask = (1u32 << width) - 1;
+        let mut bytes = self.bytes.iter();
+        let (mut pending, mut count) = (0u32, 0u32);
+        (0..self.len)
+            .map(|_| {
+                while count < width {
+                    pending |= u32::from(bytes.next().copied().unwrap_or(0)) << count;
+                    count += 8;
+                }
+                let code = (pending & mask) as u8;
+                pending >>= width;
+                count -= width;
+                code
+            })
+            .collect()
+    }
+
+    /// The packed bits.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Number of codes.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no code.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bits of each code.
+    #[must_use]
+    pub const fn bits(&self) -> Bitwidth {
+        self.bits
+    }
+}

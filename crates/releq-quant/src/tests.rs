@@ -1,0 +1,220 @@
+//! One suite for every scheme, and the vectors of each.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn bits(bits: u8) -> Bitwidth {
+    Bitwidth::new(bits).unwrap()
+}
+
+fn all() -> Vec<Box<dyn Quantizer>> {
+    let max_abs = WrpnScaled { clip: Clip::MaxAbs };
+    QuantizerKind::ALL
+        .iter()
+        .map(|kind| kind.build())
+        .chain([Box::new(max_abs) as Box<dyn Quantizer>])
+        .collect()
+}
+
+fn fake(quantizer: &dyn Quantizer, weights: &[f32], b: u8) -> Vec<f32> {
+    let mut out = vec![0.0; weights.len()];
+    quantizer.fake_quantize(weights, bits(b), &mut out).unwrap();
+    out
+}
+
+fn close(got: &[f32], expected: &[f32]) {
+    for (got, expected) in got.iter().zip(expected) {
+        assert!((got - expected).abs() < 2e-6, "{got} is not {expected}");
+    }
+}
+
+#[test]
+fn wrpn_rounds_half_to_even_on_a_fixed_range() {
+    let weights = [-1.3, -0.6, -0.5, -0.2, 0.0, 0.1, 0.49, 0.5, 0.51, 0.9];
+    let (third, seventh) = (1.0 / 3.0, 1.0 / 7.0);
+    close(&fake(&Wrpn, &weights, 2), &[-1.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]);
+    // 0.5 lies half way between 1/3 and 2/3: 1.5 rounds to the even 2.
+    let expected = [-3.0, -2.0, -2.0, -1.0, 0.0, 0.0, 1.0, 2.0, 2.0, 3.0].map(|x| x * third);
+    close(&fake(&Wrpn, &weights, 3), &expected);
+    let expected = [-7.0, -4.0, -4.0, -1.0, 0.0, 1.0, 3.0, 4.0, 4.0, 6.0].map(|x| x * seventh);
+    close(&fake(&Wrpn, &weights, 4), &expected);
+}
+
+#[test]
+fn dorefa_has_no_zero_and_spans_one() {
+    let weights = [-0.30, -0.12, -0.05, 0.0, 0.02, 0.08, 0.15, 0.40];
+    let third = 1.0 / 3.0;
+    close(&fake(&Dorefa, &weights, 2), &[-1.0, -third, -third, third, third, third, third, 1.0]);
+    close(
+        &fake(&Dorefa, &weights, 3),
+        &[-0.714_286, -0.428_571, -0.142_857, 0.142_857, 0.142_857, 0.142_857, 0.428_571, 1.0],
+    );
+    let fifteenths = [-11.0, -5.0, -1.0, 1.0, 1.0, 3.0, 5.0, 15.0].map(|x| x / 15.0);
+    close(&fake(&Dorefa, &weights, 4), &fifteenths);
+}
+
+#[test]
+fn one_bit_is_the_sign_times_the_mean_magnitude() {
+    for quantizer in all() {
+        close(&fake(&quantizer, &[-0.3, 0.1, 0.0, -0.2], 1), &[-0.15, 0.15, 0.15, -0.15]);
+    }
+}
+
+#[test]
+fn the_scaled_clip_beats_the_largest_magnitude_where_bits_are_few() {
+    // A bell of small weights and one outlier, as trained layers have.
+    let mut weights: Vec<f32> = (-50..=50).map(|i: i32| (i as f32 / 50.0).powi(3) * 0.1).collect();
+    weights.push(0.2);
+    let error = |clip| {
+        let rounded = fake(&WrpnScaled { clip }, &weights, 2);
+        weights.iter().zip(&rounded).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+    };
+    assert!(error(Clip::MinMse) < 0.95 * error(Clip::MaxAbs));
+}
+
+#[test]
+fn bad_input_is_refused() {
+    for quantizer in all() {
+        let name = quantizer.name();
+        for b in [9, 16, 32] {
+            let expected = QuantError::BitwidthNotSupported { quantizer: name, got: b };
+            assert_eq!(quantizer.quantize(&[1.0], bits(b)), Err(expected));
+        }
+        assert_eq!(quantizer.quantize(&[], bits(4)), Err(QuantError::Empty));
+        for bad in [f32::NAN, f32::INFINITY] {
+            let error = quantizer.quantize(&[1.0, bad], bits(4)).unwrap_err();
+            assert!(matches!(error, QuantError::NotFinite { index: 1, .. }), "{error}");
+        }
+        let error = quantizer.fake_quantize(&[1.0], bits(4), &mut [0.0; 2]).unwrap_err();
+        assert_eq!(error.to_string(), "out holds 2 values, 1 are needed");
+        assert!(quantizer.backward(&[1.0], bits(4), &[1.0, 2.0], &mut [0.0]).is_err());
+        assert!(quantizer.backward(&[1.0], bits(4), &[1.0], &mut []).is_err());
+    }
+}
+
+#[test]
+fn names_round_trip() {
+    for kind in QuantizerKind::ALL {
+        assert_eq!(kind.to_string().parse::<QuantizerKind>().unwrap(), kind);
+        let json = serde_json::to_string(&kind).unwrap();
+        assert_eq!(json, format!("\"{kind}\""));
+    }
+    assert!("tanh".parse::<QuantizerKind>().unwrap_err().to_string().contains("wrpn-scaled"));
+}
+
+#[test]
+fn packed_codes_are_checked() {
+    let error = PackedCodes::pack(&[3, 4], bits(2)).unwrap_err();
+    assert_eq!(error.to_string(), "code 4 at 1 does not fit in 2 bits");
+    assert!(PackedCodes::pack(&[0], bits(9)).is_err());
+    assert!(PackedCodes::from_bytes(vec![0; 3], 5, bits(3)).is_err());
+    assert!(PackedCodes::from_bytes(vec![], usize::MAX, bits(8)).is_err());
+    let json = r#"{"bytes":[1,2],"len":9,"bits":3}"#;
+    assert!(serde_json::from_str::<PackedCodes>(json).is_err());
+    assert_eq!(PackedCodes::pack(&[], bits(3)).unwrap().unpack(), Vec::<u8>::new());
+}
+
+fn weights() -> impl Strategy<Value = Vec<f32>> {
+    let scale = prop_oneof![Just(0.05f32), Just(1.0), Just(30.0), Just(1e-20)];
+    (scale, prop::collection::vec(-1.0f32..1.0, 1..200))
+        .prop_map(|(scale, weights)| weights.iter().map(|w| w * scale).collect())
+}
+
+proptest! {
+    #[test]
+    fn every_scheme_keeps_its_promises(weights in weights(), b in 1u8..=8) {
+        for quantizer in all() {
+            let quantized = quantizer.quantize(&weights, bits(b)).unwrap();
+            let rounded = fake(&quantizer, &weights, b);
+            prop_assert_eq!(&quantized.dequantize(), &rounded);
+            prop_assert!(rounded.iter().all(|w| w.is_finite()));
+            prop_assert!(quantized.codes.iter().all(|&code| u32::from(code) < 1 << b));
+
+            // Monotone: a larger weight never gets a smaller level.
+            let mut order: Vec<usize> = (0..weights.len()).collect();
+            order.sort_by(|&i, &j| weights[i].total_cmp(&weights[j]));
+            prop_assert!(order.windows(2).all(|pair| rounded[pair[0]] <= rounded[pair[1]]));
+
+            let packed = quantized.pack().unwrap();
+            prop_assert_eq!(packed.as_bytes().len(), (weights.len() * usize::from(b)).div_ceil(8));
+            let bytes = packed.as_bytes().to_vec();
+            let read = PackedCodes::from_bytes(bytes, weights.len(), bits(b)).unwrap();
+            prop_assert_eq!(read.unpack(), quantized.codes);
+        }
+    }
+
+    #[test]
+    fn wrpn_is_idempotent_and_within_half_a_scale(weights in weights(), b in 2u8..=8) {
+        let rounded = fake(&Wrpn, &weights, b);
+        prop_assert_eq!(&fake(&Wrpn, &rounded, b), &rounded);
+        let half = 0.5 / mid_tread::levels(bits(b)) * (1.0 + 1e-5);
+        for (w, r) in weights.iter().zip(&rounded) {
+            prop_assert!((w.clamp(-1.0, 1.0) - r).abs() <= half, "{} {}", w, r);
+        }
+    }
+
+    #[test]
+    fn wrpn_passes_the_gradient_inside_its_range_only(weights in weights(), b in 1u8..=8) {
+        let grad_out: Vec<f32> = (0..weights.len()).map(|i| i as f32 - 7.0).collect();
+        let mut grad_in = vec![9.0; weights.len()];
+        Wrpn.backward(&weights, bits(b), &grad_out, &mut grad_in).unwrap();
+        for ((g, out), w) in grad_in.iter().zip(&grad_out).zip(&weights) {
+            prop_assert_eq!(*g, if w.abs() <= 1.0 { *out } else { 0.0 });
+        }
+    }
+}
+
+#[test]
+fn dorefas_gradient_is_that_of_the_squashed_weights() {
+    // Finite differences of sum_i g_i tanh(w_i) / max |tanh(w)|.
+    let weights = [-0.30f32, -0.12, 0.02, 0.08, 0.40];
+    let grad_out = [0.3f32, -1.0, 0.5, 2.0, -0.7];
+    let value = |weights: &[f64]| {
+        let max = weights.iter().fold(0.0f64, |m, w| m.max(w.tanh().abs()));
+        weights.iter().zip(grad_out).map(|(w, g)| f64::from(g) * w.tanh() / max).sum::<f64>()
+    };
+    let mut grad_in = [0.0; 5];
+    Dorefa.backward(&weights, bits(3), &grad_out, &mut grad_in).unwrap();
+    for i in 0..5 {
+        let at = |shift: f64| {
+            let mut w = weights.map(f64::from);
+            w[i] += shift;
+            value(&w)
+        };
+        let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
+        assert!((slope - f64::from(grad_in[i])).abs() < 1e-4, "{i}: {slope} {}", grad_in[i]);
+    }
+}
+
+#[cfg(feature = "burn")]
+#[test]
+fn tensors_agree_with_slices_in_value_and_gradient() {
+    use burn::tensor::{Device, Tensor};
+
+    let weights: Vec<f32> = (0..60).map(|i| ((i * 37 % 60) as f32 - 29.5) / 20.0).collect();
+    let grad_out: Vec<f32> = (0..60).map(|i| ((i * 17 % 60) as f32 - 30.0) / 10.0).collect();
+    let device = Device::flex().autodiff();
+    for quantizer in all() {
+        for b in 1..=8 {
+            let leaf = Tensor::<1>::from_floats(weights.as_slice(), &device).require_grad();
+            let rounded =
+                fake_quantize(&*quantizer, leaf.clone().reshape([3, 4, 5]), bits(b)).unwrap();
+            let values = rounded.clone().into_data().to_vec::<f32>().unwrap();
+            close(&values, &fake(&quantizer, &weights, b));
+            let upstream =
+                Tensor::<1>::from_floats(grad_out.as_slice(), &device).reshape([3, 4, 5]);
+            let grads = (rounded * upstream).sum().backward();
+            let got = leaf.grad(&grads).unwrap().into_data().to_vec::<f32>().unwrap();
+            let mut expected = vec![0.0; weights.len()];
+            quantizer.backward(&weights, bits(b), &grad_out, &mut expected).unwrap();
+            for (got, expected) in got.iter().zip(&expected) {
+                assert!(
+                    (got - expected).abs() < 1e-4,
+                    "{} at {b}: {got} {expected}",
+                    quantizer.name()
+                );
+            }
+        }
+    }
+}
