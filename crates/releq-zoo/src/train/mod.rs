@@ -1,8 +1,23 @@
 //! Training a [`Network`](releq_core::Network): the [`Trainer`] seam, its implementations, and the
 //! loops over them.
 
+mod burn;
+#[cfg(test)]
+pub(crate) mod conformance;
+mod dropout;
+mod fit;
+mod init;
+mod ops;
+#[cfg(test)]
+mod reference;
 mod state;
+mod state_file;
 mod trainer;
 
-pub use state::{NetworkState, Parameter};
+pub use burn::BurnTrainer;
+pub use fit::{
+    AccuracyReport, Decay, Length, Schedule, TrainProgress, TrainReport, accuracy, train,
+};
+pub use state::{NetworkState, Parameter, weight_std};
+pub use state_file::StateError;
 pub use trainer::{Sgd, TrainError, Trainer};

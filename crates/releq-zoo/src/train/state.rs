@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use releq_core::{Network, Op, Shape};
 use serde::{Deserialize, Serialize};
+
+use super::TrainError;
 
 /// One named tensor of a network in plain memory, row-major.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,3 +24,181 @@ pub struct Parameter {
 /// `[out, in]`, everything else `[channels]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NetworkState(pub BTreeMap<String, Parameter>);
+
+/// What a parameter is to its layer: the last part of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Weight,
+    Bias,
+    RunningMean,
+    RunningVar,
+}
+
+impl Role {
+    /// Name of this parameter of `layer`.
+    pub(crate) fn name(self, layer: &str) -> String {
+        let role = match self {
+            Self::Weight => "weight",
+            Self::Bias => "bias",
+            Self::RunningMean => "running_mean",
+            Self::RunningVar => "running_var",
+        };
+        format!("{layer}.{role}")
+    }
+}
+
+/// The parameters of layer `index`, in the order in which they are drawn, and their shapes.
+pub(crate) fn layer_parameters(network: &Network, index: usize) -> Vec<(Role, Vec<usize>)> {
+    let channels = |shape: Shape| match shape {
+        Shape::Image { channels, .. } => channels,
+        Shape::Vector { features } => features,
+    };
+    let inputs = channels(network.input_shape(index));
+    let weight_and_bias = |weight: Vec<usize>, bias: bool| {
+        let outputs = weight[0];
+        let mut parameters = vec![(Role::Weight, weight)];
+        parameters.extend(bias.then(|| (Role::Bias, vec![outputs])));
+        parameters
+    };
+    match network.nodes()[index].op {
+        Op::Conv2d(conv) => {
+            let weight = vec![conv.out_channels, inputs / conv.groups, conv.kernel, conv.kernel];
+            weight_and_bias(weight, conv.bias)
+        }
+        Op::Linear { out_features, bias } => weight_and_bias(vec![out_features, inputs], bias),
+        Op::BatchNorm { .. } => [Role::Weight, Role::Bias, Role::RunningMean, Role::RunningVar]
+            .map(|role| (role, vec![inputs]))
+            .into(),
+        _ => Vec::new(),
+    }
+}
+
+/// Population standard deviation of `weights`, as the observation of a layer holds it; 0 of none.
+#[must_use]
+pub fn weight_std(weights: &[f32]) -> f32 {
+    if weights.is_empty() {
+        return 0.0;
+    }
+    let mean_of = |value: &dyn Fn(f64) -> f64| {
+        weights.iter().map(|&w| value(f64::from(w))).sum::<f64>() / weights.len() as f64
+    };
+    let mean = mean_of(&|w| w);
+    mean_of(&|w| (w - mean).powi(2)).sqrt() as f32
+}
+
+impl NetworkState {
+    /// Checks that this holds exactly the parameters of `network`.
+    ///
+    /// # Errors
+    /// [`TrainError::Missing`], [`TrainError::Shape`] or [`TrainError::Unexpected`], naming the
+    /// first parameter that does not fit.
+    pub fn check(&self, network: &Network) -> Result<(), TrainError> {
+        let mut known = BTreeMap::new();
+        for (index, node) in network.nodes().iter().enumerate() {
+            for (role, shape) in layer_parameters(network, index) {
+                let name = role.name(&node.name);
+                let Some(parameter) = self.0.get(&name) else {
+                    return Err(TrainError::Missing(name));
+                };
+                if parameter.shape != shape {
+                    let got = parameter.shape.clone();
+                    return Err(TrainError::Shape { name, expected: shape, got });
+                }
+                if parameter.values.len() != shape.iter().product::<usize>() {
+                    let got = vec![parameter.values.len()];
+                    return Err(TrainError::Shape { name, expected: shape, got });
+                }
+                known.insert(name, ());
+            }
+        }
+        match self.0.keys().find(|name| !known.contains_key(*name)) {
+            Some(name) => Err(TrainError::Unexpected(name.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Weights of the quantizable layers of `network`, in order, each flat and row-major.
+    ///
+    /// # Errors
+    /// [`TrainError::Missing`] if this state is not one of `network`.
+    pub fn weights(&self, network: &Network) -> Result<Vec<&[f32]>, TrainError> {
+        let quantizable = network.nodes().iter().filter(|node| node.op.is_quantizable());
+        let weight = |node: &releq_core::Node| {
+            let name = Role::Weight.name(&node.name);
+            match self.0.get(&name) {
+                Some(parameter) => Ok(parameter.values.as_slice()),
+                None => Err(TrainError::Missing(name)),
+            }
+        };
+        quantizable.map(weight).collect()
+    }
+
+    /// [`weight_std`] of every quantizable layer of `network`, in order.
+    ///
+    /// # Errors
+    /// [`TrainError::Missing`] if this state is not one of `network`.
+    pub fn weight_stds(&self, network: &Network) -> Result<Vec<f32>, TrainError> {
+        Ok(self.weights(network)?.into_iter().map(weight_std).collect())
+    }
+
+    /// Number of values that training adjusts: all but the running statistics.
+    #[must_use]
+    pub fn trainable_values(&self) -> usize {
+        let trainable =
+            |name: &str| !name.ends_with(".running_mean") && !name.ends_with(".running_var");
+        self.0.iter().filter(|(name, _)| trainable(name)).map(|(_, p)| p.values.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::lenet;
+
+    #[test]
+    fn lenet_has_the_published_sizes() {
+        let network = lenet();
+        let state = NetworkState::init(&network, 0);
+        assert_eq!(state.trainable_values(), 431_080);
+        let profiles = network.profiles();
+        let sizes: Vec<_> = profiles.iter().map(|p| (p.weights(), p.macs())).collect();
+        let published = [(500, 288_000), (25_000, 1_600_000), (400_000, 400_000), (5_000, 5_000)];
+        assert_eq!(sizes, published);
+        let weights = state.weights(&network).unwrap();
+        let lengths: Vec<_> = weights.iter().map(|w| w.len()).collect();
+        assert_eq!(lengths, [500, 25_000, 400_000, 5_000]);
+    }
+
+    #[test]
+    fn the_deviation_is_that_of_the_population() {
+        // By hand: mean 2.5, squared deviations 2.25 + 0.25 + 0.25 + 2.25 over 4.
+        assert_eq!(weight_std(&[1.0, 2.0, 3.0, 4.0]), 1.25f32.sqrt());
+        assert_eq!(weight_std(&[7.0]), 0.0);
+        assert_eq!(weight_std(&[]), 0.0);
+    }
+
+    #[test]
+    fn check_names_the_parameter_that_does_not_fit() {
+        let network = lenet();
+        let fails = |change: &dyn Fn(&mut BTreeMap<String, Parameter>), expected: &str| {
+            let mut state = NetworkState::init(&network, 0);
+            change(&mut state.0);
+            let message = state.check(&network).unwrap_err().to_string();
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+        };
+        fails(&|p| drop(p.remove("fc1.bias")), "parameter `fc1.bias` is missing");
+        fails(
+            &|p| drop(p.insert("fc9.bias".into(), Parameter { shape: vec![1], values: vec![0.0] })),
+            "parameter `fc9.bias` belongs to no layer",
+        );
+        fails(
+            &|p| p.get_mut("conv1.weight").unwrap().shape = vec![20, 25],
+            "parameter `conv1.weight`: expected shape [20, 1, 5, 5], got [20, 25]",
+        );
+        fails(
+            &|p| p.get_mut("fc2.bias").unwrap().values.push(0.0),
+            "parameter `fc2.bias`: expected shape [10], got [11]",
+        );
+        NetworkState::init(&network, 0).check(&network).unwrap();
+    }
+}

@@ -55,6 +55,9 @@ pub enum TrainError {
         /// What came.
         got: usize,
     },
+    /// A step needs something to learn from.
+    #[error("a batch needs at least one image")]
+    EmptyBatch,
     /// A label the network has no output for.
     #[error("label {label} is not below the {outputs} outputs of the network")]
     Label {
@@ -62,6 +65,36 @@ pub enum TrainError {
         label: u8,
         /// Outputs of the network.
         outputs: usize,
+    },
+    /// Batch norm cannot estimate a variance from one value per channel.
+    #[error(
+        "layer `{layer}`: batch norm trains on more than one value per channel, got a batch of one"
+    )]
+    SingleValue {
+        /// Name of the layer.
+        layer: String,
+    },
+    /// A field of a training schedule that cannot be.
+    #[error("schedule: `{field}` must be {allowed}, got {got}")]
+    Schedule {
+        /// Name of the field.
+        field: &'static str,
+        /// What it may be.
+        allowed: &'static str,
+        /// What came.
+        got: f64,
+    },
+    /// A normalization for another number of channels.
+    #[error(
+        "normalization: {channels} channels need as many means and deviations, got {means} and {deviations}"
+    )]
+    Normalization {
+        /// Channels of the images.
+        channels: usize,
+        /// Means given.
+        means: usize,
+        /// Deviations given.
+        deviations: usize,
     },
     /// The loss is not finite any more.
     #[error("the loss became {loss} at step {step}")]

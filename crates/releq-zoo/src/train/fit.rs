@@ -1,0 +1,595 @@
+//! The loops over a [`Trainer`]: training by a schedule, and measuring accuracy.
+
+use std::ops::ControlFlow;
+
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use releq_quant::QuantError;
+use serde::{Deserialize, Serialize};
+
+use super::{Sgd, TrainError, Trainer};
+use crate::data::{ImageSet, Normalization};
+
+/// How long to train.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// Passes over the data; fractions are allowed, and the last step is rounded up.
+    Epochs(f64),
+    /// Batches.
+    Steps(usize),
+}
+
+/// What happens to the learning rate after the warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decay {
+    /// Nothing.
+    Constant,
+    /// It falls in a straight line to zero at the end.
+    Linear,
+    /// It falls to zero along half a cosine (Loshchilov and Hutter, 2017, without restarts).
+    Cosine,
+    /// It is multiplied by `factor` after every `every` steps.
+    Step {
+        /// Steps between two changes.
+        every: usize,
+        /// What it is multiplied by.
+        factor: f32,
+    },
+}
+
+/// How to train.
+///
+/// Batches run across the borders of epochs, so that all have the same size. Every epoch visits
+/// every image once, in an order of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// How long.
+    pub length: Length,
+    /// Images in one step.
+    pub batch_size: usize,
+    /// The optimizer; its learning rate is the largest of the schedule.
+    pub sgd: Sgd,
+    /// What happens to the learning rate.
+    pub decay: Decay,
+    /// Steps in which the learning rate rises in a straight line to its largest value.
+    #[serde(default)]
+    pub warmup_steps: usize,
+    /// Every image is shifted at random by up to this many pixels along each axis; black fills in.
+    #[serde(default)]
+    pub max_shift: usize,
+}
+
+impl Schedule {
+    /// A constant learning rate, no warm-up, no augmentation.
+    #[must_use]
+    pub const fn new(length: Length, batch_size: usize, sgd: Sgd) -> Self {
+        Self { length, batch_size, sgd, decay: Decay::Constant, warmup_steps: 0, max_shift: 0 }
+    }
+
+    /// Number of steps on a set of `images` images.
+    #[must_use]
+    pub fn steps(&self, images: usize) -> usize {
+        match self.length {
+            Length::Steps(steps) => steps,
+            Length::Epochs(epochs) => {
+                (epochs * images as f64 / self.batch_size.max(1) as f64).ceil() as usize
+            }
+        }
+    }
+
+    /// Learning rate of step `step` of `steps`, counted from zero.
+    #[must_use]
+    pub fn learning_rate(&self, step: usize, steps: usize) -> f32 {
+        let largest = self.sgd.learning_rate;
+        if step < self.warmup_steps {
+            return largest * (step + 1) as f32 / self.warmup_steps as f32;
+        }
+        let after = step - self.warmup_steps;
+        let progress = after as f64 / steps.saturating_sub(self.warmup_steps).max(1) as f64;
+        match self.decay {
+            Decay::Constant => largest,
+            Decay::Linear => largest * (1.0 - progress) as f32,
+            Decay::Cosine => {
+                largest * (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())) as f32
+            }
+            Decay::Step { every, factor } => {
+                let changes = i32::try_from(after / every.max(1)).unwrap_or(i32::MAX);
+                largest * factor.powi(changes)
+            }
+        }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`TrainError::Schedule`], naming the first field that is out of its range.
+    pub fn check(&self) -> Result<(), TrainError> {
+        let check = |ok: bool, field, allowed, got: f64| {
+            if ok { Ok(()) } else { Err(TrainError::Schedule { field, allowed, got }) }
+        };
+        if let Length::Epochs(epochs) = self.length {
+            let ok = epochs >= 0.0 && epochs.is_finite();
+            check(ok, "length.epochs", "finite and not negative", epochs)?;
+        }
+        check(self.batch_size > 0, "batch_size", "positive", 0.0)?;
+        for (field, value) in [
+            ("sgd.learning_rate", self.sgd.learning_rate),
+            ("sgd.momentum", self.sgd.momentum),
+            ("sgd.weight_decay", self.sgd.weight_decay),
+        ] {
+            check(
+                value >= 0.0 && value.is_finite(),
+                field,
+                "finite and not negative",
+                value.into(),
+            )?;
+        }
+        if let Decay::Step { every, factor } = self.decay {
+            check(every > 0, "decay.step.every", "positive", 0.0)?;
+            let ok = factor >= 0.0 && factor.is_finite();
+            check(ok, "decay.step.factor", "finite and not negative", factor.into())?;
+        }
+        Ok(())
+    }
+}
+
+/// Where training stands after a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainProgress {
+    /// Steps taken, this one included.
+    pub step: usize,
+    /// Steps planned.
+    pub steps: usize,
+    /// Passes over the data so far.
+    pub epoch: f64,
+    /// Mean cross-entropy of this step's batch, before the step.
+    pub loss: f32,
+    /// Learning rate of this step.
+    pub learning_rate: f32,
+}
+
+/// What training did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainReport {
+    /// Steps taken.
+    pub steps: usize,
+    /// Mean of the losses of all steps; `None` without a step.
+    pub mean_loss: Option<f64>,
+    /// Loss of the last step; `None` without a step.
+    pub last_loss: Option<f32>,
+    /// Whether `on_step` ended it before the schedule did.
+    pub stopped: bool,
+}
+
+/// Trains by `schedule`, calling `on_step` after every step; it may break off.
+///
+/// Equal arguments and trainers in equal states give equal bits.
+///
+/// # Errors
+/// A schedule, a normalization or images that do not fit, or [`TrainError::Diverged`] at the first
+/// loss that is not finite; the trainer's weights are of no use then.
+pub fn train(
+    trainer: &mut dyn Trainer,
+    data: &ImageSet,
+    normalization: &Normalization,
+    schedule: &Schedule,
+    seed: u64,
+    on_step: &mut dyn FnMut(TrainProgress) -> ControlFlow<()>,
+) -> Result<TrainReport, TrainError> {
+    schedule.check()?;
+    check_normalization(data, normalization)?;
+    let steps = schedule.steps(data.len());
+    let mut order = Order::new(data.len(), seed);
+    let mut shifts = ChaCha8Rng::seed_from_u64(seed);
+    shifts.set_stream(1);
+    let (mut indices, mut images, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    let mut report = TrainReport { steps: 0, mean_loss: None, last_loss: None, stopped: false };
+    let mut sum = 0.0;
+    for step in 0..steps {
+        indices.clear();
+        indices.extend(order.by_ref().take(schedule.batch_size));
+        data.gather(&indices, normalization, &mut images, &mut labels);
+        shift(&mut images, data.shape(), normalization, schedule.max_shift, &mut shifts);
+        let learning_rate = schedule.learning_rate(step, steps);
+        let sgd = Sgd { learning_rate, ..schedule.sgd };
+        let loss = match trainer.train_step(&images, &labels, sgd) {
+            // The last update made a weight infinite: the same end, seen before there is a loss.
+            Err(TrainError::Quant(QuantError::NotFinite { .. })) => f32::NAN,
+            result => result?,
+        };
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { loss, step });
+        }
+        sum += f64::from(loss);
+        report.steps = step + 1;
+        report.last_loss = Some(loss);
+        report.mean_loss = Some(sum / report.steps as f64);
+        let epoch = (report.steps as f64 * schedule.batch_size as f64) / data.len() as f64;
+        let progress = TrainProgress { step: report.steps, steps, epoch, loss, learning_rate };
+        if on_step(progress).is_break() {
+            report.stopped = report.steps < steps;
+            break;
+        }
+    }
+    Ok(report)
+}
+
+/// How many images a network names rightly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccuracyReport {
+    /// Images named rightly.
+    pub correct: usize,
+    /// Images shown.
+    pub total: usize,
+}
+
+impl AccuracyReport {
+    /// Share of images named rightly, from 0 to 1.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.total.max(1) as f64
+    }
+
+    /// Standard error of [`accuracy`](Self::accuracy): `sqrt(p (1 - p) / n)`.
+    #[must_use]
+    pub fn standard_error(&self) -> f64 {
+        let p = self.accuracy();
+        (p * (1.0 - p) / self.total.max(1) as f64).sqrt()
+    }
+}
+
+/// Shows all images of `data` to the network, `batch_size` at a time.
+///
+/// The class of the largest output counts; an output that is not a number is never right.
+///
+/// # Errors
+/// A normalization or images that do not fit, or a batch size of zero.
+pub fn accuracy(
+    trainer: &mut dyn Trainer,
+    data: &ImageSet,
+    normalization: &Normalization,
+    batch_size: usize,
+) -> Result<AccuracyReport, TrainError> {
+    check_normalization(data, normalization)?;
+    if batch_size == 0 {
+        return Err(TrainError::Schedule { field: "batch_size", allowed: "positive", got: 0.0 });
+    }
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    let indices: Vec<usize> = (0..data.len()).collect();
+    let mut correct = 0;
+    for batch in indices.chunks(batch_size) {
+        data.gather(batch, normalization, &mut images, &mut labels);
+        let logits = trainer.logits(&images)?;
+        let outputs = logits.len() / labels.len();
+        let pairs = logits.chunks_exact(outputs).zip(&labels);
+        correct += pairs.filter(|&(logits, &label)| largest(logits) == Some(label.into())).count();
+    }
+    Ok(AccuracyReport { correct, total: data.len() })
+}
+
+/// Index of the largest value, the first of equal ones; `None` if one is not a number.
+fn largest(logits: &[f32]) -> Option<usize> {
+    let mut best = 0;
+    for (index, value) in logits.iter().enumerate() {
+        if value.is_nan() {
+            return None;
+        }
+        if *value > logits[best] {
+            best = index;
+        }
+    }
+    Some(best)
+}
+
+fn check_normalization(data: &ImageSet, normalization: &Normalization) -> Result<(), TrainError> {
+    let [channels, ..] = data.shape();
+    let (means, deviations) = (normalization.mean.len(), normalization.std.len());
+    if means == channels && deviations == channels {
+        Ok(())
+    } else {
+        Err(TrainError::Normalization { channels, means, deviations })
+    }
+}
+
+/// Image indices without end: one shuffled pass over all after the other.
+struct Order {
+    indices: Vec<usize>,
+    next: usize,
+    rng: ChaCha8Rng,
+}
+
+impl Order {
+    fn new(len: usize, seed: u64) -> Self {
+        let (indices, rng) = ((0..len).collect(), ChaCha8Rng::seed_from_u64(seed));
+        Self { indices, next: 0, rng }
+    }
+}
+
+impl Iterator for Order {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.next == 0 {
+            self.indices.shuffle(&mut self.rng);
+        }
+        let index = self.indices.get(self.next).copied();
+        self.next = (self.next + 1) % self.indices.len().max(1);
+        index
+    }
+}
+
+/// Shifts every image by its own random distance and fills in what is black after normalization.
+///
+/// # Shapes
+/// - `images`: `[batch, channels, height, width]`, where `shape` is all but the batch
+fn shift(
+    images: &mut [f32],
+    shape: [usize; 3],
+    normalization: &Normalization,
+    max_shift: usize,
+    rng: &mut ChaCha8Rng,
+) {
+    if max_shift == 0 {
+        return;
+    }
+    let [channels, height, width] = shape;
+    let plane_size = height * width;
+    let mut old = vec![0.0; plane_size];
+    for image in images.chunks_exact_mut(channels * plane_size) {
+        // Source of a pixel is `y + down - max_shift`, kept positive until the borders are checked.
+        let down = rng.random_range(0..=2 * max_shift);
+        let right = rng.random_range(0..=2 * max_shift);
+        for (channel, plane) in image.chunks_exact_mut(plane_size).enumerate() {
+            let black = -normalization.mean[channel] / normalization.std[channel];
+            old.copy_from_slice(plane);
+            for (position, pixel) in plane.iter_mut().enumerate() {
+                let y = (position / width + down).checked_sub(max_shift).filter(|&y| y < height);
+                let x = (position % width + right).checked_sub(max_shift).filter(|&x| x < width);
+                *pixel = y.zip(x).map_or(black, |(y, x)| old[y * width + x]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use releq_core::{Bitwidth, BitwidthAssignment, Network};
+    use releq_quant::QuantizerKind;
+
+    use super::*;
+    use crate::train::{BurnTrainer, NetworkState};
+
+    const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
+
+    /// Class 0 is bright on the left, class 1 on the right; the rest is noise.
+    fn sides(len: usize) -> ImageSet {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let labels: Vec<u8> = (0..len).map(|index| (index % 2) as u8).collect();
+        let mut pixels = Vec::new();
+        for &label in &labels {
+            for position in 0..64 {
+                let bright = (position % 8 >= 4) == (label == 1);
+                pixels.push(rng.random_range(0..100) + if bright { 60 } else { 0 });
+            }
+        }
+        ImageSet::new("sides", [1, 8, 8], 2, pixels, labels).unwrap()
+    }
+
+    fn normalization() -> Normalization {
+        Normalization { mean: vec![0.31], std: vec![0.16] }
+    }
+
+    fn tiny() -> Network {
+        Network::builder("tiny", [1, 8, 8])
+            .conv2d("conv", 4, 3)
+            .relu("relu")
+            .max_pool("pool", 2, 2)
+            .flatten("flatten")
+            .linear("fc", 2)
+            .build()
+            .unwrap()
+    }
+
+    fn trainer() -> BurnTrainer {
+        BurnTrainer::new(&tiny(), QuantizerKind::Wrpn.build(), Device::flex()).unwrap()
+    }
+
+    fn run(
+        trainer: &mut dyn Trainer,
+        schedule: &Schedule,
+        seed: u64,
+    ) -> Result<TrainReport, TrainError> {
+        let mut go_on = |_| ControlFlow::Continue(());
+        train(trainer, &sides(64), &normalization(), schedule, seed, &mut go_on)
+    }
+
+    #[test]
+    fn a_tiny_network_learns_two_classes_with_and_without_bits() {
+        let data = sides(64);
+        let normalization = normalization();
+        for bits in [None, Some(BitwidthAssignment::uniform(Bitwidth::new(4).unwrap(), 2).unwrap())]
+        {
+            let mut trainer = trainer();
+            trainer.set_bits(bits.as_ref()).unwrap();
+            let report =
+                run(&mut trainer, &Schedule::new(Length::Epochs(15.0), 16, SGD), 1).unwrap();
+            assert_eq!((report.steps, report.stopped), (60, false));
+            assert!(report.last_loss.unwrap() < 0.1, "{bits:?}: {report:?}");
+            // 64 images in batches of 24: the last one is smaller.
+            let report = accuracy(&mut trainer, &data, &normalization, 24).unwrap();
+            assert_eq!(report, AccuracyReport { correct: 64, total: 64 }, "{bits:?}");
+        }
+    }
+
+    #[test]
+    fn a_seed_decides_everything() {
+        let schedule = Schedule { max_shift: 2, ..Schedule::new(Length::Steps(9), 20, SGD) };
+        let state = |seed: u64| -> NetworkState {
+            let mut trainer = trainer();
+            run(&mut trainer, &schedule, seed).unwrap();
+            trainer.state()
+        };
+        assert_eq!(state(1), state(1));
+        assert_eq!(
+            state(1),
+            std::thread::spawn(move || {
+                let mut trainer = trainer();
+                run(&mut trainer, &schedule, 1).unwrap();
+                trainer.state()
+            })
+            .join()
+            .unwrap()
+        );
+        assert_ne!(state(1), state(2));
+    }
+
+    #[test]
+    fn every_epoch_visits_every_image_once_in_another_order() {
+        let mut order = Order::new(10, 3);
+        let mut epoch = || order.by_ref().take(10).collect::<Vec<_>>();
+        let (first, second) = (epoch(), epoch());
+        assert_ne!(first, second);
+        for mut epoch in [first, second] {
+            epoch.sort_unstable();
+            assert!(epoch.into_iter().eq(0..10));
+        }
+    }
+
+    #[test]
+    fn on_step_sees_the_progress_and_may_stop() {
+        let (data, mut seen) = (sides(64), Vec::new());
+        let normalization = normalization();
+        let schedule = Schedule::new(Length::Epochs(2.0), 16, SGD);
+        let mut stop = |progress: TrainProgress| {
+            seen.push((progress.step, progress.steps, progress.epoch));
+            if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let report = train(&mut trainer(), &data, &normalization, &schedule, 0, &mut stop).unwrap();
+        assert_eq!((report.steps, report.stopped), (3, true));
+        assert_eq!(seen, [(1, 8, 0.25), (2, 8, 0.5), (3, 8, 0.75)]);
+        let none = run(&mut trainer(), &Schedule::new(Length::Steps(0), 16, SGD), 0).unwrap();
+        let expected = TrainReport { steps: 0, mean_loss: None, last_loss: None, stopped: false };
+        assert_eq!(none, expected);
+    }
+
+    #[test]
+    fn a_diverging_run_is_an_error() {
+        for bits in [None, Some(Bitwidth::EIGHT)] {
+            // The largest rate of all: WRPN clips weights, which keeps smaller ones finite.
+            let sgd = Sgd { learning_rate: f32::MAX, ..SGD };
+            let bits = bits.map(|bits| BitwidthAssignment::uniform(bits, 2).unwrap());
+            let mut trainer = trainer();
+            trainer.set_bits(bits.as_ref()).unwrap();
+            let schedule = Schedule::new(Length::Steps(40), 16, sgd);
+            let error = run(&mut trainer, &schedule, 0).unwrap_err();
+            assert!(matches!(error, TrainError::Diverged { .. }), "{bits:?}: {error}");
+        }
+    }
+
+    /// A trainer whose weights became infinite in the step before.
+    struct Burst;
+
+    impl Trainer for Burst {
+        fn load(&mut self, _: &NetworkState) -> Result<(), TrainError> {
+            Ok(())
+        }
+        fn state(&self) -> NetworkState {
+            NetworkState::default()
+        }
+        fn set_bits(&mut self, _: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+            Ok(())
+        }
+        fn train_step(&mut self, _: &[f32], _: &[u8], _: Sgd) -> Result<f32, TrainError> {
+            Err(QuantError::NotFinite { index: 0, value: f32::INFINITY }.into())
+        }
+        fn logits(&mut self, _: &[f32]) -> Result<Vec<f32>, TrainError> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn weights_that_cannot_be_quantized_any_more_count_as_divergence() {
+        let error = run(&mut Burst, &Schedule::new(Length::Steps(2), 16, SGD), 0).unwrap_err();
+        assert!(matches!(error, TrainError::Diverged { step: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn learning_rates_follow_the_schedule() {
+        let check = |decay, warmup_steps, expected: &[f32]| {
+            let sgd = Sgd { learning_rate: 1.0, ..SGD };
+            let schedule =
+                Schedule { decay, warmup_steps, ..Schedule::new(Length::Steps(4), 1, sgd) };
+            let got: Vec<f32> = (0..4).map(|step| schedule.learning_rate(step, 4)).collect();
+            let close = got.iter().zip(expected).all(|(g, e)| (g - e).abs() < 1e-6);
+            assert!(close, "{decay:?}: {got:?}, expected {expected:?}");
+        };
+        check(Decay::Constant, 0, &[1.0; 4]);
+        check(Decay::Constant, 2, &[0.5, 1.0, 1.0, 1.0]);
+        check(Decay::Linear, 0, &[1.0, 0.75, 0.5, 0.25]);
+        check(Decay::Cosine, 2, &[0.5, 1.0, 1.0, 0.5]);
+        check(Decay::Step { every: 2, factor: 0.1 }, 0, &[1.0, 1.0, 0.1, 0.1]);
+    }
+
+    #[test]
+    fn a_schedule_or_normalization_that_cannot_be_names_its_field() {
+        let check = |schedule: Schedule, field: &str| {
+            let message = run(&mut trainer(), &schedule, 0).unwrap_err().to_string();
+            assert!(message.contains(field), "`{message}` lacks `{field}`");
+        };
+        let good = Schedule::new(Length::Steps(1), 16, SGD);
+        check(Schedule { batch_size: 0, ..good }, "`batch_size` must be positive, got 0");
+        check(Schedule { length: Length::Epochs(f64::NAN), ..good }, "`length.epochs`");
+        let sgd = Sgd { learning_rate: -1.0, ..SGD };
+        check(Schedule { sgd, ..good }, "`sgd.learning_rate` must be finite and not negative");
+        let decay = Decay::Step { every: 0, factor: 0.1 };
+        check(Schedule { decay, ..good }, "`decay.step.every`");
+        let normalization = Normalization { mean: vec![0.0; 3], std: vec![1.0; 3] };
+        let error = accuracy(&mut trainer(), &sides(4), &normalization, 2).unwrap_err();
+        assert!(matches!(error, TrainError::Normalization { channels: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn shifts_move_whole_images_and_fill_in_black() {
+        let normalization = Normalization { mean: vec![0.5, 0.25], std: vec![0.5, 0.5] };
+        let (height, width, reach) = (5, 4, 2);
+        let size = 2 * height * width;
+        let start: Vec<f32> = (0..40 * size).map(|i| 10.0 + i as f32).collect();
+        let mut images = start.clone();
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        shift(&mut images, [2, height, width], &normalization, reach, &mut rng);
+        let mut distances = std::collections::BTreeSet::new();
+        for (old, new) in start.chunks_exact(size).zip(images.chunks_exact(size)) {
+            let moved = |down: isize, right: isize| -> Vec<f32> {
+                let pixel = |i: usize| {
+                    let (channel, y, x) = (i / (height * width), i / width % height, i % width);
+                    let y = y.checked_add_signed(down).filter(|&y| y < height);
+                    let x = x.checked_add_signed(right).filter(|&x| x < width);
+                    // By hand: black is (0 - 0.5) / 0.5 and (0 - 0.25) / 0.5.
+                    let black = [-1.0, -0.5][channel];
+                    y.zip(x).map_or(black, |(y, x)| old[(channel * height + y) * width + x])
+                };
+                (0..size).map(pixel).collect()
+            };
+            let all = (-2..=2).flat_map(|down| (-2..=2).map(move |right| (down, right)));
+            distances.extend(all.filter(|&(down, right)| moved(down, right) == new));
+        }
+        // 40 draws out of 25 distances meet about 20 of them; each image was one of them.
+        assert!(distances.len() > 12, "{distances:?}");
+        let mut same = start.clone();
+        shift(&mut same, [2, height, width], &normalization, 0, &mut rng);
+        assert_eq!(same, start);
+    }
+
+    #[test]
+    fn accuracy_counts_and_its_error_is_binomial() {
+        let report = AccuracyReport { correct: 80, total: 100 };
+        assert_eq!(report.accuracy(), 0.8);
+        assert!((report.standard_error() - 0.04).abs() < 1e-12);
+        assert_eq!(largest(&[1.0, 3.0, 3.0]), Some(1));
+        assert_eq!(largest(&[f32::NAN, 1.0]), None);
+        assert_eq!(largest(&[1.0, f32::NAN]), None);
+    }
+}

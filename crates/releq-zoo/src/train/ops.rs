@@ -1,0 +1,99 @@
+//! Every operation that costs time, in one place: the seam where faster ones can be slotted in.
+
+use burn::tensor::{
+    Int, Tensor,
+    activation::log_softmax,
+    module,
+    ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
+};
+use releq_core::{Conv2d, Pool2d};
+
+/// Convolution.
+///
+/// # Shapes
+/// - `x`: `[batch, in, height, width]`, `weight`: `[out, in / groups, kernel, kernel]`
+/// - output: `[batch, out, out_height, out_width]`
+pub(super) fn conv2d(
+    x: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Option<Tensor<1>>,
+    conv: Conv2d,
+) -> Tensor<4> {
+    let options = ConvOptions::new([conv.stride; 2], [conv.padding; 2], [1; 2], conv.groups);
+    module::conv2d(x, weight, bias, options)
+}
+
+/// `x * weight^T + bias`.
+///
+/// # Shapes
+/// - `x`: `[batch, in]`, `weight`: `[out, in]`, output: `[batch, out]`
+pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    module::linear(x, weight.transpose(), bias)
+}
+
+/// Largest value of every window; padding is never it.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+pub(super) fn max_pool(x: Tensor<4>, pool: Pool2d) -> Tensor<4> {
+    let mut options = MaxPoolOptions::new([pool.kernel; 2]);
+    options.stride = [pool.stride; 2];
+    options.padding = [(pool.padding, pool.padding); 2];
+    module::max_pool2d(x, options)
+}
+
+/// Mean value of every window; padding does not count.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+pub(super) fn avg_pool(x: Tensor<4>, pool: Pool2d) -> Tensor<4> {
+    let mut options = AvgPoolOptions::new([pool.kernel; 2]);
+    options.stride = [pool.stride; 2];
+    options.padding = [(pool.padding, pool.padding); 2];
+    options.count_include_pad = false;
+    module::avg_pool2d(x, options)
+}
+
+/// Mean of every channel.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`, output: `[batch, channels]`
+pub(super) fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
+    let [batch, channels, height, width] = x.dims();
+    x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
+}
+
+/// Batch norm with the statistics of the batch, and those: mean and biased variance, untracked.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, ...]`, everything else `[channels]`
+pub(super) fn batch_norm_train<const D: usize>(
+    x: Tensor<D>,
+    [weight, bias]: [Tensor<1>; 2],
+    epsilon: f64,
+) -> (Tensor<D>, [Tensor<1>; 2]) {
+    let trained = module::batch_norm_train(x, weight, bias, epsilon);
+    (trained.output, [trained.mean.inner(), trained.variance.inner()])
+}
+
+/// Batch norm with given statistics.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, ...]`, everything else `[channels]`
+pub(super) fn batch_norm<const D: usize>(
+    x: Tensor<D>,
+    [weight, bias]: [Tensor<1>; 2],
+    [mean, variance]: [Tensor<1>; 2],
+    epsilon: f64,
+) -> Tensor<D> {
+    module::batch_norm(x, weight, bias, mean, variance, epsilon)
+}
+
+/// Mean cross-entropy.
+///
+/// # Shapes
+/// - `logits`: `[batch, classes]`, `labels`: `[batch]`, output: `[1]`
+pub(super) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
+    let [batch, _] = logits.dims();
+    log_softmax(logits, 1).gather(1, labels.reshape([batch, 1])).mean().neg()
+}
