@@ -1,1 +1,24 @@
-//! To be written.
+#![doc = include_str!("../README.md")]
+
+mod agent;
+mod checkpoint;
+mod config;
+mod error;
+mod exhaustive;
+mod gae;
+mod greedy;
+mod network;
+mod ppo;
+mod random;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+pub use agent::{Agent, Environment, Mode, Transition, UpdateStats, play};
+pub use config::{PpoConfig, Trunk, ValueTarget};
+pub use error::AgentError;
+pub use exhaustive::Exhaustive;
+pub use gae::gae;
+pub use greedy::GreedySearch;
+pub use ppo::Ppo;
+pub use random::RandomSearch;

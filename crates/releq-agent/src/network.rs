@@ -1,0 +1,341 @@
+//! The actor-critic: a shared trunk, a policy head, a value head.
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+use crate::Trunk;
+
+/// Units of the trunk and of the policy's layers.
+const HIDDEN: usize = 128;
+/// Units of the value head's second layer.
+const VALUE_HIDDEN: usize = 64;
+
+/// One weight matrix or bias row on the host, `[rows, columns]`, with Adam's two moments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Parameter {
+    rows: usize,
+    columns: usize,
+    values: Vec<f32>,
+    first_moment: Vec<f32>,
+    second_moment: Vec<f32>,
+}
+
+impl Parameter {
+    fn new(rows: usize, columns: usize, values: Vec<f32>) -> Self {
+        let zeros = vec![0.0; values.len()];
+        Self { rows, columns, values, first_moment: zeros.clone(), second_moment: zeros }
+    }
+
+    /// Glorot-uniform, as TensorFlow 1 initializes kernels.
+    fn kernel(rows: usize, columns: usize, rng: &mut impl Rng) -> Self {
+        let limit = (6.0 / (rows + columns) as f32).sqrt();
+        let values = (0..rows * columns).map(|_| rng.random_range(-limit..limit)).collect();
+        Self::new(rows, columns, values)
+    }
+
+    fn zeros(columns: usize) -> Self {
+        Self::new(1, columns, vec![0.0; columns])
+    }
+
+    fn is_whole(&self) -> bool {
+        let len = self.rows * self.columns;
+        [&self.values, &self.first_moment, &self.second_moment]
+            .iter()
+            .all(|v| v.len() == len && v.iter().all(|value| value.is_finite()))
+    }
+}
+
+/// Parameters in a fixed order: trunk kernel and bias; then kernel and bias of policy 1, 2, 3 and of
+/// value 1, 2, 3.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ActorCritic {
+    trunk: Trunk,
+    temperature: f64,
+    parameters: Vec<Parameter>,
+    adam_steps: i32,
+}
+
+/// State of the LSTM for each episode, `[episodes, 128]` each.
+#[derive(Clone, Debug)]
+pub(crate) struct LstmState {
+    hidden: Tensor<2>,
+    cell: Tensor<2>,
+}
+
+/// The parameters as tensors on one device.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensors {
+    trunk: Trunk,
+    temperature: f64,
+    tensors: Vec<Tensor<2>>,
+    device: Device,
+}
+
+/// What an update needs of a batch, rows in the order step by step, episodes within a step.
+pub(crate) struct Batch<'a> {
+    pub(crate) steps: usize,
+    pub(crate) episodes: usize,
+    pub(crate) observations: &'a [f32],
+    pub(crate) actions: &'a [usize],
+    pub(crate) old_log_probabilities: &'a [f32],
+    pub(crate) advantages: &'a [f32],
+    pub(crate) value_targets: &'a [f32],
+}
+
+/// Coefficients of the loss.
+pub(crate) struct Loss {
+    pub(crate) clip_range: f64,
+    pub(crate) vf_coef: f64,
+    pub(crate) ent_coef: f64,
+}
+
+/// Figures of one pass over a batch, before its step.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LossParts {
+    pub(crate) policy: f64,
+    pub(crate) value: f64,
+    pub(crate) entropy: f64,
+    pub(crate) approx_kl: f64,
+    pub(crate) clip_fraction: f64,
+}
+
+fn matrix(values: &[f32], rows: usize, columns: usize, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [rows, columns]), device)
+}
+
+impl ActorCritic {
+    pub(crate) fn new(
+        trunk: Trunk,
+        temperature: f64,
+        inputs: usize,
+        actions: usize,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let mut parameters = Vec::with_capacity(14);
+        match trunk {
+            Trunk::Lstm => {
+                // Gates in the order input, forget, cell, output; the forget gate starts open.
+                parameters.push(Parameter::kernel(inputs + HIDDEN, 4 * HIDDEN, rng));
+                let mut bias = vec![0.0; 4 * HIDDEN];
+                bias[HIDDEN..2 * HIDDEN].fill(1.0);
+                parameters.push(Parameter::new(1, 4 * HIDDEN, bias));
+            }
+            Trunk::Dense => {
+                parameters.push(Parameter::kernel(inputs, HIDDEN, rng));
+                parameters.push(Parameter::zeros(HIDDEN));
+            }
+        }
+        let heads = [
+            (HIDDEN, HIDDEN),
+            (HIDDEN, HIDDEN),
+            (HIDDEN, actions),
+            (HIDDEN, HIDDEN),
+            (HIDDEN, VALUE_HIDDEN),
+            (VALUE_HIDDEN, 1),
+        ];
+        for (rows, columns) in heads {
+            parameters.push(Parameter::kernel(rows, columns, rng));
+            parameters.push(Parameter::zeros(columns));
+        }
+        Self { trunk, temperature, parameters, adam_steps: 0 }
+    }
+
+    pub(crate) fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(|parameter| parameter.values.len()).sum()
+    }
+
+    /// Whether this has the shapes of a new network, and only finite numbers.
+    pub(crate) fn fits(&self, like: &Self) -> bool {
+        self.trunk == like.trunk
+            && self.parameters.len() == like.parameters.len()
+            && self
+                .parameters
+                .iter()
+                .zip(&like.parameters)
+                .all(|(a, b)| (a.rows, a.columns) == (b.rows, b.columns) && a.is_whole())
+    }
+
+    pub(crate) fn tensors(&self, device: &Device) -> Tensors {
+        let tensor = |p: &Parameter| matrix(&p.values, p.rows, p.columns, device);
+        Tensors {
+            trunk: self.trunk,
+            temperature: self.temperature,
+            tensors: self.parameters.iter().map(tensor).collect(),
+            device: device.clone(),
+        }
+    }
+
+    /// One step of Adam on one batch; gives the figures of the pass before the step.
+    pub(crate) fn update(
+        &mut self,
+        batch: &Batch<'_>,
+        loss: &Loss,
+        learning_rate: f64,
+        max_grad_norm: Option<f64>,
+    ) -> LossParts {
+        let device = Device::flex().autodiff();
+        let mut tensors = self.tensors(&device);
+        tensors.tensors = tensors.tensors.into_iter().map(Tensor::require_grad).collect();
+        let (total, parts) = tensors.loss(batch, loss);
+        let gradients = total.backward();
+        let mut gradients: Vec<Vec<f32>> = tensors
+            .tensors
+            .iter()
+            .zip(&self.parameters)
+            .map(|(tensor, parameter)| {
+                tensor
+                    .grad(&gradients)
+                    .and_then(|gradient| gradient.into_data().try_to_vec().ok())
+                    .unwrap_or_else(|| vec![0.0; parameter.values.len()])
+            })
+            .collect();
+        if let Some(limit) = max_grad_norm {
+            let square = |g: &f32| f64::from(*g) * f64::from(*g);
+            let norm = gradients.iter().flatten().map(square).sum::<f64>().sqrt();
+            if norm > limit {
+                let factor = (limit / norm) as f32;
+                gradients.iter_mut().flatten().for_each(|gradient| *gradient *= factor);
+            }
+        }
+        self.adam(&gradients, learning_rate);
+        parts
+    }
+
+    /// Adam with TensorFlow's defaults but for epsilon, which is 1e-5 as in the authors' code.
+    fn adam(&mut self, gradients: &[Vec<f32>], learning_rate: f64) {
+        const BETA_1: f32 = 0.9;
+        const BETA_2: f32 = 0.999;
+        const EPSILON: f32 = 1e-5;
+        self.adam_steps += 1;
+        let correction_1 = 1.0 - f64::from(BETA_1).powi(self.adam_steps);
+        let correction_2 = 1.0 - f64::from(BETA_2).powi(self.adam_steps);
+        let rate = (learning_rate * correction_2.sqrt() / correction_1) as f32;
+        for (parameter, gradients) in self.parameters.iter_mut().zip(gradients) {
+            let moments = parameter.first_moment.iter_mut().zip(&mut parameter.second_moment);
+            for ((value, (first, second)), gradient) in
+                parameter.values.iter_mut().zip(moments).zip(gradients)
+            {
+                *first = BETA_1 * *first + (1.0 - BETA_1) * gradient;
+                *second = BETA_2 * *second + (1.0 - BETA_2) * gradient * gradient;
+                *value -= rate * *first / (second.sqrt() + EPSILON);
+            }
+        }
+    }
+}
+
+impl Tensors {
+    pub(crate) fn start(&self, episodes: usize) -> LstmState {
+        let zeros = Tensor::zeros([episodes, HIDDEN], &self.device);
+        LstmState { hidden: zeros.clone(), cell: zeros }
+    }
+
+    /// Logits `[episodes, actions]` and values `[episodes, 1]` of one step.
+    pub(crate) fn step(&self, observations: &[f32], state: &mut LstmState) -> (Vec<f32>, Vec<f32>) {
+        let [episodes, _] = state.hidden.dims();
+        let inputs = observations.len() / episodes;
+        let input = matrix(observations, episodes, inputs, &self.device);
+        let features = match self.trunk {
+            Trunk::Lstm => {
+                let (from_input, from_hidden) = self.lstm_kernels(inputs);
+                let gates = input.matmul(from_input) + self.tensors[1].clone();
+                *state = lstm_step(gates, state.clone(), &from_hidden);
+                state.hidden.clone()
+            }
+            Trunk::Dense => self.dense(input, 0),
+        };
+        let host = |tensor: Tensor<2>| tensor.into_data().try_to_vec().unwrap_or_default();
+        (host(self.policy(features.clone())), host(self.value(features)))
+    }
+
+    /// Total loss, and its parts on the host.
+    fn loss(&self, batch: &Batch<'_>, loss: &Loss) -> (Tensor<1>, LossParts) {
+        let rows = batch.steps * batch.episodes;
+        let inputs = batch.observations.len() / rows;
+        let input = matrix(batch.observations, rows, inputs, &self.device);
+        let features = match self.trunk {
+            Trunk::Lstm => {
+                let (from_input, from_hidden) = self.lstm_kernels(inputs);
+                // The input's share of all gates in one product; recurrence step by step.
+                let gates = input.matmul(from_input) + self.tensors[1].clone();
+                let mut state = self.start(batch.episodes);
+                let mut hidden = Vec::with_capacity(batch.steps);
+                for step in 0..batch.steps {
+                    let rows = step * batch.episodes..(step + 1) * batch.episodes;
+                    state = lstm_step(gates.clone().slice([rows]), state, &from_hidden);
+                    hidden.push(state.hidden.clone());
+                }
+                Tensor::cat(hidden, 0)
+            }
+            Trunk::Dense => self.dense(input, 0),
+        };
+        let column = |values: &[f32]| matrix(values, rows, 1, &self.device);
+        let actions: Vec<i64> = batch.actions.iter().map(|&action| action as i64).collect();
+        let actions =
+            Tensor::<2, Int>::from_data(TensorData::new(actions, [rows, 1]), &self.device);
+
+        let log_policy = activation::log_softmax(self.policy(features.clone()), 1);
+        let log_probability = log_policy.clone().gather(1, actions);
+        let log_ratio = log_probability - column(batch.old_log_probabilities);
+        let ratio = log_ratio.clone().exp();
+        let advantages = column(batch.advantages);
+        let clipped = ratio.clone().clamp(1.0 - loss.clip_range, 1.0 + loss.clip_range);
+        let surrogate = (ratio.clone() * advantages.clone()).min_pair(clipped * advantages);
+        let policy_loss = surrogate.mean().neg();
+        let error = self.value(features) - column(batch.value_targets);
+        let value_loss = error.powf_scalar(2.0).mean();
+        let entropy = (log_policy.clone().exp() * log_policy).sum_dim(1).mean().neg();
+
+        let number = |tensor: &Tensor<1>| f64::from(tensor.clone().into_scalar::<f32>());
+        let ratios: Vec<f32> = ratio.detach().into_data().try_to_vec().unwrap_or_default();
+        let logs: Vec<f32> = log_ratio.detach().into_data().try_to_vec().unwrap_or_default();
+        let mean = |f: &dyn Fn(f64, f64) -> f64| {
+            let terms = ratios.iter().zip(&logs).map(|(&r, &l)| f(f64::from(r), f64::from(l)));
+            terms.sum::<f64>() / rows as f64
+        };
+        let parts = LossParts {
+            policy: number(&policy_loss),
+            value: number(&value_loss),
+            entropy: number(&entropy),
+            approx_kl: mean(&|ratio, log| ratio - 1.0 - log),
+            clip_fraction: mean(&|r, _| f64::from(u8::from((r - 1.0).abs() > loss.clip_range))),
+        };
+        let total =
+            policy_loss + value_loss.mul_scalar(loss.vf_coef) - entropy.mul_scalar(loss.ent_coef);
+        (total, parts)
+    }
+
+    fn lstm_kernels(&self, inputs: usize) -> (Tensor<2>, Tensor<2>) {
+        let kernel = &self.tensors[0];
+        (kernel.clone().slice([0..inputs]), kernel.clone().slice([inputs..inputs + HIDDEN]))
+    }
+
+    fn linear(&self, input: Tensor<2>, index: usize) -> Tensor<2> {
+        input.matmul(self.tensors[index].clone()) + self.tensors[index + 1].clone()
+    }
+
+    fn dense(&self, input: Tensor<2>, index: usize) -> Tensor<2> {
+        activation::relu(self.linear(input, index))
+    }
+
+    fn policy(&self, features: Tensor<2>) -> Tensor<2> {
+        let hidden = self.dense(self.dense(features, 2), 4);
+        self.linear(hidden.div_scalar(self.temperature), 6)
+    }
+
+    fn value(&self, features: Tensor<2>) -> Tensor<2> {
+        self.linear(self.dense(self.dense(features, 8), 10), 12)
+    }
+}
+
+/// One step of an LSTM from the input's share of its gates.
+fn lstm_step(gates: Tensor<2>, state: LstmState, from_hidden: &Tensor<2>) -> LstmState {
+    let gates = gates + state.hidden.matmul(from_hidden.clone());
+    let gate = |index: usize| gates.clone().narrow(1, index * HIDDEN, HIDDEN);
+    let input = activation::sigmoid(gate(0));
+    let forget = activation::sigmoid(gate(1));
+    let candidate = gate(2).tanh();
+    let output = activation::sigmoid(gate(3));
+    let cell = forget * state.cell + input * candidate;
+    LstmState { hidden: output * cell.clone().tanh(), cell }
+}
