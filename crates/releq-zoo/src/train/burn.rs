@@ -119,6 +119,14 @@ impl BurnTrainer {
         Ok(trainer)
     }
 
+    /// A trainer on the CPU, by Burn's `flex` backend.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn flex(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+        Self::new(network, quantizer, Device::flex())
+    }
+
     /// The network it trains.
     #[must_use]
     pub fn network(&self) -> &Network {

@@ -7,6 +7,7 @@ pub(crate) mod conformance;
 mod dropout;
 mod fit;
 mod init;
+mod native;
 mod ops;
 #[cfg(test)]
 mod reference;
@@ -18,6 +19,7 @@ pub use burn::BurnTrainer;
 pub use fit::{
     AccuracyReport, Decay, Length, Schedule, TrainProgress, TrainReport, accuracy, train,
 };
+pub use native::NativeTrainer;
 pub use state::{NetworkState, Parameter, weight_std};
 pub use state_file::StateError;
 pub use trainer::{Sgd, TrainError, Trainer};
