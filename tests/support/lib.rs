@@ -1,1 +1,15 @@
 //! Shared by the workspace's tests.
+
+use std::path::PathBuf;
+
+/// The folder with real data sets and tables that `RELEQ_DATA_DIR` names; tests that need it skip
+/// themselves, and say so, where it is not set.
+#[must_use]
+#[allow(clippy::print_stderr, reason = "a skipped test should be seen")]
+pub fn data_dir() -> Option<PathBuf> {
+    let dir = std::env::var_os("RELEQ_DATA_DIR").map(PathBuf::from);
+    if dir.is_none() {
+        eprintln!("skipped: RELEQ_DATA_DIR is not set");
+    }
+    dir
+}

@@ -1,0 +1,79 @@
+//! Never measures the same assignment twice.
+
+use std::{
+    collections::HashMap,
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+};
+
+use releq_core::BitwidthAssignment;
+
+use super::{Evaluation, Evaluator};
+use crate::ReleqError;
+
+/// Remembers every answer of `E`; without it a search measures the same few assignments for ever.
+#[derive(Debug)]
+pub struct Cached<E> {
+    inner: E,
+    answers: Mutex<HashMap<BitwidthAssignment, Evaluation>>,
+}
+
+impl<E: Evaluator> Cached<E> {
+    /// An empty cache in front of `inner`.
+    pub fn new(inner: E) -> Self {
+        Self { inner, answers: Mutex::new(HashMap::new()) }
+    }
+
+    /// Number of assignments measured so far.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether nothing was measured yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The evaluator behind the cache.
+    pub const fn inner(&self) -> &E {
+        &self.inner
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<BitwidthAssignment, Evaluation>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E: Evaluator> Evaluator for Cached<E> {
+    fn full_precision(&self) -> f64 {
+        self.inner.full_precision()
+    }
+
+    fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
+        if let Some(known) = self.lock().get(bits) {
+            return Ok(known.clone());
+        }
+        let answer = self.inner.evaluate(bits)?;
+        self.lock().insert(bits.clone(), answer.clone());
+        Ok(answer)
+    }
+
+    fn evaluate_batch(
+        &self,
+        batch: &[BitwidthAssignment],
+        threads: NonZeroUsize,
+    ) -> Result<Vec<Evaluation>, ReleqError> {
+        let mut missing: Vec<BitwidthAssignment> = Vec::new();
+        {
+            let known = self.lock();
+            for bits in batch {
+                if !known.contains_key(bits) && !missing.contains(bits) {
+                    missing.push(bits.clone());
+                }
+            }
+        }
+        let answers = self.inner.evaluate_batch(&missing, threads)?;
+        self.lock().extend(missing.into_iter().zip(answers));
+        batch.iter().map(|bits| self.evaluate(bits)).collect()
+    }
+}

@@ -1,0 +1,233 @@
+//! Measures an assignment for real: quantize, retrain, classify.
+
+use std::{
+    fmt,
+    ops::ControlFlow,
+    str::FromStr,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use releq_core::{BitwidthAssignment, Network};
+use releq_quant::QuantizerKind;
+use releq_zoo::{
+    data::{ImageSet, Normalization},
+    train::{
+        self, AccuracyReport, BurnTrainer, NativeTrainer, NetworkState, Schedule, TrainError,
+        Trainer,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Evaluation, Evaluator};
+use crate::ReleqError;
+
+/// What computes the gradients of a retrain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// Our channels-last CPU trainer, several times faster on small networks.
+    #[default]
+    Native,
+    /// Burn's `flex` CPU backend, which covers every layer.
+    Flex,
+}
+
+impl Backend {
+    /// A trainer of `network` on one thread of this machine.
+    ///
+    /// # Errors
+    /// [`TrainError::Unsupported`] if this backend lacks a layer of the network.
+    pub fn trainer(
+        self,
+        network: &Network,
+        quantizer: QuantizerKind,
+    ) -> Result<Box<dyn Trainer>, TrainError> {
+        Ok(match self {
+            Self::Native => Box::new(NativeTrainer::new(network, quantizer.build())?),
+            Self::Flex => Box::new(BurnTrainer::flex(network, quantizer.build())?),
+        })
+    }
+}
+
+impl FromStr for Backend {
+    type Err = ReleqError;
+    fn from_str(text: &str) -> Result<Self, ReleqError> {
+        match text {
+            "native" => Ok(Self::Native),
+            "flex" => Ok(Self::Flex),
+            _ => Err(ReleqError::Setting {
+                setting: "backend",
+                reason: format!("`{text}` is not one of native, flex"),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Flex => "flex",
+        })
+    }
+}
+
+/// Everything a [`Retrain`] starts from.
+#[derive(Clone, Copy, Debug)]
+pub struct RetrainSetup<'a> {
+    /// The network.
+    pub network: &'a Network,
+    /// Its full-precision weights; every retrain starts from them.
+    pub weights: &'a NetworkState,
+    /// Images to train on.
+    pub train: &'a ImageSet,
+    /// Images to measure the accuracy on, disjoint from `train`.
+    pub validation: &'a ImageSet,
+    /// How pixels become numbers.
+    pub normalization: &'a Normalization,
+    /// How weights are quantized.
+    pub quantizer: QuantizerKind,
+    /// What computes the gradients.
+    pub backend: Backend,
+    /// Seed of the run; each assignment derives its own from it.
+    pub seed: u64,
+    /// Stops a retrain between two steps once it is set; the evaluation then ends in
+    /// [`ReleqError::Cancelled`].
+    pub cancel: Option<&'a AtomicBool>,
+}
+
+/// Quantization-aware retraining from the full-precision weights, then accuracy on held-out images.
+///
+/// The seed of a retrain follows from the run's seed and the assignment alone, so an answer does not
+/// depend on who computes it or when.
+pub struct Retrain<'a> {
+    setup: RetrainSetup<'a>,
+    schedule: Schedule,
+    full_precision: f64,
+    /// Idle trainers: their buffers live as long as the evaluator.
+    idle: Mutex<Vec<Box<dyn Trainer>>>,
+}
+
+impl fmt::Debug for Retrain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retrain").field("schedule", &self.schedule).finish_non_exhaustive()
+    }
+}
+
+/// Images per batch when only classifying.
+const EVALUATION_BATCH: usize = 256;
+
+impl<'a> Retrain<'a> {
+    /// Measures the full-precision accuracy on the validation images, once.
+    ///
+    /// # Errors
+    /// [`ReleqError`] if weights, images and network do not fit together.
+    pub fn new(setup: RetrainSetup<'a>, schedule: Schedule) -> Result<Self, ReleqError> {
+        let mut retrain = Self { setup, schedule, full_precision: 1.0, idle: Mutex::default() };
+        retrain.full_precision = retrain.full_precision_on(setup.validation)?.accuracy();
+        if retrain.full_precision <= 0.0 {
+            return Err(ReleqError::Setting {
+                setting: "weights",
+                reason: "the full-precision network classifies no validation image".into(),
+            });
+        }
+        Ok(retrain)
+    }
+
+    /// Accuracy of the full-precision weights, without any retraining.
+    ///
+    /// # Errors
+    /// [`ReleqError`] if the images do not fit the network.
+    pub fn full_precision_on(&self, images: &ImageSet) -> Result<AccuracyReport, ReleqError> {
+        self.with_trainer(|trainer, setup| {
+            trainer.set_bits(None)?;
+            Ok(train::accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?)
+        })
+    }
+
+    /// Retrains at `bits` and classifies each of `sets`; `None` where the loss diverged.
+    ///
+    /// # Errors
+    /// [`ReleqError`] if training fails for another reason.
+    pub fn retrain(
+        &self,
+        bits: &BitwidthAssignment,
+        sets: &[&ImageSet],
+    ) -> Result<Result<Vec<AccuracyReport>, String>, ReleqError> {
+        self.with_trainer(|trainer, setup| {
+            let cancelled = || setup.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
+            trainer.set_bits(Some(bits))?;
+            let seed = assignment_seed(setup.seed, bits);
+            let trained = train::train(
+                trainer,
+                setup.train,
+                setup.normalization,
+                &self.schedule,
+                seed,
+                &mut |_| {
+                    if cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                },
+            );
+            if cancelled() {
+                return Err(ReleqError::Cancelled);
+            }
+            match trained {
+                Err(error @ TrainError::Diverged { .. }) => return Ok(Err(error.to_string())),
+                other => other?,
+            };
+            let reports = sets
+                .iter()
+                .map(|set| train::accuracy(trainer, set, setup.normalization, EVALUATION_BATCH))
+                .collect::<Result<_, _>>()?;
+            Ok(Ok(reports))
+        })
+    }
+
+    fn with_trainer<R>(
+        &self,
+        f: impl FnOnce(&mut dyn Trainer, &RetrainSetup<'a>) -> Result<R, ReleqError>,
+    ) -> Result<R, ReleqError> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop();
+        let mut trainer = match taken {
+            Some(trainer) => trainer,
+            None => self.setup.backend.trainer(self.setup.network, self.setup.quantizer)?,
+        };
+        trainer.load(self.setup.weights)?;
+        let answer = f(trainer.as_mut(), &self.setup);
+        idle().push(trainer);
+        answer
+    }
+}
+
+impl Evaluator for Retrain<'_> {
+    fn full_precision(&self) -> f64 {
+        self.full_precision
+    }
+
+    fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
+        Ok(match self.retrain(bits, &[self.setup.validation])? {
+            Ok(reports) => Evaluation {
+                standard_error: reports.first().map(AccuracyReport::standard_error),
+                ..Evaluation::new(reports.first().map_or(0.0, AccuracyReport::accuracy))
+            },
+            Err(reason) => {
+                log::warn!("{bits}: {reason}; counted as failed");
+                Evaluation::failed(reason)
+            }
+        })
+    }
+}
+
+/// A seed that depends on the run and the assignment alone (64-bit FNV-1a).
+fn assignment_seed(seed: u64, bits: &BitwidthAssignment) -> u64 {
+    seed.to_le_bytes()
+        .into_iter()
+        .chain(bits.to_bits())
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        })
+}

@@ -1,0 +1,554 @@
+//! The whole path: pretrain, search, compare, retrain for long, report.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    ops::ControlFlow,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use releq_agent::{Agent, PpoConfig, RandomSearch};
+use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network};
+use releq_hw::{ModelSize, StateQuantization, Stripes};
+use releq_quant::QuantizerKind;
+use releq_reward::{Reward, Shaped};
+use releq_zoo::{
+    data::{DataSet, ImageSet, Normalization},
+    train::{self, AccuracyReport, Decay, Length, NetworkState, Schedule, Sgd},
+};
+
+use crate::{
+    Budget, FinalRow, LayerRow, ReleqError, Report, Search, SearchOutcome, StopReason,
+    evaluate::{Backend, Cached, Retrain, RetrainSetup, in_parallel},
+    pareto_frontier,
+};
+
+/// Label of the agent's row in a report.
+pub(crate) const RELEQ: &str = "releq";
+/// Label of the random search's row.
+const RANDOM: &str = "random search";
+
+/// Part of an experiment that takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Training in full precision; counted in steps.
+    Pretrain,
+    /// The agent's search; counted in evaluations or episodes, whichever the budget limits.
+    Search,
+    /// Random search with as many evaluations.
+    Random,
+    /// The long retrains; counted in training runs.
+    Final,
+}
+
+/// News from a running experiment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// What is running.
+    pub stage: Stage,
+    /// How much of it is done.
+    pub done: usize,
+    /// How much there is.
+    pub total: usize,
+    /// The latest figure, for a person.
+    pub message: String,
+}
+
+/// Settings of an [`Experiment`], all but its inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExperimentConfig {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Evaluations that run side by side; the result does not depend on it.
+    pub threads: NonZeroUsize,
+    /// What computes gradients.
+    pub backend: Backend,
+    /// How weights are quantized.
+    pub quantizer: QuantizerKind,
+    /// Bitwidths to choose from.
+    pub actions: Vec<Bitwidth>,
+    /// Layers that are not searched, by name.
+    pub fixed_layers: Vec<(String, Bitwidth)>,
+    /// Form of State_Quantization.
+    pub state_quantization: StateQuantization,
+    /// Loss of validation accuracy, in 0 to 1, up to which an assignment counts as good.
+    pub tolerance: f64,
+    /// Training images held out of training, for choices.
+    pub validation: usize,
+    /// How many of them a short retrain is measured on.
+    pub search_validation: usize,
+    /// Full-precision training.
+    pub pretrain: Schedule,
+    /// Retraining of one assignment during the search.
+    pub short_retrain: Schedule,
+    /// Retraining of the finalists.
+    pub long_retrain: Schedule,
+    /// The agent.
+    pub agent: PpoConfig,
+    /// When the search stops.
+    pub budget: Budget,
+    /// Whether random search runs too, with as many evaluations.
+    pub compare_random: bool,
+    /// Assignments of the search, besides the greedy one, that get the long retrain.
+    pub finalists: usize,
+}
+
+impl ExperimentConfig {
+    /// Settings for LeNet on MNIST or on our own digits, chosen by our own measurements: a search
+    /// takes minutes on two cores.
+    ///
+    /// The quantizer is our scaled WRPN, and the action set 2 to 8 bits.
+    #[must_use]
+    pub fn lenet(seed: u64) -> Self {
+        let sgd = |learning_rate| Sgd { learning_rate, momentum: 0.9, weight_decay: 1e-4 };
+        let schedule = |length, learning_rate| Schedule {
+            decay: Decay::Cosine,
+            ..Schedule::new(length, 64, sgd(learning_rate))
+        };
+        Self {
+            seed,
+            threads: NonZeroUsize::MIN,
+            backend: Backend::Native,
+            quantizer: QuantizerKind::WrpnScaled,
+            actions: (2..=8).filter_map(|bits| Bitwidth::new(bits).ok()).collect(),
+            fixed_layers: Vec::new(),
+            state_quantization: StateQuantization::MeanBits,
+            tolerance: 0.003,
+            validation: 5000,
+            search_validation: 2000,
+            pretrain: Schedule { warmup_steps: 50, ..schedule(Length::Epochs(4.0), 0.03) },
+            short_retrain: schedule(Length::Steps(60), 0.01),
+            long_retrain: schedule(Length::Epochs(1.5), 0.02),
+            agent: PpoConfig::quick(),
+            budget: Budget { evaluations: Some(100), ..Budget::default() },
+            compare_random: true,
+            finalists: 3,
+        }
+    }
+}
+
+/// A network and its data, ready to run.
+pub struct Experiment {
+    network: Network,
+    data: DataSet,
+    config: ExperimentConfig,
+    reward: Box<dyn Reward>,
+    weights: Option<NetworkState>,
+}
+
+impl std::fmt::Debug for Experiment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Experiment")
+            .field("network", &self.network.name())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The data of an experiment, split and normalized once.
+struct Splits {
+    train: ImageSet,
+    validation: ImageSet,
+    search_validation: ImageSet,
+    test: ImageSet,
+    normalization: Normalization,
+}
+
+/// Long retrains, by assignment: accuracy on validation and test images, or why there is none.
+type Finals = BTreeMap<BitwidthAssignment, Result<[AccuracyReport; 2], String>>;
+
+impl Experiment {
+    /// An experiment with the paper's reward and weights that are yet to be trained.
+    #[must_use]
+    pub fn new(network: Network, data: DataSet, config: ExperimentConfig) -> Self {
+        Self { network, data, config, reward: Box::new(Shaped::default()), weights: None }
+    }
+
+    /// Replaces the reward.
+    #[must_use]
+    pub fn reward(mut self, reward: impl Reward + 'static) -> Self {
+        self.reward = Box::new(reward);
+        self
+    }
+
+    /// Starts from these full-precision weights instead of training some.
+    #[must_use]
+    pub fn weights(mut self, weights: NetworkState) -> Self {
+        self.weights = Some(weights);
+        self
+    }
+
+    /// Only the first part of [`run`](Self::run): full-precision training.
+    ///
+    /// # Errors
+    /// [`ReleqError::Cancelled`], or another [`ReleqError`] if the inputs do not fit together.
+    pub fn pretrain(
+        self,
+        cancel: &AtomicBool,
+        on_progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<NetworkState, ReleqError> {
+        let splits = split(self.data, &self.config)?;
+        pretrain(&self.network, &splits, &self.config, cancel, on_progress)
+    }
+
+    /// Runs everything; `cancel` may be set from anywhere, as from a Ctrl-C handler.
+    ///
+    /// Once the search has begun, a cancelled run gives a report of what it has.
+    ///
+    /// # Errors
+    /// [`ReleqError::Cancelled`] if cancelled before the search, or any other [`ReleqError`] if the
+    /// inputs do not fit together.
+    pub fn run(
+        self,
+        cancel: &AtomicBool,
+        on_progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Report, ReleqError> {
+        let Self { network, data, config, reward, weights } = self;
+        let mut clock = Clock { last: Instant::now(), times: BTreeMap::new() };
+
+        let source = data.source.clone();
+        let splits = split(data, &config)?;
+        let weights = match weights {
+            Some(weights) => weights,
+            None => pretrain(&network, &splits, &config, cancel, on_progress)?,
+        };
+        clock.lap("pretrain");
+
+        let setup = RetrainSetup {
+            network: &network,
+            weights: &weights,
+            train: &splits.train,
+            validation: &splits.search_validation,
+            normalization: &splits.normalization,
+            quantizer: config.quantizer,
+            backend: config.backend,
+            seed: config.seed,
+            cancel: Some(cancel),
+        };
+        let evaluator = Cached::new(Retrain::new(setup, config.short_retrain)?);
+        let full_validation = evaluator.inner().full_precision_on(&splits.validation)?.accuracy();
+        let full_test = evaluator.inner().full_precision_on(&splits.test)?.accuracy();
+
+        let reward_name = reward.name().to_owned();
+        let mut builder = Search::builder()
+            .network(&network, Some(&weights))
+            .actions(config.actions.iter().copied())
+            .state_quantization(config.state_quantization)
+            .reward(reward)
+            .budget(config.budget)
+            .threads(config.threads);
+        for (layer, bits) in &config.fixed_layers {
+            builder = builder.fix_layer(layer, *bits);
+        }
+        let mut search = builder.build()?;
+        let inputs = (search.observation_len(), search.action_count());
+        let mut agent = config.agent.clone().init(inputs.0, inputs.1, config.seed)?;
+        let found = run_search(&search, &mut agent, &evaluator, Stage::Search, on_progress)?;
+        clock.lap("search");
+
+        let mut random = None;
+        if config.compare_random && found.stop != StopReason::Cancelled {
+            search.set_budget(Budget { evaluations: Some(found.evaluations), ..Budget::default() });
+            let mut agent =
+                RandomSearch::new(inputs.1, config.seed, config.agent.episodes_per_batch);
+            random = Some(run_search(&search, &mut agent, &evaluator, Stage::Random, on_progress)?);
+        }
+        clock.lap("random_search");
+
+        let contestants = contestants(&found, random.as_ref(), &network, &config)?;
+        let long = Retrain::new(setup, config.long_retrain)?;
+        let finals = match long_retrains(&long, &contestants, &splits, &config, on_progress) {
+            Err(ReleqError::Cancelled) => None,
+            other => Some(other?),
+        };
+        clock.lap("final");
+
+        let (chosen, rows) = match &finals {
+            Some(finals) => {
+                let pricing = Pricing { layers: network.profiles(), search: &search, full_test };
+                let rows = rows(&contestants, finals, &pricing, full_validation, &config)?;
+                (rows.first().map(|row| row.bits.clone()), rows)
+            }
+            None => {
+                let best = found.best_within(config.tolerance).or(found.best.as_ref());
+                (best.map(|scored| scored.bits.clone()), Vec::new())
+            }
+        };
+        let deviations = weights.weight_stds(&network)?;
+        let layers = network
+            .profiles()
+            .iter()
+            .enumerate()
+            .map(|(index, layer)| LayerRow {
+                name: layer.name.clone(),
+                weights: layer.weights(),
+                macs: layer.macs(),
+                weight_std: f64::from(deviations[index]),
+                bits: chosen.as_ref().map(|bits| bits[index]),
+            })
+            .collect();
+        Ok(Report {
+            network: network.name().to_owned(),
+            data: source,
+            seed: config.seed,
+            quantizer: config.quantizer,
+            reward: reward_name,
+            state_quantization: config.state_quantization.to_string(),
+            tolerance: config.tolerance,
+            images: [splits.train.len(), splits.validation.len(), splits.test.len()],
+            full_precision_validation: full_validation,
+            full_precision_test: full_test,
+            layers,
+            chosen,
+            rows,
+            search: found,
+            random,
+            cancelled: finals.is_none(),
+            times: clock.times,
+        })
+    }
+}
+
+/// Wall seconds of the stages.
+struct Clock {
+    last: Instant,
+    times: BTreeMap<String, f64>,
+}
+
+impl Clock {
+    fn lap(&mut self, stage: &str) {
+        self.times.insert(stage.to_owned(), self.last.elapsed().as_secs_f64());
+        self.last = Instant::now();
+    }
+}
+
+fn split(data: DataSet, config: &ExperimentConfig) -> Result<Splits, ReleqError> {
+    let (train, validation) = data.train.split(config.validation, config.seed)?;
+    let search_validation = validation.take(config.search_validation, config.seed);
+    let normalization = Normalization::measured(&train);
+    Ok(Splits { train, validation, search_validation, test: data.test, normalization })
+}
+
+fn pretrain(
+    network: &Network,
+    splits: &Splits,
+    config: &ExperimentConfig,
+    cancel: &AtomicBool,
+    on_progress: &(dyn Fn(Progress) + Sync),
+) -> Result<NetworkState, ReleqError> {
+    let mut trainer = config.backend.trainer(network, config.quantizer)?;
+    trainer.load(&NetworkState::init(network, config.seed))?;
+    train::train(
+        trainer.as_mut(),
+        &splits.train,
+        &splits.normalization,
+        &config.pretrain,
+        config.seed,
+        &mut |progress| {
+            on_progress(Progress {
+                stage: Stage::Pretrain,
+                done: progress.step,
+                total: progress.steps,
+                message: format!("loss {:.4}", progress.loss),
+            });
+            if cancel.load(Ordering::Relaxed) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        },
+    )?;
+    if cancel.load(Ordering::Relaxed) { Err(ReleqError::Cancelled) } else { Ok(trainer.state()) }
+}
+
+fn run_search(
+    search: &Search,
+    agent: &mut dyn Agent,
+    evaluator: &Cached<Retrain<'_>>,
+    stage: Stage,
+    on_progress: &(dyn Fn(Progress) + Sync),
+) -> Result<SearchOutcome, ReleqError> {
+    let budget = search.budget();
+    search.run(agent, evaluator, &mut |news| {
+        let (done, total) = match (budget.evaluations, budget.episodes) {
+            (Some(limit), _) => (news.evaluations, limit),
+            (None, Some(limit)) => (news.episodes, limit),
+            (None, None) => (news.episodes, 0),
+        };
+        let message = news.best.map_or_else(String::new, |best| {
+            format!("best {} at {:.2} %", best.bits, 100.0 * best.accuracy)
+        });
+        on_progress(Progress { stage, done, total, message });
+        ControlFlow::Continue(())
+    })
+}
+
+/// Who takes part in the long retrain, and whose choice it is among.
+struct Contestants {
+    releq: Vec<BitwidthAssignment>,
+    random: Vec<BitwidthAssignment>,
+    uniform: Vec<(String, BitwidthAssignment)>,
+}
+
+impl Contestants {
+    /// Each assignment once, in a fixed order.
+    fn distinct(&self) -> Vec<BitwidthAssignment> {
+        let mut all: Vec<BitwidthAssignment> = Vec::new();
+        let uniform = self.uniform.iter().map(|(_, bits)| bits);
+        for bits in self.releq.iter().chain(&self.random).chain(uniform) {
+            if !all.contains(bits) {
+                all.push(bits.clone());
+            }
+        }
+        all
+    }
+}
+
+/// How much more a short retrain may lose than the tolerance and still reach the finals: the long
+/// retrain wins back about this much.
+const SHORT_RETRAIN_ALLOWANCE: f64 = 0.02;
+
+fn contestants(
+    found: &SearchOutcome,
+    random: Option<&SearchOutcome>,
+    network: &Network,
+    config: &ExperimentConfig,
+) -> Result<Contestants, ReleqError> {
+    // The cheapest assignments on the frontier that are near enough; if none is, the most accurate.
+    let finalists = |outcome: &SearchOutcome| -> Vec<BitwidthAssignment> {
+        let frontier = pareto_frontier(&outcome.scored);
+        let floor = 1.0 - config.tolerance - SHORT_RETRAIN_ALLOWANCE;
+        let near: Vec<_> = frontier.iter().filter(|scored| scored.acc_state >= floor).collect();
+        let mut chosen: Vec<_> = if near.is_empty() {
+            frontier.last().map(|scored| scored.bits.clone()).into_iter().collect()
+        } else {
+            near.iter().take(config.finalists).map(|scored| scored.bits.clone()).collect()
+        };
+        if let Some(greedy) = &outcome.greedy
+            && greedy.failure.is_none()
+            && !chosen.contains(&greedy.bits)
+        {
+            chosen.push(greedy.bits.clone());
+        }
+        chosen
+    };
+    let layers = network.quantizable_layers();
+    let uniform = [8, 4, 3, 2]
+        .into_iter()
+        .map(|bits| {
+            let assignment = BitwidthAssignment::uniform(Bitwidth::new(bits)?, layers)?;
+            Ok((format!("uniform {bits}"), assignment))
+        })
+        .collect::<Result<_, ReleqError>>()?;
+    Ok(Contestants {
+        releq: finalists(found),
+        random: random.map(finalists).unwrap_or_default(),
+        uniform,
+    })
+}
+
+fn long_retrains(
+    long: &Retrain<'_>,
+    contestants: &Contestants,
+    splits: &Splits,
+    config: &ExperimentConfig,
+    on_progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Finals, ReleqError> {
+    let all = contestants.distinct();
+    let done = AtomicUsize::new(0);
+    let report = |message: String| {
+        let progress = Progress {
+            stage: Stage::Final,
+            done: done.load(Ordering::Relaxed),
+            total: all.len(),
+            message,
+        };
+        on_progress(progress);
+    };
+    report(String::new());
+    let answers = in_parallel(&all, config.threads, |bits| {
+        let answer = long.retrain(bits, &[&splits.validation, &splits.test])?;
+        done.fetch_add(1, Ordering::Relaxed);
+        report(match &answer {
+            Ok(reports) => format!("{bits} at {:.2} %", 100.0 * reports[0].accuracy()),
+            Err(reason) => format!("{bits}: {reason}"),
+        });
+        Ok::<_, ReleqError>(answer.map(|reports| [reports[0], reports[1]]))
+    })?;
+    Ok(all.into_iter().zip(answers).collect())
+}
+
+/// What turns an assignment into the costs of a row.
+struct Pricing<'a> {
+    layers: Vec<LayerProfile>,
+    search: &'a Search,
+    full_test: f64,
+}
+
+impl Pricing<'_> {
+    fn row(
+        &self,
+        label: &str,
+        bits: &BitwidthAssignment,
+        result: &Result<[AccuracyReport; 2], String>,
+    ) -> Result<FinalRow, ReleqError> {
+        let cost = |model: &dyn CostModel, bits: &[Bitwidth]| -> Result<f64, ReleqError> {
+            let bits: Vec<LayerBits> = bits.iter().map(|&b| LayerBits::weights_only(b)).collect();
+            Ok(model.network_cost(&self.layers, &bits)?.0)
+        };
+        let [validation, test] = match result {
+            Ok(reports) => reports.map(|report| report.accuracy()),
+            Err(_) => [0.0, 0.0],
+        };
+        let stripes = Stripes::default();
+        let cycles = cost(&stripes, bits)?;
+        Ok(FinalRow {
+            label: label.to_owned(),
+            bits: bits.clone(),
+            mean_bits: bits.mean(),
+            validation_accuracy: validation,
+            test_accuracy: test,
+            loss_points: 100.0 * (self.full_test - test),
+            quant_state: self.search.quant_state(bits)?,
+            model_bytes: cost(&ModelSize::default(), bits)?,
+            stripes_cycles: cycles,
+            stripes_speedup_over_8: cost(&stripes, &vec![Bitwidth::EIGHT; bits.len()])? / cycles,
+            failure: result.as_ref().err().cloned(),
+        })
+    }
+}
+
+/// The agent's row first, then what it is compared with. Chosen by validation accuracy alone.
+fn rows(
+    contestants: &Contestants,
+    finals: &Finals,
+    pricing: &Pricing<'_>,
+    full_validation: f64,
+    config: &ExperimentConfig,
+) -> Result<Vec<FinalRow>, ReleqError> {
+    let pick = |label: &str,
+                among: &[BitwidthAssignment]|
+     -> Result<Option<FinalRow>, ReleqError> {
+        let candidates = among
+            .iter()
+            .map(|bits| pricing.row(label, bits, &finals[bits]))
+            .collect::<Result<Vec<_>, _>>()?;
+        let good = |row: &FinalRow| row.validation_accuracy >= full_validation - config.tolerance;
+        let cheapest = candidates.iter().filter(|row| good(row)).min_by(|a, b| {
+            a.quant_state
+                .total_cmp(&b.quant_state)
+                .then(b.validation_accuracy.total_cmp(&a.validation_accuracy))
+        });
+        let most_accurate = candidates
+            .iter()
+            .max_by(|a, b| a.validation_accuracy.total_cmp(&b.validation_accuracy));
+        Ok(cheapest.or(most_accurate).cloned())
+    };
+    let mut rows: Vec<FinalRow> = pick(RELEQ, &contestants.releq)?.into_iter().collect();
+    rows.extend(pick(RANDOM, &contestants.random)?);
+    for (label, bits) in &contestants.uniform {
+        rows.push(pricing.row(label, bits, &finals[bits])?);
+    }
+    Ok(rows)
+}

@@ -1,0 +1,81 @@
+//! Changes what the agent wants, and with it what it finds.
+//!
+//! ```text
+//! cargo run --example custom_reward
+//! ```
+//!
+//! Searches LeNet on our own digits twice from the same weights: with the paper's reward, and with
+//! one of this file that accepts almost no loss of accuracy. Everything about the second reward is
+//! the `Strict` struct below.
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use std::{num::NonZeroUsize, sync::atomic::AtomicBool};
+
+use anyhow::Result;
+use clap::Parser;
+use releq::{
+    Experiment, ExperimentConfig, Progress,
+    reward::Reward,
+    zoo::{data::digits, networks::lenet},
+};
+
+/// Pays for low bitwidths only while accuracy stays above a floor, and the closer to full precision
+/// the better.
+struct Strict {
+    floor: f64,
+}
+
+impl Reward for Strict {
+    fn name(&self) -> &str {
+        "strict"
+    }
+
+    fn reward(&self, acc_state: f64, quant_state: f64) -> f64 {
+        if acc_state < self.floor { -1.0 } else { (1.0 - quant_state) * acc_state.powi(20) }
+    }
+}
+
+/// Searches LeNet with the paper's reward and with one of our own.
+#[derive(Parser, Debug)]
+struct Args {
+    /// Share of the full-precision accuracy below which our reward punishes
+    #[arg(long, default_value_t = 0.99)]
+    floor: f64,
+    /// Assignments that each search may measure
+    #[arg(long, default_value_t = 60)]
+    evaluations: usize,
+    /// Equal seeds give equal results
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let data = digits::generate(&digits::DigitsConfig { seed: args.seed, ..Default::default() })?;
+    println!("data: {}", data.source);
+    let mut config = ExperimentConfig::lenet(args.seed);
+    config.budget.evaluations = Some(args.evaluations);
+    config.threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    config.compare_random = false;
+
+    // Train in full precision once; both searches start from the same weights.
+    let (never, quiet) = (AtomicBool::new(false), |_: Progress| {});
+    let experiment = || Experiment::new(lenet(), data.clone(), config.clone());
+    let weights = experiment().pretrain(&never, &quiet)?;
+
+    let with_paper = experiment().weights(weights.clone()).run(&never, &quiet)?;
+    let strict = Strict { floor: args.floor };
+    let with_ours = experiment().weights(weights).reward(strict).run(&never, &quiet)?;
+
+    for report in [with_paper, with_ours] {
+        let Some(best) = &report.search.best else { continue };
+        println!(
+            "{:>8} reward: best {} ({:.2} bits) at {:.2} % of full precision after the short retrain",
+            report.reward,
+            best.bits,
+            best.bits.mean(),
+            100.0 * best.acc_state,
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! Lets the agent search a table of measured accuracies: no network, no training, seconds.
+//!
+//! ```text
+//! cargo run --release --example replay_table -- --table lenet.csv --episodes 2000 --seed 1
+//! ```
+//!
+//! The table is any CSV with the columns `bits,accuracy_percent`, one row for every measured
+//! assignment, as in `2-2-3-2,93.916667`. Since the whole table is known, the output says how close
+//! the agent came to the best entry, and how random search did with as many evaluations.
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use comfy_table::{Table as TextTable, presets::UTF8_FULL_CONDENSED};
+use indicatif::{ProgressBar, ProgressStyle};
+use releq::{
+    Budget, Scored, Search, SearchLayer, SearchOutcome,
+    agent::{PpoConfig, RandomSearch},
+    core::{LayerKind, LayerProfile},
+    evaluate::{Cached, Evaluator, OnMiss, Table},
+    hw::StateQuantization,
+    pareto_frontier,
+    reward::RewardKind,
+    zoo::networks::lenet,
+};
+
+/// Searches a table of measured accuracies with the ReLeQ agent.
+#[derive(Parser, Debug)]
+struct Args {
+    /// CSV with the columns `bits,accuracy_percent`
+    #[arg(long)]
+    table: PathBuf,
+    /// Episodes to play; each chooses one bitwidth for every layer
+    #[arg(long, default_value_t = 2000)]
+    episodes: usize,
+    /// Seed of the agent; equal seeds give equal results
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// State_Quantization: `mean-bits`, or `cost-weighted` (needs --network)
+    #[arg(long, default_value = "mean-bits")]
+    state: StateQuantization,
+    /// What to do when the agent asks for an assignment that the table lacks: `error`, or `nearest`
+    /// (the nearest measured assignment answers as a whole)
+    #[arg(long, default_value = "error")]
+    on_miss: OnMiss,
+    /// Accuracy in full precision, in percent [default: the best in the table]
+    #[arg(long)]
+    full_precision: Option<f64>,
+    /// Reward: shaped, division, subtraction or linear-grid
+    #[arg(long, default_value = "shaped")]
+    reward: RewardKind,
+    /// Network whose layer shapes the agent sees and `cost-weighted` weighs by: lenet
+    #[arg(long)]
+    network: Option<String>,
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut table = Table::read(&args.table, args.on_miss)?;
+    if let Some(percent) = args.full_precision {
+        table = table.with_full_precision(percent / 100.0)?;
+    }
+    let started = Instant::now();
+
+    // A table knows nothing of shapes: without a network all layers look alike to the agent.
+    let layers = match args.network.as_deref() {
+        Some("lenet") => shapes(lenet().profiles(), table.layers())?,
+        Some(other) => bail!("unknown network `{other}`; known: lenet"),
+        None if args.state != StateQuantization::MeanBits => {
+            bail!("--state cost-weighted weighs layers by their shapes; name them with --network")
+        }
+        None => (1..=table.layers()).map(|index| unknown_layer(format!("layer{index}"))).collect(),
+    };
+    let budget = Budget { episodes: Some(args.episodes), ..Budget::default() };
+    let mut search = Search::builder()
+        .layers(layers)
+        .actions(table.bitwidths())
+        .state_quantization(args.state)
+        .reward(args.reward.build())
+        .budget(budget)
+        .build()?;
+
+    // The best that anyone could find.
+    let everything = table
+        .iter()
+        .map(|(bits, _)| search.score(bits, &table))
+        .collect::<Result<Vec<Scored>, _>>()?;
+    let optimal = everything
+        .iter()
+        .min_by(|a, b| b.reward.total_cmp(&a.reward))
+        .context("the table is empty")?;
+
+    let bar =
+        if args.json { ProgressBar::hidden() } else { ProgressBar::new(args.episodes as u64) };
+    bar.set_style(ProgressStyle::with_template(
+        "{elapsed_precise} {bar:30} {pos}/{len} episodes, {eta} left, best {msg}",
+    )?);
+    let evaluator = Cached::new(&table);
+    let mut agent =
+        PpoConfig::default().init(search.observation_len(), search.action_count(), args.seed)?;
+    let found = search.run(&mut agent, &evaluator, &mut |news| {
+        bar.set_position(news.episodes as u64);
+        if let Some(best) = news.best {
+            bar.set_message(best.bits.to_string());
+        }
+        ControlFlow::Continue(())
+    })?;
+    bar.finish_and_clear();
+
+    // Random search, as often as the agent asked for something new.
+    search.set_budget(Budget { evaluations: Some(found.evaluations), ..Budget::default() });
+    let mut random = RandomSearch::new(search.action_count(), args.seed, 16);
+    let random = search.run(&mut random, &evaluator, &mut |_| ControlFlow::Continue(()))?;
+
+    let seconds = started.elapsed().as_secs_f64();
+    if args.json {
+        println!("{}", json(&args, &table, &found, &random, optimal, seconds)?);
+    } else {
+        print(&table, &found, &random, optimal, &everything, seconds);
+    }
+    Ok(())
+}
+
+fn json(
+    args: &Args,
+    table: &Table,
+    found: &SearchOutcome,
+    random: &SearchOutcome,
+    optimal: &Scored,
+    seconds: f64,
+) -> Result<serde_json::Value> {
+    let greedy = found.greedy.as_ref().context("the agent gave no greedy answer")?;
+    let best = found.best.as_ref().context("no episode was played; use --episodes 1 or more")?;
+    let random = random.best.as_ref().context("random search played no episode")?;
+    Ok(serde_json::json!({
+        "table": args.table,
+        "seed": args.seed,
+        "state": args.state.to_string(),
+        "on_miss": args.on_miss.to_string(),
+        "full_precision_percent": 100.0 * table.full_precision(),
+        "greedy_bits": greedy.bits,
+        "greedy_reward": greedy.reward,
+        "greedy_accuracy_percent": 100.0 * greedy.accuracy,
+        "optimal_bits": optimal.bits,
+        "optimal_reward": optimal.reward,
+        "best_seen_bits": best.bits,
+        "best_seen_reward": best.reward,
+        "random_best_bits": random.bits,
+        "random_best_reward": random.reward,
+        "episodes": found.episodes,
+        "evaluations": found.evaluations,
+        "seconds": seconds,
+    }))
+}
+
+fn print(
+    table: &Table,
+    found: &SearchOutcome,
+    random: &SearchOutcome,
+    optimal: &Scored,
+    everything: &[Scored],
+    seconds: f64,
+) {
+    println!(
+        "{} measured assignments of {} layers; full precision {:.2} %",
+        table.len(),
+        table.layers(),
+        100.0 * table.full_precision()
+    );
+    let mut text = TextTable::new();
+    text.load_style(UTF8_FULL_CONDENSED).set_header([
+        "",
+        "bits",
+        "mean",
+        "accuracy %",
+        "State_Q",
+        "reward",
+        "of optimum",
+    ]);
+    let rows = [
+        ("optimum of the table", Some(optimal)),
+        ("agent, greedy", found.greedy.as_ref()),
+        ("agent, best seen", found.best.as_ref()),
+        ("random, best seen", random.best.as_ref()),
+    ];
+    for (label, scored) in rows {
+        let Some(scored) = scored else { continue };
+        text.add_row([
+            label.to_owned(),
+            scored.bits.to_string(),
+            format!("{:.2}", scored.bits.mean()),
+            format!("{:.2}", 100.0 * scored.accuracy),
+            format!("{:.4}", scored.quant_state),
+            format!("{:.6}", scored.reward),
+            format!("{:.3}", scored.reward / optimal.reward),
+        ]);
+    }
+    println!("{text}");
+    println!(
+        "{} episodes, {} distinct assignments each for agent and random search, {seconds:.1} s",
+        found.episodes, found.evaluations
+    );
+    println!("\nPareto frontier of the table (State_Quantization, accuracy %, bits):");
+    for point in pareto_frontier(everything) {
+        println!("  {:.4}  {:>7.3}  {}", point.quant_state, 100.0 * point.accuracy, point.bits);
+    }
+}
+
+fn shapes(profiles: Vec<LayerProfile>, layers: usize) -> Result<Vec<SearchLayer>> {
+    if profiles.len() != layers {
+        bail!("the network has {} quantizable layers, the table {layers}", profiles.len());
+    }
+    let search_layer = |profile| SearchLayer { profile, weight_std: 0.0, fixed: None };
+    Ok(profiles.into_iter().map(search_layer).collect())
+}
+
+fn unknown_layer(name: String) -> SearchLayer {
+    let profile = LayerProfile {
+        name,
+        kind: LayerKind::Linear,
+        in_channels: 1,
+        in_height: 1,
+        in_width: 1,
+        out_channels: 1,
+        kernel: 1,
+        stride: 1,
+        padding: 0,
+        groups: 1,
+        out_height: 1,
+        out_width: 1,
+        bias: false,
+    };
+    SearchLayer { profile, weight_std: 0.0, fixed: None }
+}
