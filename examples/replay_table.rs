@@ -54,6 +54,9 @@ struct Args {
     /// Network whose layer shapes the agent sees and `cost-weighted` weighs by: lenet
     #[arg(long)]
     network: Option<String>,
+    /// JSON file with hyperparameters of the agent; those left out keep their defaults
+    #[arg(long, value_name = "FILE")]
+    agent_config: Option<PathBuf>,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -101,8 +104,15 @@ fn main() -> Result<()> {
         "{elapsed_precise} {bar:30} {pos}/{len} episodes, {eta} left, best {msg}",
     )?);
     let evaluator = Cached::new(&table);
-    let mut agent =
-        PpoConfig::default().init(search.observation_len(), search.action_count(), args.seed)?;
+    let config = match &args.agent_config {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("{} cannot be read", path.display()))?;
+            serde_json::from_str(&text).with_context(|| path.display().to_string())?
+        }
+        None => PpoConfig::default(),
+    };
+    let mut agent = config.init(search.observation_len(), search.action_count(), args.seed)?;
     let found = search.run(&mut agent, &evaluator, &mut |news| {
         bar.set_position(news.episodes as u64);
         if let Some(best) = news.best {
