@@ -13,7 +13,8 @@ pub(crate) fn quantize(weights: &[f32]) -> Quantized {
     let sum: f64 = weights.iter().map(|weight| f64::from(weight.abs())).sum();
     Quantized {
         codes: weights.iter().map(|&weight| u8::from(weight >= 0.0)).collect(),
-        scale: (2.0 * sum / weights.len() as f64) as f32,
+        // Twice the mean magnitude may exceed the range of the type.
+        scale: (2.0 * sum / weights.len() as f64).min(f64::from(f32::MAX)) as f32,
         zero_point: 0.5,
         bits: Bitwidth::ONE,
     }

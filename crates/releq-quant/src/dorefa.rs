@@ -4,7 +4,8 @@ use releq_core::Bitwidth;
 
 use crate::{
     QuantError, Quantized, Quantizer, binary,
-    quantizer::{check, check_gradients},
+    quantizer::{check, check_gradients, max_abs},
+    rounding::round_half_even,
 };
 
 /// `w_q = 2 / m * round(m * (tanh(w) / (2 max |tanh(w)|) + 1/2)) - 1` with `m = 2^bits - 1`.
@@ -12,6 +13,9 @@ use crate::{
 /// `2^bits` levels from -1 to 1, zero not among them (mid-rise). The outputs of a layer are rescaled
 /// against the trained network, so retraining is needed even at 8 bits. The gradient goes straight
 /// through the rounding alone: tanh, the division and the maximum are differentiated.
+///
+/// A layer of zeros has no maximum: it is divided by 1 instead, which puts every weight half way between
+/// the two middle levels. Magnitudes below 1e-30 count as zero here.
 ///
 /// **1 bit**: `sign(w) * mean |w|` as in the DoReFa paper, gradient 1 everywhere.
 ///
@@ -21,16 +25,22 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dorefa;
 
-/// The squashed weights, their largest magnitude (1 if all are zero) and the first place of it.
-fn squash(weights: &[f32]) -> (Vec<f32>, f32, usize) {
-    let squashed: Vec<f32> = weights.iter().map(|weight| weight.tanh()).collect();
-    let (mut max, mut place) = (0.0f32, 0);
-    for (index, value) in squashed.iter().enumerate() {
-        if value.abs() > max {
-            (max, place) = (value.abs(), index);
-        }
-    }
-    (squashed, if max > 0.0 { max } else { 1.0 }, place)
+/// Below this largest magnitude the gradient, about its inverse, would not be finite.
+const DEAD: f32 = 1e-30;
+
+/// First place of the largest magnitude, whose tanh is the maximum in the formula; `None` for a layer of
+/// zeros. Found before tanh, which maps neighbouring large weights to one number, so that the gradient
+/// of the maximum reaches the same weight whoever computes tanh.
+fn largest(weights: &[f32]) -> Option<usize> {
+    let max = max_abs(weights);
+    let place = || weights.iter().position(|weight| weight.abs() == max);
+    if max < DEAD { None } else { place() }
+}
+
+/// The squashed weights and their largest magnitude, 1 for a layer of zeros.
+fn squash(weights: &[f32]) -> (Vec<f32>, f32) {
+    let max = largest(weights).map_or(1.0, |place| weights[place].tanh().abs());
+    (weights.iter().map(|weight| weight.tanh()).collect(), max)
 }
 
 impl Quantizer for Dorefa {
@@ -43,9 +53,9 @@ impl Quantizer for Dorefa {
             return Ok(binary::quantize(weights));
         }
         let m = ((1u32 << bits.get()) - 1) as f32;
-        let (squashed, max, _) = squash(weights);
+        let (squashed, max) = squash(weights);
         // Within 0..=255 and whole, so the cast to a code is exact.
-        let code = |value: f32| (m * (value / (2.0 * max) + 0.5)).round_ties_even() as u8;
+        let code = |value: f32| round_half_even(m * (value / (2.0 * max) + 0.5)) as u8;
         Ok(Quantized {
             codes: squashed.into_iter().map(code).collect(),
             scale: 2.0 / m,
@@ -67,7 +77,7 @@ impl Quantizer for Dorefa {
             grad_in.copy_from_slice(grad_out);
             return Ok(());
         }
-        let (squashed, max, place) = squash(weights);
+        let (squashed, max) = squash(weights);
         // v = t / max: dv_i/dt_i = 1 / max, and through the maximum -t_i sign(t_max) / max^2.
         let through_max: f64 = squashed
             .iter()
@@ -77,9 +87,11 @@ impl Quantizer for Dorefa {
         for ((grad_in, &grad_out), &value) in grad_in.iter_mut().zip(grad_out).zip(&squashed) {
             *grad_in = grad_out / max * (1.0 - value * value);
         }
-        let value = squashed[place];
-        let correction = (through_max / (f64::from(max) * f64::from(max))) as f32;
-        grad_in[place] -= value.signum() * correction * (1.0 - value * value);
+        if let Some(place) = largest(weights) {
+            let value = squashed[place];
+            let correction = (through_max / (f64::from(max) * f64::from(max))) as f32;
+            grad_in[place] -= value.signum() * correction * (1.0 - value * value);
+        }
         Ok(())
     }
 
@@ -89,12 +101,16 @@ impl Quantizer for Dorefa {
         weights: burn::tensor::Tensor<1>,
         bits: Bitwidth,
     ) -> Result<burn::tensor::Tensor<1>, QuantError> {
-        let rounded = crate::tensor::rounded(self, &weights, bits)?;
+        let values = crate::tensor::read(&weights)?;
+        let rounded = crate::tensor::round_values(self, &values, bits, &weights.device())?;
         if bits == Bitwidth::ONE {
             return Ok(crate::tensor::straight_through(weights, rounded));
         }
         let squashed = weights.tanh();
-        let max = squashed.clone().abs().max().clamp_min(f32::MIN_POSITIVE);
-        Ok(crate::tensor::straight_through(squashed / max, rounded))
+        let smooth = match largest(&values) {
+            Some(place) => squashed.clone() / squashed.slice(place..place + 1).abs(),
+            None => squashed,
+        };
+        Ok(crate::tensor::straight_through(smooth, rounded))
     }
 }

@@ -43,6 +43,18 @@ pub enum QuantError {
         /// The bits it should fit in.
         bits: u8,
     },
+    /// The bits after the last packed code are not zero: the bytes were not written by this crate, or
+    /// for another number of codes.
+    #[error("the {unused} unused high bits of the last byte are not zero: {last:#010b}")]
+    Padding {
+        /// Number of unused bits.
+        unused: u8,
+        /// The last byte.
+        last: u8,
+    },
+    /// A tensor could not be read from its device.
+    #[error("cannot read the weights from their device: {0}")]
+    TensorRead(String),
     /// No quantizer of that name.
     #[error("`{0}` is no quantizer; there are wrpn, dorefa, wrpn-scaled")]
     UnknownKind(String),

@@ -1,13 +1,17 @@
 #![doc = include_str!("../README.md")]
 
 mod binary;
+#[cfg(any(test, feature = "testing"))]
+mod check;
 mod dorefa;
 mod error;
 mod kind;
+mod least_squares;
 mod mid_tread;
 mod packed;
 mod quantized;
 mod quantizer;
+mod rounding;
 #[cfg(feature = "burn")]
 mod tensor;
 #[cfg(test)]
@@ -15,6 +19,8 @@ mod tests;
 mod wrpn;
 mod wrpn_scaled;
 
+#[cfg(any(test, feature = "testing"))]
+pub use check::check_quantizer;
 pub use dorefa::Dorefa;
 pub use error::QuantError;
 pub use kind::QuantizerKind;

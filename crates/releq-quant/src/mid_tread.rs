@@ -2,22 +2,37 @@
 
 use releq_core::Bitwidth;
 
-use crate::Quantized;
+use crate::{Quantized, rounding::round_half_even};
 
 /// `clip / n * round(n * clamp(w / clip, -1, 1))` with `n = 2^(bits - 1) - 1`, for 2 bits or more.
 ///
 /// The code `2^bits - 1` is unused: there are `2^bits - 1` levels, zero among them.
 pub(crate) fn quantize(weights: &[f32], bits: Bitwidth, clip: f32) -> Quantized {
     let n = levels(bits);
-    let to_steps = n / clip;
-    // Within -127..=127 and whole, so the cast to a code is exact.
-    let code = |weight: f32| ((weight * to_steps).clamp(-n, n).round_ties_even() + n) as u8;
     Quantized {
-        codes: weights.iter().map(|&weight| code(weight)).collect(),
+        // Within 0..=254 and whole, so the cast to a code is exact.
+        codes: weights.iter().map(|&weight| (steps(weight, clip, n) + n) as u8).collect(),
         scale: clip / n,
         zero_point: n,
         bits,
     }
+}
+
+/// [`quantize`], then [`Quantized::dequantize`], without the codes between.
+pub(crate) fn fake_quantize(weights: &[f32], bits: Bitwidth, clip: f32, out: &mut [f32]) {
+    let n = levels(bits);
+    let scale = clip / n;
+    for (out, &weight) in out.iter_mut().zip(weights) {
+        *out = scale * steps(weight, clip, n);
+    }
+}
+
+/// Levels between zero and the weight, from `-n` to `n`.
+///
+/// Divides by `clip` before it multiplies: `n / clip` is infinite for a tiny clip.
+#[inline]
+fn steps(weight: f32, clip: f32, n: f32) -> f32 {
+    round_half_even((weight / clip).clamp(-1.0, 1.0) * n)
 }
 
 /// Positive levels: `2^(bits - 1) - 1`.

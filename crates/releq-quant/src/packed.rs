@@ -85,9 +85,18 @@ impl PackedCodes {
     /// Takes bytes that [`as_bytes`](Self::as_bytes) gave.
     ///
     /// # Errors
-    /// [`QuantError::Length`] if that many codes need another number of bytes.
+    /// [`QuantError::Length`] if that many codes need another number of bytes, and
+    /// [`QuantError::Padding`] if the bits after the last code are not zero.
     pub fn from_bytes(bytes: Vec<u8>, len: usize, bits: Bitwidth) -> Result<Self, QuantError> {
         check_length("packed bytes", bytes.len(), bytes_for(len, bits)?)?;
+        // The first reduction keeps the product small; only the remainder by 8 matters.
+        let used = len % 8 * usize::from(bits.get()) % 8;
+        if let Some(&last) = bytes.last()
+            && used > 0
+            && last >> used != 0
+        {
+            return Err(QuantError::Padding { unused: 8 - used as u8, last });
+        }
         Ok(Self { bytes, len, bits })
     }
 

@@ -112,10 +112,19 @@ pub(crate) fn check(
     if weights.is_empty() {
         return Err(QuantError::Empty);
     }
-    match weights.iter().position(|weight| !weight.is_finite()) {
-        Some(index) => Err(QuantError::NotFinite { index, value: weights[index] }),
-        None => Ok(u32::from(bits.get())),
+    if max_abs(weights).is_finite() {
+        return Ok(u32::from(bits.get()));
     }
+    let index = weights.iter().position(|weight| !weight.is_finite()).unwrap_or_default();
+    Err(QuantError::NotFinite { index, value: weights[index] })
+}
+
+/// The largest magnitude; infinite or NaN if a weight is.
+///
+/// Without their sign, floats are ordered as their bits are, infinity and then NaN last. A maximum of
+/// integers runs on vectors, and none is lost in it, as NaN is in a maximum of floats.
+pub(crate) fn max_abs(weights: &[f32]) -> f32 {
+    f32::from_bits(weights.iter().fold(0, |max, weight| max.max(weight.abs().to_bits())))
 }
 
 pub(crate) fn check_length(

@@ -74,6 +74,13 @@ fn the_scaled_clip_beats_the_largest_magnitude_where_bits_are_few() {
 }
 
 #[test]
+fn every_scheme_passes_the_conformance_suite() {
+    for quantizer in all() {
+        check_quantizer(&quantizer);
+    }
+}
+
+#[test]
 fn bad_input_is_refused() {
     for quantizer in all() {
         let name = quantizer.name();
@@ -113,6 +120,70 @@ fn packed_codes_are_checked() {
     let json = r#"{"bytes":[1,2],"len":9,"bits":3}"#;
     assert!(serde_json::from_str::<PackedCodes>(json).is_err());
     assert_eq!(PackedCodes::pack(&[], bits(3)).unwrap().unpack(), Vec::<u8>::new());
+}
+
+#[test]
+fn padding_bits_of_packed_codes_must_be_zero() {
+    assert!(PackedCodes::from_bytes(vec![0xff, 0x01], 3, bits(3)).is_ok());
+    let error = PackedCodes::from_bytes(vec![0xff, 0x03], 3, bits(3)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the 7 unused high bits of the last byte are not zero: 0b00000011"
+    );
+}
+
+#[test]
+fn extreme_but_finite_weights_stay_finite_and_keep_zero() {
+    // Subnormal, just above, and close to overflow; and a layer that has died.
+    for largest in [1e-45, 1e-40, 1.2e-38, 3e-37, 1e38, f32::MAX, 0.0] {
+        let weights = [0.0, largest, -largest, 0.4 * largest];
+        for quantizer in all() {
+            for b in 1..=8 {
+                let rounded = fake(&quantizer, &weights, b);
+                assert!(rounded.iter().all(|w| w.is_finite()), "{quantizer:?} {b}: {rounded:?}");
+                let has_zero = b > 1 && quantizer.name() != "dorefa";
+                assert!(!has_zero || rounded[0] == 0.0, "{quantizer:?} {b}: {rounded:?}");
+                let mut grad_in = [f32::NAN; 4];
+                quantizer.backward(&weights, bits(b), &[1.0; 4], &mut grad_in).unwrap();
+                assert!(grad_in.iter().all(|g| g.is_finite()), "{quantizer:?} {b}: {grad_in:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_scaled_clip_withstands_a_far_outlier() {
+    // 10,000 weights of magnitude 0.01 and one of 1: as a ternary layer the clip belongs at 0.01.
+    let mut weights = vec![0.01f32; 5_000];
+    weights.extend(vec![-0.01; 5_000]);
+    weights.push(0.8);
+    let rounded = fake(&WrpnScaled::default(), &weights, 2);
+    assert!((rounded[0] - 0.01).abs() < 0.002, "{}", rounded[0]);
+}
+
+#[test]
+fn the_scaled_clip_is_close_to_the_best_of_a_fine_search() {
+    // A bell: the sum of twelve uniform numbers.
+    let mut state = 7u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let weights: Vec<f32> =
+        (0..5_000).map(|_| (0..12).map(|_| uniform()).sum::<f32>() * 0.03).collect();
+    let max = weights.iter().fold(0.0f32, |max, w| max.max(w.abs()));
+    for b in 2..=8 {
+        let error = |rounded: &[f32]| -> f64 {
+            weights.iter().zip(rounded).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+        };
+        let best = (1..=1000)
+            .map(|i| {
+                error(&mid_tread::quantize(&weights, bits(b), max * i as f32 / 1e3).dequantize())
+            })
+            .fold(f64::INFINITY, f64::min);
+        let found = error(&fake(&WrpnScaled::default(), &weights, b));
+        assert!(found <= 1.02 * best, "{b} bits: {found} is worse than {best}");
+    }
 }
 
 fn weights() -> impl Strategy<Value = Vec<f32>> {
@@ -200,12 +271,12 @@ fn tensors_agree_with_slices_in_value_and_gradient() {
             let leaf = Tensor::<1>::from_floats(weights.as_slice(), &device).require_grad();
             let rounded =
                 fake_quantize(&*quantizer, leaf.clone().reshape([3, 4, 5]), bits(b)).unwrap();
-            let values = rounded.clone().into_data().to_vec::<f32>().unwrap();
-            close(&values, &fake(&quantizer, &weights, b));
+            let values = rounded.clone().into_data().try_to_vec::<f32>().unwrap();
+            assert_eq!(values, fake(&quantizer, &weights, b));
             let upstream =
                 Tensor::<1>::from_floats(grad_out.as_slice(), &device).reshape([3, 4, 5]);
             let grads = (rounded * upstream).sum().backward();
-            let got = leaf.grad(&grads).unwrap().into_data().to_vec::<f32>().unwrap();
+            let got = leaf.grad(&grads).unwrap().into_data().try_to_vec::<f32>().unwrap();
             let mut expected = vec![0.0; weights.len()];
             quantizer.backward(&weights, bits(b), &grad_out, &mut expected).unwrap();
             for (got, expected) in got.iter().zip(&expected) {

@@ -4,7 +4,7 @@ use releq_core::Bitwidth;
 
 use crate::{
     QuantError, Quantized, Quantizer, binary, mid_tread,
-    quantizer::{check, check_gradients},
+    quantizer::{check, check_gradients, check_length},
 };
 
 /// `w_q = round(n * clamp(w, -1, 1)) / n` with `n = 2^(bits - 1) - 1`.
@@ -32,6 +32,20 @@ impl Quantizer for Wrpn {
             1 => binary::quantize(weights),
             _ => mid_tread::quantize(weights, bits, 1.0),
         })
+    }
+
+    fn fake_quantize(
+        &self,
+        weights: &[f32],
+        bits: Bitwidth,
+        out: &mut [f32],
+    ) -> Result<(), QuantError> {
+        check_length("out", out.len(), weights.len())?;
+        match check(self.name(), weights, bits)? {
+            1 => binary::quantize(weights).dequantize_into(out)?,
+            _ => mid_tread::fake_quantize(weights, bits, 1.0, out),
+        }
+        Ok(())
     }
 
     fn backward(

@@ -4,16 +4,16 @@ use releq_core::Bitwidth;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    QuantError, Quantized, Quantizer, binary, mid_tread,
-    quantizer::{check, check_gradients},
+    QuantError, Quantized, Quantizer, binary, least_squares, mid_tread,
+    quantizer::{check, check_gradients, check_length, max_abs},
 };
 
 /// How [`WrpnScaled`] finds the clip of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Clip {
-    /// The clip of least mean squared rounding error, looked for at 64 fractions of the largest
-    /// magnitude over a histogram of 1,024 bins.
+    /// The clip of least mean squared rounding error, looked for over a histogram of the
+    /// magnitudes, from the largest one down to 1/512 of it; without randomness.
     #[default]
     MinMse,
     /// The largest magnitude. At 2 bits this rounds all but the few largest weights to zero.
@@ -23,9 +23,11 @@ pub enum Clip {
 /// `w_q = c / n * round(n * clamp(w / c, -1, 1))` with `n = 2^(bits - 1) - 1` and a clip `c` for every
 /// layer. **Our extension**, neither in the WRPN paper nor in ReLeQ.
 ///
-/// The clip follows the weights from call to call and counts as constant in the gradient, which is 1
-/// where `|w| <= c` and, as the clip of the next step would otherwise never let a weight return, also
-/// 1 outside.
+/// The clip follows the weights from call to call and counts as constant in the gradient. The gradient is
+/// 1 everywhere, outside the clip too: at 2 bits the clip of a bell-shaped layer is about 1.2 standard
+/// deviations, and a gradient of 0 beyond it would freeze a fifth of the weights at the outer levels.
+///
+/// A layer whose largest magnitude is subnormal is rounded to zeros.
 ///
 /// **1 bit**: `sign(w) * mean |w|`, gradient 1 everywhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,51 +36,20 @@ pub struct WrpnScaled {
     pub clip: Clip,
 }
 
-const BINS: usize = 1024;
-const FRACTIONS: u32 = 64;
-
 impl WrpnScaled {
     fn clip(&self, weights: &[f32], bits: Bitwidth) -> f32 {
-        let max = weights.iter().fold(0.0f32, |max, weight| max.max(weight.abs()));
+        let max = max_abs(weights);
         if max < f32::MIN_POSITIVE {
-            // All zero: any clip gives zeros.
+            // All zero, or too small for a scale of full precision: any large clip gives zeros.
             return 1.0;
         }
+        // One level times the number of levels may round up; it must not round up to infinity.
+        let max = max.min(f32::MAX * 0.999_999);
         match self.clip {
             Clip::MaxAbs => max,
-            Clip::MinMse => max * least_squares_fraction(weights, max, mid_tread::levels(bits)),
+            Clip::MinMse => least_squares::clip(weights, max, mid_tread::levels(bits)),
         }
     }
-}
-
-/// The fraction of `max` that, as a clip, gives the least squared rounding error.
-fn least_squares_fraction(weights: &[f32], max: f32, n: f32) -> f32 {
-    let mut histogram = [0u32; BINS];
-    let to_bin = BINS as f32 / max;
-    for weight in weights {
-        histogram[((weight.abs() * to_bin) as usize).min(BINS - 1)] += 1;
-    }
-    let error = |fraction: f32| -> f64 {
-        histogram
-            .iter()
-            .enumerate()
-            .filter(|(_, count)| **count > 0)
-            .map(|(bin, &count)| {
-                let magnitude = (bin as f32 + 0.5) / BINS as f32;
-                let level = (magnitude / fraction * n).min(n).round_ties_even() * fraction / n;
-                f64::from(count) * f64::from(magnitude - level).powi(2)
-            })
-            .sum()
-    };
-    let (mut best, mut least) = (1.0, f64::INFINITY);
-    for step in 1..=FRACTIONS {
-        let fraction = step as f32 / FRACTIONS as f32;
-        let error = error(fraction);
-        if error < least {
-            (best, least) = (fraction, error);
-        }
-    }
-    best
 }
 
 impl Quantizer for WrpnScaled {
@@ -91,6 +62,20 @@ impl Quantizer for WrpnScaled {
             1 => binary::quantize(weights),
             _ => mid_tread::quantize(weights, bits, self.clip(weights, bits)),
         })
+    }
+
+    fn fake_quantize(
+        &self,
+        weights: &[f32],
+        bits: Bitwidth,
+        out: &mut [f32],
+    ) -> Result<(), QuantError> {
+        check_length("out", out.len(), weights.len())?;
+        match check(self.name(), weights, bits)? {
+            1 => binary::quantize(weights).dequantize_into(out)?,
+            _ => mid_tread::fake_quantize(weights, bits, self.clip(weights, bits), out),
+        }
+        Ok(())
     }
 
     fn backward(
