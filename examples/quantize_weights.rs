@@ -1,2 +1,184 @@
-//! x
-fn main() {}
+//! What each bitwidth does to the weights of one layer: levels, bytes and rounding error.
+//!
+//! ```text
+//! cargo run --release --example quantize_weights -- --scheme wrpn-scaled --bits 2,4,8
+//! cargo run --release --example quantize_weights -- --file weights.txt --json
+//! ```
+//!
+//! Uses `releq-quant` alone: no network, no training. Without `--file` the weights are drawn from a bell of
+//! standard deviation 0.05, about as in a trained convolution, the same for the same `--seed`. Try
+//! `--scheme wrpn --bits 2`: without a scale, nearly every such weight is rounded to zero.
+#![allow(clippy::print_stderr, reason = "an example talks to its user")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{ErrorKind, Write, stdout},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use comfy_table::{CellAlignment, Table, presets};
+use releq_quant::{Bitwidth, Quantizer, QuantizerKind};
+use serde::Serialize;
+
+/// Shows what each bitwidth does to the weights of one layer.
+///
+/// For every bitwidth: how many different levels the weights take, the bytes of the packed codes, how
+/// many times smaller that is than 32-bit floats, the root mean squared and the largest rounding error,
+/// and the share of weights that become zero.
+#[derive(Parser, Debug)]
+#[command(after_help = "Schemes:
+  wrpn         fixed levels from -1 to 1, zero among them; small weights vanish at few bits
+  dorefa       2^b levels from -1 to 1 after a tanh, zero not among them; rescales the layer,
+               so its error against the given weights is large before retraining
+  wrpn-scaled  wrpn on [-c, c], with the c of least squared error for the layer
+
+At 1 bit every scheme gives the sign times the mean magnitude.")]
+struct Args {
+    /// Quantization scheme: wrpn, dorefa or wrpn-scaled
+    #[arg(long, default_value = "wrpn-scaled")]
+    scheme: QuantizerKind,
+    /// Bitwidths to show, from 1 to 8
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,5,6,7,8")]
+    bits: Vec<Bitwidth>,
+    /// Weights to quantize: numbers separated by spaces or newlines
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "count"])]
+    file: Option<PathBuf>,
+    /// Seed of the random weights
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Number of random weights
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    count: u32,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// One row of the table.
+#[derive(Debug, Serialize)]
+struct Row {
+    bits: Bitwidth,
+    levels: usize,
+    bytes: usize,
+    compression: f64,
+    rms_error: f64,
+    max_error: f64,
+    share_of_zeros: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    scheme: QuantizerKind,
+    weights: usize,
+    rows: Vec<Row>,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let weights = match &args.file {
+        Some(path) => read_weights(path)?,
+        None => random_weights(args.seed, args.count),
+    };
+    let quantizer = args.scheme.build();
+    let rows = args.bits.iter().map(|&bits| row(&*quantizer, &weights, bits));
+    let rows = rows.collect::<Result<_>>()?;
+    let report = Report { scheme: args.scheme, weights: weights.len(), rows };
+    let text = if args.json { serde_json::to_string_pretty(&report)? } else { table(&report) };
+    match writeln!(stdout(), "{text}") {
+        // The reader, `head` perhaps, has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write the result"),
+    }
+}
+
+/// Quantizes at one bitwidth and compares with the weights that came.
+fn row(quantizer: &dyn Quantizer, weights: &[f32], bits: Bitwidth) -> Result<Row> {
+    let quantized = quantizer.quantize(weights, bits)?;
+    let bytes = quantized.pack()?.as_bytes().len();
+    let levels = quantized.codes.iter().collect::<BTreeSet<_>>().len();
+    let (mut squares, mut max_error, mut zeros) = (0.0, 0.0f64, 0);
+    for (&weight, level) in weights.iter().zip(quantized.dequantize()) {
+        let error = f64::from(weight) - f64::from(level);
+        squares += error * error;
+        max_error = max_error.max(error.abs());
+        zeros += usize::from(level == 0.0);
+    }
+    let count = weights.len() as f64;
+    Ok(Row {
+        bits,
+        levels,
+        bytes,
+        compression: 4.0 * count / bytes as f64,
+        rms_error: (squares / count).sqrt(),
+        max_error,
+        share_of_zeros: zeros as f64 / count,
+    })
+}
+
+fn table(report: &Report) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["bits", "levels", "bytes", "vs f32", "rms error", "max error", "zeros"]);
+    for row in &report.rows {
+        table.add_row([
+            row.bits.to_string(),
+            row.levels.to_string(),
+            row.bytes.to_string(),
+            format!("{:.1}x", row.compression),
+            format!("{:.3e}", row.rms_error),
+            format!("{:.3e}", row.max_error),
+            format!("{:.1} %", 100.0 * row.share_of_zeros),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    format!("{}: {} weights\n{table}", report.scheme, report.weights)
+}
+
+/// Reads numbers; an error names the line that it is about.
+fn read_weights(path: &Path) -> Result<Vec<f32>> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut weights = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        for word in line.split_whitespace() {
+            let place = || format!("{}, line {}", path.display(), index + 1);
+            let Ok(weight) = word.parse::<f32>() else {
+                bail!("{}: `{word}` is not a number", place());
+            };
+            // Also what is too large for a 32-bit float.
+            ensure!(weight.is_finite(), "{}: `{word}` is not a finite 32-bit number", place());
+            weights.push(weight);
+        }
+    }
+    ensure!(!weights.is_empty(), "{} holds no numbers", path.display());
+    Ok(weights)
+}
+
+/// A bell of standard deviation 0.05: the sum of twelve uniform numbers has a variance of 1.
+fn random_weights(seed: u64, count: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        // SplitMix64 (Steele et al. 2014): good numbers from any seed, zero too.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| (0..12).map(|_| uniform()).sum::<f32>() * 0.05).collect()
+}
