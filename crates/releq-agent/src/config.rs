@@ -51,6 +51,11 @@ pub struct PpoConfig {
     pub vf_coef: f64,
     /// Weight of the entropy bonus.
     pub ent_coef: f64,
+    /// Weight of imitating the best episode so far: the mean negative log-likelihood of its actions
+    /// joins the loss. 0 is plain PPO. Ours, after self-imitation learning (Oh et al. 2018, arXiv
+    /// 1806.05635): the punished collapses of a search hide the small differences between good
+    /// assignments, and plain PPO settles on the first uniform one that works.
+    pub imitation_coef: f64,
     /// Largest norm of the whole gradient; longer ones are shortened.
     pub max_grad_norm: Option<f64>,
     /// Whether advantages are brought to mean 0 and deviation 1 over the batch; skipped where they
@@ -65,8 +70,9 @@ pub struct PpoConfig {
 }
 
 impl Default for PpoConfig {
-    /// Eight episodes an update, learning rate 1e-3, rewards five-fold, gradients of norm 0.5; the
-    /// rest as in [`paper`](Self::paper). Measured by us on the authors' LeNet table.
+    /// Eight episodes an update, four epochs, learning rate 1e-3, clip 0.2, rewards five-fold, gradients
+    /// of norm 0.5, entropy 0.1, imitation 0.3; the rest as in [`paper`](Self::paper). Measured by us on
+    /// the authors' LeNet table: without imitation, greedy answers end at 3-3-3-3 for most seeds.
     fn default() -> Self {
         Self {
             learning_rate: 1e-3,
@@ -76,6 +82,8 @@ impl Default for PpoConfig {
             reward_scale: 5.0,
             max_grad_norm: Some(0.5),
             gamma: 1.0,
+            ent_coef: 0.1,
+            imitation_coef: 0.3,
             ..Self::paper()
         }
     }
@@ -96,6 +104,7 @@ impl PpoConfig {
             gae_lambda: 0.99,
             vf_coef: 1.0,
             ent_coef: 0.01,
+            imitation_coef: 0.0,
             max_grad_norm: None,
             normalize_advantage: false,
             value_target: ValueTarget::AdvantagePlusValue,
@@ -122,7 +131,7 @@ impl PpoConfig {
     /// For searches of 100 to 300 episodes, where each costs a retrain: learns faster and explores less.
     #[must_use]
     pub fn quick() -> Self {
-        Self { learning_rate: 3e-3, ..Self::default() }
+        Self { learning_rate: 2e-3, ent_coef: 0.05, imitation_coef: 0.5, ..Self::default() }
     }
 
     /// A new agent for observations of `observation_len` numbers and `action_count` actions.
@@ -157,6 +166,7 @@ impl PpoConfig {
         within("gae_lambda", self.gae_lambda, 0.0, 1.0)?;
         within("vf_coef", self.vf_coef, 0.0, 1e6)?;
         within("ent_coef", self.ent_coef, 0.0, 1e6)?;
+        within("imitation_coef", self.imitation_coef, 0.0, 1e6)?;
         if let Some(norm) = self.max_grad_norm {
             positive("max_grad_norm", norm)?;
         }

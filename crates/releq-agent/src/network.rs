@@ -88,6 +88,16 @@ pub(crate) struct Loss {
     pub(crate) clip_range: f64,
     pub(crate) vf_coef: f64,
     pub(crate) ent_coef: f64,
+    pub(crate) imitation_coef: f64,
+}
+
+/// An episode to imitate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Example {
+    pub(crate) episode_return: f64,
+    /// `[steps][observation_len]`, in one run.
+    pub(crate) observations: Vec<f32>,
+    pub(crate) actions: Vec<usize>,
 }
 
 /// Figures of one pass over a batch, before its step.
@@ -170,6 +180,7 @@ impl ActorCritic {
     pub(crate) fn update(
         &mut self,
         batch: &Batch<'_>,
+        example: Option<&Example>,
         loss: &Loss,
         learning_rate: f64,
         max_grad_norm: Option<f64>,
@@ -177,7 +188,10 @@ impl ActorCritic {
         let device = Device::flex().autodiff();
         let mut tensors = self.tensors(&device);
         tensors.tensors = tensors.tensors.into_iter().map(Tensor::require_grad).collect();
-        let (total, parts) = tensors.loss(batch, loss);
+        let (mut total, parts) = tensors.loss(batch, loss);
+        if let Some(example) = example.filter(|_| loss.imitation_coef > 0.0) {
+            total = total + tensors.surprise(example).mul_scalar(loss.imitation_coef);
+        }
         let gradients = total.backward();
         let mut gradients: Vec<Vec<f32>> = tensors
             .tensors
@@ -248,34 +262,51 @@ impl Tensors {
         (host(self.policy(features.clone())), host(self.value(features)))
     }
 
-    /// Total loss, and its parts on the host.
-    fn loss(&self, batch: &Batch<'_>, loss: &Loss) -> (Tensor<1>, LossParts) {
-        let rows = batch.steps * batch.episodes;
-        let inputs = batch.observations.len() / rows;
-        let input = matrix(batch.observations, rows, inputs, &self.device);
-        let features = match self.trunk {
+    /// What the heads see at every step of whole episodes, rows step by step.
+    fn features(&self, observations: &[f32], steps: usize, episodes: usize) -> Tensor<2> {
+        let rows = steps * episodes;
+        let inputs = observations.len() / rows;
+        let input = matrix(observations, rows, inputs, &self.device);
+        match self.trunk {
             Trunk::Lstm => {
                 let (from_input, from_hidden) = self.lstm_kernels(inputs);
                 // The input's share of all gates in one product; recurrence step by step.
                 let gates = input.matmul(from_input) + self.tensors[1].clone();
-                let mut state = self.start(batch.episodes);
-                let mut hidden = Vec::with_capacity(batch.steps);
-                for step in 0..batch.steps {
-                    let rows = step * batch.episodes..(step + 1) * batch.episodes;
-                    state = lstm_step(gates.clone().slice([rows]), state, &from_hidden);
+                let mut state = self.start(episodes);
+                let mut hidden = Vec::with_capacity(steps);
+                for step in 0..steps {
+                    let gates = gates.clone().narrow(0, step * episodes, episodes);
+                    state = lstm_step(gates, state, &from_hidden);
                     hidden.push(state.hidden.clone());
                 }
                 Tensor::cat(hidden, 0)
             }
             Trunk::Dense => self.dense(input, 0),
-        };
-        let column = |values: &[f32]| matrix(values, rows, 1, &self.device);
-        let actions: Vec<i64> = batch.actions.iter().map(|&action| action as i64).collect();
-        let actions =
-            Tensor::<2, Int>::from_data(TensorData::new(actions, [rows, 1]), &self.device);
+        }
+    }
 
-        let log_policy = activation::log_softmax(self.policy(features.clone()), 1);
-        let log_probability = log_policy.clone().gather(1, actions);
+    /// Logarithms of the probabilities of all actions, `[rows, actions]`, and of those taken,
+    /// `[rows, 1]`.
+    fn log_policy(&self, features: Tensor<2>, actions: &[usize]) -> (Tensor<2>, Tensor<2>) {
+        let taken: Vec<i64> = actions.iter().map(|&action| action as i64).collect();
+        let taken = TensorData::new(taken, [actions.len(), 1]);
+        let taken = Tensor::<2, Int>::from_data(taken, &self.device);
+        let log_policy = activation::log_softmax(self.policy(features), 1);
+        (log_policy.clone(), log_policy.gather(1, taken))
+    }
+
+    /// Mean negative log-likelihood of an example's actions.
+    fn surprise(&self, example: &Example) -> Tensor<1> {
+        let features = self.features(&example.observations, example.actions.len(), 1);
+        self.log_policy(features, &example.actions).1.mean().neg()
+    }
+
+    /// Total loss, and its parts on the host.
+    fn loss(&self, batch: &Batch<'_>, loss: &Loss) -> (Tensor<1>, LossParts) {
+        let rows = batch.steps * batch.episodes;
+        let features = self.features(batch.observations, batch.steps, batch.episodes);
+        let column = |values: &[f32]| matrix(values, rows, 1, &self.device);
+        let (log_policy, log_probability) = self.log_policy(features.clone(), batch.actions);
         let log_ratio = log_probability - column(batch.old_log_probabilities);
         let ratio = log_ratio.clone().exp();
         let advantages = column(batch.advantages);
@@ -307,7 +338,7 @@ impl Tensors {
 
     fn lstm_kernels(&self, inputs: usize) -> (Tensor<2>, Tensor<2>) {
         let kernel = &self.tensors[0];
-        (kernel.clone().slice([0..inputs]), kernel.clone().slice([inputs..inputs + HIDDEN]))
+        (kernel.clone().narrow(0, 0, inputs), kernel.clone().narrow(0, inputs, HIDDEN))
     }
 
     fn linear(&self, input: Tensor<2>, index: usize) -> Tensor<2> {

@@ -9,7 +9,7 @@ use crate::{
     Agent, AgentError, Mode, PpoConfig, Transition, UpdateStats, ValueTarget,
     error::check_count,
     gae::gae,
-    network::{ActorCritic, Batch, Loss, LossParts, LstmState, Tensors},
+    network::{ActorCritic, Batch, Example, Loss, LossParts, LstmState, Tensors},
 };
 
 /// The agent of ReLeQ: PPO with an actor-critic that remembers the episode.
@@ -43,6 +43,8 @@ pub(crate) struct PpoState {
     pub(crate) observation_len: usize,
     pub(crate) action_count: usize,
     pub(crate) network: ActorCritic,
+    /// The episode of highest return so far.
+    pub(crate) best: Option<Example>,
     pub(crate) rng: ChaCha8Rng,
 }
 
@@ -81,7 +83,7 @@ impl Ppo {
             action_count,
             &mut rng,
         );
-        let state = PpoState { config, observation_len, action_count, network, rng };
+        let state = PpoState { config, observation_len, action_count, network, best: None, rng };
         Ok(Self::from_state(state))
     }
 
@@ -111,7 +113,26 @@ impl Ppo {
         self.state.network.parameter_count()
     }
 
+    /// Keeps the best episode of all batches, the earliest of equals.
+    fn remember_best(&mut self, rollout: &Rollout) {
+        let (episodes, inputs) = (rollout.episodes, self.state.observation_len);
+        for episode in 0..episodes {
+            let rows = || (episode..rollout.rewards.len()).step_by(episodes);
+            let episode_return: f64 = rows().map(|row| rollout.rewards[row]).sum();
+            if self.state.best.as_ref().is_some_and(|b| b.episode_return >= episode_return) {
+                continue;
+            }
+            let observation = |row: usize| &rollout.observations[row * inputs..(row + 1) * inputs];
+            self.state.best = Some(Example {
+                episode_return,
+                observations: rows().flat_map(observation).copied().collect(),
+                actions: rows().map(|row| rollout.actions[row]).collect(),
+            });
+        }
+    }
+
     fn learn(&mut self, rollout: &Rollout) -> UpdateStats {
+        self.remember_best(rollout);
         let config = &self.state.config;
         let episodes = rollout.episodes;
         let steps = rollout.rewards.len() / episodes;
@@ -167,11 +188,13 @@ impl Ppo {
             clip_range: config.clip_range,
             vf_coef: config.vf_coef,
             ent_coef: config.ent_coef,
+            imitation_coef: config.imitation_coef,
         };
         let mut parts = LossParts::default();
         for _ in 0..config.epochs {
             parts = self.state.network.update(
                 &batch,
+                self.state.best.as_ref(),
                 &loss,
                 config.learning_rate,
                 config.max_grad_norm,
