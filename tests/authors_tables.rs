@@ -1,4 +1,5 @@
 //! The accuracies that the ReLeQ authors measured, replayed; needs `RELEQ_DATA_DIR`.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
 use releq::{
     Budget, Scored, Search, SearchLayer,

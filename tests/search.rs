@@ -1,4 +1,5 @@
 //! The search loop and its environment, over evaluators that answer at once.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
 use std::{
     collections::BTreeSet,

@@ -349,7 +349,7 @@ impl NativeTrainer {
                     }
                 }
                 Op::Dropout { .. } => {
-                    if let Some(upstream) = upstream.as_deref_mut() {
+                    if let Some(upstream) = upstream {
                         let gradients = layer.gradient.iter().zip(&layer.mask);
                         for (up, (gradient, mask)) in upstream.iter_mut().zip(gradients) {
                             *up = gradient * mask;
