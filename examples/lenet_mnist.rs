@@ -23,6 +23,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, pre
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use releq::{
     Experiment, ExperimentConfig, Progress, ReleqError, Report, Stage,
+    core::Bitwidth,
     evaluate::Backend,
     quant::QuantizerKind,
     zoo::{
@@ -62,6 +63,9 @@ struct Args {
     /// Minutes after which the search stops; runs then may differ
     #[arg(long)]
     minutes: Option<f64>,
+    /// Bitwidths to choose from, from 1 to 8 [default: 2,3,4,5,6,7,8]
+    #[arg(long, value_delimiter = ',', value_name = "BITS")]
+    bits: Vec<Bitwidth>,
     /// Accepted loss of accuracy in percentage points
     #[arg(long, default_value_t = 0.3, value_name = "POINTS")]
     tolerance: f64,
@@ -71,9 +75,9 @@ struct Args {
     /// What trains: native, or flex (Burn)
     #[arg(long, default_value_t = Backend::Native)]
     backend: Backend,
-    /// Leave out the random search with as many evaluations
+    /// Leave out the random and the layer-by-layer search with as many evaluations
     #[arg(long)]
-    no_random: bool,
+    no_comparison: bool,
     /// Write the whole report as JSON
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -100,7 +104,10 @@ fn main() -> Result<()> {
     config.backend = args.backend;
     config.tolerance = args.tolerance / 100.0;
     config.quantizer = args.quantizer.unwrap_or(config.quantizer);
-    config.compare_random = !args.no_random;
+    if !args.bits.is_empty() {
+        config.actions.clone_from(&args.bits);
+    }
+    config.compare = !args.no_comparison;
     if args.evaluations.is_some() {
         config.budget.evaluations = args.evaluations;
     }
@@ -192,12 +199,15 @@ impl Bars {
             let name = match news.stage {
                 Stage::Pretrain => "full precision",
                 Stage::Search => "search",
-                Stage::Random => "random search",
+                Stage::Comparison => "comparison",
                 Stage::Final => "long retrain",
             };
             let bar = ProgressBar::new(news.total as u64).with_prefix(name);
             if self.hidden {
                 bar.set_draw_target(ProgressDrawTarget::hidden());
+            } else if bar.is_hidden() {
+                // Nobody watches a terminal; a log still tells how far the run is.
+                eprintln!("{name}: {} to do", news.total);
             }
             if let Ok(style) = ProgressStyle::with_template(
                 "{prefix:>14} {bar:30} {pos:>4}/{len:<4} {elapsed:>4}, {eta:>4} left  {msg}",

@@ -17,7 +17,7 @@ use comfy_table::{Table as TextTable, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     Budget, Scored, Search, SearchLayer, SearchOutcome,
-    agent::{PpoConfig, RandomSearch},
+    agent::{GreedySearch, PpoConfig, RandomSearch},
     core::{LayerKind, LayerProfile},
     evaluate::{Cached, Evaluator, OnMiss, Table},
     hw::StateQuantization,
@@ -122,31 +122,42 @@ fn main() -> Result<()> {
     })?;
     bar.finish_and_clear();
 
-    // Random search, as often as the agent asked for something new.
+    // Two simple searches, which may ask for something new as often as the agent did.
     search.set_budget(Budget { evaluations: Some(found.evaluations), ..Budget::default() });
     let mut random = RandomSearch::new(search.action_count(), args.seed, 16);
     let random = search.run(&mut random, &evaluator, &mut |_| ControlFlow::Continue(()))?;
+    let mut layerwise = GreedySearch::new(search.action_count(), search.episode_len());
+    let layerwise = search.run(&mut layerwise, &evaluator, &mut |_| ControlFlow::Continue(()))?;
+    let outcomes = Outcomes { found, random, layerwise };
 
     let seconds = started.elapsed().as_secs_f64();
     if args.json {
-        println!("{}", json(&args, &table, &found, &random, optimal, seconds)?);
+        println!("{}", json(&args, &table, &outcomes, optimal, seconds)?);
     } else {
-        print(&table, &found, &random, optimal, &everything, seconds);
+        print(&table, &outcomes, optimal, &everything, seconds);
     }
     Ok(())
+}
+
+/// What the agent and the simple searches found.
+struct Outcomes {
+    found: SearchOutcome,
+    random: SearchOutcome,
+    layerwise: SearchOutcome,
 }
 
 fn json(
     args: &Args,
     table: &Table,
-    found: &SearchOutcome,
-    random: &SearchOutcome,
+    outcomes: &Outcomes,
     optimal: &Scored,
     seconds: f64,
 ) -> Result<serde_json::Value> {
+    let found = &outcomes.found;
     let greedy = found.greedy.as_ref().context("the agent gave no greedy answer")?;
     let best = found.best.as_ref().context("no episode was played; use --episodes 1 or more")?;
-    let random = random.best.as_ref().context("random search played no episode")?;
+    let random = outcomes.random.best.as_ref().context("random search played no episode")?;
+    let layerwise = outcomes.layerwise.best.as_ref().context("nothing was searched")?;
     Ok(serde_json::json!({
         "table": args.table,
         "seed": args.seed,
@@ -162,6 +173,9 @@ fn json(
         "best_seen_reward": best.reward,
         "random_best_bits": random.bits,
         "random_best_reward": random.reward,
+        "layerwise_best_bits": layerwise.bits,
+        "layerwise_best_reward": layerwise.reward,
+        "layerwise_evaluations": outcomes.layerwise.evaluations,
         "episodes": found.episodes,
         "evaluations": found.evaluations,
         "seconds": seconds,
@@ -170,12 +184,12 @@ fn json(
 
 fn print(
     table: &Table,
-    found: &SearchOutcome,
-    random: &SearchOutcome,
+    outcomes: &Outcomes,
     optimal: &Scored,
     everything: &[Scored],
     seconds: f64,
 ) {
+    let Outcomes { found, random, layerwise } = outcomes;
     println!(
         "{} measured assignments of {} layers; full precision {:.2} %",
         table.len(),
@@ -197,6 +211,7 @@ fn print(
         ("agent, greedy", found.greedy.as_ref()),
         ("agent, best seen", found.best.as_ref()),
         ("random, best seen", random.best.as_ref()),
+        ("layer by layer, best seen", layerwise.best.as_ref()),
     ];
     for (label, scored) in rows {
         let Some(scored) = scored else { continue };
@@ -212,8 +227,8 @@ fn print(
     }
     println!("{text}");
     println!(
-        "{} episodes, {} distinct assignments each for agent and random search, {seconds:.1} s",
-        found.episodes, found.evaluations
+        "{} episodes; {} distinct assignments for the agent, {} for random search, {} layer by layer; {seconds:.1} s",
+        found.episodes, found.evaluations, random.evaluations, layerwise.evaluations
     );
     println!("\nPareto frontier of the table (State_Quantization, accuracy %, bits):");
     for point in pareto_frontier(everything) {

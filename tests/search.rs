@@ -174,6 +174,12 @@ fn every_way_to_stop_is_named() {
     let wall = Budget { wall_time: Some(Duration::ZERO), ..Budget::default() };
     assert_eq!(run(&search(wall), &mut random(), &evaluator).stop, StopReason::WallTime);
     assert_eq!(run(&search(episodes(8)), &mut random(), &evaluator).stop, StopReason::Episodes);
+    // 16 assignments are soon all known to a random search; 50 episodes more bring nothing.
+    let patient = Budget { patience: Some(50), ..Budget::default() };
+    let narrow = builder().budget(patient).actions([2, 4].map(|b| Bitwidth::new(b).unwrap()));
+    let settled = run(&narrow.build().unwrap(), &mut RandomSearch::new(2, 1, 4), &evaluator);
+    assert_eq!(settled.stop, StopReason::Converged);
+    assert!(settled.evaluations <= 16 && settled.episodes > 50);
     let cancelled = search(episodes(1000))
         .run(&mut random(), &evaluator, &mut |news| {
             if news.episodes >= 12 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

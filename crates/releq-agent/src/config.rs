@@ -131,7 +131,7 @@ impl PpoConfig {
     /// For searches of 100 to 300 episodes, where each costs a retrain: learns faster and explores less.
     #[must_use]
     pub fn quick() -> Self {
-        Self { learning_rate: 2e-3, ent_coef: 0.05, imitation_coef: 0.5, ..Self::default() }
+        Self { learning_rate: 2e-3, ..Self::default() }
     }
 
     /// A new agent for observations of `observation_len` numbers and `action_count` actions.

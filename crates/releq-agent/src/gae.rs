@@ -54,11 +54,11 @@ mod tests {
                 rewards[t] + gamma * values.get(t + 1).copied().unwrap_or(0.0) - values[t]
             };
             let advantages = gae(&rewards, &values, gamma, lambda);
-            for t in 0..rewards.len() {
+            for (t, advantage) in advantages.iter().enumerate() {
                 let sum: f64 = (t..rewards.len())
                     .map(|k| (gamma * lambda).powi((k - t) as i32) * delta(k))
                     .sum();
-                prop_assert!((advantages[t] - sum).abs() < 1e-9);
+                prop_assert!((advantage - sum).abs() < 1e-9);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Networks, data sets and training for bitwidth search.
+#![doc = include_str!("../README.md")]
 
 pub mod data;
 pub mod networks;

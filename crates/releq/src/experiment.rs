@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use releq_agent::{Agent, PpoConfig, RandomSearch};
+use releq_agent::{Agent, GreedySearch, PpoConfig, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network};
 use releq_hw::{ModelSize, StateQuantization, Stripes};
 use releq_quant::QuantizerKind;
@@ -26,8 +26,6 @@ use crate::{
 
 /// Label of the agent's row in a report.
 pub(crate) const RELEQ: &str = "releq";
-/// Label of the random search's row.
-const RANDOM: &str = "random search";
 
 /// Part of an experiment that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +34,8 @@ pub enum Stage {
     Pretrain,
     /// The agent's search; counted in evaluations or episodes, whichever the budget limits.
     Search,
-    /// Random search with as many evaluations.
-    Random,
+    /// Random search, then layer-by-layer search, each with at most as many evaluations.
+    Comparison,
     /// The long retrains; counted in training runs.
     Final,
 }
@@ -88,8 +86,9 @@ pub struct ExperimentConfig {
     pub agent: PpoConfig,
     /// When the search stops.
     pub budget: Budget,
-    /// Whether random search runs too, with as many evaluations.
-    pub compare_random: bool,
+    /// Whether random search and greedy layer-by-layer search run too, each with at most as many
+    /// evaluations as the agent used.
+    pub compare: bool,
     /// Assignments of the search, besides the greedy one, that get the long retrain.
     pub finalists: usize,
 }
@@ -121,8 +120,8 @@ impl ExperimentConfig {
             short_retrain: schedule(Length::Steps(60), 0.01),
             long_retrain: schedule(Length::Epochs(1.5), 0.02),
             agent: PpoConfig::quick(),
-            budget: Budget { evaluations: Some(100), ..Budget::default() },
-            compare_random: true,
+            budget: Budget { evaluations: Some(100), patience: Some(160), ..Budget::default() },
+            compare: true,
             finalists: 3,
         }
     }
@@ -206,6 +205,29 @@ impl Experiment {
     ) -> Result<Report, ReleqError> {
         let Self { network, data, config, reward, weights } = self;
         let mut clock = Clock { last: Instant::now(), times: BTreeMap::new() };
+        if config.budget == Budget::default() {
+            return Err(ReleqError::Setting {
+                setting: "budget",
+                reason: "limits nothing; set episodes, evaluations or wall time".into(),
+            });
+        }
+
+        let reward_name = reward.name().to_owned();
+        let search_of = |weights: Option<&NetworkState>, reward: Box<dyn Reward>| {
+            let mut builder = Search::builder()
+                .network(&network, weights)
+                .actions(config.actions.iter().copied())
+                .state_quantization(config.state_quantization)
+                .reward(reward)
+                .budget(config.budget)
+                .threads(config.threads);
+            for (layer, bits) in &config.fixed_layers {
+                builder = builder.fix_layer(layer, *bits);
+            }
+            builder.build()
+        };
+        // A wrong setting shows now, not after the pretraining.
+        search_of(None, Box::<Shaped>::default())?;
 
         let source = data.source.clone();
         let splits = split(data, &config)?;
@@ -230,33 +252,27 @@ impl Experiment {
         let full_validation = evaluator.inner().full_precision_on(&splits.validation)?.accuracy();
         let full_test = evaluator.inner().full_precision_on(&splits.test)?.accuracy();
 
-        let reward_name = reward.name().to_owned();
-        let mut builder = Search::builder()
-            .network(&network, Some(&weights))
-            .actions(config.actions.iter().copied())
-            .state_quantization(config.state_quantization)
-            .reward(reward)
-            .budget(config.budget)
-            .threads(config.threads);
-        for (layer, bits) in &config.fixed_layers {
-            builder = builder.fix_layer(layer, *bits);
-        }
-        let mut search = builder.build()?;
+        let mut search = search_of(Some(&weights), reward)?;
         let inputs = (search.observation_len(), search.action_count());
         let mut agent = config.agent.clone().init(inputs.0, inputs.1, config.seed)?;
         let found = run_search(&search, &mut agent, &evaluator, Stage::Search, on_progress)?;
         clock.lap("search");
 
-        let mut random = None;
-        if config.compare_random && found.stop != StopReason::Cancelled {
+        let mut comparisons = Vec::new();
+        if config.compare && found.stop != StopReason::Cancelled {
             search.set_budget(Budget { evaluations: Some(found.evaluations), ..Budget::default() });
-            let mut agent =
-                RandomSearch::new(inputs.1, config.seed, config.agent.episodes_per_batch);
-            random = Some(run_search(&search, &mut agent, &evaluator, Stage::Random, on_progress)?);
+            let together = config.agent.episodes_per_batch;
+            let mut random = RandomSearch::new(inputs.1, config.seed, together);
+            let mut layerwise = GreedySearch::new(inputs.1, search.episode_len());
+            for agent in [&mut random as &mut dyn Agent, &mut layerwise] {
+                let outcome =
+                    run_search(&search, agent, &evaluator, Stage::Comparison, on_progress)?;
+                comparisons.push(outcome);
+            }
         }
-        clock.lap("random_search");
+        clock.lap("comparisons");
 
-        let contestants = contestants(&found, random.as_ref(), &network, &config)?;
+        let contestants = contestants(&found, &comparisons, &network, &config)?;
         let long = Retrain::new(setup, config.long_retrain)?;
         let finals = match long_retrains(&long, &contestants, &splits, &config, on_progress) {
             Err(ReleqError::Cancelled) => None,
@@ -303,7 +319,7 @@ impl Experiment {
             chosen,
             rows,
             search: found,
-            random,
+            comparisons,
             cancelled: finals.is_none(),
             times: clock.times,
         })
@@ -387,7 +403,8 @@ fn run_search(
 /// Who takes part in the long retrain, and whose choice it is among.
 struct Contestants {
     releq: Vec<BitwidthAssignment>,
-    random: Vec<BitwidthAssignment>,
+    /// By the name of the agent that found them.
+    comparisons: Vec<(String, Vec<BitwidthAssignment>)>,
     uniform: Vec<(String, BitwidthAssignment)>,
 }
 
@@ -396,7 +413,8 @@ impl Contestants {
     fn distinct(&self) -> Vec<BitwidthAssignment> {
         let mut all: Vec<BitwidthAssignment> = Vec::new();
         let uniform = self.uniform.iter().map(|(_, bits)| bits);
-        for bits in self.releq.iter().chain(&self.random).chain(uniform) {
+        let compared = self.comparisons.iter().flat_map(|(_, finalists)| finalists);
+        for bits in self.releq.iter().chain(compared).chain(uniform) {
             if !all.contains(bits) {
                 all.push(bits.clone());
             }
@@ -411,7 +429,7 @@ const SHORT_RETRAIN_ALLOWANCE: f64 = 0.02;
 
 fn contestants(
     found: &SearchOutcome,
-    random: Option<&SearchOutcome>,
+    comparisons: &[SearchOutcome],
     network: &Network,
     config: &ExperimentConfig,
 ) -> Result<Contestants, ReleqError> {
@@ -443,7 +461,10 @@ fn contestants(
         .collect::<Result<_, ReleqError>>()?;
     Ok(Contestants {
         releq: finalists(found),
-        random: random.map(finalists).unwrap_or_default(),
+        comparisons: comparisons
+            .iter()
+            .map(|outcome| (outcome.agent.clone(), finalists(outcome)))
+            .collect(),
         uniform,
     })
 }
@@ -546,7 +567,9 @@ fn rows(
         Ok(cheapest.or(most_accurate).cloned())
     };
     let mut rows: Vec<FinalRow> = pick(RELEQ, &contestants.releq)?.into_iter().collect();
-    rows.extend(pick(RANDOM, &contestants.random)?);
+    for (agent, finalists) in &contestants.comparisons {
+        rows.extend(pick(&format!("{agent} search"), finalists)?);
+    }
     for (label, bits) in &contestants.uniform {
         rows.push(pricing.row(label, bits, &finals[bits])?);
     }

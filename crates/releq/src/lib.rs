@@ -1,15 +1,4 @@
-//! Finds the bitwidth of every layer of a neural network by reinforcement learning.
-//!
-//! ReLeQ (Elthakeb et al., 2018, arXiv 1811.01704) lets an agent walk over the layers of a trained
-//! network and choose how many bits each layer's weights get. The network is quantized and retrained
-//! briefly, and the agent is rewarded for accuracy first and for low cost second.
-//!
-//! - [`Search`] is the loop: layers, a budget, a reward, any [`agent`].
-//! - [`evaluate`] answers how good an assignment is: by retraining, from a table, through a cache.
-//! - [`Experiment`] is the whole path: pretrain, search, compare, retrain for long, report.
-//!
-//! The other crates of the workspace are re-exported: [`core`], [`quant`], [`agent`], [`reward`],
-//! [`hw`], [`zoo`].
+#![doc = include_str!("../README.md")]
 
 mod environment;
 mod error;

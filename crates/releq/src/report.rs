@@ -90,8 +90,8 @@ pub struct Report {
     pub rows: Vec<FinalRow>,
     /// The agent's search.
     pub search: SearchOutcome,
-    /// Random search at the same number of evaluations.
-    pub random: Option<SearchOutcome>,
+    /// Random search and layer-by-layer search, each with at most as many evaluations.
+    pub comparisons: Vec<SearchOutcome>,
     /// Whether the caller stopped the run before its end.
     pub cancelled: bool,
     /// Wall seconds of every stage.

@@ -31,6 +31,9 @@ pub struct Budget {
     pub episodes: Option<usize>,
     /// Distinct assignments to measure; never exceeded.
     pub evaluations: Option<usize>,
+    /// Episodes in a row that may bring no assignment that is new; more mean that the agent has made up
+    /// its mind.
+    pub patience: Option<usize>,
     /// Wall time, looked at between batches of episodes. The one limit under which two equal runs
     /// may differ.
     pub wall_time: Option<Duration>,
@@ -45,6 +48,8 @@ pub enum StopReason {
     Episodes,
     /// The budget of evaluations is used up.
     Evaluations,
+    /// The agent asked for nothing new for as long as the budget's patience.
+    Converged,
     /// The wall time is over.
     WallTime,
     /// The agent has nothing left to try.
@@ -58,6 +63,7 @@ impl fmt::Display for StopReason {
         f.write_str(match self {
             Self::Episodes => "episode budget used up",
             Self::Evaluations => "evaluation budget used up",
+            Self::Converged => "the agent has settled",
             Self::WallTime => "wall time over",
             Self::Exhausted => "nothing left to try",
             Self::Cancelled => "cancelled",
@@ -452,6 +458,7 @@ impl Search {
         };
         let name = agent.name().to_owned();
         let mut episodes = 0;
+        let mut last_new_at = 0;
         let mut best: Option<Scored> = None;
         let mut looked_at = 0;
         let mut failures = 0;
@@ -471,6 +478,9 @@ impl Search {
                     break StopReason::Evaluations;
                 }
             }
+            if self.budget.patience.is_some_and(|patience| episodes - last_new_at > patience) {
+                break StopReason::Converged;
+            }
             if self.budget.wall_time.is_some_and(|limit| started.elapsed() >= limit) {
                 break StopReason::WallTime;
             }
@@ -488,6 +498,9 @@ impl Search {
                 if best.as_ref().is_none_or(|best| scored.reward > best.reward) {
                     best = Some(scored.clone());
                 }
+            }
+            if environment.scored().len() > looked_at {
+                last_new_at = episodes;
             }
             looked_at = environment.scored().len();
             let mean = |feature: &dyn Fn(&Scored) -> f64| {

@@ -1,0 +1,233 @@
+//! The whole path on a small set of drawn digits.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+
+use std::{
+    num::NonZeroUsize,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use releq::{
+    Budget, Experiment, ExperimentConfig, Progress, ReleqError, Report, Stage,
+    core::{Bitwidth, Network},
+    reward::reward_fn,
+    zoo::{
+        data::{
+            DataSet,
+            digits::{self, DigitsConfig},
+        },
+        networks::lenet,
+        train::Length,
+    },
+};
+use serde_json::Value;
+
+fn data() -> DataSet {
+    digits::generate(&DigitsConfig { train: 700, test: 100, ..DigitsConfig::default() }).unwrap()
+}
+
+/// All stages, each a few steps long.
+fn config(seed: u64) -> ExperimentConfig {
+    let mut config = ExperimentConfig::lenet(seed);
+    config.validation = 100;
+    config.search_validation = 60;
+    config.pretrain.length = Length::Steps(30);
+    config.pretrain.batch_size = 20;
+    config.short_retrain.length = Length::Steps(2);
+    config.short_retrain.batch_size = 20;
+    config.long_retrain.length = Length::Steps(4);
+    config.long_retrain.batch_size = 20;
+    config.budget = Budget { evaluations: Some(9), ..Budget::default() };
+    config
+}
+
+fn run(config: ExperimentConfig) -> Report {
+    Experiment::new(lenet(), data(), config).run(&AtomicBool::new(false), &|_| {}).unwrap()
+}
+
+/// The report without its wall times.
+fn timeless(report: &Report) -> String {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                object.remove("times");
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(array) => array.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::from_str(&report.to_json()).unwrap();
+    strip(&mut value);
+    serde_json::to_string_pretty(&value).unwrap()
+}
+
+#[test]
+fn a_report_follows_from_its_seed_for_any_number_of_threads() {
+    let threads =
+        |threads| ExperimentConfig { threads: NonZeroUsize::new(threads).unwrap(), ..config(5) };
+    let one = run(threads(1));
+    assert_eq!(timeless(&one), timeless(&run(threads(1))));
+    assert_eq!(timeless(&one), timeless(&run(threads(2))));
+    assert_eq!(timeless(&one), timeless(&run(threads(3))));
+    assert_ne!(timeless(&one), timeless(&run(config(6))));
+
+    let labels: Vec<_> = one.rows.iter().map(|row| row.label.as_str()).collect();
+    assert_eq!(
+        labels,
+        [
+            "releq",
+            "random search",
+            "greedy search",
+            "uniform 8",
+            "uniform 4",
+            "uniform 3",
+            "uniform 2"
+        ]
+    );
+    assert_eq!(one.images, [600, 100, 100]);
+    assert_eq!(one.chosen.as_ref(), Some(&one.rows[0].bits));
+    assert_eq!(one.search.evaluations, 9);
+    assert!(one.comparisons.iter().all(|outcome| outcome.evaluations == 9));
+    let uniform8 = &one.rows[3];
+    assert_eq!((uniform8.mean_bits, uniform8.quant_state), (8.0, 1.0));
+    assert_eq!(uniform8.stripes_speedup_over_8, 1.0);
+    assert_eq!(one.rows[6].quant_state, 0.25);
+    assert!(one.rows[6].stripes_speedup_over_8 > 3.0);
+
+    // What is written is what was found.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.json");
+    one.write_json(&path).unwrap();
+    let read: Report = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(read, one);
+    let path = folder.path().join("rows.csv");
+    one.write_csv(&path).unwrap();
+    let mut csv = csv::Reader::from_path(&path).unwrap();
+    assert_eq!(csv.records().count(), one.rows.len());
+}
+
+#[test]
+fn diverging_retrains_count_as_failed_and_the_search_goes_on() {
+    let mut config = config(1);
+    config.short_retrain.sgd.learning_rate = 1e30;
+    config.short_retrain.length = Length::Steps(4);
+    let report = run(config);
+    assert_eq!(report.search.failures, report.search.evaluations);
+    assert_eq!(report.search.evaluations, 9);
+    assert!(report.search.scored.iter().all(|scored| scored.failure.is_some()));
+    let reason = report.search.scored[0].failure.as_deref().unwrap();
+    assert!(reason.contains("loss"), "{reason}");
+    // The long retrains of the uniform assignments still stand beside it.
+    assert!(report.rows.iter().any(|row| row.label == "uniform 8" && row.failure.is_none()));
+}
+
+#[test]
+fn cancelled_before_the_search_there_is_no_report() {
+    let stop = AtomicBool::new(true);
+    let outcome = Experiment::new(lenet(), data(), config(1)).run(&stop, &|_| {});
+    assert!(matches!(outcome, Err(ReleqError::Cancelled)));
+}
+
+#[test]
+fn cancelled_in_the_search_the_best_so_far_is_reported() {
+    let stop = AtomicBool::new(false);
+    let after_a_batch = |news: Progress| {
+        if news.stage == Stage::Search && news.done > 0 {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let report = Experiment::new(lenet(), data(), config(1)).run(&stop, &after_a_batch).unwrap();
+    assert!(report.cancelled);
+    assert!(report.rows.is_empty());
+    let chosen = report.chosen.as_ref().expect("one batch was measured");
+    assert!(report.search.scored.iter().any(|scored| &scored.bits == chosen));
+    let bits: Vec<_> = report.layers.iter().map(|layer| layer.bits.unwrap()).collect();
+    assert_eq!(bits, chosen.iter().copied().collect::<Vec<_>>());
+
+    let folder = tempfile::tempdir().unwrap();
+    report.write_json(folder.path().join("report.json")).unwrap();
+}
+
+#[test]
+fn cancelled_in_the_long_retrain_the_best_so_far_is_reported() {
+    let stop = AtomicBool::new(false);
+    let in_the_finals = |news: Progress| {
+        if news.stage == Stage::Final {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let report = Experiment::new(lenet(), data(), config(1)).run(&stop, &in_the_finals).unwrap();
+    assert!(report.cancelled && report.chosen.is_some());
+    assert_eq!(report.search.evaluations, 9);
+}
+
+#[test]
+fn given_weights_replace_the_pretraining_and_change_nothing() {
+    let stop = AtomicBool::new(false);
+    let weights = Experiment::new(lenet(), data(), config(2)).pretrain(&stop, &|_| {}).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lenet.safetensors");
+    weights.save(&path).unwrap();
+    let weights = releq::zoo::train::NetworkState::load(&path).unwrap();
+    let no_pretraining = |news: Progress| assert_ne!(news.stage, Stage::Pretrain);
+    let report = Experiment::new(lenet(), data(), config(2))
+        .weights(weights)
+        .run(&stop, &no_pretraining)
+        .unwrap();
+    assert_eq!(timeless(&report), timeless(&run(config(2))));
+}
+
+#[test]
+fn fixed_layers_keep_their_bitwidth_and_the_reward_is_the_callers() {
+    let eight = Bitwidth::new(8).unwrap();
+    let first = lenet().profiles()[0].name.clone();
+    let mut config = config(3);
+    config.fixed_layers = vec![(first, eight)];
+    let report = Experiment::new(lenet(), data(), config)
+        .reward(reward_fn("wide", |_, quant_state| quant_state))
+        .run(&AtomicBool::new(false), &|_| {})
+        .unwrap();
+    assert_eq!(report.reward, "wide");
+    assert!(report.search.scored.iter().all(|scored| scored.bits[0] == eight));
+    for scored in &report.search.scored {
+        assert_eq!(scored.reward, scored.quant_state);
+    }
+}
+
+fn refused(network: Network, config: ExperimentConfig) -> String {
+    Experiment::new(network, data(), config)
+        .run(&AtomicBool::new(false), &|_| {})
+        .expect_err("must be refused")
+        .to_string()
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused_by_name() {
+    let no_actions = ExperimentConfig { actions: Vec::new(), ..config(1) };
+    assert!(refused(lenet(), no_actions).contains("action"));
+
+    let all_held_out = ExperimentConfig { validation: 700, ..config(1) };
+    assert!(refused(lenet(), all_held_out).contains("700"));
+
+    let wrong_layer =
+        ExperimentConfig { fixed_layers: vec![("conv9".into(), Bitwidth::EIGHT)], ..config(1) };
+    assert!(refused(lenet(), wrong_layer).contains("conv9"));
+
+    let mut no_batch = config(1);
+    no_batch.pretrain.batch_size = 0;
+    assert!(refused(lenet(), no_batch).contains("batch"));
+
+    let no_limit = ExperimentConfig { budget: Budget::default(), ..config(1) };
+    assert!(refused(lenet(), no_limit).contains("budget"));
+}
+
+#[test]
+fn places_that_cannot_be_written_are_found_before_the_work_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("no/such/folder/report.json");
+    for path in [missing.as_path(), folder.path()] {
+        let error = Report::check_path(path).expect_err("must be refused").to_string();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+    Report::check_path(folder.path().join("report.json")).unwrap();
+}
