@@ -4,28 +4,25 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     ops::ControlFlow,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
 use releq_agent::{Agent, GreedySearch, PpoConfig, RandomSearch};
-use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network};
-use releq_hw::{ModelSize, StateQuantization, Stripes};
+use releq_core::{Bitwidth, Network};
+use releq_hw::StateQuantization;
 use releq_quant::QuantizerKind;
 use releq_reward::{Reward, Shaped};
 use releq_zoo::{
     data::{DataSet, ImageSet, Normalization},
-    train::{self, AccuracyReport, Decay, Length, NetworkState, Schedule, Sgd},
+    train::{self, Decay, Length, NetworkState, Schedule, Sgd},
 };
 
 use crate::{
-    Budget, FinalRow, LayerRow, ReleqError, Report, Search, SearchOutcome, StopReason,
-    evaluate::{Backend, Cached, Retrain, RetrainSetup, in_parallel},
-    pareto_frontier,
+    Budget, LayerRow, ReleqError, Report, Search, SearchOutcome, StopReason,
+    evaluate::{Backend, Cached, Retrain, RetrainSetup},
+    finals::Finals,
 };
-
-/// Label of the agent's row in a report.
-pub(crate) const RELEQ: &str = "releq";
 
 /// Part of an experiment that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +86,8 @@ pub struct ExperimentConfig {
     /// Whether random search and greedy layer-by-layer search run too, each with at most as many
     /// evaluations as the agent used.
     pub compare: bool,
-    /// Assignments of the search, besides the greedy one, that get the long retrain.
+    /// How many assignments of a search may get the long retrain, from the cheapest upwards, until one
+    /// is within the tolerance.
     pub finalists: usize,
 }
 
@@ -122,7 +120,7 @@ impl ExperimentConfig {
             agent: PpoConfig::quick(),
             budget: Budget { evaluations: Some(100), patience: Some(160), ..Budget::default() },
             compare: true,
-            finalists: 3,
+            finalists: 6,
         }
     }
 }
@@ -153,9 +151,6 @@ struct Splits {
     test: ImageSet,
     normalization: Normalization,
 }
-
-/// Long retrains, by assignment: accuracy on validation and test images, or why there is none.
-type Finals = BTreeMap<BitwidthAssignment, Result<[AccuracyReport; 2], String>>;
 
 impl Experiment {
     /// An experiment with the paper's reward and weights that are yet to be trained.
@@ -272,23 +267,27 @@ impl Experiment {
         }
         clock.lap("comparisons");
 
-        let contestants = contestants(&found, &comparisons, &network, &config)?;
+        let finals = Finals {
+            network: &network,
+            config: &config,
+            search: &search,
+            validation: &splits.validation,
+            test: &splits.test,
+            full_validation,
+            full_test,
+        };
         let long = Retrain::new(setup, config.long_retrain)?;
-        let finals = match long_retrains(&long, &contestants, &splits, &config, on_progress) {
+        let rows = match finals.run(&long, &found, &comparisons, on_progress) {
             Err(ReleqError::Cancelled) => None,
             other => Some(other?),
         };
         clock.lap("final");
 
-        let (chosen, rows) = match &finals {
-            Some(finals) => {
-                let pricing = Pricing { layers: network.profiles(), search: &search, full_test };
-                let rows = rows(&contestants, finals, &pricing, full_validation, &config)?;
-                (rows.first().map(|row| row.bits.clone()), rows)
-            }
+        let chosen = match &rows {
+            Some(rows) => rows.first().map(|row| row.bits.clone()),
             None => {
                 let best = found.best_within(config.tolerance).or(found.best.as_ref());
-                (best.map(|scored| scored.bits.clone()), Vec::new())
+                best.map(|scored| scored.bits.clone())
             }
         };
         let deviations = weights.weight_stds(&network)?;
@@ -317,10 +316,10 @@ impl Experiment {
             full_precision_test: full_test,
             layers,
             chosen,
-            rows,
             search: found,
             comparisons,
-            cancelled: finals.is_none(),
+            cancelled: rows.is_none(),
+            rows: rows.unwrap_or_default(),
             times: clock.times,
         })
     }
@@ -398,180 +397,4 @@ fn run_search(
         on_progress(Progress { stage, done, total, message });
         ControlFlow::Continue(())
     })
-}
-
-/// Who takes part in the long retrain, and whose choice it is among.
-struct Contestants {
-    releq: Vec<BitwidthAssignment>,
-    /// By the name of the agent that found them.
-    comparisons: Vec<(String, Vec<BitwidthAssignment>)>,
-    uniform: Vec<(String, BitwidthAssignment)>,
-}
-
-impl Contestants {
-    /// Each assignment once, in a fixed order.
-    fn distinct(&self) -> Vec<BitwidthAssignment> {
-        let mut all: Vec<BitwidthAssignment> = Vec::new();
-        let uniform = self.uniform.iter().map(|(_, bits)| bits);
-        let compared = self.comparisons.iter().flat_map(|(_, finalists)| finalists);
-        for bits in self.releq.iter().chain(compared).chain(uniform) {
-            if !all.contains(bits) {
-                all.push(bits.clone());
-            }
-        }
-        all
-    }
-}
-
-/// How much more a short retrain may lose than the tolerance and still reach the finals: the long
-/// retrain wins back about this much.
-const SHORT_RETRAIN_ALLOWANCE: f64 = 0.02;
-
-fn contestants(
-    found: &SearchOutcome,
-    comparisons: &[SearchOutcome],
-    network: &Network,
-    config: &ExperimentConfig,
-) -> Result<Contestants, ReleqError> {
-    // The cheapest assignments on the frontier that are near enough; if none is, the most accurate.
-    let finalists = |outcome: &SearchOutcome| -> Vec<BitwidthAssignment> {
-        let frontier = pareto_frontier(&outcome.scored);
-        let floor = 1.0 - config.tolerance - SHORT_RETRAIN_ALLOWANCE;
-        let near: Vec<_> = frontier.iter().filter(|scored| scored.acc_state >= floor).collect();
-        let mut chosen: Vec<_> = if near.is_empty() {
-            frontier.last().map(|scored| scored.bits.clone()).into_iter().collect()
-        } else {
-            near.iter().take(config.finalists).map(|scored| scored.bits.clone()).collect()
-        };
-        if let Some(greedy) = &outcome.greedy
-            && greedy.failure.is_none()
-            && !chosen.contains(&greedy.bits)
-        {
-            chosen.push(greedy.bits.clone());
-        }
-        chosen
-    };
-    let layers = network.quantizable_layers();
-    let uniform = [8, 4, 3, 2]
-        .into_iter()
-        .map(|bits| {
-            let assignment = BitwidthAssignment::uniform(Bitwidth::new(bits)?, layers)?;
-            Ok((format!("uniform {bits}"), assignment))
-        })
-        .collect::<Result<_, ReleqError>>()?;
-    Ok(Contestants {
-        releq: finalists(found),
-        comparisons: comparisons
-            .iter()
-            .map(|outcome| (outcome.agent.clone(), finalists(outcome)))
-            .collect(),
-        uniform,
-    })
-}
-
-fn long_retrains(
-    long: &Retrain<'_>,
-    contestants: &Contestants,
-    splits: &Splits,
-    config: &ExperimentConfig,
-    on_progress: &(dyn Fn(Progress) + Sync),
-) -> Result<Finals, ReleqError> {
-    let all = contestants.distinct();
-    let done = AtomicUsize::new(0);
-    let report = |message: String| {
-        let progress = Progress {
-            stage: Stage::Final,
-            done: done.load(Ordering::Relaxed),
-            total: all.len(),
-            message,
-        };
-        on_progress(progress);
-    };
-    report(String::new());
-    let answers = in_parallel(&all, config.threads, |bits| {
-        let answer = long.retrain(bits, &[&splits.validation, &splits.test])?;
-        done.fetch_add(1, Ordering::Relaxed);
-        report(match &answer {
-            Ok(reports) => format!("{bits} at {:.2} %", 100.0 * reports[0].accuracy()),
-            Err(reason) => format!("{bits}: {reason}"),
-        });
-        Ok::<_, ReleqError>(answer.map(|reports| [reports[0], reports[1]]))
-    })?;
-    Ok(all.into_iter().zip(answers).collect())
-}
-
-/// What turns an assignment into the costs of a row.
-struct Pricing<'a> {
-    layers: Vec<LayerProfile>,
-    search: &'a Search,
-    full_test: f64,
-}
-
-impl Pricing<'_> {
-    fn row(
-        &self,
-        label: &str,
-        bits: &BitwidthAssignment,
-        result: &Result<[AccuracyReport; 2], String>,
-    ) -> Result<FinalRow, ReleqError> {
-        let cost = |model: &dyn CostModel, bits: &[Bitwidth]| -> Result<f64, ReleqError> {
-            let bits: Vec<LayerBits> = bits.iter().map(|&b| LayerBits::weights_only(b)).collect();
-            Ok(model.network_cost(&self.layers, &bits)?.0)
-        };
-        let [validation, test] = match result {
-            Ok(reports) => reports.map(|report| report.accuracy()),
-            Err(_) => [0.0, 0.0],
-        };
-        let stripes = Stripes::default();
-        let cycles = cost(&stripes, bits)?;
-        Ok(FinalRow {
-            label: label.to_owned(),
-            bits: bits.clone(),
-            mean_bits: bits.mean(),
-            validation_accuracy: validation,
-            test_accuracy: test,
-            loss_points: 100.0 * (self.full_test - test),
-            quant_state: self.search.quant_state(bits)?,
-            model_bytes: cost(&ModelSize::default(), bits)?,
-            stripes_cycles: cycles,
-            stripes_speedup_over_8: cost(&stripes, &vec![Bitwidth::EIGHT; bits.len()])? / cycles,
-            failure: result.as_ref().err().cloned(),
-        })
-    }
-}
-
-/// The agent's row first, then what it is compared with. Chosen by validation accuracy alone.
-fn rows(
-    contestants: &Contestants,
-    finals: &Finals,
-    pricing: &Pricing<'_>,
-    full_validation: f64,
-    config: &ExperimentConfig,
-) -> Result<Vec<FinalRow>, ReleqError> {
-    let pick = |label: &str,
-                among: &[BitwidthAssignment]|
-     -> Result<Option<FinalRow>, ReleqError> {
-        let candidates = among
-            .iter()
-            .map(|bits| pricing.row(label, bits, &finals[bits]))
-            .collect::<Result<Vec<_>, _>>()?;
-        let good = |row: &FinalRow| row.validation_accuracy >= full_validation - config.tolerance;
-        let cheapest = candidates.iter().filter(|row| good(row)).min_by(|a, b| {
-            a.quant_state
-                .total_cmp(&b.quant_state)
-                .then(b.validation_accuracy.total_cmp(&a.validation_accuracy))
-        });
-        let most_accurate = candidates
-            .iter()
-            .max_by(|a, b| a.validation_accuracy.total_cmp(&b.validation_accuracy));
-        Ok(cheapest.or(most_accurate).cloned())
-    };
-    let mut rows: Vec<FinalRow> = pick(RELEQ, &contestants.releq)?.into_iter().collect();
-    for (agent, finalists) in &contestants.comparisons {
-        rows.extend(pick(&format!("{agent} search"), finalists)?);
-    }
-    for (label, bits) in &contestants.uniform {
-        rows.push(pricing.row(label, bits, &finals[bits])?);
-    }
-    Ok(rows)
 }

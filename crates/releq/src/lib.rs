@@ -5,6 +5,7 @@ mod error;
 pub mod evaluate;
 mod experiment;
 mod files;
+mod finals;
 mod report;
 mod search;
 

@@ -82,9 +82,9 @@ pub struct Report {
     pub full_precision_test: f64,
     /// The layers, with the bitwidths of `chosen`.
     pub layers: Vec<LayerRow>,
-    /// The assignment that the report settles on: of the agent's finalists after the long retrain,
-    /// the one of lowest State_Quantization whose validation loss is within the tolerance, or the
-    /// most accurate if none is. After a cancellation, the best the search had seen.
+    /// The assignment that the report settles on: of the frontier of the agent's search, from the
+    /// cheapest upwards, the first whose validation loss after the long retrain is within the
+    /// tolerance, or the most accurate if none is. After a cancellation, the best the search had seen.
     pub chosen: Option<BitwidthAssignment>,
     /// `chosen`, and what it is compared with, after the long retrain; empty after a cancellation.
     pub rows: Vec<FinalRow>,
@@ -102,7 +102,7 @@ impl Report {
     /// The row that the report settles on.
     #[must_use]
     pub fn chosen_row(&self) -> Option<&FinalRow> {
-        self.rows.iter().find(|row| row.label == crate::experiment::RELEQ)
+        self.rows.iter().find(|row| row.label == crate::finals::RELEQ)
     }
 
     /// As indented JSON.

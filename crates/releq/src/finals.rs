@@ -1,0 +1,206 @@
+//! The long retrains at the end, and what a report's table says of them.
+
+use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, Network};
+use releq_hw::{ModelSize, Stripes};
+use releq_zoo::{data::ImageSet, train::AccuracyReport};
+
+use crate::{
+    ExperimentConfig, FinalRow, Progress, ReleqError, Search, SearchOutcome, Stage,
+    evaluate::{Retrain, in_parallel},
+    pareto_frontier,
+};
+
+/// Label of the agent's row.
+pub(crate) const RELEQ: &str = "releq";
+
+/// Uniform bitwidths that every report shows for comparison.
+const UNIFORM: [u8; 4] = [8, 4, 3, 2];
+
+/// How much more a short retrain may lose than the tolerance and still reach the finals: the long
+/// retrain wins back about this much.
+const SHORT_RETRAIN_ALLOWANCE: f64 = 0.02;
+
+/// Reports on the validation and the test images, or why there are none.
+type Retrained = Result<[AccuracyReport; 2], String>;
+
+/// What the finals need besides the searches.
+pub(crate) struct Finals<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) config: &'a ExperimentConfig,
+    pub(crate) search: &'a Search,
+    pub(crate) validation: &'a ImageSet,
+    pub(crate) test: &'a ImageSet,
+    pub(crate) full_validation: f64,
+    pub(crate) full_test: f64,
+}
+
+/// A search's way through its candidates.
+struct Walk {
+    label: String,
+    /// Cheapest first.
+    candidates: Vec<BitwidthAssignment>,
+    tried: usize,
+    settled: bool,
+}
+
+impl Finals<'_> {
+    /// Every search tries its candidates from the cheapest upwards until the long retrain of one is
+    /// within the tolerance on the validation images; uniform bitwidths are retrained beside them.
+    ///
+    /// The agent's row comes first. The test images choose nothing.
+    pub(crate) fn run(
+        &self,
+        long: &Retrain<'_>,
+        found: &SearchOutcome,
+        comparisons: &[SearchOutcome],
+        on_progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Vec<FinalRow>, ReleqError> {
+        let layers = self.network.quantizable_layers();
+        let uniform = UNIFORM
+            .into_iter()
+            .map(|bits| Ok(BitwidthAssignment::uniform(Bitwidth::new(bits)?, layers)?))
+            .collect::<Result<Vec<_>, ReleqError>>()?;
+        let mut walks = vec![self.walk(RELEQ.to_owned(), found)];
+        walks.extend(comparisons.iter().map(|o| self.walk(format!("{} search", o.agent), o)));
+
+        let mut done: BTreeMap<BitwidthAssignment, Retrained> = BTreeMap::new();
+        let mut pending = uniform.clone();
+        loop {
+            for walk in walks.iter_mut().filter(|walk| !walk.settled) {
+                match walk.candidates.get(walk.tried) {
+                    Some(bits) => pending.push(bits.clone()),
+                    None => walk.settled = true,
+                }
+            }
+            let mut seen = Vec::new();
+            pending.retain(|bits| {
+                let new = !done.contains_key(bits) && !seen.contains(bits);
+                seen.push(bits.clone());
+                new
+            });
+            if !pending.is_empty() {
+                let answers = self.retrain(long, &pending, done.len(), on_progress)?;
+                done.extend(pending.drain(..).zip(answers));
+            }
+            for walk in walks.iter_mut().filter(|walk| !walk.settled) {
+                let bits = &walk.candidates[walk.tried];
+                walk.tried += 1;
+                walk.settled = self.within_tolerance(&done[bits]);
+            }
+            if walks.iter().all(|walk| walk.settled) {
+                break;
+            }
+        }
+
+        let mut rows = Vec::new();
+        for walk in &walks {
+            let tried = &walk.candidates[..walk.tried];
+            let chosen = match tried.last() {
+                Some(last) if self.within_tolerance(&done[last]) => Some(last),
+                // None was good enough: the most accurate, the cheapest of equals.
+                _ => tried.iter().rev().max_by(|a, b| {
+                    let accuracy = |bits| done[bits].as_ref().map_or(0.0, |r| r[0].accuracy());
+                    accuracy(a).total_cmp(&accuracy(b))
+                }),
+            };
+            if let Some(bits) = chosen {
+                rows.push(self.row(&walk.label, bits, &done[bits])?);
+            }
+        }
+        for bits in &uniform {
+            rows.push(self.row(&format!("uniform {}", bits[0]), bits, &done[bits])?);
+        }
+        Ok(rows)
+    }
+
+    /// The frontier of what the search measured and its greedy answer, as far as they are near enough
+    /// to the tolerance; if nothing is, the most accurate.
+    fn walk(&self, label: String, outcome: &SearchOutcome) -> Walk {
+        let frontier = pareto_frontier(&outcome.scored);
+        let floor = 1.0 - self.config.tolerance - SHORT_RETRAIN_ALLOWANCE;
+        let mut near: Vec<_> =
+            frontier.iter().copied().filter(|scored| scored.acc_state >= floor).collect();
+        if near.is_empty() {
+            near.extend(frontier.last());
+        }
+        near.truncate(self.config.finalists);
+        near.extend(outcome.greedy.as_ref().filter(|greedy| greedy.failure.is_none()));
+        near.sort_by(|a, b| a.quant_state.total_cmp(&b.quant_state));
+        let mut candidates = Vec::new();
+        for scored in near {
+            if !candidates.contains(&scored.bits) {
+                candidates.push(scored.bits.clone());
+            }
+        }
+        Walk { label, candidates, tried: 0, settled: false }
+    }
+
+    fn within_tolerance(&self, retrained: &Retrained) -> bool {
+        let floor = self.full_validation - self.config.tolerance;
+        retrained
+            .as_ref()
+            .is_ok_and(|reports| reports[0].accuracy().total_cmp(&floor) != Ordering::Less)
+    }
+
+    fn retrain(
+        &self,
+        long: &Retrain<'_>,
+        assignments: &[BitwidthAssignment],
+        before: usize,
+        on_progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<Vec<Retrained>, ReleqError> {
+        let done = AtomicUsize::new(before);
+        let report = |message: String| {
+            let (done, total) = (done.load(Relaxed), before + assignments.len());
+            on_progress(Progress { stage: Stage::Final, done, total, message });
+        };
+        report(String::new());
+        in_parallel(assignments, self.config.threads, |bits| {
+            let answer = long.retrain(bits, &[self.validation, self.test])?;
+            done.fetch_add(1, Relaxed);
+            report(match &answer {
+                Ok(reports) => format!("{bits} at {:.2} %", 100.0 * reports[0].accuracy()),
+                Err(reason) => format!("{bits}: {reason}"),
+            });
+            Ok(answer.map(|reports| [reports[0], reports[1]]))
+        })
+    }
+
+    fn row(
+        &self,
+        label: &str,
+        bits: &BitwidthAssignment,
+        retrained: &Retrained,
+    ) -> Result<FinalRow, ReleqError> {
+        let layers = self.network.profiles();
+        let cost = |model: &dyn CostModel, bits: &[Bitwidth]| -> Result<f64, ReleqError> {
+            let bits: Vec<LayerBits> = bits.iter().map(|&b| LayerBits::weights_only(b)).collect();
+            Ok(model.network_cost(&layers, &bits)?.0)
+        };
+        let [validation, test] = match retrained {
+            Ok(reports) => reports.map(|report| report.accuracy()),
+            Err(_) => [0.0, 0.0],
+        };
+        let stripes = Stripes::default();
+        let cycles = cost(&stripes, bits)?;
+        Ok(FinalRow {
+            label: label.to_owned(),
+            bits: bits.clone(),
+            mean_bits: bits.mean(),
+            validation_accuracy: validation,
+            test_accuracy: test,
+            loss_points: 100.0 * (self.full_test - test),
+            quant_state: self.search.quant_state(bits)?,
+            model_bytes: cost(&ModelSize::default(), bits)?,
+            stripes_cycles: cycles,
+            stripes_speedup_over_8: cost(&stripes, &vec![Bitwidth::EIGHT; bits.len()])? / cycles,
+            failure: retrained.as_ref().err().cloned(),
+        })
+    }
+}
