@@ -7,9 +7,12 @@
 //! Searches LeNet on our own digits twice from the same weights: with the paper's reward, and with
 //! one of this file that accepts almost no loss of accuracy. Everything about the second reward is
 //! the `Strict` struct below.
-#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
-use std::{num::NonZeroUsize, sync::atomic::AtomicBool};
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, atomic::AtomicBool},
+};
 
 use anyhow::Result;
 use clap::Parser;
@@ -56,21 +59,28 @@ fn main() -> Result<()> {
     let mut config = ExperimentConfig::lenet(args.seed);
     config.budget.evaluations = Some(args.evaluations);
     config.threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    config.compare_random = false;
+    config.compare = false;
 
     // Train in full precision once; both searches start from the same weights.
-    let (never, quiet) = (AtomicBool::new(false), |_: Progress| {});
+    let never = AtomicBool::new(false);
+    let stage = Mutex::new(None);
+    let news = |news: Progress| {
+        let last = stage.lock().map(|mut stage| stage.replace(news.stage));
+        if last.is_ok_and(|last| last != Some(news.stage)) {
+            eprintln!("{:?}: {} to do", news.stage, news.total);
+        }
+    };
     let experiment = || Experiment::new(lenet(), data.clone(), config.clone());
-    let weights = experiment().pretrain(&never, &quiet)?;
+    let weights = experiment().pretrain(&never, &news)?;
 
-    let with_paper = experiment().weights(weights.clone()).run(&never, &quiet)?;
+    let with_paper = experiment().weights(weights.clone()).run(&never, &news)?;
     let strict = Strict { floor: args.floor };
-    let with_ours = experiment().weights(weights).reward(strict).run(&never, &quiet)?;
+    let with_ours = experiment().weights(weights).reward(strict).run(&never, &news)?;
 
     for report in [with_paper, with_ours] {
         let Some(best) = &report.search.best else { continue };
         println!(
-            "{:>8} reward: best {} ({:.2} bits) at {:.2} % of full precision after the short retrain",
+            "{:>8} reward: its best is {} ({:.2} bits) with {:.2} % of the full-precision accuracy",
             report.reward,
             best.bits,
             best.bits.mean(),
