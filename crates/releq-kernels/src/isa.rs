@@ -1,0 +1,99 @@
+//! Which instructions a kernel may use.
+
+use std::{fmt, str::FromStr};
+
+use crate::KernelError;
+
+/// A set of instructions that kernels are written for, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Plain Rust, on every processor.
+    Portable,
+    /// x86-64 with AVX2 (Haswell, Zen and later).
+    Avx2,
+    /// x86-64 with AVX-512 F, BW, VL, VBMI, VNNI, BITALG and VPOPCNTDQ (Ice Lake, Zen 4 and later).
+    Avx512,
+}
+
+impl Isa {
+    /// Every instruction set that kernels are written for, weakest first.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// The strongest that this processor has.
+    #[must_use]
+    pub fn best() -> Self {
+        Self::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// All that this processor has, weakest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|isa| isa.is_available())
+    }
+
+    /// Whether this processor has it.
+    #[must_use]
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vnni")
+                    && is_x86_feature_detected!("avx512bitalg")
+                    && is_x86_feature_detected!("avx512vpopcntdq")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx2 | Self::Avx512 => false,
+        }
+    }
+
+    /// # Errors
+    /// [`KernelError::MissingIsa`] where this processor lacks it.
+    pub fn check(self) -> Result<Self, KernelError> {
+        if self.is_available() { Ok(self) } else { Err(KernelError::MissingIsa { isa: self }) }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        })
+    }
+}
+
+impl FromStr for Isa {
+    type Err = KernelError;
+
+    fn from_str(text: &str) -> Result<Self, KernelError> {
+        Self::ALL
+            .into_iter()
+            .find(|isa| isa.to_string() == text)
+            .ok_or_else(|| KernelError::UnknownIsa { name: text.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weakest_is_everywhere_and_names_round_trip() {
+        assert!(Isa::Portable.check().is_ok());
+        assert!(Isa::best().is_available());
+        assert_eq!(Isa::available().last(), Some(Isa::best()));
+        for isa in Isa::ALL {
+            assert_eq!(isa.to_string().parse::<Isa>().ok(), Some(isa));
+        }
+        let error = "sse9".parse::<Isa>().expect_err("no such set").to_string();
+        assert!(error.contains("sse9") && error.contains("avx512"), "{error}");
+    }
+}

@@ -1,0 +1,69 @@
+//! The plain twins that every kernel must equal bit for bit: slow, and short enough to believe.
+
+use crate::{BitPair, ConvShape, GemmShape, KernelError};
+
+/// `out[p][o] = sum_k acts[p][k] * weights[o][k]`.
+///
+/// # Errors
+/// [`KernelError`] for lengths, codes or depths that do not fit.
+pub fn gemm(
+    shape: GemmShape,
+    bits: BitPair,
+    weights: &[i8],
+    acts: &[u8],
+    out: &mut [i32],
+) -> Result<(), KernelError> {
+    shape.check(weights.len(), acts.len(), out.len())?;
+    bits.check_depth(shape.depth)?;
+    bits.check_weights(weights)?;
+    bits.check_acts(acts)?;
+    for pixel in 0..shape.pixels {
+        for output in 0..shape.outputs {
+            let acts = &acts[pixel * shape.depth..][..shape.depth];
+            let weights = &weights[output * shape.depth..][..shape.depth];
+            let products = acts.iter().zip(weights).map(|(&a, &w)| i32::from(a) * i32::from(w));
+            out[pixel * shape.outputs + output] = products.sum();
+        }
+    }
+    Ok(())
+}
+
+/// Convolution with zeros around the image; see [`ConvShape`] for the order of all operands.
+///
+/// # Errors
+/// [`KernelError`] for shapes, lengths, codes or depths that do not fit.
+pub fn conv2d(
+    shape: ConvShape,
+    bits: BitPair,
+    weights: &[i8],
+    acts: &[u8],
+    out: &mut [i32],
+) -> Result<(), KernelError> {
+    shape.check_lengths(weights.len(), acts.len(), out.len())?;
+    bits.check_depth(shape.depth())?;
+    bits.check_weights(weights)?;
+    bits.check_acts(acts)?;
+    let ConvShape { channels, height, width, outputs, kernel, stride, padding } = shape;
+    for row in 0..shape.out_height() {
+        for column in 0..shape.out_width() {
+            for output in 0..outputs {
+                let mut sum = 0;
+                for (ky, kx) in (0..kernel * kernel).map(|k| (k / kernel, k % kernel)) {
+                    // Wraps around for pixels left of and above the image, which the next line skips.
+                    let y = (row * stride + ky).wrapping_sub(padding);
+                    let x = (column * stride + kx).wrapping_sub(padding);
+                    if y >= height || x >= width {
+                        continue;
+                    }
+                    for channel in 0..channels {
+                        let act = acts[(y * width + x) * channels + channel];
+                        let at = ((output * kernel + ky) * kernel + kx) * channels + channel;
+                        sum += i32::from(act) * i32::from(weights[at]);
+                    }
+                }
+                out[(row * shape.out_width() + column) * outputs + output] = sum;
+            }
+        }
+    }
+    Ok(())
+}
