@@ -2,6 +2,7 @@
 
 use std::{fs, io::Write, path::Path};
 
+use atomic_write_file::AtomicWriteFile;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -30,16 +31,9 @@ impl Ppo {
         let agent = serde_json::to_value(self.state())
             .map_err(|error| fail(std::io::Error::other(error)))?;
         let saved = Saved { format: FORMAT.to_owned(), agent };
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-        serde_json::to_writer(std::io::BufWriter::new(file.as_file_mut()), &saved)
-            .map_err(|error| fail(error.into()))?;
-        file.flush().and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-        file.persist(path).map_err(|error| fail(error.error))?;
-        Ok(())
+        let mut file = AtomicWriteFile::open(path).map_err(fail)?;
+        let bytes = serde_json::to_vec(&saved).map_err(|error| fail(error.into()))?;
+        file.write_all(&bytes).and_then(|()| file.commit()).map_err(fail)
     }
 
     /// Reads what [`save`](Self::save) wrote; goes on exactly where the saved agent would have.

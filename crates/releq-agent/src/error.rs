@@ -44,7 +44,7 @@ pub enum AgentError {
         reason: String,
     },
     /// A file that cannot be read or written.
-    #[error("{file}: {source}", file = path.display())]
+    #[error("cannot read or write {file}", file = path.display())]
     Io {
         /// The file.
         path: PathBuf,

@@ -164,7 +164,7 @@ fn damaged_and_foreign_files_are_refused_by_name() {
         let message = Ppo::load(&path).unwrap_err().to_string();
         assert!(message.contains("agent.json") && message.contains(expected), "{message}");
     };
-    check("No such file");
+    check("cannot read");
     PpoConfig::default().init(4, 4, 9).unwrap().save(&path).unwrap();
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();

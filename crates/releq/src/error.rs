@@ -32,7 +32,7 @@ pub enum ReleqError {
     )]
     TableMiss(BitwidthAssignment),
     /// A file that cannot be written.
-    #[error("cannot write {file}: {source}", file = path.display())]
+    #[error("cannot write {file}", file = path.display())]
     Write {
         /// The file.
         path: PathBuf,

@@ -15,7 +15,7 @@ use releq_quant::QuantizerKind;
 use releq_reward::{Reward, Shaped};
 use releq_zoo::{
     data::{DataSet, ImageSet, Normalization},
-    train::{self, Decay, Length, NetworkState, Schedule, Sgd},
+    train::{self, Decay, Length, NetworkState, Schedule, Sgd, TrainError},
 };
 
 use crate::{
@@ -221,6 +221,10 @@ impl Experiment {
             }
             builder.build()
         };
+        let quantizer = config.quantizer.build();
+        for &bits in &config.actions {
+            quantizer.quantize(&[0.5], bits).map_err(TrainError::from)?;
+        }
         // A wrong setting shows now, not after the pretraining.
         search_of(None, Box::<Shaped>::default())?;
 

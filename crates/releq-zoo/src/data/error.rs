@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum DataError {
     /// A file or folder could not be read.
-    #[error("cannot read {}: {source}; check that it exists and is readable", path.display())]
+    #[error("cannot read {}; check that it exists and is readable", path.display())]
     Read {
         /// The file or folder.
         path: PathBuf,
@@ -17,7 +17,7 @@ pub enum DataError {
     },
     /// A file or folder could not be created or written.
     #[error(
-        "cannot write {}: {source}; check the permissions and the free space, or choose another folder",
+        "cannot write {}; check the permissions and the free space, or choose another folder",
         path.display()
     )]
     Write {
@@ -27,7 +27,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// The compressed data is damaged.
-    #[error("{}: corrupt gzip data after {decompressed} good bytes: {source}; fetch the file again", path.display())]
+    #[error("{}: corrupt gzip data after {decompressed} good bytes; fetch the file again", path.display())]
     Gzip {
         /// The file.
         path: PathBuf,
@@ -213,7 +213,7 @@ pub enum DataError {
     NoAddress,
     /// A download failed at every address.
     #[error(
-        "cannot download {url} ({attempts} attempts): {source}; check the network and any proxy, \
+        "cannot download {url} ({attempts} attempts); check the network and any proxy, \
          or place the file in {} by hand",
         folder.display()
     )]
