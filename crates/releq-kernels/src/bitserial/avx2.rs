@@ -6,110 +6,110 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, LANES, Lanes, WORD};
+use super::{Job, LANES, WORD};
 
-/// Pixels in one tile.
-const PIXELS: usize = 4;
+/// Outputs in one register, half a group.
+const HALF: usize = LANES / 2;
+/// Words whose counts, 8 at most, fit into one byte together.
+const BYTE_WORDS: usize = 31;
 
-/// The planes of 32 codes, appended.
-pub(super) fn split(codes: &[u8; WORD], bits: u8, words: &mut Vec<u32>) {
-    // SAFETY: only reached for instruction sets that `Isa::check` found, and each contains AVX2.
-    unsafe { split_avx2(codes, bits, words) }
+/// The planes of whole words of codes.
+pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
+    // SAFETY: `planes::split` is the only caller and asserted that the instruction set is there.
+    unsafe { split_words(codes, usize::from(bits), words) }
 }
 
 #[target_feature(enable = "avx2")]
-fn split_avx2(codes: &[u8; WORD], bits: u8, words: &mut Vec<u32>) {
-    // SAFETY: the array holds the 32 bytes of the load.
-    let codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
-    for plane in 0..bits {
-        // The wanted bit of every byte to its top, where the mask is taken; bits that cross from one
-        // byte into its neighbour stay below it.
-        let top = _mm256_sll_epi16(codes, _mm_cvtsi32_si128(i32::from(7 - plane)));
-        words.push(_mm256_movemask_epi8(top) as u32);
+fn split_words(codes: &[u8], bits: usize, words: &mut [u32]) {
+    for (codes, words) in codes.as_chunks::<WORD>().0.iter().zip(words.chunks_exact_mut(bits)) {
+        // SAFETY: the array holds the 32 bytes of the load.
+        let mut codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
+        // The mask takes the top bit of each byte: brings the highest plane there, then always the next lower.
+        // Bits that cross from one byte into its neighbour arrive below those still to be taken.
+        codes = _mm256_sll_epi16(codes, _mm_cvtsi32_si128(8 - bits as i32));
+        for word in words.iter_mut().rev() {
+            *word = _mm256_movemask_epi8(codes) as u32;
+            codes = _mm256_add_epi8(codes, codes);
+        }
     }
 }
 
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
-    assert!(job.weights.isa.is_available(), "weights are packed for what is there");
-    // SAFETY: the processor has AVX2, just asked.
+    // SAFETY: `multiply` is the only caller and asserted that the instruction set is there.
     unsafe { block(job, out) }
 }
 
 #[target_feature(enable = "avx2")]
 fn block(job: &Job<'_>, out: &mut [i32]) {
-    let outputs = job.weights.outputs;
-    for panel in 0..job.weights.panels() {
-        let (lanes, width) = job.weights.panel(panel);
-        // Each group of 16 outputs in two halves of 8.
-        for half in 0..2 * width {
-            let first = 2 * LANES * panel + 8 * half;
-            if first >= outputs {
-                break;
-            }
-            let mut pixel = 0;
-            while pixel < job.starts.len() {
-                let out = &mut out[pixel * outputs..];
-                if pixel + PIXELS <= job.starts.len() {
-                    tile::<PIXELS>(job, lanes, width, [half, first, pixel], out);
-                    pixel += PIXELS;
-                } else {
-                    tile::<1>(job, lanes, width, [half, first, pixel], out);
-                    pixel += 1;
+    for first in (0..job.weights.outputs).step_by(HALF) {
+        let mut starts = job.pixels.starts();
+        let (mut starts, mut left) = (|| starts.next().unwrap_or(0), job.pixels.count);
+        let mut out = &mut *out;
+        while left > 0 {
+            let taken = match left {
+                8.. => {
+                    tile::<8>(job, first, std::array::from_fn(|_| starts()), out);
+                    8
                 }
-            }
+                4.. => {
+                    tile::<4>(job, first, std::array::from_fn(|_| starts()), out);
+                    4
+                }
+                _ => {
+                    tile::<1>(job, first, [starts()], out);
+                    1
+                }
+            };
+            left -= taken;
+            out = &mut out[taken * job.weights.outputs..];
         }
     }
 }
 
-/// The sums of 8 outputs, half a group, and of `N` pixels; `out` begins at the first of the pixels.
+/// The sums of 8 outputs from `first` on and of `N` pixels; `out` begins at the first of the pixels.
 #[target_feature(enable = "avx2")]
-fn tile<const N: usize>(
-    job: &Job<'_>,
-    lanes: &[Lanes],
-    width: usize,
-    [half, first, pixel]: [usize; 3],
-    out: &mut [i32],
-) {
+fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: [usize; N], out: &mut [i32]) {
     let (words, runs) = (job.weights.words, job.runs);
     let planes = usize::from(job.weights.bits);
-    assert_eq!(lanes.len(), planes * words * width);
-    let table = _mm256_setr_epi8(
-        0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3,
-        3, 4,
-    );
-    let nibbles = _mm256_set1_epi8(15);
-    let ones = _mm256_set1_epi16(1);
+    let (lanes, width) = job.weights.panel(first / (2 * LANES));
+    let group = first / LANES % 2;
     let mut sums = [_mm256_setzero_si256(); N];
     for plane in 0..planes {
-        let mut word = plane * words;
-        for run in 0..runs.count {
-            for index in 0..runs.words {
-                // SAFETY: `lanes` was checked to hold `width` cache lines for each word of each plane,
-                // and `half` counts halves of those lines.
-                let weights = unsafe {
-                    let line = lanes.as_ptr().add(word * width + half / 2).cast::<i32>();
-                    _mm256_load_si256(line.add(8 * (half % 2)).cast())
-                };
-                for (n, sum) in sums.iter_mut().enumerate() {
-                    let at = job.starts[pixel + n] + run * runs.stride + index * job.bits;
-                    let acts = &job.acts[at..at + job.bits];
-                    // Twice the higher planes plus the next lower one: at most 16 * 255 in 16 bits.
-                    let mut counts = _mm256_setzero_si256();
-                    for &act in acts.iter().rev() {
-                        let both = _mm256_and_si256(weights, _mm256_set1_epi32(act as i32));
-                        let low = _mm256_and_si256(both, nibbles);
-                        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(both), nibbles);
-                        let bytes = _mm256_add_epi8(
-                            _mm256_shuffle_epi8(table, low),
-                            _mm256_shuffle_epi8(table, high),
-                        );
-                        let pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1));
-                        counts = _mm256_add_epi16(_mm256_add_epi16(counts, counts), pairs);
+        for bit in 0..job.bits {
+            let mut counts = [_mm256_setzero_si256(); N];
+            let mut room = BYTE_WORDS;
+            for run in 0..runs.count {
+                let acts: [&[u32]; N] = std::array::from_fn(|n| {
+                    &job.acts[starts[n] + run * runs.stride..][..runs.words * job.bits]
+                });
+                let at = plane * words + run * runs.words;
+                let weights = &lanes[at * width..][..runs.words * width];
+                let mut word = 0;
+                while word < runs.words {
+                    if room == 0 {
+                        add_counts(&mut sums, &mut counts, bit);
+                        room = BYTE_WORDS;
                     }
-                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(counts, ones));
+                    let end = runs.words.min(word + room);
+                    room -= end - word;
+                    for word in word..end {
+                        let line = &weights[word * width + group];
+                        // SAFETY: half a line of 16 words, from its start or its middle.
+                        let weights = unsafe {
+                            let half = line.0.as_ptr().add(first % LANES);
+                            _mm256_load_si256(half.cast())
+                        };
+                        for (counts, acts) in counts.iter_mut().zip(acts) {
+                            // SAFETY: `word` is one of the run, to which the activations were cut.
+                            let act = unsafe { *acts.as_ptr().add(word * job.bits + bit) };
+                            let both = _mm256_and_si256(weights, _mm256_set1_epi32(act as i32));
+                            *counts = _mm256_add_epi8(*counts, count(both));
+                        }
+                    }
+                    word = end;
                 }
-                word += 1;
             }
+            add_counts(&mut sums, &mut counts, bit);
         }
         for sum in &mut sums {
             // The sign plane comes first and counts negative; what follows doubles it.
@@ -121,12 +121,36 @@ fn tile<const N: usize>(
             }
         }
     }
-    let outputs = job.weights.outputs;
-    let kept = (outputs - first).min(8);
-    for (n, sum) in sums.iter().enumerate() {
-        let mut values = [0; 8];
+    for (sum, out) in sums.iter().zip(out.chunks_exact_mut(job.weights.outputs)) {
+        let mut values = [0; HALF];
         // SAFETY: the array holds the 32 bytes of the store.
         unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), *sum) };
-        out[n * outputs + first..][..kept].copy_from_slice(&values[..kept]);
+        for (out, value) in out[first..].iter_mut().zip(values) {
+            *out = value;
+        }
+    }
+}
+
+/// Population counts of bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn count(bytes: __m256i) -> __m256i {
+    let table =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    let nibbles = _mm256_set1_epi8(15);
+    let low = _mm256_and_si256(bytes, nibbles);
+    let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibbles);
+    _mm256_add_epi8(_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high))
+}
+
+/// Moves byte counts of plane `bit` of the activations into 32-bit sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_counts<const N: usize>(sums: &mut [__m256i; N], counts: &mut [__m256i; N], bit: usize) {
+    let factor = _mm256_set1_epi16(1 << bit);
+    for (sum, counts) in sums.iter_mut().zip(counts) {
+        let pairs = _mm256_maddubs_epi16(*counts, _mm256_set1_epi8(1));
+        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, factor));
+        *counts = _mm256_setzero_si256();
     }
 }

@@ -9,12 +9,14 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod conv;
 mod planes;
 mod portable;
 
+pub use conv::{BitSerialConv, BitSerialScratch};
 pub use planes::BitPlanes;
 
-use crate::{BitPair, ConvShape, GemmShape, Isa, KernelError};
+use crate::{BitPair, GemmShape, Isa, KernelError};
 
 /// Codes in one word of a bit plane.
 const WORD: usize = 32;
@@ -130,27 +132,25 @@ impl BitSerialWeights {
         }
         pair.check_depth(self.depth)?;
         let stride = self.words * usize::from(acts.bits());
-        let starts: Vec<usize> = (0..acts.pixels()).map(|pixel| pixel * stride).collect();
         let runs = Runs { count: 1, words: self.words, stride: 0 };
-        self.multiply(acts.words(), acts.bits(), &starts, runs, out);
+        let pixels = Pixels::in_line(acts.pixels(), stride);
+        self.multiply(acts.words(), acts.bits(), pixels, runs, out);
         Ok(())
     }
 
-    /// All planes of all runs of every start; the callers checked the shapes.
-    fn multiply(&self, acts: &[u32], act_bits: u8, starts: &[usize], runs: Runs, out: &mut [i32]) {
+    /// All planes of all runs of every pixel; the callers checked the shapes.
+    fn multiply(&self, acts: &[u32], act_bits: u8, pixels: Pixels, runs: Runs, out: &mut [i32]) {
         if self.words == 0 || self.outputs == 0 {
             out.fill(0);
             return;
         }
         let bits = usize::from(act_bits);
-        let last = starts
-            .iter()
-            .max()
-            .map_or(0, |&start| start + runs.stride * (runs.count - 1) + runs.words * bits);
-        assert!(last <= acts.len(), "the words of every pixel are there");
+        let end = |start| start + runs.stride * (runs.count - 1) + runs.words * bits;
+        assert!(pixels.last().map_or(0, end) <= acts.len(), "the words of every pixel are there");
         assert_eq!(runs.count * runs.words, self.words, "as many words as the weights have");
-        assert_eq!(out.len(), starts.len() * self.outputs, "a sum for every pixel and output");
-        let job = Job { weights: self, acts, bits, starts, runs };
+        assert_eq!(out.len(), pixels.count * self.outputs, "a sum for every pixel and output");
+        assert!(self.isa.is_available(), "packing checked it");
+        let job = Job { weights: self, acts, bits, pixels, runs };
         match self.isa {
             Isa::Portable => portable::run(&job, out),
             #[cfg(target_arch = "x86_64")]
@@ -182,116 +182,48 @@ struct Runs {
     stride: usize,
 }
 
-/// What a kernel multiplies, checked: `starts` and `runs` stay inside `acts`, and their words are as many
+/// Where pixels start: rows of `columns` pixels, `step` words from one to the next and `row_step` from row to row.
+#[derive(Clone, Copy, Debug)]
+struct Pixels {
+    count: usize,
+    columns: usize,
+    step: usize,
+    row_step: usize,
+}
+
+impl Pixels {
+    /// One row of pixels.
+    const fn in_line(count: usize, step: usize) -> Self {
+        Self { count, columns: count, step, row_step: 0 }
+    }
+
+    fn starts(self) -> impl Iterator<Item = usize> {
+        let (mut column, mut row, mut start) = (0, 0, 0);
+        (0..self.count).map(move |_| {
+            if column == self.columns {
+                row += self.row_step;
+                (column, start) = (0, row);
+            }
+            let this = start;
+            column += 1;
+            start += self.step;
+            this
+        })
+    }
+
+    /// The largest start.
+    fn last(self) -> Option<usize> {
+        let last = self.count.checked_sub(1)?;
+        Some((self.columns - 1).min(last) * self.step + last / self.columns * self.row_step)
+    }
+}
+
+/// What a kernel multiplies, checked: `pixels` and `runs` stay inside `acts`, and their words are as many
 /// as a plane of the weights has.
 struct Job<'a> {
     weights: &'a BitSerialWeights,
     acts: &'a [u32],
     bits: usize,
-    starts: &'a [usize],
+    pixels: Pixels,
     runs: Runs,
-}
-
-/// A convolution by bit planes, without any copy of overlapping windows where the channels fill their
-/// words, and with one where they would not.
-#[derive(Clone, Debug)]
-pub struct BitSerialConv {
-    shape: ConvShape,
-    weights: BitSerialWeights,
-    /// Whether every window is gathered into words of its own.
-    gathers: bool,
-}
-
-/// Memory that calls share, so that only the first one allocates.
-#[derive(Clone, Debug, Default)]
-pub struct BitSerialScratch {
-    planes: Vec<u32>,
-    padded: Vec<u8>,
-    starts: Vec<usize>,
-}
-
-impl BitSerialConv {
-    /// Packs `[outputs][kernel][kernel][channels]` codes.
-    ///
-    /// # Errors
-    /// [`KernelError`] for a shape, length, code, bitwidth or instruction set that does not fit.
-    pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
-        shape.check()?;
-        let taps = shape.kernel * shape.kernel;
-        // Words that are half empty cost as much as full ones; a gathered window has at most one.
-        let gathered = shape.depth().div_ceil(WORD);
-        let gathers = 5 * gathered < 4 * taps * shape.channels.div_ceil(WORD);
-        let (taps, channels) = if gathers { (1, shape.depth()) } else { (taps, shape.channels) };
-        let weights = BitSerialWeights::pack_taps(codes, shape.outputs, taps, channels, bits, isa)?;
-        Ok(Self { shape, weights, gathers })
-    }
-
-    /// The packed weights.
-    #[must_use]
-    pub const fn weights(&self) -> &BitSerialWeights {
-        &self.weights
-    }
-
-    /// Splits the activations into planes and convolves; equals
-    /// [`reference::conv2d`](crate::reference::conv2d), whose operands it takes.
-    ///
-    /// # Errors
-    /// [`KernelError`] for lengths or codes that do not fit, or sums that could overflow.
-    pub fn run(
-        &self,
-        acts: &[u8],
-        act_bits: u8,
-        out: &mut [i32],
-        scratch: &mut BitSerialScratch,
-    ) -> Result<(), KernelError> {
-        let shape = self.shape;
-        let pair = BitPair::new(self.weights.bits, act_bits)?;
-        shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
-        pair.check_depth(shape.depth())?;
-        pair.check_acts(acts)?;
-        let ConvShape { channels, height, width, kernel, stride, padding, .. } = shape;
-        let BitSerialScratch { planes, padded, starts } = scratch;
-
-        let padded_width = width + 2 * padding;
-        let image = if padding == 0 {
-            acts
-        } else {
-            padded.clear();
-            padded.resize((height + 2 * padding) * padded_width * channels, 0);
-            for (row, pixels) in acts.chunks_exact(width * channels).enumerate() {
-                let at = ((row + padding) * padded_width + padding) * channels;
-                padded[at..at + pixels.len()].copy_from_slice(pixels);
-            }
-            padded
-        };
-        let bits = usize::from(act_bits);
-        let isa = self.weights.isa;
-        planes.clear();
-        starts.clear();
-        let outs = (0..shape.out_height())
-            .flat_map(|row| (0..shape.out_width()).map(move |column| (row, column)));
-        let runs = if self.gathers {
-            let row = kernel * channels;
-            let mut window = vec![0; shape.depth()];
-            for (y, x) in outs {
-                for (ky, part) in window.chunks_exact_mut(row).enumerate() {
-                    let at = ((y * stride + ky) * padded_width + x * stride) * channels;
-                    part.copy_from_slice(&image[at..at + row]);
-                }
-                starts.push(planes.len());
-                planes::append(&window, act_bits, isa, planes);
-            }
-            Runs { count: 1, words: self.weights.words, stride: 0 }
-        } else {
-            for pixel in image.chunks_exact(channels) {
-                planes::append(pixel, act_bits, isa, planes);
-            }
-            let pixel = channels.div_ceil(WORD) * bits;
-            starts.extend(outs.map(|(y, x)| (y * stride * padded_width + x * stride) * pixel));
-            let words = kernel * channels.div_ceil(WORD);
-            Runs { count: kernel, words, stride: padded_width * pixel }
-        };
-        self.weights.multiply(planes, act_bits, starts, runs, out);
-        Ok(())
-    }
 }

@@ -6,8 +6,8 @@ use crate::{BitPair, GemmShape, Isa, KernelError};
 /// Activations `[pixels][depth]` as bit planes.
 ///
 /// Layout: `[pixels][depth / 32, rounded up][plane, lowest first]` words; bit `k` of a word belongs to code `k`
-/// of its 32.
-#[derive(Clone, Debug)]
+/// of its 32, and the bits past the depth are zero. It is the same for every instruction set.
+#[derive(Clone, Debug, Default)]
 pub struct BitPlanes {
     words: Vec<u32>,
     pixels: usize,
@@ -25,15 +25,47 @@ impl BitPlanes {
         bits: u8,
         isa: Isa,
     ) -> Result<Self, KernelError> {
+        let mut planes = Self::default();
+        planes.pack_into(codes, pixels, depth, bits, isa)?;
+        Ok(planes)
+    }
+
+    /// Packs into the memory of what was packed before, which stays as it was upon an error.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    pub fn pack_into(
+        &mut self,
+        codes: &[u8],
+        pixels: usize,
+        depth: usize,
+        bits: u8,
+        isa: Isa,
+    ) -> Result<(), KernelError> {
         isa.check()?;
         let pair = BitPair::new(1, bits)?;
         GemmShape { pixels, outputs: 0, depth }.check(0, codes.len(), 0)?;
-        pair.check_acts(codes)?;
-        let mut words = Vec::with_capacity(pixels * depth.div_ceil(WORD) * usize::from(bits));
-        for pixel in codes.chunks_exact(depth.max(1)) {
-            append(pixel, bits, isa, &mut words);
+        check_codes(pair, codes)?;
+        let (count, full) = (depth.div_ceil(WORD), depth / WORD * WORD);
+        let pixel_words = count * usize::from(bits);
+        resize(&mut self.words, pixels.checked_mul(pixel_words))?;
+        (self.pixels, self.depth, self.bits) = (pixels, depth, bits);
+        if depth == full {
+            split(codes, bits, isa, &mut self.words);
+            return Ok(());
         }
-        Ok(Self { words, pixels, depth, bits })
+        let mut tail = [0; WORD];
+        let full_words = full / WORD * usize::from(bits);
+        for (codes, words) in
+            codes.chunks_exact(depth).zip(self.words.chunks_exact_mut(pixel_words))
+        {
+            let (codes, rest) = codes.split_at(full);
+            let (words, last) = words.split_at_mut(full_words);
+            tail[..rest.len()].copy_from_slice(rest);
+            split(codes, bits, isa, words);
+            split(&tail, bits, isa, last);
+        }
+        Ok(())
     }
 
     /// Number of pixels.
@@ -48,7 +80,7 @@ impl BitPlanes {
         self.depth
     }
 
-    /// Bits of a code.
+    /// Bits of a code; 0 before anything was packed.
     #[must_use]
     pub const fn bits(&self) -> u8 {
         self.bits
@@ -61,31 +93,35 @@ impl BitPlanes {
     }
 }
 
-/// Appends the planes of one pixel.
-pub(super) fn append(codes: &[u8], bits: u8, isa: Isa, words: &mut Vec<u32>) {
-    let (full, rest) = codes.as_chunks::<WORD>();
-    let mut tail = [0; WORD];
-    tail[..rest.len()].copy_from_slice(rest);
-    let tail = (!rest.is_empty()).then_some(&tail);
-    for codes in full.iter().chain(tail) {
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 | Isa::Avx512 => super::avx2::split(codes, bits, words),
-            _ => split(codes, bits, words),
-        }
-    }
+/// As [`BitPair::check_acts`], which looks at one code after the other, where all of them fit.
+pub(super) fn check_codes(pair: BitPair, codes: &[u8]) -> Result<(), KernelError> {
+    let union = codes.iter().fold(0, |union, code| union | code);
+    if pair.act_codes().contains(&i32::from(union)) { Ok(()) } else { pair.check_acts(codes) }
 }
 
-/// The planes of 32 codes.
-fn split(codes: &[u8; WORD], bits: u8, words: &mut Vec<u32>) {
-    for plane in 0..bits {
-        let mut word = 0;
-        for (index, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
-            let lowest = u64::from_le_bytes(*codes) >> plane & 0x0101_0101_0101_0101;
-            // Moves the lowest bit of byte i to bit 56 + i.
-            let gathered = lowest.wrapping_mul(0x0102_0408_1020_4080) >> 56;
-            word |= (gathered as u32) << (8 * index);
-        }
-        words.push(word);
+/// Zeros of the given length; only growth allocates.
+pub(super) fn resize<T: Clone + Default>(
+    values: &mut Vec<T>,
+    len: Option<usize>,
+) -> Result<(), KernelError> {
+    let too_large = KernelError::TooLarge { what: "activations" };
+    let Some(len) = len else { return Err(too_large) };
+    values.clear();
+    values.try_reserve(len).map_err(|_| too_large)?;
+    values.resize(len, T::default());
+    Ok(())
+}
+
+/// The planes of whole words of codes: `[codes / 32][plane]`.
+pub(super) fn split(codes: &[u8], bits: u8, isa: Isa, words: &mut [u32]) {
+    assert!(isa.is_available(), "the callers checked it");
+    assert_eq!(codes.len() % WORD, 0, "whole words");
+    assert_eq!(words.len(), codes.len() / WORD * usize::from(bits), "a word for each plane");
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => super::avx512::split(codes, bits, words),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => super::avx2::split(codes, bits, words),
+        _ => super::portable::split(codes, bits, words),
     }
 }

@@ -1,13 +1,29 @@
 //! The kernel in plain Rust.
 
-use super::{Job, LANES};
+use super::{Job, LANES, WORD};
+
+/// The planes of whole words of codes.
+pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
+    let (codes, _) = codes.as_chunks::<WORD>();
+    for (codes, words) in codes.iter().zip(words.chunks_exact_mut(bits.into())) {
+        for (plane, word) in words.iter_mut().enumerate() {
+            *word = 0;
+            for (index, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
+                let lowest = u64::from_le_bytes(*codes) >> plane & 0x0101_0101_0101_0101;
+                // Moves the lowest bit of byte i to bit 56 + i.
+                let gathered = lowest.wrapping_mul(0x0102_0408_1020_4080) >> 56;
+                *word |= (gathered as u32) << (8 * index);
+            }
+        }
+    }
+}
 
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
     let (weights, runs) = (job.weights, job.runs);
     let plane_count = usize::from(weights.bits);
     for panel in 0..weights.panels() {
         let (lanes, width) = weights.panel(panel);
-        for (pixel, &start) in job.starts.iter().enumerate() {
+        for (start, out) in job.pixels.starts().zip(out.chunks_exact_mut(weights.outputs)) {
             for group in 0..width {
                 let mut sums = [0_i32; LANES];
                 for plane in 0..plane_count {
@@ -32,8 +48,7 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
                     }
                 }
                 let first = 2 * LANES * panel + LANES * group;
-                let row = &mut out[pixel * weights.outputs..][..weights.outputs];
-                for (out, sum) in row[first..].iter_mut().zip(sums) {
+                for (out, sum) in out[first..].iter_mut().zip(sums) {
                     *out = sum;
                 }
             }

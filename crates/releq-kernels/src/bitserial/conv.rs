@@ -1,0 +1,193 @@
+//! Convolution on bit planes.
+
+use super::{BitSerialWeights, Pixels, Runs, WORD, planes};
+use crate::{BitPair, ConvShape, Isa, KernelError};
+
+/// A convolution by bit planes.
+///
+/// Every input row is split into planes once. Where channels fill their words, the windows are read in
+/// place; where they would leave words half empty, the bits of each window are gathered without gaps.
+#[derive(Clone, Debug)]
+pub struct BitSerialConv {
+    shape: ConvShape,
+    weights: BitSerialWeights,
+    /// How windows are gathered; `None` where they are read in place.
+    pieces: Option<Vec<Piece>>,
+}
+
+/// Bits of one kernel row that fall into one word of a window.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    /// The word of the window.
+    word: usize,
+    /// The row of the kernel.
+    row: usize,
+    /// Where the first bit of `word` lies from 32 bits before the kernel row on, so that it is not negative.
+    bit: usize,
+    /// The bits of `word` that belong to the row.
+    mask: u32,
+}
+
+/// Memory that calls share, so that only growth allocates.
+#[derive(Clone, Debug, Default)]
+pub struct BitSerialScratch {
+    /// One input row of codes with its padding.
+    row: Vec<u8>,
+    planes: Vec<u32>,
+    windows: Vec<u32>,
+}
+
+impl BitSerialConv {
+    /// Packs `[outputs][kernel][kernel][channels]` codes.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a shape, length, code, bitwidth or instruction set that does not fit.
+    pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
+        shape.check()?;
+        let (taps, channels) = (shape.kernel * shape.kernel, shape.channels);
+        let in_place = taps * channels.div_ceil(WORD);
+        // Gathering costs time itself: it must save a fifth of the words, or space for the planes.
+        let gathers = channels < WORD || 5 * shape.depth().div_ceil(WORD) < 4 * in_place;
+        let (taps, channels) = if gathers { (1, shape.depth()) } else { (taps, channels) };
+        let weights = BitSerialWeights::pack_taps(codes, shape.outputs, taps, channels, bits, isa)?;
+        Ok(Self { shape, weights, pieces: gathers.then(|| pieces(shape)) })
+    }
+
+    /// The packed weights.
+    #[must_use]
+    pub const fn weights(&self) -> &BitSerialWeights {
+        &self.weights
+    }
+
+    /// Splits the activations into planes and convolves; equals
+    /// [`reference::conv2d`](crate::reference::conv2d), whose operands it takes.
+    ///
+    /// # Errors
+    /// [`KernelError`] for lengths or codes that do not fit, or sums that could overflow.
+    pub fn run(
+        &self,
+        acts: &[u8],
+        act_bits: u8,
+        out: &mut [i32],
+        scratch: &mut BitSerialScratch,
+    ) -> Result<(), KernelError> {
+        let shape = self.shape;
+        let pair = BitPair::new(self.weights.bits, act_bits)?;
+        shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
+        pair.check_depth(shape.depth())?;
+        planes::check_codes(pair, acts)?;
+        let ConvShape { channels, kernel, stride, .. } = shape;
+        let bits = usize::from(act_bits);
+        let (rows, columns) = (shape.out_height(), shape.out_width());
+
+        // Codes from one pixel of a row to the next.
+        let pitch = if self.pieces.is_some() { channels } else { channels.next_multiple_of(WORD) };
+        let row_words = self.split_rows(acts, pitch, act_bits, scratch)?;
+        let Some(pieces) = &self.pieces else {
+            let pixel = pitch / WORD * bits;
+            let (step, row_step) = (stride * pixel, stride * row_words);
+            let pixels = Pixels { count: rows * columns, columns, step, row_step };
+            let runs = Runs { count: kernel, words: kernel * pitch / WORD, stride: row_words };
+            // The first word belongs to gathering alone.
+            self.weights.multiply(&scratch.planes[bits..], act_bits, pixels, runs, out);
+            return Ok(());
+        };
+        let words = self.weights.words;
+        planes::resize(&mut scratch.windows, (rows * columns).checked_mul(words * bits))?;
+        let image = Image { planes: &scratch.planes, row_words, shape };
+        let gather = match act_bits {
+            1 => Image::gather::<1>,
+            2 => Image::gather::<2>,
+            3 => Image::gather::<3>,
+            4 => Image::gather::<4>,
+            5 => Image::gather::<5>,
+            6 => Image::gather::<6>,
+            7 => Image::gather::<7>,
+            _ => Image::gather::<8>,
+        };
+        gather(&image, pieces, words, &mut scratch.windows);
+        let pixels = Pixels::in_line(rows * columns, words * bits);
+        let runs = Runs { count: 1, words, stride: 0 };
+        self.weights.multiply(&scratch.windows, act_bits, pixels, runs, out);
+        Ok(())
+    }
+
+    /// Fills the planes of the scratch with one word of zeros, all rows with their padding and one more word of
+    /// zeros, a word being as many `u32` as there are planes. Returns the `u32`s of a row.
+    fn split_rows(
+        &self,
+        acts: &[u8],
+        pitch: usize,
+        act_bits: u8,
+        scratch: &mut BitSerialScratch,
+    ) -> Result<usize, KernelError> {
+        let ConvShape { channels, height, width, padding, .. } = self.shape;
+        let bits = usize::from(act_bits);
+        let codes = (width + 2 * padding).checked_mul(pitch).map(|n| n.next_multiple_of(WORD));
+        planes::resize(&mut scratch.row, codes)?;
+        let row = scratch.row.as_mut_slice();
+        let row_words = row.len() / WORD * bits;
+        let rows = row_words.checked_mul(height + 2 * padding);
+        planes::resize(&mut scratch.planes, rows.and_then(|rows| rows.checked_add(2 * bits)))?;
+        let rows = scratch.planes[bits + padding * row_words..].chunks_exact_mut(row_words);
+        for (words, acts) in rows.zip(acts.chunks_exact(width * channels)) {
+            let row_acts = &mut row[padding * pitch..][..width * pitch];
+            if pitch == channels {
+                row_acts.copy_from_slice(acts);
+            } else {
+                for (to, from) in row_acts.chunks_exact_mut(pitch).zip(acts.chunks_exact(channels))
+                {
+                    to[..channels].copy_from_slice(from);
+                }
+            }
+            planes::split(row, act_bits, self.weights.isa, words);
+        }
+        Ok(row_words)
+    }
+}
+
+/// The pieces of a window, every word of it being covered.
+fn pieces(shape: ConvShape) -> Vec<Piece> {
+    let bits = shape.kernel * shape.channels;
+    let pieces = (0..shape.kernel).flat_map(|row| {
+        let (start, end) = (row * bits, (row + 1) * bits);
+        (start / WORD..end.div_ceil(WORD)).map(move |word| {
+            let low = start.saturating_sub(word * WORD);
+            let high = (end - word * WORD).min(WORD);
+            let mask = (u32::MAX >> (WORD - (high - low))) << low;
+            Piece { word, row, bit: WORD + word * WORD - start, mask }
+        })
+    });
+    pieces.collect()
+}
+
+/// Rows of planes as [`BitSerialConv::split_rows`] leaves them.
+struct Image<'a> {
+    planes: &'a [u32],
+    row_words: usize,
+    shape: ConvShape,
+}
+
+impl Image<'_> {
+    /// Copies the bits of every window into words of its own, `[out pixels][words][A]`, zero before.
+    fn gather<const A: usize>(&self, pieces: &[Piece], words: usize, windows: &mut [u32]) {
+        let step = self.shape.stride * self.shape.channels;
+        let windows = windows.chunks_exact_mut(self.shape.out_width() * words * A);
+        for (y, windows) in windows.enumerate() {
+            for piece in pieces {
+                let row = (y * self.shape.stride + piece.row) * self.row_words;
+                let (planes, _) = self.planes[row..].as_chunks::<A>();
+                let (windows, _) = windows.as_chunks_mut::<A>();
+                let mut bit = piece.bit;
+                for window in windows[piece.word..].iter_mut().step_by(words) {
+                    let (low, high) = (&planes[bit / WORD], &planes[bit / WORD + 1]);
+                    let shift = (bit % WORD) as u32;
+                    for ((to, low), high) in window.iter_mut().zip(low).zip(high) {
+                        *to |= (low >> shift | high << 1 << (31 - shift)) & piece.mask;
+                    }
+                    bit += step;
+                }
+            }
+        }
+    }
+}
