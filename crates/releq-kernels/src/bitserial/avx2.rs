@@ -42,33 +42,23 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
 #[target_feature(enable = "avx2")]
 fn block(job: &Job<'_>, out: &mut [i32]) {
     for first in (0..job.weights.outputs).step_by(HALF) {
-        let mut starts = job.pixels.starts();
-        let (mut starts, mut left) = (|| starts.next().unwrap_or(0), job.pixels.count);
-        let mut out = &mut *out;
-        while left > 0 {
-            let taken = match left {
-                8.. => {
-                    tile::<8>(job, first, std::array::from_fn(|_| starts()), out);
-                    8
-                }
-                4.. => {
-                    tile::<4>(job, first, std::array::from_fn(|_| starts()), out);
-                    4
-                }
-                _ => {
-                    tile::<1>(job, first, [starts()], out);
-                    1
-                }
+        let (mut starts, mut out) = (job.starts, &mut *out);
+        while !starts.is_empty() {
+            let taken = match starts.len() {
+                8.. => tile::<8>(job, first, starts, out),
+                4.. => tile::<4>(job, first, starts, out),
+                _ => tile::<1>(job, first, starts, out),
             };
-            left -= taken;
+            starts = &starts[taken..];
             out = &mut out[taken * job.weights.outputs..];
         }
     }
 }
 
-/// The sums of 8 outputs from `first` on and of `N` pixels; `out` begins at the first of the pixels.
+/// The sums of 8 outputs from `first` on and of the first `N` pixels. Returns `N`.
+#[inline(never)]
 #[target_feature(enable = "avx2")]
-fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: [usize; N], out: &mut [i32]) {
+fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: &[usize], out: &mut [i32]) -> usize {
     let (words, runs) = (job.weights.words, job.runs);
     let planes = usize::from(job.weights.bits);
     let (lanes, width) = job.weights.panel(first / (2 * LANES));
@@ -129,6 +119,7 @@ fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: [usize; N], out: &m
             *out = value;
         }
     }
+    N
 }
 
 /// Population counts of bytes.

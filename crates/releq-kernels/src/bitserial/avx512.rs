@@ -81,7 +81,7 @@ fn block<const A: usize>(job: &Job<'_>, out: &mut [i32]) {
     for panel in 0..job.weights.panels() {
         match job.weights.panel(panel) {
             (lanes, 2) => columns::<2, 8, A>(job, lanes, 2 * LANES * panel, out),
-            (lanes, _) => columns::<1, 16, A>(job, lanes, 2 * LANES * panel, out),
+            (lanes, _) => columns::<1, 8, A>(job, lanes, 2 * LANES * panel, out),
         }
     }
 }
@@ -94,110 +94,111 @@ fn columns<const W: usize, const N: usize, const A: usize>(
     first: usize,
     out: &mut [i32],
 ) {
-    let outputs = job.weights.outputs;
-    let mut starts = job.pixels.starts();
-    let (mut starts, mut left) = (|| starts.next().unwrap_or(0), job.pixels.count);
-    let mut out = out;
-    while left > 0 {
-        let taken = match left {
-            _ if left >= N => {
-                tile::<W, N, A>(job, lanes, first, std::array::from_fn(|_| starts()), out);
-                N
-            }
-            4.. => {
-                tile::<W, 4, A>(job, lanes, first, std::array::from_fn(|_| starts()), out);
-                4
-            }
-            _ => {
-                tile::<W, 1, A>(job, lanes, first, [starts()], out);
-                1
-            }
+    let (mut starts, mut out) = (job.starts, out);
+    while !starts.is_empty() {
+        let taken = match starts.len() {
+            len if len >= N => tile::<W, N, A>(job, lanes, first, starts, out),
+            4.. => tile::<W, 4, A>(job, lanes, first, starts, out),
+            _ => tile::<W, 1, A>(job, lanes, first, starts, out),
         };
-        left -= taken;
-        out = &mut out[taken * outputs..];
+        starts = &starts[taken..];
+        out = &mut out[taken * job.weights.outputs..];
     }
 }
 
-/// The sums of `W` groups and of `N` pixels, in registers from the first plane to the last; `out` begins at the
-/// first of the pixels, and the groups at output `first`.
+/// The sums of `W` groups, at output `first`, and of the first `N` pixels, in registers from the first plane to
+/// the last. Returns `N`.
+#[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
 fn tile<const W: usize, const N: usize, const A: usize>(
     job: &Job<'_>,
     lanes: &[Lanes],
     first: usize,
-    starts: [usize; N],
+    starts: &[usize],
     out: &mut [i32],
-) {
+) -> usize {
     let (outputs, runs) = (job.weights.outputs, job.runs);
     let planes = usize::from(job.weights.bits);
+    // Two words at a time, and the last alone.
+    let pairs = runs.words / 2 * 2;
+    assert_eq!(lanes.len(), planes * runs.count * runs.words * W, "a line for every word");
+    let mut lines = lanes.as_ptr();
     let mut sums = [[_mm512_setzero_si512(); W]; N];
-    let mut lines = lanes.chunks_exact(runs.words * W);
     for plane in 0..planes {
         for run in 0..runs.count {
-            let Some(weights) = lines.next() else { return };
-            let acts: [&[u32]; N] = std::array::from_fn(|n| {
-                &job.acts[starts[n] + run * runs.stride..][..runs.words * A]
-            });
-            let pairs = runs.words / 2 * 2;
-            for word in (0..pairs).step_by(2) {
-                // SAFETY: both words are of the run, whose weights and activations were just cut out.
-                unsafe { multiply::<W, N, A, 2>(weights, acts, word, &mut sums) };
+            // Closures would not be inlined here: they pass through code without these instructions.
+            let mut acts = [job.acts.as_ptr(); N];
+            for (acts, start) in acts.iter_mut().zip(starts) {
+                *acts = acts.wrapping_add(start + run * runs.stride);
             }
-            if pairs < runs.words {
-                // SAFETY: as above, for the last word.
-                unsafe { multiply::<W, N, A, 1>(weights, acts, pairs, &mut sums) };
+            // SAFETY: there are as many lines as words, and `Job` promises the words of every run.
+            unsafe {
+                for word in (0..pairs).step_by(2) {
+                    multiply::<W, N, A, 2>(lines.add(word * W), &acts, word * A, &mut sums);
+                }
+                if pairs < runs.words {
+                    multiply::<W, N, A, 1>(lines.add(pairs * W), &acts, pairs * A, &mut sums);
+                }
+                lines = lines.add(runs.words * W);
             }
         }
-        for sum in sums.iter_mut().flatten() {
-            // The sign plane comes first and counts negative; what follows doubles it.
-            if plane == 0 {
-                *sum = _mm512_sub_epi32(_mm512_setzero_si512(), *sum);
+        for sums in &mut sums {
+            for sum in sums {
+                // The sign plane comes first and counts negative; what follows doubles it.
+                if plane == 0 {
+                    *sum = _mm512_sub_epi32(_mm512_setzero_si512(), *sum);
+                }
+                if plane + 1 < planes {
+                    *sum = _mm512_slli_epi32::<1>(*sum);
+                }
             }
-            if plane + 1 < planes {
-                *sum = _mm512_slli_epi32::<1>(*sum);
+        }
+    }
+    let mut masks = [u16::MAX; W];
+    let kept = (outputs - first).min(LANES * W) - LANES * (W - 1);
+    masks[W - 1] >>= LANES - kept;
+    assert!(out.len() >= N * outputs, "a row for every pixel");
+    for (n, sums) in sums.iter().enumerate() {
+        for (w, (sum, mask)) in sums.iter().zip(masks).enumerate() {
+            // SAFETY: there are `N` rows, and the masks let through no more values than a row has left.
+            unsafe {
+                let to = out.as_mut_ptr().add(n * outputs + first + LANES * w);
+                _mm512_mask_storeu_epi32(to, mask, *sum);
             }
         }
     }
-    let masks: [u16; W] = std::array::from_fn(|w| {
-        let kept = (outputs - first).saturating_sub(LANES * w).min(LANES);
-        (u32::MAX >> (32 - kept)) as u16
-    });
-    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
-        let out = &mut out[first..];
-        for (w, sum) in sums.iter().enumerate() {
-            // SAFETY: the mask lets through no more values than the row has left.
-            unsafe { _mm512_mask_storeu_epi32(out.as_mut_ptr().add(LANES * w), masks[w], *sum) };
-        }
-    }
+    N
 }
 
 /// Adds the products of `U` words, 1 or 2, with all planes of the activations.
 ///
 /// # Safety
-/// `weights` must hold words up to `word + U`, of `W` lines each, and so must `acts`, of `A` planes each.
+/// `lines` must point to `U * W` lines, and each of `acts` to `U * A` words from `offset` on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
 unsafe fn multiply<const W: usize, const N: usize, const A: usize, const U: usize>(
-    weights: &[Lanes],
-    acts: [&[u32]; N],
-    word: usize,
+    lines: *const Lanes,
+    acts: &[*const u32; N],
+    offset: usize,
     sums: &mut [[__m512i; W]; N],
 ) {
-    let weights: [[__m512i; W]; U] = std::array::from_fn(|u| {
-        std::array::from_fn(|w| {
-            // SAFETY: by the contract, `weights` has this line; lines are aligned.
-            unsafe { _mm512_load_si512(weights.as_ptr().add((word + u) * W + w).cast()) }
-        })
-    });
+    let mut weights = [[_mm512_setzero_si512(); W]; U];
+    for (index, line) in weights.as_flattened_mut().iter_mut().enumerate() {
+        // SAFETY: the contract; lines are aligned.
+        *line = unsafe { _mm512_load_si512(lines.add(index).cast()) };
+    }
     for (sums, acts) in sums.iter_mut().zip(acts) {
         for plane in 0..A {
-            let acts: [__m512i; U] = std::array::from_fn(|u| {
-                // SAFETY: by the contract, `acts` has this word.
-                _mm512_set1_epi32(unsafe { *acts.as_ptr().add((word + u) * A + plane) } as i32)
-            });
+            let mut words = [_mm512_setzero_si512(); U];
+            for (index, word) in words.iter_mut().enumerate() {
+                // SAFETY: the contract.
+                *word = _mm512_set1_epi32(unsafe { *acts.add(offset + index * A + plane) } as i32);
+            }
             for (w, sum) in sums.iter_mut().enumerate() {
-                let both: [__m512i; U] =
-                    std::array::from_fn(|u| _mm512_and_si512(weights[u][w], acts[u]));
+                let mut both = [_mm512_setzero_si512(); U];
+                for ((both, weights), word) in both.iter_mut().zip(&weights).zip(words) {
+                    *both = _mm512_and_si512(weights[w], word);
+                }
                 if A == 1 {
                     for both in both {
                         *sum = _mm512_add_epi32(*sum, _mm512_popcnt_epi32(both));

@@ -22,6 +22,8 @@ use crate::{BitPair, GemmShape, Isa, KernelError};
 const WORD: usize = 32;
 /// Outputs whose words lie side by side.
 const LANES: usize = 16;
+/// Pixels that all weights are multiplied with before the next ones.
+const BLOCK: usize = 64;
 
 /// The words of 16 outputs, in one cache line.
 #[derive(Clone, Copy, Debug)]
@@ -150,15 +152,19 @@ impl BitSerialWeights {
         assert_eq!(runs.count * runs.words, self.words, "as many words as the weights have");
         assert_eq!(out.len(), pixels.count * self.outputs, "a sum for every pixel and output");
         assert!(self.isa.is_available(), "packing checked it");
-        let job = Job { weights: self, acts, bits, pixels, runs };
-        match self.isa {
-            Isa::Portable => portable::run(&job, out),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::run(&job, out),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::run(&job, out),
-            #[cfg(not(target_arch = "x86_64"))]
-            Isa::Avx2 | Isa::Avx512 => portable::run(&job, out),
+        let mut all = pixels.starts();
+        let mut starts = [0; BLOCK];
+        for out in out.chunks_mut(BLOCK * self.outputs) {
+            let starts = &mut starts[..out.len() / self.outputs];
+            starts.iter_mut().zip(&mut all).for_each(|(to, start)| *to = start);
+            let job = Job { weights: self, acts, bits, starts, runs };
+            match self.isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx512 => avx512::run(&job, out),
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => avx2::run(&job, out),
+                _ => portable::run(&job, out),
+            }
         }
     }
 
@@ -218,12 +224,12 @@ impl Pixels {
     }
 }
 
-/// What a kernel multiplies, checked: `pixels` and `runs` stay inside `acts`, and their words are as many
-/// as a plane of the weights has.
+/// What a kernel multiplies, checked: the `runs` of every start stay inside `acts`, and their words are as
+/// many as a plane of the weights has.
 struct Job<'a> {
     weights: &'a BitSerialWeights,
     acts: &'a [u32],
     bits: usize,
-    pixels: Pixels,
+    starts: &'a [usize],
     runs: Runs,
 }

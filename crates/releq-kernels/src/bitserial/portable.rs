@@ -23,7 +23,7 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
     let plane_count = usize::from(weights.bits);
     for panel in 0..weights.panels() {
         let (lanes, width) = weights.panel(panel);
-        for (start, out) in job.pixels.starts().zip(out.chunks_exact_mut(weights.outputs)) {
+        for (start, out) in job.starts.iter().zip(out.chunks_exact_mut(weights.outputs)) {
             for group in 0..width {
                 let mut sums = [0_i32; LANES];
                 for plane in 0..plane_count {
