@@ -6,7 +6,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, LANES, WORD};
+use super::{
+    Job, LANES, WORD,
+    conv::{Image, Piece},
+};
 
 /// Outputs in one register, half a group.
 const HALF: usize = LANES / 2;
@@ -34,6 +37,26 @@ fn split_words(codes: &[u8], bits: usize, words: &mut [u32]) {
     }
 }
 
+/// [`Image::gather`] with these instructions.
+pub(super) fn gather<const A: usize>(
+    image: &Image<'_>,
+    pieces: &[Piece],
+    words: usize,
+    windows: &mut [u32],
+) {
+    #[target_feature(enable = "avx2")]
+    fn compiled<const A: usize>(
+        image: &Image<'_>,
+        pieces: &[Piece],
+        words: usize,
+        windows: &mut [u32],
+    ) {
+        image.gather::<A>(pieces, words, windows);
+    }
+    // SAFETY: `Image::gather_on` is the only caller and asserted that the instruction set is there.
+    unsafe { compiled::<A>(image, pieces, words, windows) }
+}
+
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
     // SAFETY: `multiply` is the only caller and asserted that the instruction set is there.
     unsafe { block(job, out) }
@@ -59,21 +82,24 @@ fn block(job: &Job<'_>, out: &mut [i32]) {
 #[inline(never)]
 #[target_feature(enable = "avx2")]
 fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: &[usize], out: &mut [i32]) -> usize {
-    let (words, runs) = (job.weights.words, job.runs);
+    let (runs, bits) = (job.runs, job.bits);
     let planes = usize::from(job.weights.bits);
     let (lanes, width) = job.weights.panel(first / (2 * LANES));
-    let group = first / LANES % 2;
+    assert_eq!(lanes.len(), planes * runs.count * runs.words * width, "a line for every word");
+    let starts = &starts[..N];
+    // The first of this group's lines, from the start or the middle of which half is taken.
+    let lines = lanes.as_ptr().wrapping_add(first / LANES % 2);
     let mut sums = [_mm256_setzero_si256(); N];
     for plane in 0..planes {
-        for bit in 0..job.bits {
+        for bit in 0..bits {
             let mut counts = [_mm256_setzero_si256(); N];
             let mut room = BYTE_WORDS;
             for run in 0..runs.count {
-                let acts: [&[u32]; N] = std::array::from_fn(|n| {
-                    &job.acts[starts[n] + run * runs.stride..][..runs.words * job.bits]
-                });
-                let at = plane * words + run * runs.words;
-                let weights = &lanes[at * width..][..runs.words * width];
+                let mut acts = [job.acts.as_ptr(); N];
+                for (acts, start) in acts.iter_mut().zip(starts) {
+                    *acts = acts.wrapping_add(start + run * runs.stride + bit);
+                }
+                let lines = lines.wrapping_add((plane * runs.count + run) * runs.words * width);
                 let mut word = 0;
                 while word < runs.words {
                     if room == 0 {
@@ -82,21 +108,21 @@ fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: &[usize], out: &mut
                     }
                     let end = runs.words.min(word + room);
                     room -= end - word;
-                    for word in word..end {
-                        let line = &weights[word * width + group];
-                        // SAFETY: half a line of 16 words, from its start or its middle.
+                    while word < end {
+                        // SAFETY: there are as many lines as words, `width` apart; half a line of 16 words
+                        // is read, aligned to its 32 bytes.
                         let weights = unsafe {
-                            let half = line.0.as_ptr().add(first % LANES);
-                            _mm256_load_si256(half.cast())
+                            let line = lines.add(word * width).cast::<u32>();
+                            _mm256_load_si256(line.add(first % LANES).cast())
                         };
-                        for (counts, acts) in counts.iter_mut().zip(acts) {
-                            // SAFETY: `word` is one of the run, to which the activations were cut.
-                            let act = unsafe { *acts.as_ptr().add(word * job.bits + bit) };
+                        for (counts, acts) in counts.iter_mut().zip(&acts) {
+                            // SAFETY: `Job` promises the words of every run.
+                            let act = unsafe { *acts.add(word * bits) };
                             let both = _mm256_and_si256(weights, _mm256_set1_epi32(act as i32));
                             *counts = _mm256_add_epi8(*counts, count(both));
                         }
+                        word += 1;
                     }
-                    word = end;
                 }
             }
             add_counts(&mut sums, &mut counts, bit);

@@ -6,7 +6,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Job, LANES, Lanes, WORD};
+use super::{
+    Job, LANES, Lanes, WORD,
+    conv::{Image, Piece},
+};
 
 /// Where the bytes of planes come from, for 1 to 8 bits. Byte `j` of group `g` of 8 holds bit `j` of codes
 /// `8 g` to `8 g + 7`; this brings together the four groups of each plane of each word.
@@ -58,6 +61,26 @@ fn swap<const N: u32>(x: __m512i, mask: i64) -> __m512i {
     let mask = _mm512_set1_epi64(mask);
     let moved = _mm512_ternarylogic_epi64::<XOR_THEN_AND>(x, _mm512_srli_epi64::<N>(x), mask);
     _mm512_ternarylogic_epi64::<XOR>(x, moved, _mm512_slli_epi64::<N>(moved))
+}
+
+/// [`Image::gather`] with these instructions.
+pub(super) fn gather<const A: usize>(
+    image: &Image<'_>,
+    pieces: &[Piece],
+    words: usize,
+    windows: &mut [u32],
+) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn compiled<const A: usize>(
+        image: &Image<'_>,
+        pieces: &[Piece],
+        words: usize,
+        windows: &mut [u32],
+    ) {
+        image.gather::<A>(pieces, words, windows);
+    }
+    // SAFETY: `Image::gather_on` is the only caller and asserted that the instruction set is there.
+    unsafe { compiled::<A>(image, pieces, words, windows) }
 }
 
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {

@@ -17,7 +17,7 @@ pub struct BitSerialConv {
 
 /// Bits of one kernel row that fall into one word of a window.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+pub(super) struct Piece {
     /// The word of the window.
     word: usize,
     /// The row of the kernel.
@@ -95,17 +95,17 @@ impl BitSerialConv {
         let words = self.weights.words;
         planes::resize(&mut scratch.windows, (rows * columns).checked_mul(words * bits))?;
         let image = Image { planes: &scratch.planes, row_words, shape };
-        let gather = match act_bits {
-            1 => Image::gather::<1>,
-            2 => Image::gather::<2>,
-            3 => Image::gather::<3>,
-            4 => Image::gather::<4>,
-            5 => Image::gather::<5>,
-            6 => Image::gather::<6>,
-            7 => Image::gather::<7>,
-            _ => Image::gather::<8>,
-        };
-        gather(&image, pieces, words, &mut scratch.windows);
+        let isa = self.weights.isa;
+        match act_bits {
+            1 => image.gather_on::<1>(isa, pieces, words, &mut scratch.windows),
+            2 => image.gather_on::<2>(isa, pieces, words, &mut scratch.windows),
+            3 => image.gather_on::<3>(isa, pieces, words, &mut scratch.windows),
+            4 => image.gather_on::<4>(isa, pieces, words, &mut scratch.windows),
+            5 => image.gather_on::<5>(isa, pieces, words, &mut scratch.windows),
+            6 => image.gather_on::<6>(isa, pieces, words, &mut scratch.windows),
+            7 => image.gather_on::<7>(isa, pieces, words, &mut scratch.windows),
+            _ => image.gather_on::<8>(isa, pieces, words, &mut scratch.windows),
+        }
         let pixels = Pixels::in_line(rows * columns, words * bits);
         let runs = Runs { count: 1, words, stride: 0 };
         self.weights.multiply(&scratch.windows, act_bits, pixels, runs, out);
@@ -162,15 +162,39 @@ fn pieces(shape: ConvShape) -> Vec<Piece> {
 }
 
 /// Rows of planes as [`BitSerialConv::split_rows`] leaves them.
-struct Image<'a> {
+pub(super) struct Image<'a> {
     planes: &'a [u32],
     row_words: usize,
     shape: ConvShape,
 }
 
 impl Image<'_> {
-    /// Copies the bits of every window into words of its own, `[out pixels][words][A]`, zero before.
-    fn gather<const A: usize>(&self, pieces: &[Piece], words: usize, windows: &mut [u32]) {
+    fn gather_on<const A: usize>(
+        &self,
+        isa: Isa,
+        pieces: &[Piece],
+        words: usize,
+        windows: &mut [u32],
+    ) {
+        assert!(isa.is_available(), "packing checked it");
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => super::avx512::gather::<A>(self, pieces, words, windows),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => super::avx2::gather::<A>(self, pieces, words, windows),
+            _ => self.gather::<A>(pieces, words, windows),
+        }
+    }
+
+    /// Copies the bits of every window into words of its own, `[out pixels][words][A]`, zero before. Inlined to be
+    /// compiled for the instructions of the caller.
+    #[inline(always)]
+    pub(super) fn gather<const A: usize>(
+        &self,
+        pieces: &[Piece],
+        words: usize,
+        windows: &mut [u32],
+    ) {
         let step = self.shape.stride * self.shape.channels;
         let windows = windows.chunks_exact_mut(self.shape.out_width() * words * A);
         for (y, windows) in windows.enumerate() {
