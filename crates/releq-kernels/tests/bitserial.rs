@@ -49,39 +49,76 @@ fn check_gemm(shape: GemmShape, bits: BitPair, seed: u64) {
     }
 }
 
-fn check_conv(shape: ConvShape, bits: BitPair, seed: u64) {
+fn check_conv(shape: ConvShape, bits: BitPair, seed: u64, scratch: &mut BitSerialScratch) {
     let weights = weights(shape.outputs * shape.depth(), bits, seed);
     let acts = acts(shape.height * shape.width * shape.channels, bits, seed + 1);
     let mut expected = vec![0; shape.out_height() * shape.out_width() * shape.outputs];
     reference::conv2d(shape, bits, &weights, &acts, &mut expected).unwrap();
-    let mut scratch = BitSerialScratch::default();
     for isa in Isa::available() {
         let conv = BitSerialConv::pack(&weights, shape, bits.weight(), isa).unwrap();
-        for _ in 0..2 {
-            let mut out = vec![-1; expected.len()];
-            conv.run(&acts, bits.act(), &mut out, &mut scratch).unwrap();
-            assert_eq!(out, expected, "{isa} {shape:?} {bits:?}");
+        let mut out = vec![-1; expected.len()];
+        conv.run(&acts, bits.act(), &mut out, scratch).unwrap();
+        assert_eq!(out, expected, "{isa} {shape:?} {bits:?}");
+    }
+}
+
+/// Square images and kernels of 3, padded by 1.
+const CONV: ConvShape =
+    ConvShape { channels: 1, height: 5, width: 5, outputs: 20, kernel: 3, stride: 1, padding: 1 };
+
+#[test]
+fn every_pair_of_bits() {
+    // Narrow and wide calls share the memory.
+    let mut scratch = BitSerialScratch::default();
+    for weight in 1..=8 {
+        for act in 1..=8 {
+            let bits = BitPair::new(weight, act).unwrap();
+            check_gemm(GemmShape { pixels: 13, outputs: 67, depth: 131 }, bits, 3);
+            // 3 and 16 channels are gathered, 33 too, 60 and 64 are read in place.
+            for channels in [3, 16, 33, 60, 64] {
+                check_conv(ConvShape { channels, ..CONV }, bits, 5, &mut scratch);
+            }
         }
     }
 }
 
 #[test]
-fn every_pair_of_bits() {
-    for weight in 1..=8 {
-        for act in 1..=8 {
-            let bits = BitPair::new(weight, act).unwrap();
-            check_gemm(GemmShape { pixels: 9, outputs: 67, depth: 131 }, bits, 3);
-            let shape = ConvShape {
-                channels: 33,
-                height: 5,
-                width: 6,
-                outputs: 20,
-                kernel: 3,
-                stride: 1,
-                padding: 1,
-            };
-            check_conv(shape, bits, 5);
-        }
+fn more_pixels_and_words_than_a_block_holds() {
+    let bits = BitPair::new(3, 2).unwrap();
+    check_gemm(GemmShape { pixels: 139, outputs: 37, depth: 2_003 }, bits, 1);
+    let shape = ConvShape { channels: 96, height: 11, width: 13, kernel: 5, ..CONV };
+    check_conv(shape, bits, 2, &mut BitSerialScratch::default());
+}
+
+#[test]
+fn a_stride_past_the_image_leaves_one_output() {
+    let shape = ConvShape { channels: 3, stride: usize::MAX, ..CONV };
+    let one = ConvShape { stride: 5, padding: 0, ..shape };
+    let bits = BitPair::new(4, 4).unwrap();
+    let (weights, acts) = (weights(20 * 27, bits, 1), acts(75, bits, 2));
+    let mut expected = [0; 20];
+    reference::conv2d(one, bits, &weights, &acts, &mut expected).unwrap();
+    for isa in Isa::available() {
+        let shape = ConvShape { padding: 0, ..shape };
+        let conv = BitSerialConv::pack(&weights, shape, 4, isa).unwrap();
+        let mut out = [0; 20];
+        conv.run(&acts, 4, &mut out, &mut BitSerialScratch::default()).unwrap();
+        assert_eq!(out, expected, "{isa}");
+    }
+}
+
+#[test]
+fn planes_are_packed_again_into_the_same_memory() {
+    for isa in Isa::available() {
+        let mut planes = BitPlanes::pack(&[255; 200], 2, 100, 8, isa).unwrap();
+        let fresh = BitPlanes::pack(&[1, 2, 3, 0, 1, 2], 2, 3, 2, isa).unwrap();
+        planes.pack_into(&[1, 2, 3, 0, 1, 2], 2, 3, 2, isa).unwrap();
+        assert_eq!(planes.words(), fresh.words());
+        assert_eq!((planes.pixels(), planes.depth(), planes.bits()), (2, 3, 2));
+        // [pixel][plane]: bits of the codes 1, 2, 3, then of 0, 1, 2.
+        assert_eq!(planes.words(), [0b101, 0b110, 0b010, 0b100]);
+        planes.pack_into(&[4; 6], 2, 3, 2, isa).unwrap_err();
+        assert_eq!(planes.words(), fresh.words(), "an error changes nothing");
     }
 }
 
@@ -94,7 +131,7 @@ fn size() -> impl Strategy<Value = usize> {
         Just(64),
         Just(65),
         Just(127),
-        1usize..40
+        1usize..40,
     ]
 }
 
@@ -114,7 +151,7 @@ proptest! {
 
     #[test]
     fn convolutions_equal_the_reference(
-        channels in prop_oneof![Just(1usize), Just(3), Just(16), Just(20), Just(33), Just(64)],
+        channels in prop_oneof![Just(1usize), Just(3), Just(16), Just(20), Just(33), Just(48), Just(64)],
         (height, width) in (5usize..12, 5usize..12),
         outputs in prop_oneof![Just(1usize), Just(16), Just(31), Just(50), Just(65)],
         kernel in prop_oneof![Just(1usize), Just(3), Just(5)],
@@ -122,7 +159,8 @@ proptest! {
         bits in bits(),
         seed in 0u64..1000,
     ) {
-        check_conv(ConvShape { channels, height, width, outputs, kernel, stride, padding }, bits, seed);
+        let shape = ConvShape { channels, height, width, outputs, kernel, stride, padding };
+        check_conv(shape, bits, seed, &mut BitSerialScratch::default());
     }
 }
 
@@ -151,28 +189,58 @@ fn what_does_not_fit_is_refused() {
     let error = packed.gemm(&planes, &mut [0]).unwrap_err().to_string();
     assert!(error.contains("65793"), "{error}");
 
-    let shape = ConvShape {
-        channels: 3,
-        height: 4,
-        width: 4,
-        outputs: 2,
-        kernel: 5,
-        stride: 1,
-        padding: 0,
-    };
     assert!(matches!(
-        BitSerialConv::pack(&[0; 150], shape, 4, isa),
-        Err(KernelError::Shape { what: "height", .. })
+        packed.gemm(&BitPlanes::default(), &mut [0; 2]),
+        Err(KernelError::Bits { what: "activations", got: 0 })
     ));
-    let endless = ConvShape { outputs: usize::MAX, padding: 1, ..shape };
     assert!(matches!(
-        BitSerialConv::pack(&[], endless, 4, isa),
-        Err(KernelError::TooLarge { what: "weights" })
+        BitPlanes::pack(&[0; 6], 2, 3, 9, isa),
+        Err(KernelError::Bits { what: "activations", got: 9 })
+    ));
+    assert!(matches!(
+        BitPlanes::pack(&[0; 5], 2, 3, 8, isa),
+        Err(KernelError::Length { what: "activations", expected: 6, got: 5 })
     ));
     for (isa, missing) in Isa::ALL.map(|isa| (isa, !isa.is_available())) {
         let refused = BitSerialWeights::pack(&[0; 6], 2, 3, 4, isa).is_err();
         assert_eq!(refused, missing, "{isa}");
+        let refused = BitPlanes::pack(&[0; 6], 2, 3, 4, isa).is_err();
+        assert_eq!(refused, missing, "{isa}");
     }
+}
+
+#[test]
+fn convolutions_that_do_not_fit_are_refused() {
+    let isa = Isa::best();
+    let pack = |shape, codes: &[i8]| BitSerialConv::pack(codes, shape, 4, isa);
+    let small = ConvShape { height: 2, kernel: 5, ..CONV };
+    assert!(matches!(pack(small, &[]), Err(KernelError::Shape { what: "height", .. })));
+    let endless = ConvShape { outputs: usize::MAX, ..CONV };
+    assert!(matches!(pack(endless, &[]), Err(KernelError::TooLarge { what: "weights" })));
+    assert!(matches!(pack(CONV, &[0; 179]), Err(KernelError::Length { what: "weights", .. })));
+    assert!(matches!(pack(CONV, &[8; 180]), Err(KernelError::Code { index: 0, got: 8, .. })));
+
+    let mut scratch = BitSerialScratch::default();
+    let conv = pack(CONV, &[1; 180]).unwrap();
+    let mut run = |acts: &[u8], bits, out: &mut [i32]| conv.run(acts, bits, out, &mut scratch);
+    assert!(matches!(run(&[0; 25], 0, &mut [0; 500]), Err(KernelError::Bits { got: 0, .. })));
+    assert!(matches!(run(&[0; 25], 9, &mut [0; 500]), Err(KernelError::Bits { got: 9, .. })));
+    assert!(matches!(run(&[4; 25], 2, &mut [0; 500]), Err(KernelError::Code { got: 4, .. })));
+    assert!(matches!(run(&[0; 24], 2, &mut [0; 500]), Err(KernelError::Length { .. })));
+    assert!(matches!(run(&[0; 25], 2, &mut [0; 499]), Err(KernelError::Length { .. })));
+
+    let deep = ConvShape { channels: 65_794, height: 1, width: 1, outputs: 1, kernel: 1, ..CONV };
+    let deep = ConvShape { padding: 0, ..deep };
+    let conv = BitSerialConv::pack(&vec![1; 65_794], deep, 8, isa).unwrap();
+    let error = conv.run(&vec![1; 65_794], 8, &mut [0], &mut scratch).unwrap_err();
+    assert!(matches!(error, KernelError::Overflow { bound: 65_793, .. }), "{error}");
+
+    // More padding than memory holds: an error, not an abort.
+    let (side, stride) = (1 << 28, 1 << 28);
+    let padded = ConvShape { padding: side, stride, channels: 1, outputs: 1, ..CONV };
+    let conv = BitSerialConv::pack(&[1; 9], padded, 4, isa).unwrap();
+    let error = conv.run(&[1; 25], 8, &mut [0; 9], &mut scratch).unwrap_err();
+    assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
 }
 
 #[test]

@@ -7,14 +7,12 @@
 use std::arch::x86_64::*;
 
 use super::{
-    Job, LANES, WORD,
+    BYTE_WORDS, Job, LANES, WORD,
     conv::{Image, Piece},
 };
 
 /// Outputs in one register, half a group.
 const HALF: usize = LANES / 2;
-/// Words whose counts, 8 at most, fit into one byte together.
-const BYTE_WORDS: usize = 31;
 
 /// The planes of whole words of codes.
 pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {

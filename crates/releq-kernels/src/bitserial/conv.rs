@@ -42,8 +42,15 @@ impl BitSerialConv {
     ///
     /// # Errors
     /// [`KernelError`] for a shape, length, code, bitwidth or instruction set that does not fit.
-    pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
+    pub fn pack(
+        codes: &[i8],
+        mut shape: ConvShape,
+        bits: u8,
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
         shape.check()?;
+        // A stride past the image gives one output whatever it is; so, no offset overflows.
+        shape.stride = shape.stride.min(shape.height.max(shape.width) + 2 * shape.padding);
         let (taps, channels) = (shape.kernel * shape.kernel, shape.channels);
         let in_place = taps * channels.div_ceil(WORD);
         // Gathering costs time itself: it must save a fifth of the words, or space for the planes.
@@ -123,12 +130,14 @@ impl BitSerialConv {
     ) -> Result<usize, KernelError> {
         let ConvShape { channels, height, width, padding, .. } = self.shape;
         let bits = usize::from(act_bits);
-        let codes = (width + 2 * padding).checked_mul(pitch).map(|n| n.next_multiple_of(WORD));
+        let codes = (width + 2 * padding).checked_mul(pitch);
+        let codes = codes.and_then(|codes| codes.checked_next_multiple_of(WORD));
+        let row_words = codes.unwrap_or(usize::MAX) / WORD * bits;
+        let words = row_words.checked_mul(height + 2 * padding);
+        // The larger one first, before memory is touched.
+        planes::resize(&mut scratch.planes, words.and_then(|words| words.checked_add(2 * bits)))?;
         planes::resize(&mut scratch.row, codes)?;
         let row = scratch.row.as_mut_slice();
-        let row_words = row.len() / WORD * bits;
-        let rows = row_words.checked_mul(height + 2 * padding);
-        planes::resize(&mut scratch.planes, rows.and_then(|rows| rows.checked_add(2 * bits)))?;
         let rows = scratch.planes[bits + padding * row_words..].chunks_exact_mut(row_words);
         for (words, acts) in rows.zip(acts.chunks_exact(width * channels)) {
             let row_acts = &mut row[padding * pitch..][..width * pitch];

@@ -24,6 +24,8 @@ const WORD: usize = 32;
 const LANES: usize = 16;
 /// Pixels that all weights are multiplied with before the next ones.
 const BLOCK: usize = 64;
+/// Words whose counts, at most 8 in a byte, one byte can hold.
+const BYTE_WORDS: usize = 31;
 
 /// The words of 16 outputs, in one cache line.
 #[derive(Clone, Copy, Debug)]

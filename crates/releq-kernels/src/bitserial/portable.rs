@@ -1,6 +1,6 @@
 //! The kernel in plain Rust.
 
-use super::{Job, LANES, WORD};
+use super::{BYTE_WORDS, Job, LANES, Lanes, WORD};
 
 /// The planes of whole words of codes.
 pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
@@ -20,21 +20,24 @@ pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
 
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
     let (weights, runs) = (job.weights, job.runs);
-    let plane_count = usize::from(weights.bits);
+    let planes = usize::from(weights.bits);
     for panel in 0..weights.panels() {
         let (lanes, width) = weights.panel(panel);
         for (start, out) in job.starts.iter().zip(out.chunks_exact_mut(weights.outputs)) {
             for group in 0..width {
                 let mut sums = [0_i32; LANES];
-                for plane in 0..plane_count {
-                    for run in 0..runs.count {
+                let mut lines = lanes.chunks_exact(runs.words * width);
+                for plane in 0..planes {
+                    for (run, lines) in (0..runs.count).zip(&mut lines) {
                         let acts = &job.acts[start + run * runs.stride..][..runs.words * job.bits];
-                        for (word, acts) in acts.chunks_exact(job.bits).enumerate() {
-                            let at = (plane * weights.words + run * runs.words + word) * width;
-                            let lanes = &lanes[at + group].0;
-                            for (bit, act) in acts.iter().enumerate() {
-                                for (sum, lane) in sums.iter_mut().zip(lanes) {
-                                    *sum += ((lane & act).count_ones() << bit) as i32;
+                        let acts = acts.chunks(BYTE_WORDS * job.bits);
+                        for (lines, acts) in lines.chunks(BYTE_WORDS * width).zip(acts) {
+                            let lines = lines.iter().skip(group).step_by(width);
+                            for bit in 0..job.bits {
+                                let acts = acts.iter().skip(bit).step_by(job.bits);
+                                let counts = count(lines.clone().zip(acts));
+                                for (sum, counts) in sums.iter_mut().zip(counts) {
+                                    *sum += counts.map(i32::from).iter().sum::<i32>() << bit;
                                 }
                             }
                         }
@@ -43,7 +46,7 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
                     if plane == 0 {
                         sums = sums.map(|sum| -sum);
                     }
-                    if plane + 1 < plane_count {
+                    if plane + 1 < planes {
                         sums = sums.map(|sum| 2 * sum);
                     }
                 }
@@ -54,4 +57,16 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
             }
         }
     }
+}
+
+/// Common bits of up to [`BYTE_WORDS`] words, in the four bytes of each lane.
+fn count<'a>(words: impl Iterator<Item = (&'a Lanes, &'a u32)>) -> [[u8; 4]; LANES] {
+    let mut counts = [[0; 4]; LANES];
+    for (line, act) in words {
+        let both = line.0.map(|lane| (lane & act).to_ne_bytes());
+        for (count, both) in counts.as_flattened_mut().iter_mut().zip(both.as_flattened()) {
+            *count += both.count_ones() as u8;
+        }
+    }
+    counts
 }
