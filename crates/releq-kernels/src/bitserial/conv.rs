@@ -213,11 +213,18 @@ impl Image<'_> {
                 let (windows, _) = windows.as_chunks_mut::<A>();
                 let mut bit = piece.bit;
                 for window in windows[piece.word..].iter_mut().step_by(words) {
-                    let (low, high) = (&planes[bit / WORD], &planes[bit / WORD + 1]);
+                    // Copies, which cannot overlap what is written, so that this becomes vector code.
+                    let (low, high) = (planes[bit / WORD], planes[bit / WORD + 1]);
                     let shift = (bit % WORD) as u32;
-                    for ((to, low), high) in window.iter_mut().zip(low).zip(high) {
-                        *to |= (low >> shift | high << 1 << (31 - shift)) & piece.mask;
+                    let mut moved = [0; A];
+                    for plane in 0..A {
+                        moved[plane] = low[plane] >> shift | high[plane] << 1 << (31 - shift);
                     }
+                    let mut whole = *window;
+                    for (to, moved) in whole.iter_mut().zip(moved) {
+                        *to |= moved & piece.mask;
+                    }
+                    *window = whole;
                     bit += step;
                 }
             }
