@@ -16,7 +16,7 @@ const HALF: usize = LANES / 2;
 
 /// The planes of whole words of codes.
 pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
-    // SAFETY: `planes::split` is the only caller and asserted that the instruction set is there.
+    // SAFETY: only `splitter` gives this out, and it asserted that the instruction set is there.
     unsafe { split_words(codes, usize::from(bits), words) }
 }
 

@@ -29,7 +29,7 @@ static ORDERS: [[u8; 64]; 8] = {
 
 /// The planes of whole words of codes.
 pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
-    // SAFETY: `planes::split` is the only caller and asserted that the instruction set is there.
+    // SAFETY: only `splitter` gives this out, and it asserted that the instruction set is there.
     unsafe { split_blocks(codes, usize::from(bits), words) }
 }
 

@@ -138,6 +138,7 @@ impl BitSerialConv {
         planes::resize(&mut scratch.planes, words.and_then(|words| words.checked_add(2 * bits)))?;
         planes::resize(&mut scratch.row, codes)?;
         let row = scratch.row.as_mut_slice();
+        let split = planes::splitter(self.weights.isa);
         let rows = scratch.planes[bits + padding * row_words..].chunks_exact_mut(row_words);
         for (words, acts) in rows.zip(acts.chunks_exact(width * channels)) {
             let row_acts = &mut row[padding * pitch..][..width * pitch];
@@ -149,7 +150,7 @@ impl BitSerialConv {
                     to[..channels].copy_from_slice(from);
                 }
             }
-            planes::split(row, act_bits, self.weights.isa, words);
+            split(row, act_bits, words);
         }
         Ok(row_words)
     }

@@ -50,8 +50,9 @@ impl BitPlanes {
         let pixel_words = count * usize::from(bits);
         resize(&mut self.words, pixels.checked_mul(pixel_words))?;
         (self.pixels, self.depth, self.bits) = (pixels, depth, bits);
+        let split = splitter(isa);
         if depth == full {
-            split(codes, bits, isa, &mut self.words);
+            split(codes, bits, &mut self.words);
             return Ok(());
         }
         let mut tail = [0; WORD];
@@ -62,8 +63,8 @@ impl BitPlanes {
             let (codes, rest) = codes.split_at(full);
             let (words, last) = words.split_at_mut(full_words);
             tail[..rest.len()].copy_from_slice(rest);
-            split(codes, bits, isa, words);
-            split(&tail, bits, isa, last);
+            split(codes, bits, words);
+            split(&tail, bits, last);
         }
         Ok(())
     }
@@ -112,16 +113,17 @@ pub(super) fn resize<T: Clone + Default>(
     Ok(())
 }
 
-/// The planes of whole words of codes: `[codes / 32][plane]`.
-pub(super) fn split(codes: &[u8], bits: u8, isa: Isa, words: &mut [u32]) {
+/// Splits whole words of codes with so many bits into planes `[codes / 32][plane]`.
+pub(super) type Split = fn(&[u8], u8, &mut [u32]);
+
+/// The function for an instruction set that this processor has.
+pub(super) fn splitter(isa: Isa) -> Split {
     assert!(isa.is_available(), "the callers checked it");
-    assert_eq!(codes.len() % WORD, 0, "whole words");
-    assert_eq!(words.len(), codes.len() / WORD * usize::from(bits), "a word for each plane");
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => super::avx512::split(codes, bits, words),
+        Isa::Avx512 => super::avx512::split,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => super::avx2::split(codes, bits, words),
-        _ => super::portable::split(codes, bits, words),
+        Isa::Avx2 => super::avx2::split,
+        _ => super::portable::split,
     }
 }
