@@ -219,7 +219,8 @@ impl Image<'_> {
                     let shift = (bit % WORD) as u32;
                     let mut moved = [0; A];
                     for plane in 0..A {
-                        moved[plane] = low[plane] >> shift | high[plane] << 1 << (31 - shift);
+                        let both = u64::from(high[plane]) << 32 | u64::from(low[plane]);
+                        moved[plane] = (both >> shift) as u32;
                     }
                     let mut whole = *window;
                     for (to, moved) in whole.iter_mut().zip(moved) {
