@@ -56,6 +56,14 @@ pub enum KernelError {
         /// The bitwidth.
         bits: u8,
     },
+    /// A factor that is infinite or not a number.
+    #[error("`{what}[{index}]` is not finite")]
+    NotFinite {
+        /// Name of the factors.
+        what: &'static str,
+        /// Where it is.
+        index: usize,
+    },
     /// Sums that could leave 32 bits.
     #[error(
         "sums over {depth} products of {weight_bits}-bit weights and {act_bits}-bit activations could \

@@ -1,14 +1,19 @@
 #![doc = include_str!("../README.md")]
 
 mod bitserial;
+mod epilogue;
 mod error;
+mod int8;
 mod isa;
 mod matmul;
 pub mod reference;
 mod shape;
+mod vectorise;
 
 pub use bitserial::{BitPlanes, BitSerialConv, BitSerialScratch, BitSerialWeights};
+pub use epilogue::{Epilogue, Output};
 pub use error::KernelError;
+pub use int8::{Int8Conv, Int8Weights, Workspace};
 pub use isa::Isa;
 pub use matmul::{Matrix, matmul};
 pub use shape::{BitPair, ConvShape, GemmShape};

@@ -1,0 +1,340 @@
+//! What becomes of 32-bit sums: scaled, shifted, cut at zero, rounded to codes of the next layer.
+
+use crate::{
+    BitPair, Isa, KernelError,
+    vectorise::{Loops, vectorise},
+};
+
+/// Channels that are finished together.
+pub(crate) const LANES: usize = 16;
+
+/// Adding it rounds a float of at most 2^22 half to even and leaves the integer in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// Scale, bias and ReLU per output channel.
+///
+/// A value is `sum * scale + bias`, the sum rounded to a float first, the product before the addition, all of
+/// them half to even and never fused; ReLU makes what is not above zero `0.0`. A code of `b` bits is the value
+/// clamped to `0 ..= 2^b - 1` and then rounded half to even, so that codes imply ReLU; scale and bias are
+/// those of the layer divided by the scale of its codes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Epilogue {
+    channels: usize,
+    relu: bool,
+    /// Scales and biases, padded with zeros.
+    factors: Vec<[[f32; LANES]; 2]>,
+}
+
+impl Epilogue {
+    /// # Errors
+    /// [`KernelError`] unless there are as many biases as scales and all are finite.
+    pub fn new(scales: &[f32], biases: &[f32], relu: bool) -> Result<Self, KernelError> {
+        let channels = scales.len();
+        if biases.len() != channels {
+            let got = biases.len();
+            return Err(KernelError::Length { what: "biases", expected: channels, got });
+        }
+        for (what, values) in [("scales", scales), ("biases", biases)] {
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                return Err(KernelError::NotFinite { what, index });
+            }
+        }
+        let mut factors = vec![[[0.0; LANES]; 2]; channels.div_ceil(LANES)];
+        for (channel, (&scale, &bias)) in scales.iter().zip(biases).enumerate() {
+            let [to_scales, to_biases] = &mut factors[channel / LANES];
+            to_scales[channel % LANES] = scale;
+            to_biases[channel % LANES] = bias;
+        }
+        Ok(Self { channels, relu, factors })
+    }
+
+    /// Number of channels.
+    #[must_use]
+    pub const fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// The plain twin for one value.
+    ///
+    /// # Panics
+    /// If there is no such channel.
+    #[must_use]
+    pub fn value(&self, channel: usize, sum: i32) -> f32 {
+        assert!(channel < self.channels, "channel {channel} of {}", self.channels);
+        let [scales, biases] = &self.factors[channel / LANES];
+        let value = sum as f32 * scales[channel % LANES] + biases[channel % LANES];
+        if self.relu && value <= 0.0 { 0.0 } else { value }
+    }
+
+    /// The plain twin for one code.
+    ///
+    /// # Panics
+    /// If there is no such channel.
+    #[must_use]
+    pub fn code(&self, channel: usize, sum: i32, bits: u8) -> u8 {
+        let largest = ((1_u32 << bits.min(8)) - 1) as f32;
+        self.value(channel, sum).clamp(0.0, largest).round_ties_even() as u8
+    }
+
+    fn check(&self, channels: usize) -> Result<(), KernelError> {
+        if self.channels == channels {
+            return Ok(());
+        }
+        let (expected, got) = (channels, self.channels);
+        Err(KernelError::Length { what: "channels of the epilogue", expected, got })
+    }
+}
+
+/// Where results go, and as what.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Output<'a> {
+    /// Plain sums.
+    Sums(&'a mut [i32]),
+    /// Codes for the next layer.
+    Codes {
+        /// Scale and bias of every channel.
+        epilogue: &'a Epilogue,
+        /// Bits of a code.
+        bits: u8,
+        /// Where they go.
+        out: &'a mut [u8],
+    },
+    /// Floats.
+    Values {
+        /// Scale, bias and ReLU of every channel.
+        epilogue: &'a Epilogue,
+        /// Where they go.
+        out: &'a mut [f32],
+    },
+}
+
+impl Output<'_> {
+    /// Number of results that there is space for.
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Sums(out) => out.len(),
+            Self::Codes { out, .. } => out.len(),
+            Self::Values { out, .. } => out.len(),
+        }
+    }
+
+    pub(crate) fn check(&self, channels: usize) -> Result<(), KernelError> {
+        match self {
+            Self::Sums(_) => Ok(()),
+            Self::Values { epilogue, .. } => epilogue.check(channels),
+            Self::Codes { epilogue, bits, .. } => {
+                BitPair::new(1, *bits)?;
+                epilogue.check(channels)
+            }
+        }
+    }
+
+    /// Space for the first `len` results and for all others.
+    pub(crate) fn split_at(self, len: usize) -> (Self, Self) {
+        match self {
+            Self::Sums(out) => {
+                let (a, b) = out.split_at_mut(len);
+                (Self::Sums(a), Self::Sums(b))
+            }
+            Self::Codes { epilogue, bits, out } => {
+                let (a, b) = out.split_at_mut(len);
+                (Self::Codes { epilogue, bits, out: a }, Self::Codes { epilogue, bits, out: b })
+            }
+            Self::Values { epilogue, out } => {
+                let (a, b) = out.split_at_mut(len);
+                (Self::Values { epilogue, out: a }, Self::Values { epilogue, out: b })
+            }
+        }
+    }
+}
+
+impl<'a> From<&'a mut [i32]> for Output<'a> {
+    fn from(out: &'a mut [i32]) -> Self {
+        Self::Sums(out)
+    }
+}
+
+impl<'a> From<&'a mut Vec<i32>> for Output<'a> {
+    fn from(out: &'a mut Vec<i32>) -> Self {
+        Self::Sums(out)
+    }
+}
+
+/// Sums of a block of pixels, on their way out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block<'a> {
+    pub(crate) isa: Isa,
+    /// `[pixels][channels / 16, rounded up]`
+    pub(crate) sums: &'a [[i32; LANES]],
+    /// The first channel, a multiple of 16.
+    pub(crate) first: usize,
+    pub(crate) channels: usize,
+    /// Results from one pixel to the next.
+    pub(crate) pitch: usize,
+}
+
+/// What makes results of sums.
+pub(crate) trait Finish: Sync {
+    type Out: Copy + Default + Send;
+
+    /// The output itself where results are the sums.
+    fn direct(_out: &mut [Self::Out]) -> Option<&mut [i32]> {
+        None
+    }
+
+    /// The results of a group of channels; `#[inline(always)]`, see [`Loops`].
+    fn convert(&self, group: usize, sums: &[i32; LANES]) -> [Self::Out; LANES];
+
+    fn finish(&self, block: Block<'_>, out: &mut [Self::Out]) {
+        vectorise(block.isa, Each { finish: self, block, out });
+    }
+}
+
+/// Results are the sums.
+#[derive(Debug)]
+pub(crate) struct AsSums;
+
+impl Finish for AsSums {
+    type Out = i32;
+
+    fn direct(out: &mut [i32]) -> Option<&mut [i32]> {
+        Some(out)
+    }
+
+    #[inline(always)]
+    fn convert(&self, _group: usize, sums: &[i32; LANES]) -> [i32; LANES] {
+        *sums
+    }
+}
+
+/// Results are codes of at most that much.
+#[derive(Debug)]
+pub(crate) struct AsCodes<'a> {
+    epilogue: &'a Epilogue,
+    largest: f32,
+}
+
+impl<'a> AsCodes<'a> {
+    /// The bits are 1 to 8.
+    pub(crate) fn new(epilogue: &'a Epilogue, bits: u8) -> Self {
+        Self { epilogue, largest: ((1_u32 << bits) - 1) as f32 }
+    }
+}
+
+impl Finish for AsCodes<'_> {
+    type Out = u8;
+
+    #[inline(always)]
+    fn convert(&self, group: usize, sums: &[i32; LANES]) -> [u8; LANES] {
+        let [scales, biases] = &self.epilogue.factors[group];
+        let mut codes = [0; LANES];
+        for i in 0..LANES {
+            let value = sums[i] as f32 * scales[i] + biases[i];
+            let value = if value > 0.0 { value } else { 0.0 };
+            let value = if value < self.largest { value } else { self.largest };
+            codes[i] = (value + ROUND).to_bits() as u8;
+        }
+        codes
+    }
+}
+
+/// Results are floats.
+#[derive(Debug)]
+pub(crate) struct AsValues<'a>(pub(crate) &'a Epilogue);
+
+impl Finish for AsValues<'_> {
+    type Out = f32;
+
+    #[inline(always)]
+    fn convert(&self, group: usize, sums: &[i32; LANES]) -> [f32; LANES] {
+        let [scales, biases] = &self.0.factors[group];
+        let floor = if self.0.relu { 0.0 } else { f32::NEG_INFINITY };
+        let mut values = [0.0; LANES];
+        for i in 0..LANES {
+            let value = sums[i] as f32 * scales[i] + biases[i];
+            values[i] = if value > floor { value } else { floor };
+        }
+        values
+    }
+}
+
+struct Each<'a, F: Finish + ?Sized> {
+    finish: &'a F,
+    block: Block<'a>,
+    out: &'a mut [F::Out],
+}
+
+impl<F: Finish + ?Sized> Loops for Each<'_, F> {
+    #[inline(always)]
+    fn run(self) {
+        let Block { sums, first, channels, pitch, .. } = self.block;
+        let groups = channels.div_ceil(LANES);
+        for group in 0..groups {
+            let width = (channels - group * LANES).min(LANES);
+            let mut out = &mut self.out[group * LANES..];
+            for sums in sums[group..].iter().step_by(groups) {
+                let results = self.finish.convert(first / LANES + group, sums);
+                match out.first_chunk_mut() {
+                    // A constant length makes it one store.
+                    Some(out) if width == LANES => *out = results,
+                    _ => out[..width].copy_from_slice(&results[..width]),
+                }
+                out = out.get_mut(pitch..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_its_plain_twins_on_every_isa() {
+        // Halves exactly, so that ties occur; an overflow to infinity; subnormal products.
+        let scales = [0.5, -0.5, 1.0, 1e-3, 3e38, -3e38, 1e-42, 0.0, 0.25, 1.5, 7.0, 0.1];
+        let biases = [0.0, 0.5, -3.0, 2.5, 1.0, 0.0, 0.5, 127.5, -0.0, 1e9, -1e9, 0.3];
+        let (scales, biases) = (scales.repeat(3), biases.repeat(3));
+        let channels = scales.len();
+        let groups = channels.div_ceil(LANES);
+        let kept = [i32::MIN, i32::MAX, -1, 0, 1, 2, 3, 5, 255, 509, 511, 16_777_217, -16_777_219];
+        let sums: Vec<i32> = kept.into_iter().chain(-300..300).collect();
+        let tiled: Vec<[i32; LANES]> =
+            sums.iter().flat_map(|&s| vec![[s; LANES]; groups]).collect();
+        for (relu, isa) in Isa::available().flat_map(|isa| [(true, isa), (false, isa)]) {
+            let epilogue = Epilogue::new(&scales, &biases, relu).expect("finite");
+            let block = Block { isa, sums: &tiled, first: 0, channels, pitch: channels };
+            let mut values = vec![0.0; sums.len() * channels];
+            AsValues(&epilogue).finish(block, &mut values);
+            for (at, value) in values.iter().enumerate() {
+                let expected = epilogue.value(at % channels, sums[at / channels]);
+                assert_eq!(value.to_bits(), expected.to_bits(), "{isa} {at}");
+            }
+            for bits in 1..=8 {
+                let mut codes = vec![0; sums.len() * channels];
+                AsCodes::new(&epilogue, bits).finish(block, &mut codes);
+                for (at, &code) in codes.iter().enumerate() {
+                    let expected = epilogue.code(at % channels, sums[at / channels], bits);
+                    assert_eq!(code, expected, "{isa} {bits} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn halves_go_to_even() {
+        let epilogue = Epilogue::new(&[0.5], &[0.0], true).expect("finite");
+        let codes: Vec<u8> = [-3, 1, 2, 3, 5, 7, 600].map(|s| epilogue.code(0, s, 8)).to_vec();
+        assert_eq!(codes, [0, 0, 1, 2, 2, 4, 255]);
+        assert_eq!(epilogue.code(0, 31, 3), 7);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert!(Epilogue::new(&[1.0], &[], true).is_err());
+        assert!(Epilogue::new(&[f32::NAN], &[0.0], true).is_err());
+        let error = Epilogue::new(&[1.0], &[f32::INFINITY], true).expect_err("not finite");
+        assert!(error.to_string().contains("biases[0]"), "{error}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Convolution in place: a window is `kernel` contiguous runs of the padded image, never copied together.
+
+use std::num::NonZeroUsize;
+
+use super::{GROUP, Int8Weights, Job, Pixels, Runs, run};
+use crate::{ConvShape, Isa, KernelError, epilogue::Output};
+
+/// A convolution with 8-bit weights.
+#[derive(Clone, Debug)]
+pub struct Int8Conv {
+    shape: ConvShape,
+    weights: Int8Weights,
+}
+
+/// Memory that calls share, so that only growth allocates.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace {
+    padded: Vec<u8>,
+}
+
+impl Int8Conv {
+    /// Packs `[outputs][kernel][kernel][channels]` codes of so many bits.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a shape, length, code, bitwidth, depth or instruction set that does not fit.
+    pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
+        shape.check()?;
+        let len = shape.kernel * shape.channels;
+        let weights = Int8Weights::pack_runs(codes, shape.outputs, shape.kernel, len, bits, isa)?;
+        Ok(Self { shape, weights })
+    }
+
+    /// The shape that it was packed for.
+    #[must_use]
+    pub const fn shape(&self) -> ConvShape {
+        self.shape
+    }
+
+    /// The packed weights.
+    #[must_use]
+    pub const fn weights(&self) -> &Int8Weights {
+        &self.weights
+    }
+
+    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][outputs]`, finished as
+    /// `out` says; the sums equal [`reference::conv2d`](crate::reference::conv2d).
+    ///
+    /// # Errors
+    /// [`KernelError`] for lengths that do not fit.
+    pub fn run<'a>(
+        &self,
+        acts: &[u8],
+        out: impl Into<Output<'a>>,
+        workspace: &mut Workspace,
+        threads: NonZeroUsize,
+    ) -> Result<(), KernelError> {
+        let (shape, out) = (self.shape, out.into());
+        shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
+        out.check(shape.outputs)?;
+        let ConvShape { channels, width, kernel, stride, padding, .. } = shape;
+        let groups = (kernel * channels).div_ceil(GROUP);
+        let row = (width + 2 * padding) * channels;
+        let pixels =
+            Pixels { columns: shape.out_width(), step: stride * channels, row_step: stride * row };
+        let runs = Runs { count: kernel, groups, stride: row };
+        let in_place = padding == 0 && (kernel * channels).is_multiple_of(GROUP);
+        let acts = if in_place { acts } else { workspace.pad(acts, shape)? };
+        run(&Job { weights: &self.weights, acts, pixels, runs }, out, threads);
+        Ok(())
+    }
+}
+
+impl Workspace {
+    /// The image with zeros around it, and with enough after it to read whole groups.
+    fn pad(&mut self, acts: &[u8], shape: ConvShape) -> Result<&[u8], KernelError> {
+        let ConvShape { channels, height, width, padding, .. } = shape;
+        let row = (width + 2 * padding) * channels;
+        let len = row * (height + 2 * padding) + GROUP;
+        let padded = &mut self.padded;
+        let missing = len.saturating_sub(padded.len());
+        padded.try_reserve(missing).map_err(|_| KernelError::TooLarge { what: "activations" })?;
+        padded.resize(len, 0);
+        let (mut at, side) = (padding * (row + channels), 2 * padding * channels);
+        padded[..at].fill(0);
+        for acts in acts.chunks_exact(width * channels) {
+            padded[at..][..acts.len()].copy_from_slice(acts);
+            at += acts.len();
+            padded[at..][..side].fill(0);
+            at += side;
+        }
+        padded[at..].fill(0);
+        Ok(padded)
+    }
+}

@@ -1,0 +1,307 @@
+//! The loops around the tiles: blocks of pixels, panels of outputs, blocks of inputs, threads.
+
+use std::{num::NonZeroUsize, ops::Range, thread};
+
+use super::{GROUP, Line, panel_lines};
+use crate::{
+    Isa,
+    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+};
+
+/// Pixels that share one pass over the weights: a multiple of the pixels of every tile.
+const PIXELS: usize = 96;
+/// Pixels of a thread, below which panels are shared out instead.
+const THREAD_PIXELS: usize = 24;
+
+/// Packed weights.
+pub(crate) trait Source: Sync {
+    /// Groups of 4 inputs that stay in the nearest cache.
+    const BLOCK: usize;
+
+    fn isa(&self) -> Isa;
+
+    fn outputs(&self) -> usize;
+
+    /// Groups of 4 inputs of one output.
+    fn groups(&self) -> usize;
+
+    /// See [`Int8Weights`](super::Int8Weights).
+    fn short(&self) -> usize;
+
+    /// The lines of some groups of a panel, `[groups][lines of the panel]`; the range starts at a multiple of 8.
+    fn lines<'a>(
+        &'a self,
+        panel: usize,
+        groups: Range<usize>,
+        scratch: &'a mut Vec<Line>,
+    ) -> &'a [Line];
+}
+
+/// Where the activations of one pixel lie: `count` runs of `groups` groups of 4, `stride` bytes apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Runs {
+    pub(crate) count: usize,
+    pub(crate) groups: usize,
+    pub(crate) stride: usize,
+}
+
+/// Where pixels start: rows of `columns` pixels, `step` bytes from one to the next and `row_step` from row to row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pixels {
+    pub(crate) columns: usize,
+    pub(crate) step: usize,
+    pub(crate) row_step: usize,
+}
+
+impl Pixels {
+    /// The starts of all pixels from `first` on.
+    fn starts(self, first: usize, starts: &mut [usize]) {
+        let (mut row, mut column) = (first / self.columns, first % self.columns);
+        for start in starts {
+            *start = row * self.row_step + column * self.step;
+            column += 1;
+            if column == self.columns {
+                (column, row) = (0, row + 1);
+            }
+        }
+    }
+}
+
+/// Contiguous groups of 4 activations, from `offset` bytes after the start of a pixel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) offset: usize,
+    pub(super) groups: usize,
+}
+
+/// What is summed before the next pixels.
+#[derive(Clone, Debug)]
+struct Inputs {
+    groups: Range<usize>,
+    segments: Vec<Segment>,
+}
+
+impl Runs {
+    /// All groups, in blocks of nearly the same size; at least one block.
+    fn blocks(self, limit: usize) -> Vec<Inputs> {
+        let total = self.count * self.groups;
+        let count = total.div_ceil(limit).max(1);
+        let size = total.div_ceil(count).next_multiple_of(8);
+        let block = |index: usize| {
+            let groups = (index * size).min(total)..((index + 1) * size).min(total);
+            let (mut at, mut segments) = (groups.start, Vec::new());
+            while at < groups.end {
+                let (run, within) = (at / self.groups, at % self.groups);
+                let len = (self.groups - within).min(groups.end - at);
+                segments.push(Segment { offset: run * self.stride + within * GROUP, groups: len });
+                at += len;
+            }
+            Inputs { groups, segments }
+        };
+        (0..count).map(block).collect()
+    }
+}
+
+/// What to multiply; every pixel's runs lie inside `acts`.
+pub(crate) struct Job<'a, S> {
+    pub(crate) weights: &'a S,
+    pub(crate) acts: &'a [u8],
+    pub(crate) pixels: Pixels,
+    pub(crate) runs: Runs,
+}
+
+/// What a tile multiplies: all lines with all starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece<'a> {
+    /// `[groups of all segments][width]`
+    pub(super) lines: &'a [Line],
+    /// Lines side by side, one for 16 channels.
+    pub(super) width: usize,
+    pub(super) short: usize,
+    pub(super) acts: &'a [u8],
+    pub(super) segments: &'a [Segment],
+    /// Channels of the panel.
+    pub(super) channels: usize,
+    /// Sums from one pixel to the next.
+    pub(super) pitch: usize,
+    /// Whether to add to the sums there are.
+    pub(super) add: bool,
+}
+
+/// A product of matrices: pixels side by side, `depth` activations each.
+pub(crate) fn gemm<S: Source>(
+    weights: &S,
+    acts: &[u8],
+    pixels: usize,
+    depth: usize,
+    out: Output<'_>,
+    threads: NonZeroUsize,
+) {
+    let padded = depth.next_multiple_of(GROUP);
+    let runs = Runs { count: 1, groups: padded / GROUP, stride: 0 };
+    // The last pixels, whose last group would leave the slice, are multiplied from a padded copy.
+    let over = if depth == 0 { 0 } else { (padded - depth).div_ceil(depth).min(pixels) };
+    let direct = pixels - over;
+    let (most, last) = out.split_at(direct * weights.outputs());
+    let at = |step| Pixels { columns: usize::MAX, step, row_step: 0 };
+    run(&Job { weights, acts, pixels: at(depth), runs }, most, threads);
+    if over > 0 {
+        let mut copy = vec![0; over * padded];
+        let rest = acts[direct * depth..].chunks_exact(depth);
+        for (to, from) in copy.chunks_exact_mut(padded).zip(rest) {
+            to[..depth].copy_from_slice(from);
+        }
+        run(&Job { weights, acts: &copy, pixels: at(padded), runs }, last, threads);
+    }
+}
+
+/// Multiplies and finishes.
+pub(crate) fn run<S: Source>(job: &Job<'_, S>, out: Output<'_>, threads: NonZeroUsize) {
+    match out {
+        Output::Sums(out) => share(job, &AsSums, out, threads),
+        Output::Codes { epilogue, bits, out } => {
+            share(job, &AsCodes::new(epilogue, bits), out, threads);
+        }
+        Output::Values { epilogue, out } => share(job, &AsValues(epilogue), out, threads),
+    }
+}
+
+/// Gives every thread pixels of its own or, where pixels are few, panels of its own.
+fn share<S: Source, F: Finish>(
+    job: &Job<'_, S>,
+    finish: &F,
+    out: &mut [F::Out],
+    threads: NonZeroUsize,
+) {
+    let outputs = job.weights.outputs();
+    if out.is_empty() {
+        return;
+    }
+    assert_eq!(
+        job.runs.count * job.runs.groups,
+        job.weights.groups(),
+        "as many as the weights have"
+    );
+    let blocks = job.runs.blocks(S::BLOCK);
+    let (pixels, threads) = (out.len() / outputs, threads.get());
+    let panel = panel_lines(job.weights.isa()) * LANES;
+    let panels = outputs.div_ceil(panel);
+    let by_pixels = threads.min(pixels / THREAD_PIXELS);
+    let by_panels = threads.min(panels);
+    if by_pixels.max(by_panels) <= 1 {
+        work(job, finish, &blocks, 0, 0..panels, out, outputs);
+    } else if by_pixels >= by_panels {
+        // A multiple of 12 fills the tiles.
+        let size = pixels.div_ceil(by_pixels).next_multiple_of(12);
+        each(out.chunks_mut(size * outputs), |index, out| {
+            work(job, finish, &blocks, index * size, 0..panels, out, outputs);
+        });
+    } else {
+        let size = panels.div_ceil(by_panels);
+        let channels = |index: usize| (size * panel).min(outputs - index * size * panel);
+        let run = |index: usize, out: &mut [F::Out]| {
+            let range = index * size..panels.min((index + 1) * size);
+            work(job, finish, &blocks, 0, range, out, channels(index));
+        };
+        if pixels == 1 {
+            return each(out.chunks_mut(size * panel), run);
+        }
+        let mut parts = vec![F::Out::default(); out.len()];
+        let part = pixels * size * panel;
+        each(parts.chunks_mut(part), run);
+        for (index, part) in parts.chunks(part).enumerate() {
+            let rows = out.chunks_exact_mut(outputs).zip(part.chunks_exact(channels(index)));
+            for (row, part) in rows {
+                row[index * size * panel..][..part.len()].copy_from_slice(part);
+            }
+        }
+    }
+}
+
+/// Runs every item on a thread of its own, the first on this one.
+fn each<T: Send>(items: impl Iterator<Item = T>, run: impl Fn(usize, T) + Sync) {
+    let mut items = items.enumerate();
+    let first = items.next();
+    thread::scope(|scope| {
+        let run = &run;
+        for (index, item) in items {
+            scope.spawn(move || run(index, item));
+        }
+        if let Some((index, item)) = first {
+            run(index, item);
+        }
+    });
+}
+
+/// Some panels for the pixels that `out` has space for, `pitch` results each.
+fn work<S: Source, F: Finish>(
+    job: &Job<'_, S>,
+    finish: &F,
+    blocks: &[Inputs],
+    first_pixel: usize,
+    panels: Range<usize>,
+    out: &mut [F::Out],
+    pitch: usize,
+) {
+    let isa = job.weights.isa();
+    let outputs = job.weights.outputs();
+    let panel_channels = panel_lines(isa) * LANES;
+    let (mut scratch, mut sums) = (Vec::new(), Vec::<[i32; LANES]>::new());
+    let mut starts = [0; PIXELS];
+    for (index, out) in out.chunks_mut(PIXELS * pitch).enumerate() {
+        let starts = &mut starts[..out.len() / pitch];
+        job.pixels.starts(first_pixel + index * PIXELS, starts);
+        for panel in panels.clone() {
+            let first = panel * panel_channels;
+            let channels = (outputs - first).min(panel_channels);
+            let width = channels.div_ceil(LANES);
+            let out = &mut out[(panel - panels.start) * panel_channels..];
+            let is_direct = F::direct(out).is_some();
+            if !is_direct {
+                sums.resize(starts.len() * width, [0; LANES]);
+            }
+            for (index, inputs) in blocks.iter().enumerate() {
+                let lines = job.weights.lines(panel, inputs.groups.clone(), &mut scratch);
+                let (channels, pitch, sums) = match F::direct(out) {
+                    Some(out) => (channels, pitch, out),
+                    None => (width * LANES, width * LANES, sums.as_flattened_mut()),
+                };
+                let piece = Piece {
+                    lines,
+                    width,
+                    short: job.weights.short(),
+                    acts: job.acts,
+                    segments: &inputs.segments,
+                    channels,
+                    pitch,
+                    add: index > 0,
+                };
+                multiply(isa, &piece, starts, sums);
+            }
+            if !is_direct {
+                finish.finish(Block { isa, sums: &sums, first, channels, pitch }, out);
+            }
+        }
+    }
+}
+
+/// Checks what the tiles rely on, and calls them.
+fn multiply(isa: Isa, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
+    let end = |segment: &Segment| segment.offset + segment.groups * GROUP;
+    let end = piece.segments.iter().map(end).max().unwrap_or(0);
+    let last = starts.iter().copied().max().unwrap_or(0);
+    assert!(last + end <= piece.acts.len(), "every segment of every pixel is there");
+    let groups = piece.segments.iter().map(|segment| segment.groups).sum::<usize>();
+    assert_eq!(piece.lines.len(), groups * piece.width, "lines for every segment");
+    assert_eq!(piece.channels.div_ceil(LANES), piece.width, "a line for 16 channels");
+    let needed = starts.len().saturating_sub(1) * piece.pitch + piece.channels;
+    assert!(piece.channels <= piece.pitch && needed <= sums.len(), "space for every sum");
+    assert!(isa.is_available(), "packing checked it");
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => super::avx512::run(piece, starts, sums),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => super::avx2::run(piece, starts, sums),
+        _ => super::portable::run(piece, starts, sums),
+    }
+}

@@ -1,0 +1,212 @@
+//! Products of 8-bit weights: the kernels behind the 8-bit baseline, and behind all layers that compute, not
+//! memory, bounds.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod conv;
+mod drive;
+mod portable;
+
+use std::{num::NonZeroUsize, ops::Range};
+
+pub use conv::{Int8Conv, Workspace};
+pub(crate) use drive::{Job, Pixels, Runs, Source, run};
+
+use crate::{
+    BitPair, GemmShape, Isa, KernelError,
+    epilogue::{LANES, Output},
+};
+
+/// Products that one 32-bit lane sums at once.
+pub(crate) const GROUP: usize = 4;
+
+/// Weights of 16 outputs and 4 inputs, `[16][4]`, in one cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
+pub(crate) struct Line(pub(crate) [i8; LANES * GROUP]);
+
+impl Line {
+    pub(crate) const ZERO: Self = Self([0; LANES * GROUP]);
+}
+
+/// Weights of 1 to 8 bits, one byte each, laid out for one instruction set.
+///
+/// Layout: `[panels][inputs / 4, rounded up][outputs of the panel / 16, rounded up][16 outputs][4 inputs]`. A
+/// panel has 64 outputs on AVX-512 and 16 elsewhere; what is missing to full lines is zero.
+#[derive(Clone, Debug)]
+pub struct Int8Weights {
+    isa: Isa,
+    bits: u8,
+    outputs: usize,
+    depth: usize,
+    /// Groups of 4 inputs of one output.
+    groups: usize,
+    /// How many groups AVX2 can sum in 16 bits; 0 where a single one can overflow.
+    short: usize,
+    lines: Vec<Line>,
+}
+
+/// Lines side by side in a full panel.
+pub(crate) const fn panel_lines(isa: Isa) -> usize {
+    match isa {
+        Isa::Avx512 => 4,
+        Isa::Portable | Isa::Avx2 => 1,
+    }
+}
+
+impl Int8Weights {
+    /// Packs `[outputs][depth]` codes of so many bits.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a length, a code, a bitwidth, a depth or an instruction set that does not fit.
+    pub fn pack(
+        codes: &[i8],
+        outputs: usize,
+        depth: usize,
+        bits: u8,
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        Self::pack_runs(codes, outputs, 1, depth, bits, isa)
+    }
+
+    /// Packs `[outputs][runs][len]` codes, every run in groups of its own.
+    fn pack_runs(
+        codes: &[i8],
+        outputs: usize,
+        runs: usize,
+        len: usize,
+        bits: u8,
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        isa.check()?;
+        let pair = BitPair::new(bits, 8)?;
+        let depth = runs * len;
+        GemmShape { pixels: 0, outputs, depth }.check(codes.len(), 0, 0)?;
+        pair.check_depth(depth)?;
+        pair.check_weights(codes)?;
+        let run_groups = len.div_ceil(GROUP);
+        let mut weights = Self::zeros(outputs, depth, runs * run_groups, bits, isa);
+        for (output, row) in codes.chunks_exact(depth.max(1)).enumerate() {
+            for (run, codes) in row.chunks_exact(len.max(1)).enumerate() {
+                for (group, codes) in codes.chunks(GROUP).enumerate() {
+                    let line = weights.line(output / LANES, run * run_groups + group);
+                    let at = output % LANES * GROUP;
+                    weights.lines[line].0[at..][..codes.len()].copy_from_slice(codes);
+                }
+            }
+        }
+        weights.short = short_groups(&weights.lines);
+        Ok(weights)
+    }
+
+    /// Nothing but zeros, in so many groups.
+    fn zeros(outputs: usize, depth: usize, groups: usize, bits: u8, isa: Isa) -> Self {
+        let lines = vec![Line::ZERO; outputs.div_ceil(LANES) * groups];
+        Self { isa, bits, outputs, depth, groups, short: 0, lines }
+    }
+
+    /// Where 16 outputs of a group lie.
+    const fn line(&self, lane_group: usize, group: usize) -> usize {
+        let full = panel_lines(self.isa);
+        let (panel, within) = (lane_group / full, lane_group % full);
+        let left = self.outputs.div_ceil(LANES) - panel * full;
+        let width = if left < full { left } else { full };
+        panel * full * self.groups + group * width + within
+    }
+
+    /// Bits of a weight.
+    #[must_use]
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// The instruction set that they are multiplied with.
+    #[must_use]
+    pub const fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Number of outputs.
+    #[must_use]
+    pub const fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Products in one sum.
+    #[must_use]
+    pub const fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Bytes in memory.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+
+    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, finished as `out` says; the sums equal
+    /// [`reference::gemm`](crate::reference::gemm). One pixel makes it a matrix-vector product.
+    ///
+    /// # Errors
+    /// [`KernelError`] for lengths that do not fit.
+    pub fn gemm<'a>(
+        &self,
+        acts: &[u8],
+        pixels: usize,
+        out: impl Into<Output<'a>>,
+        threads: NonZeroUsize,
+    ) -> Result<(), KernelError> {
+        let out = out.into();
+        let (outputs, depth) = (self.outputs, self.depth);
+        GemmShape { pixels, outputs, depth }.check(outputs * depth, acts.len(), out.len())?;
+        out.check(outputs)?;
+        drive::gemm(self, acts, pixels, depth, out, threads);
+        Ok(())
+    }
+}
+
+impl Source for Int8Weights {
+    const BLOCK: usize = 256;
+
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn groups(&self) -> usize {
+        self.groups
+    }
+
+    fn short(&self) -> usize {
+        self.short
+    }
+
+    fn lines<'a>(
+        &'a self,
+        panel: usize,
+        groups: Range<usize>,
+        _scratch: &'a mut Vec<Line>,
+    ) -> &'a [Line] {
+        let full = panel_lines(self.isa);
+        let width = (self.outputs.div_ceil(LANES) - panel * full).min(full);
+        let panel = &self.lines[panel * full * self.groups..];
+        &panel[groups.start * width..groups.end * width]
+    }
+}
+
+/// How many groups sum in 16 bits whatever the activations are: the products of two neighbours add up in one
+/// 16-bit lane, at most 255 times their weights of equal sign. Narrow weights allow many.
+fn short_groups(lines: &[Line]) -> usize {
+    let extreme = |[a, b]: &[i8; 2]| {
+        let (a, b) = (i32::from(*a), i32::from(*b));
+        (a.max(0) + b.max(0)).max(-(a.min(0) + b.min(0)))
+    };
+    let pairs = lines.iter().flat_map(|line| line.0.as_chunks().0);
+    let worst = pairs.map(extreme).max().unwrap_or(0).max(1);
+    (i32::from(i16::MAX) / (255 * worst)) as usize
+}

@@ -1,0 +1,247 @@
+//! Every 8-bit and low-bit kernel that this machine has, against the plain references.
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::num::NonZeroUsize;
+
+use proptest::prelude::*;
+use releq_kernels::{
+    BitPair, ConvShape, Epilogue, GemmShape, Int8Conv, Int8Weights, Isa, KernelError, Output,
+    Workspace, reference,
+};
+
+/// Codes of every value that the bits allow, the extremes often.
+fn codes(len: usize, low: i32, high: i32, seed: u64) -> Vec<i32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            match state % 8 {
+                0 | 1 => low,
+                2 | 3 => high,
+                _ => low + (state >> 33) as i32 % (high - low + 1),
+            }
+        })
+        .collect()
+}
+
+fn weights(len: usize, bits: u8, seed: u64) -> Vec<i8> {
+    let range = BitPair::new(bits, 8).unwrap().weight_codes();
+    codes(len, *range.start(), *range.end(), seed).into_iter().map(|c| c as i8).collect()
+}
+
+fn acts(len: usize, seed: u64) -> Vec<u8> {
+    codes(len, 0, 255, seed).into_iter().map(|c| c as u8).collect()
+}
+
+/// Scales that spread codes of 8 bits over the sums of such a depth.
+fn epilogue(outputs: usize, depth: usize, bits: u8) -> Epilogue {
+    let unit = 255.0 / (255.0 * (1_u32 << (bits - 1)) as f32 * (depth.max(1) as f32).sqrt());
+    let scales: Vec<f32> = (0..outputs).map(|i| unit * (1.0 + i as f32 / 7.0)).collect();
+    let biases: Vec<f32> = (0..outputs).map(|i| i as f32 % 37.0 - 9.5).collect();
+    Epilogue::new(&scales, &biases, true).unwrap()
+}
+
+fn threads(count: usize) -> NonZeroUsize {
+    NonZeroUsize::new(count).unwrap()
+}
+
+/// Runs a kernel for every kind of output and compares with the finished sums.
+fn check_outputs(
+    expected: &[i32],
+    epilogue: &Epilogue,
+    label: &str,
+    mut run: impl FnMut(Output<'_>) -> Result<(), KernelError>,
+) {
+    let channel = |at: usize| at % epilogue.channels();
+    let mut sums = vec![-1; expected.len()];
+    run(Output::Sums(&mut sums)).unwrap();
+    assert!(sums == expected, "{label}: {sums:?} {expected:?}");
+    let mut values = vec![-1.0; expected.len()];
+    run(Output::Values { epilogue, out: &mut values }).unwrap();
+    for (at, value) in values.iter().enumerate() {
+        assert_eq!(
+            value.to_bits(),
+            epilogue.value(channel(at), sums[at]).to_bits(),
+            "{label} {at}"
+        );
+    }
+    for bits in [8, 3] {
+        let mut codes = vec![17; expected.len()];
+        run(Output::Codes { epilogue, bits, out: &mut codes }).unwrap();
+        for (at, &code) in codes.iter().enumerate() {
+            assert_eq!(code, epilogue.code(channel(at), sums[at], bits), "{label} {at}");
+        }
+    }
+}
+
+fn check_gemm(shape: GemmShape, bits: u8, seed: u64) {
+    let GemmShape { pixels, outputs, depth } = shape;
+    let (weights, acts) = (weights(outputs * depth, bits, seed), acts(pixels * depth, seed + 1));
+    let mut expected = vec![0; pixels * outputs];
+    let pair = BitPair::new(bits, 8).unwrap();
+    reference::gemm(shape, pair, &weights, &acts, &mut expected).unwrap();
+    let epilogue = epilogue(outputs, depth, bits);
+    for isa in Isa::available() {
+        let packed = Int8Weights::pack(&weights, outputs, depth, bits, isa).unwrap();
+        for count in [1, 2, 3] {
+            let label = format!("{isa} {shape:?} {bits} bits, {count} threads");
+            check_outputs(&expected, &epilogue, &label, |out| {
+                packed.gemm(&acts, pixels, out, threads(count))
+            });
+        }
+    }
+}
+
+fn check_conv(shape: ConvShape, bits: u8, seed: u64) {
+    let weights = weights(shape.outputs * shape.depth(), bits, seed);
+    let acts = acts(shape.height * shape.width * shape.channels, seed + 1);
+    let mut expected = vec![0; shape.out_height() * shape.out_width() * shape.outputs];
+    let pair = BitPair::new(bits, 8).unwrap();
+    reference::conv2d(shape, pair, &weights, &acts, &mut expected).unwrap();
+    let epilogue = epilogue(shape.outputs, shape.depth(), bits);
+    // Shared, so that what one shape leaves behind would disturb the next.
+    let mut workspace = Workspace::default();
+    let larger = ConvShape { height: shape.height + 3, width: shape.width + 2, ..shape };
+    let noise = vec![255; larger.height * larger.width * larger.channels];
+    let mut ignored = vec![0; larger.out_height() * larger.out_width() * larger.outputs];
+    for isa in Isa::available() {
+        let other = Int8Conv::pack(&weights, larger, bits, isa).unwrap();
+        other.run(&noise, &mut ignored, &mut workspace, threads(1)).unwrap();
+        let conv = Int8Conv::pack(&weights, shape, bits, isa).unwrap();
+        for count in [1, 2] {
+            let label = format!("{isa} {shape:?} {bits} bits, {count} threads");
+            check_outputs(&expected, &epilogue, &label, |out| {
+                conv.run(&acts, out, &mut workspace, threads(count))
+            });
+        }
+    }
+}
+
+#[test]
+fn every_bitwidth() {
+    for bits in 1..=8 {
+        check_gemm(GemmShape { pixels: 21, outputs: 67, depth: 131 }, bits, 3);
+        check_gemm(GemmShape { pixels: 1, outputs: 130, depth: 1200 }, bits, 4);
+        for stride in [1, 2] {
+            let (channels, outputs) = (33, 20);
+            let (height, width, kernel, padding) = (5, 6, 3, 1);
+            let shape = ConvShape { channels, height, width, outputs, kernel, stride, padding };
+            check_conv(shape, bits, 5);
+        }
+    }
+}
+
+#[test]
+fn every_remainder_of_pixels_and_outputs() {
+    for pixels in (1..30).chain(94..100) {
+        check_gemm(GemmShape { pixels, outputs: 17, depth: 9 }, 4, 3);
+    }
+    for outputs in 1..=132 {
+        check_gemm(GemmShape { pixels: 5, outputs, depth: 6 }, 8, 4);
+    }
+    for depth in (0..12).chain(1020..1030).chain([2047, 2048, 2052]) {
+        check_gemm(GemmShape { pixels: 3, outputs: 5, depth }, 8, 5);
+    }
+}
+
+#[test]
+fn only_extremes() {
+    // The largest sums of either sign, where anything narrower than 32 bits would overflow.
+    for bits in 1..=8 {
+        let range = BitPair::new(bits, 8).unwrap().weight_codes();
+        for code in [*range.start(), *range.end()] {
+            let (weights, acts) = (vec![code as i8; 16 * 640], vec![255; 4 * 640]);
+            for isa in Isa::available() {
+                let packed = Int8Weights::pack(&weights, 16, 640, bits, isa).unwrap();
+                let mut out = vec![0; 4 * 16];
+                packed.gemm(&acts, 4, &mut out, threads(1)).unwrap();
+                assert_eq!(out, vec![code * 255 * 640; 4 * 16], "{isa} {bits}");
+            }
+        }
+    }
+}
+
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        Just(0usize),
+        Just(1),
+        Just(63),
+        Just(64),
+        Just(65),
+        Just(31),
+        Just(127),
+        2usize..40
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn gemm_equals_the_reference(
+        (pixels, outputs, depth) in (size(), size(), size()),
+        bits in 1u8..=8,
+        seed in 0u64..1000,
+    ) {
+        check_gemm(GemmShape { pixels, outputs, depth }, bits, seed);
+    }
+
+    #[test]
+    fn conv_equals_the_reference(
+        channels in prop::sample::select(vec![1usize, 3, 16, 20, 33, 64]),
+        outputs in prop::sample::select(vec![1usize, 10, 16, 33, 64, 70]),
+        (height, width) in (5usize..12, 5usize..12),
+        kernel in prop::sample::select(vec![1usize, 3, 5]),
+        (stride, padding) in (1usize..=2, 0usize..=2),
+        bits in 1u8..=8,
+        seed in 0u64..1000,
+    ) {
+        let shape = ConvShape { channels, height, width, outputs, kernel, stride, padding };
+        check_conv(shape, bits, seed);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let isa = Isa::best();
+    let pack = |codes: &[i8], bits| Int8Weights::pack(codes, 2, 3, bits, isa);
+    assert!(matches!(pack(&[0; 5], 8), Err(KernelError::Length { what: "weights", .. })));
+    assert!(matches!(pack(&[0; 6], 9), Err(KernelError::Bits { got: 9, .. })));
+    assert!(matches!(pack(&[0, 0, 2, 0, 0, 0], 2), Err(KernelError::Code { index: 2, .. })));
+    let deep = vec![0; 70_000];
+    let deep = Int8Weights::pack(&deep, 1, 70_000, 8, isa);
+    assert!(matches!(deep, Err(KernelError::Overflow { depth: 70_000, .. })));
+    let packed = pack(&[1; 6], 8).unwrap();
+    let mut out = [0; 2];
+    let short = packed.gemm(&[0; 2], 1, &mut out[..], threads(1));
+    assert!(matches!(short, Err(KernelError::Length { what: "activations", .. })));
+    let many = packed.gemm(&[0; 9], 3, &mut out[..], threads(1));
+    assert!(matches!(many, Err(KernelError::Length { what: "out", expected: 6, got: 2 })));
+    let epilogue = Epilogue::new(&[1.0; 3], &[0.0; 3], false).unwrap();
+    let mut codes = [0; 2];
+    let output = Output::Codes { epilogue: &epilogue, bits: 8, out: &mut codes };
+    let other = packed.gemm(&[0; 3], 1, output, threads(1));
+    assert!(matches!(other, Err(KernelError::Length { what: "channels of the epilogue", .. })));
+    let epilogue = Epilogue::new(&[1.0; 2], &[0.0; 2], false).unwrap();
+    let output = Output::Codes { epilogue: &epilogue, bits: 0, out: &mut codes };
+    let bits = packed.gemm(&[0; 3], 1, output, threads(1));
+    assert!(matches!(bits, Err(KernelError::Bits { got: 0, .. })));
+
+    let shape = ConvShape {
+        channels: 2,
+        height: 4,
+        width: 4,
+        outputs: 1,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+    };
+    let none = Int8Conv::pack(&[0; 18], ConvShape { stride: 0, ..shape }, 8, isa);
+    assert!(matches!(none, Err(KernelError::Shape { what: "stride", .. })));
+    let conv = Int8Conv::pack(&[0; 18], shape, 8, isa).unwrap();
+    let mut out = vec![0; 16];
+    let short = conv.run(&[0; 31], &mut out, &mut Workspace::default(), threads(1));
+    assert!(matches!(short, Err(KernelError::Length { what: "activations", .. })));
+}
