@@ -12,6 +12,8 @@ use crate::epilogue::LANES;
 /// Vectors of a line.
 const HALVES: usize = 2;
 const HALF: usize = LANES / HALVES;
+/// Stands for more groups than are worth unrolling: registers would not suffice.
+const LOOP: usize = 4;
 
 pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     assert_eq!(piece.width, 1, "a panel is one line wide");
@@ -21,8 +23,9 @@ pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     unsafe {
         match piece.short {
             0 => columns::<3, 0>(piece, starts, sums),
-            1..4 => columns::<3, 1>(piece, starts, sums),
-            _ => columns::<4, 2>(piece, starts, sums),
+            1 => columns::<4, 1>(piece, starts, sums),
+            2 | 3 => columns::<4, 2>(piece, starts, sums),
+            _ => columns::<4, LOOP>(piece, starts, sums),
         }
     }
 }
@@ -32,7 +35,7 @@ pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
 /// # Safety
 /// What `drive::multiply` asserts.
 #[target_feature(enable = "avx2")]
-unsafe fn columns<const N: usize, const MODE: u8>(
+unsafe fn columns<const N: usize, const S: usize>(
     piece: &Piece<'_>,
     starts: &[usize],
     sums: &mut [i32],
@@ -42,9 +45,9 @@ unsafe fn columns<const N: usize, const MODE: u8>(
         // SAFETY: the caller's promise, for a part of the starts and their sums.
         let taken = unsafe {
             if starts.len() >= N {
-                tile::<N, MODE>(piece, starts, sums)
+                tile::<N, S>(piece, starts, sums)
             } else {
-                tile::<1, MODE>(piece, starts, sums)
+                tile::<1, S>(piece, starts, sums)
             }
         };
         starts = &starts[taken..];
@@ -52,14 +55,14 @@ unsafe fn columns<const N: usize, const MODE: u8>(
     }
 }
 
-/// 16 outputs of `N` pixels. In `MODE` 0 products are summed in 32 bits, else in 16 bits for as many groups as
-/// are safe. Returns `N`.
+/// 16 outputs of `N` pixels. Products of `S` groups are summed in 16 bits before they are widened; without any
+/// such sums (`S` is 0) the factors are widened instead. Returns `N`.
 ///
 /// # Safety
 /// As for [`columns`], and there are `N` starts.
 #[inline(never)]
 #[target_feature(enable = "avx2")]
-unsafe fn tile<const N: usize, const MODE: u8>(
+unsafe fn tile<const N: usize, const S: usize>(
     piece: &Piece<'_>,
     starts: &[usize],
     sums: &mut [i32],
@@ -72,31 +75,48 @@ unsafe fn tile<const N: usize, const MODE: u8>(
         // SAFETY: so do the segments of every start.
         let acts: [_; N] = std::array::from_fn(|n| unsafe { acts[n].add(segment.offset) });
         let mut group = 0;
-        while group < segment.groups {
-            let end = match MODE {
-                0 => group + 1,
-                _ => (group + piece.short).min(segment.groups),
-            };
-            // SAFETY: the groups are inside the segment, with one line for each group before.
-            lines = unsafe {
-                if MODE == 0 {
-                    wide(&mut acc, lines, acts, group)
-                } else {
-                    narrow(&mut acc, lines, acts, group, end)
+        // SAFETY: every call reads groups inside the segment, with one line for each group before.
+        unsafe {
+            if S == 0 {
+                while group < segment.groups {
+                    lines = wide(&mut acc, lines, acts, group);
+                    group += 1;
                 }
-            };
-            group = end;
+            }
+            while S == LOOP && group < segment.groups {
+                let count = piece.short.min(segment.groups - group);
+                lines = narrow(&mut acc, lines, acts, group, count);
+                group += count;
+            }
+            while S == 2 && group + 2 <= segment.groups {
+                lines = narrow(&mut acc, lines, acts, group, 2);
+                group += 2;
+            }
+            while (S == 1 || S == 2) && group < segment.groups {
+                lines = narrow(&mut acc, lines, acts, group, 1);
+                group += 1;
+            }
         }
     }
-    for (n, acc) in acc.iter().enumerate() {
-        let sums = &mut sums[n * piece.pitch..][..piece.channels];
-        let mut all = [0; LANES];
-        for (half, acc) in all.chunks_exact_mut(HALF).zip(acc) {
-            // SAFETY: 8 values of 32 bits.
-            unsafe { _mm256_storeu_si256(half.as_mut_ptr().cast(), *acc) };
-        }
-        for (sum, new) in sums.iter_mut().zip(all) {
-            *sum = if piece.add { *sum + new } else { new };
+    let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    for n in 0..N {
+        for half in 0..HALVES {
+            let channels = piece.channels.saturating_sub(half * HALF).min(HALF);
+            let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(channels as i32), lane);
+            // SAFETY: there is space for `channels` sums every `pitch`, and the mask ends with them.
+            unsafe {
+                let to = sums.as_mut_ptr().add(n * piece.pitch).wrapping_add(half * HALF);
+                let mut sum = acc[n][half];
+                if piece.add {
+                    sum = _mm256_add_epi32(sum, _mm256_maskload_epi32(to, mask));
+                }
+                if channels == HALF {
+                    _mm256_storeu_si256(to.cast(), sum);
+                } else {
+                    // Much slower on some processors.
+                    _mm256_maskstore_epi32(to, mask, sum);
+                }
+            }
         }
     }
     N
@@ -124,7 +144,7 @@ unsafe fn weights(line: *const Line, half: usize) -> __m256i {
     unsafe { _mm256_load_si256(line.cast::<__m256i>().add(half)) }
 }
 
-/// Groups `from..to`, no more than 16 bits can sum. Returns where the next lines are.
+/// `S` groups, summed in 16 bits. Returns where the next lines are.
 ///
 /// # Safety
 /// The groups of every pixel and their lines are there.
@@ -134,29 +154,32 @@ unsafe fn narrow<const N: usize>(
     acc: &mut [[__m256i; HALVES]; N],
     lines: *const Line,
     acts: [*const u8; N],
-    from: usize,
-    to: usize,
+    group: usize,
+    count: usize,
 ) -> *const Line {
-    let ones = _mm256_set1_epi16(1);
     let mut short = [[_mm256_setzero_si256(); HALVES]; N];
-    let mut lines = lines;
-    for group in from..to {
-        // SAFETY: the caller promises the line and the activations.
+    for s in 0..count {
+        // SAFETY: the caller promises the lines and the activations.
         unsafe {
-            let weights = [weights(lines, 0), weights(lines, 1)];
-            for (short, acts) in short.iter_mut().zip(acts) {
-                let acts = broadcast(acts, group);
-                for (short, weights) in short.iter_mut().zip(weights) {
-                    *short = _mm256_add_epi16(*short, _mm256_maddubs_epi16(acts, weights));
+            let weights = [weights(lines.add(s), 0), weights(lines.add(s), 1)];
+            for n in 0..N {
+                let acts = broadcast(acts[n], group + s);
+                for half in 0..HALVES {
+                    let products = _mm256_maddubs_epi16(acts, weights[half]);
+                    short[n][half] = _mm256_add_epi16(short[n][half], products);
                 }
             }
-            lines = lines.add(1);
         }
     }
-    for (acc, short) in acc.iter_mut().flatten().zip(short.into_iter().flatten()) {
-        *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(short, ones));
+    let ones = _mm256_set1_epi16(1);
+    for n in 0..N {
+        for half in 0..HALVES {
+            let sums = _mm256_madd_epi16(short[n][half], ones);
+            acc[n][half] = _mm256_add_epi32(acc[n][half], sums);
+        }
     }
-    lines
+    // SAFETY: at most one past the last line.
+    unsafe { lines.add(count) }
 }
 
 /// One group, widened to 16 bits and summed in 32. Returns where the next line is.

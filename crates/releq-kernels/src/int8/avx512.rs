@@ -79,7 +79,7 @@ unsafe fn tile<const W: usize, const N: usize, const U: usize>(
             }
             group += U;
         }
-        while group < segment.groups {
+        while U > 1 && group < segment.groups {
             // SAFETY: as before.
             lines = unsafe { step(&mut acc[0], lines, acts, group, false) };
             group += 1;
