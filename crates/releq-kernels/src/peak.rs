@@ -1,0 +1,213 @@
+//! The most that a kernel could reach on this processor: its innermost instructions on registers alone, without
+//! a load, a store or a dependency that could be avoided. Benchmarks hold kernels against it.
+#![allow(unsafe_code, reason = "assembly, so that no compiler removes what computes nothing")]
+
+use crate::{Isa, KernelError};
+
+/// A loop on registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Peak {
+    /// AVX-512 `VPDPBUSD`: products of 8-bit codes, the int8 kernel.
+    Int8,
+    /// AVX-512 AND, `VPOPCNTB`, `VPDPBUSD`: products of bits, the bit-serial kernel with 2-bit activations or more.
+    BitSerial,
+    /// AVX-512 AND, `VPOPCNTD`, `VPADDD`: products of bits, the bit-serial kernel with 1-bit activations.
+    BitSerialOneBit,
+    /// AVX2 `VPMADDUBSW`, `VPMADDWD`, `VPADDD`: the usual products of 8-bit codes, which saturate at 16 bits and so
+    /// are not exact.
+    SaturatingAvx2,
+}
+
+impl Peak {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::Int8, Self::BitSerial, Self::BitSerialOneBit, Self::SaturatingAvx2];
+
+    /// The instruction set that it needs.
+    #[must_use]
+    pub const fn isa(self) -> Isa {
+        match self {
+            Self::Int8 | Self::BitSerial | Self::BitSerialOneBit => Isa::Avx512,
+            Self::SaturatingAvx2 => Isa::Avx2,
+        }
+    }
+
+    /// Runs it so many times; gives the number of products that were computed and summed.
+    ///
+    /// # Errors
+    /// [`KernelError::MissingIsa`] where this processor lacks it.
+    pub fn run(self, rounds: u32) -> Result<u64, KernelError> {
+        self.isa().check()?;
+        if rounds == 0 {
+            return Ok(0);
+        }
+        #[cfg(target_arch = "x86_64")]
+        return Ok(u64::from(rounds) * x86_64::run(self, u64::from(rounds)));
+        #[cfg(not(target_arch = "x86_64"))]
+        Ok(0)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64 {
+    use std::arch::asm;
+
+    use super::Peak;
+
+    /// A loop over lines of assembly, with all vector registers at its disposal.
+    macro_rules! rounds {
+        ($rounds:expr, $($line:expr),+ $(,)?) => {
+            asm!(
+                "2:",
+                $($line,)+
+                "dec {left}",
+                "jnz 2b",
+                left = inout(reg) $rounds => _,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _,
+                out("xmm5") _, out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _,
+                out("xmm10") _, out("xmm11") _, out("xmm12") _, out("xmm13") _, out("xmm14") _,
+                out("xmm15") _, out("xmm16") _, out("xmm17") _, out("xmm18") _, out("xmm19") _,
+                out("xmm20") _, out("xmm21") _, out("xmm22") _, out("xmm23") _, out("xmm24") _,
+                out("xmm25") _, out("xmm26") _, out("xmm27") _, out("xmm28") _, out("xmm29") _,
+                out("xmm30") _, out("xmm31") _,
+                options(nomem, nostack),
+            )
+        };
+    }
+
+    /// At least one round. Returns the products of one round.
+    pub(super) fn run(peak: Peak, rounds: u64) -> u64 {
+        // SAFETY: `Peak::run` checked that the instructions are there; they touch the declared registers, no
+        // memory, and there is a round to count down from.
+        unsafe {
+            match peak {
+                Peak::Int8 => {
+                    rounds!(
+                        rounds,
+                        "vpdpbusd zmm0, zmm30, zmm31",
+                        "vpdpbusd zmm1, zmm30, zmm31",
+                        "vpdpbusd zmm2, zmm30, zmm31",
+                        "vpdpbusd zmm3, zmm30, zmm31",
+                        "vpdpbusd zmm4, zmm30, zmm31",
+                        "vpdpbusd zmm5, zmm30, zmm31",
+                        "vpdpbusd zmm6, zmm30, zmm31",
+                        "vpdpbusd zmm7, zmm30, zmm31",
+                        "vpdpbusd zmm8, zmm30, zmm31",
+                        "vpdpbusd zmm9, zmm30, zmm31",
+                        "vpdpbusd zmm10, zmm30, zmm31",
+                        "vpdpbusd zmm11, zmm30, zmm31",
+                        "vpdpbusd zmm12, zmm30, zmm31",
+                        "vpdpbusd zmm13, zmm30, zmm31",
+                        "vpdpbusd zmm14, zmm30, zmm31",
+                        "vpdpbusd zmm15, zmm30, zmm31",
+                    );
+                    16 * 64
+                }
+                Peak::BitSerial => {
+                    rounds!(
+                        rounds,
+                        "vpandd zmm16, zmm30, zmm31",
+                        "vpandd zmm17, zmm30, zmm31",
+                        "vpandd zmm18, zmm30, zmm31",
+                        "vpandd zmm19, zmm30, zmm31",
+                        "vpandd zmm20, zmm30, zmm31",
+                        "vpandd zmm21, zmm30, zmm31",
+                        "vpandd zmm22, zmm30, zmm31",
+                        "vpandd zmm23, zmm30, zmm31",
+                        "vpopcntb zmm16, zmm16",
+                        "vpopcntb zmm17, zmm17",
+                        "vpopcntb zmm18, zmm18",
+                        "vpopcntb zmm19, zmm19",
+                        "vpopcntb zmm20, zmm20",
+                        "vpopcntb zmm21, zmm21",
+                        "vpopcntb zmm22, zmm22",
+                        "vpopcntb zmm23, zmm23",
+                        "vpdpbusd zmm0, zmm16, zmm29",
+                        "vpdpbusd zmm1, zmm17, zmm29",
+                        "vpdpbusd zmm2, zmm18, zmm29",
+                        "vpdpbusd zmm3, zmm19, zmm29",
+                        "vpdpbusd zmm4, zmm20, zmm29",
+                        "vpdpbusd zmm5, zmm21, zmm29",
+                        "vpdpbusd zmm6, zmm22, zmm29",
+                        "vpdpbusd zmm7, zmm23, zmm29",
+                    );
+                    8 * 512
+                }
+                Peak::BitSerialOneBit => {
+                    rounds!(
+                        rounds,
+                        "vpandd zmm16, zmm30, zmm31",
+                        "vpandd zmm17, zmm30, zmm31",
+                        "vpandd zmm18, zmm30, zmm31",
+                        "vpandd zmm19, zmm30, zmm31",
+                        "vpandd zmm20, zmm30, zmm31",
+                        "vpandd zmm21, zmm30, zmm31",
+                        "vpandd zmm22, zmm30, zmm31",
+                        "vpandd zmm23, zmm30, zmm31",
+                        "vpopcntd zmm16, zmm16",
+                        "vpopcntd zmm17, zmm17",
+                        "vpopcntd zmm18, zmm18",
+                        "vpopcntd zmm19, zmm19",
+                        "vpopcntd zmm20, zmm20",
+                        "vpopcntd zmm21, zmm21",
+                        "vpopcntd zmm22, zmm22",
+                        "vpopcntd zmm23, zmm23",
+                        "vpaddd zmm0, zmm0, zmm16",
+                        "vpaddd zmm1, zmm1, zmm17",
+                        "vpaddd zmm2, zmm2, zmm18",
+                        "vpaddd zmm3, zmm3, zmm19",
+                        "vpaddd zmm4, zmm4, zmm20",
+                        "vpaddd zmm5, zmm5, zmm21",
+                        "vpaddd zmm6, zmm6, zmm22",
+                        "vpaddd zmm7, zmm7, zmm23",
+                    );
+                    8 * 512
+                }
+                Peak::SaturatingAvx2 => {
+                    rounds!(
+                        rounds,
+                        "vpmaddubsw ymm8, ymm14, ymm15",
+                        "vpmaddubsw ymm9, ymm14, ymm15",
+                        "vpmaddubsw ymm10, ymm14, ymm15",
+                        "vpmaddubsw ymm11, ymm14, ymm15",
+                        "vpmaddubsw ymm12, ymm14, ymm15",
+                        "vpmaddubsw ymm13, ymm14, ymm15",
+                        "vpmaddwd ymm8, ymm8, ymm14",
+                        "vpmaddwd ymm9, ymm9, ymm14",
+                        "vpmaddwd ymm10, ymm10, ymm14",
+                        "vpmaddwd ymm11, ymm11, ymm14",
+                        "vpmaddwd ymm12, ymm12, ymm14",
+                        "vpmaddwd ymm13, ymm13, ymm14",
+                        "vpaddd ymm0, ymm0, ymm8",
+                        "vpaddd ymm1, ymm1, ymm9",
+                        "vpaddd ymm2, ymm2, ymm10",
+                        "vpaddd ymm3, ymm3, ymm11",
+                        "vpaddd ymm4, ymm4, ymm12",
+                        "vpaddd ymm5, ymm5, ymm13",
+                    );
+                    6 * 32
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_where_the_instructions_are_and_counts() {
+        for peak in Peak::ALL {
+            let counts = [0, 1, 1000].map(|rounds| peak.run(rounds));
+            if peak.isa().is_available() {
+                let one = counts[1].clone().expect("the instructions are there");
+                assert!(one > 0, "{peak:?}");
+                assert_eq!(counts, [Ok(0), Ok(one), Ok(1000 * one)], "{peak:?}");
+            } else {
+                assert!(counts.iter().all(Result::is_err), "{peak:?}");
+            }
+        }
+    }
+}
