@@ -14,6 +14,8 @@ const HALVES: usize = 2;
 const HALF: usize = LANES / HALVES;
 /// Stands for more groups than are worth unrolling: registers would not suffice.
 const LOOP: usize = 4;
+/// Groups in one round of that loop.
+const UNROLL: usize = 4;
 
 pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     assert_eq!(piece.width, 1, "a panel is one line wide");
@@ -158,17 +160,18 @@ unsafe fn narrow<const N: usize>(
     count: usize,
 ) -> *const Line {
     let mut short = [[_mm256_setzero_si256(); HALVES]; N];
-    for s in 0..count {
-        // SAFETY: the caller promises the lines and the activations.
-        unsafe {
-            let weights = [weights(lines.add(s), 0), weights(lines.add(s), 1)];
-            for n in 0..N {
-                let acts = broadcast(acts[n], group + s);
-                for half in 0..HALVES {
-                    let products = _mm256_maddubs_epi16(acts, weights[half]);
-                    short[n][half] = _mm256_add_epi16(short[n][half], products);
-                }
+    let mut s = 0;
+    // SAFETY: the caller promises the lines and the activations of all groups.
+    unsafe {
+        while s + UNROLL <= count {
+            for u in 0..UNROLL {
+                multiply(&mut short, lines.add(s + u), acts, group + s + u);
             }
+            s += UNROLL;
+        }
+        while s < count {
+            multiply(&mut short, lines.add(s), acts, group + s);
+            s += 1;
         }
     }
     let ones = _mm256_set1_epi16(1);
@@ -180,6 +183,29 @@ unsafe fn narrow<const N: usize>(
     }
     // SAFETY: at most one past the last line.
     unsafe { lines.add(count) }
+}
+
+/// One group, summed in 16 bits.
+///
+/// # Safety
+/// The group of every pixel and its line are there.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn multiply<const N: usize>(
+    short: &mut [[__m256i; HALVES]; N],
+    line: *const Line,
+    acts: [*const u8; N],
+    group: usize,
+) {
+    // SAFETY: the caller promises the line.
+    let weights = unsafe { [weights(line, 0), weights(line, 1)] };
+    for (short, acts) in short.iter_mut().zip(acts) {
+        // SAFETY: the caller promises the activations.
+        let acts = unsafe { broadcast(acts, group) };
+        for (short, weights) in short.iter_mut().zip(weights) {
+            *short = _mm256_add_epi16(*short, _mm256_maddubs_epi16(acts, weights));
+        }
+    }
 }
 
 /// One group, widened to 16 bits and summed in 32. Returns where the next line is.
