@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 use releq_kernels::{
-    BitPair, ConvShape, Epilogue, GemmShape, Int8Conv, Int8Weights, Isa, KernelError, Output,
-    Workspace, reference,
+    BitPair, ConvShape, Epilogue, GemmShape, Int8Conv, Int8Weights, Isa, KernelError, LowBitConv,
+    LowBitWeights, Output, Workspace, reference,
 };
 
 /// Codes of every value that the bits allow, the extremes often.
@@ -85,10 +85,14 @@ fn check_gemm(shape: GemmShape, bits: u8, seed: u64) {
     let epilogue = epilogue(outputs, depth, bits);
     for isa in Isa::available() {
         let packed = Int8Weights::pack(&weights, outputs, depth, bits, isa).unwrap();
+        let low_bit = LowBitWeights::from(&packed);
         for count in [1, 2, 3] {
             let label = format!("{isa} {shape:?} {bits} bits, {count} threads");
             check_outputs(&expected, &epilogue, &label, |out| {
                 packed.gemm(&acts, pixels, out, threads(count))
+            });
+            check_outputs(&expected, &epilogue, &format!("{label}, packed"), |out| {
+                low_bit.gemm(&acts, pixels, out, threads(count))
             });
         }
     }
@@ -110,10 +114,14 @@ fn check_conv(shape: ConvShape, bits: u8, seed: u64) {
         let other = Int8Conv::pack(&weights, larger, bits, isa).unwrap();
         other.run(&noise, &mut ignored, &mut workspace, threads(1)).unwrap();
         let conv = Int8Conv::pack(&weights, shape, bits, isa).unwrap();
+        let low_bit = LowBitConv::pack(&weights, shape, bits, isa).unwrap();
         for count in [1, 2] {
             let label = format!("{isa} {shape:?} {bits} bits, {count} threads");
             check_outputs(&expected, &epilogue, &label, |out| {
                 conv.run(&acts, out, &mut workspace, threads(count))
+            });
+            check_outputs(&expected, &epilogue, &format!("{label}, packed"), |out| {
+                low_bit.run(&acts, out, &mut workspace, threads(count))
             });
         }
     }
@@ -158,6 +166,12 @@ fn only_extremes() {
                 let mut out = vec![0; 4 * 16];
                 packed.gemm(&acts, 4, &mut out, threads(1)).unwrap();
                 assert_eq!(out, vec![code * 255 * 640; 4 * 16], "{isa} {bits}");
+                let packed = LowBitWeights::from(&packed);
+                for pixels in [1, 4] {
+                    let out = &mut out[..pixels * 16];
+                    packed.gemm(&acts[..pixels * 640], pixels, &mut *out, threads(1)).unwrap();
+                    assert_eq!(out, vec![code * 255 * 640; pixels * 16], "{isa} {bits} {pixels}");
+                }
             }
         }
     }
@@ -200,6 +214,15 @@ proptest! {
     ) {
         let shape = ConvShape { channels, height, width, outputs, kernel, stride, padding };
         check_conv(shape, bits, seed);
+    }
+}
+
+#[test]
+fn a_weight_takes_its_bits() {
+    for (bits, isa) in (1..=8).flat_map(|bits| Isa::available().map(move |isa| (bits, isa))) {
+        let codes = weights(128 * 320, bits, 9);
+        let packed = LowBitWeights::pack(&codes, 128, 320, bits, isa).unwrap();
+        assert_eq!(packed.bytes() * 8, 128 * 320 * usize::from(bits), "{isa} {bits}");
     }
 }
 

@@ -101,14 +101,14 @@ unsafe fn tile<const N: usize, const S: usize>(
         }
     }
     let lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    for n in 0..N {
-        for half in 0..HALVES {
+    for (n, acc) in acc.iter().enumerate() {
+        for (half, &acc) in acc.iter().enumerate() {
             let channels = piece.channels.saturating_sub(half * HALF).min(HALF);
             let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(channels as i32), lane);
             // SAFETY: there is space for `channels` sums every `pitch`, and the mask ends with them.
             unsafe {
                 let to = sums.as_mut_ptr().add(n * piece.pitch).wrapping_add(half * HALF);
-                let mut sum = acc[n][half];
+                let mut sum = acc;
                 if piece.add {
                     sum = _mm256_add_epi32(sum, _mm256_maskload_epi32(to, mask));
                 }

@@ -2,7 +2,10 @@
 
 use std::num::NonZeroUsize;
 
-use super::{GROUP, Int8Weights, Job, Pixels, Runs, run};
+use super::{
+    GROUP, Int8Weights,
+    drive::{Job, Pixels, Runs, Source, run},
+};
 use crate::{ConvShape, Isa, KernelError, epilogue::Output};
 
 /// A convolution with 8-bit weights.
@@ -54,20 +57,31 @@ impl Int8Conv {
         workspace: &mut Workspace,
         threads: NonZeroUsize,
     ) -> Result<(), KernelError> {
-        let (shape, out) = (self.shape, out.into());
-        shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
-        out.check(shape.outputs)?;
-        let ConvShape { channels, width, kernel, stride, padding, .. } = shape;
-        let groups = (kernel * channels).div_ceil(GROUP);
-        let row = (width + 2 * padding) * channels;
-        let pixels =
-            Pixels { columns: shape.out_width(), step: stride * channels, row_step: stride * row };
-        let runs = Runs { count: kernel, groups, stride: row };
-        let in_place = padding == 0 && (kernel * channels).is_multiple_of(GROUP);
-        let acts = if in_place { acts } else { workspace.pad(acts, shape)? };
-        run(&Job { weights: &self.weights, acts, pixels, runs }, out, threads);
-        Ok(())
+        conv(&self.weights, self.shape, acts, out.into(), workspace, threads)
     }
+}
+
+/// A convolution with weights that were packed for the shape.
+pub(crate) fn conv<S: Source>(
+    weights: &S,
+    shape: ConvShape,
+    acts: &[u8],
+    out: Output<'_>,
+    workspace: &mut Workspace,
+    threads: NonZeroUsize,
+) -> Result<(), KernelError> {
+    shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
+    out.check(shape.outputs)?;
+    let ConvShape { channels, width, kernel, stride, padding, .. } = shape;
+    let groups = (kernel * channels).div_ceil(GROUP);
+    let row = (width + 2 * padding) * channels;
+    let pixels =
+        Pixels { columns: shape.out_width(), step: stride * channels, row_step: stride * row };
+    let runs = Runs { count: kernel, groups, stride: row };
+    let in_place = padding == 0 && (kernel * channels).is_multiple_of(GROUP);
+    let acts = if in_place { acts } else { workspace.pad(acts, shape)? };
+    run(&Job { weights, acts, pixels, runs }, out, threads);
+    Ok(())
 }
 
 impl Workspace {

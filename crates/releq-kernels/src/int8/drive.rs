@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, ops::Range, thread};
 
 use super::{GROUP, Line, panel_lines};
 use crate::{
-    Isa,
+    GemmShape, Isa, KernelError,
     epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
 };
 
@@ -28,13 +28,17 @@ pub(crate) trait Source: Sync {
     /// See [`Int8Weights`](super::Int8Weights).
     fn short(&self) -> usize;
 
-    /// The lines of some groups of a panel, `[groups][lines of the panel]`; the range starts at a multiple of 8.
-    fn lines<'a>(
-        &'a self,
+    /// Multiplies some groups of a panel with all starts; the range starts at a multiple of 8, and the piece lacks
+    /// its lines.
+    fn multiply(
+        &self,
         panel: usize,
         groups: Range<usize>,
-        scratch: &'a mut Vec<Line>,
-    ) -> &'a [Line];
+        piece: Piece<'_>,
+        starts: &[usize],
+        sums: &mut [i32],
+        scratch: &mut Vec<Line>,
+    );
 }
 
 /// Where the activations of one pixel lie: `count` runs of `groups` groups of 4, `stride` bytes apart.
@@ -69,9 +73,9 @@ impl Pixels {
 
 /// Contiguous groups of 4 activations, from `offset` bytes after the start of a pixel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment {
-    pub(super) offset: usize,
-    pub(super) groups: usize,
+pub(crate) struct Segment {
+    pub(crate) offset: usize,
+    pub(crate) groups: usize,
 }
 
 /// What is summed before the next pixels.
@@ -112,37 +116,39 @@ pub(crate) struct Job<'a, S> {
 
 /// What a tile multiplies: all lines with all starts.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece<'a> {
+pub(crate) struct Piece<'a> {
     /// `[groups of all segments][width]`
-    pub(super) lines: &'a [Line],
+    pub(crate) lines: &'a [Line],
     /// Lines side by side, one for 16 channels.
-    pub(super) width: usize,
-    pub(super) short: usize,
-    pub(super) acts: &'a [u8],
-    pub(super) segments: &'a [Segment],
+    pub(crate) width: usize,
+    pub(crate) short: usize,
+    pub(crate) acts: &'a [u8],
+    pub(crate) segments: &'a [Segment],
     /// Channels of the panel.
-    pub(super) channels: usize,
+    pub(crate) channels: usize,
     /// Sums from one pixel to the next.
-    pub(super) pitch: usize,
+    pub(crate) pitch: usize,
     /// Whether to add to the sums there are.
-    pub(super) add: bool,
+    pub(crate) add: bool,
 }
 
 /// A product of matrices: pixels side by side, `depth` activations each.
 pub(crate) fn gemm<S: Source>(
     weights: &S,
     acts: &[u8],
-    pixels: usize,
-    depth: usize,
+    shape: GemmShape,
     out: Output<'_>,
     threads: NonZeroUsize,
-) {
+) -> Result<(), KernelError> {
+    let GemmShape { pixels, outputs, depth } = shape;
+    shape.check(outputs * depth, acts.len(), out.len())?;
+    out.check(outputs)?;
     let padded = depth.next_multiple_of(GROUP);
     let runs = Runs { count: 1, groups: padded / GROUP, stride: 0 };
     // The last pixels, whose last group would leave the slice, are multiplied from a padded copy.
     let over = if depth == 0 { 0 } else { (padded - depth).div_ceil(depth).min(pixels) };
     let direct = pixels - over;
-    let (most, last) = out.split_at(direct * weights.outputs());
+    let (most, last) = out.split_at(direct * outputs);
     let at = |step| Pixels { columns: usize::MAX, step, row_step: 0 };
     run(&Job { weights, acts, pixels: at(depth), runs }, most, threads);
     if over > 0 {
@@ -153,6 +159,7 @@ pub(crate) fn gemm<S: Source>(
         }
         run(&Job { weights, acts: &copy, pixels: at(padded), runs }, last, threads);
     }
+    Ok(())
 }
 
 /// Multiplies and finishes.
@@ -261,13 +268,12 @@ fn work<S: Source, F: Finish>(
                 sums.resize(starts.len() * width, [0; LANES]);
             }
             for (index, inputs) in blocks.iter().enumerate() {
-                let lines = job.weights.lines(panel, inputs.groups.clone(), &mut scratch);
                 let (channels, pitch, sums) = match F::direct(out) {
                     Some(out) => (channels, pitch, out),
                     None => (width * LANES, width * LANES, sums.as_flattened_mut()),
                 };
                 let piece = Piece {
-                    lines,
+                    lines: &[],
                     width,
                     short: job.weights.short(),
                     acts: job.acts,
@@ -276,7 +282,8 @@ fn work<S: Source, F: Finish>(
                     pitch,
                     add: index > 0,
                 };
-                multiply(isa, &piece, starts, sums);
+                let groups = inputs.groups.clone();
+                job.weights.multiply(panel, groups, piece, starts, sums, &mut scratch);
             }
             if !is_direct {
                 finish.finish(Block { isa, sums: &sums, first, channels, pitch }, out);
@@ -286,7 +293,7 @@ fn work<S: Source, F: Finish>(
 }
 
 /// Checks what the tiles rely on, and calls them.
-fn multiply(isa: Isa, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
+pub(crate) fn multiply(isa: Isa, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     let end = |segment: &Segment| segment.offset + segment.groups * GROUP;
     let end = piece.segments.iter().map(end).max().unwrap_or(0);
     let last = starts.iter().copied().max().unwrap_or(0);

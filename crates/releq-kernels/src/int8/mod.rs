@@ -11,13 +11,12 @@ mod portable;
 
 use std::{num::NonZeroUsize, ops::Range};
 
+pub(crate) use crate::epilogue::LANES;
+pub(crate) use conv::conv;
 pub use conv::{Int8Conv, Workspace};
-pub(crate) use drive::{Job, Pixels, Runs, Source, run};
+pub(crate) use drive::{Piece, Source, gemm, multiply};
 
-use crate::{
-    BitPair, GemmShape, Isa, KernelError,
-    epilogue::{LANES, Output},
-};
+use crate::{BitPair, GemmShape, Isa, KernelError, epilogue::Output};
 
 /// Products that one 32-bit lane sums at once.
 pub(crate) const GROUP: usize = 4;
@@ -158,12 +157,16 @@ impl Int8Weights {
         out: impl Into<Output<'a>>,
         threads: NonZeroUsize,
     ) -> Result<(), KernelError> {
-        let out = out.into();
         let (outputs, depth) = (self.outputs, self.depth);
-        GemmShape { pixels, outputs, depth }.check(outputs * depth, acts.len(), out.len())?;
-        out.check(outputs)?;
-        drive::gemm(self, acts, pixels, depth, out, threads);
-        Ok(())
+        drive::gemm(self, acts, GemmShape { pixels, outputs, depth }, out.into(), threads)
+    }
+
+    /// The lines of some groups of a panel, `[groups][lines side by side]`, and how many are side by side.
+    pub(crate) fn panel_groups(&self, panel: usize, groups: Range<usize>) -> (&[Line], usize) {
+        let full = panel_lines(self.isa);
+        let width = (self.outputs.div_ceil(LANES) - panel * full).min(full);
+        let panel = &self.lines[panel * full * self.groups..];
+        (&panel[groups.start * width..groups.end * width], width)
     }
 }
 
@@ -186,16 +189,17 @@ impl Source for Int8Weights {
         self.short
     }
 
-    fn lines<'a>(
-        &'a self,
+    fn multiply(
+        &self,
         panel: usize,
         groups: Range<usize>,
-        _scratch: &'a mut Vec<Line>,
-    ) -> &'a [Line] {
-        let full = panel_lines(self.isa);
-        let width = (self.outputs.div_ceil(LANES) - panel * full).min(full);
-        let panel = &self.lines[panel * full * self.groups..];
-        &panel[groups.start * width..groups.end * width]
+        piece: Piece<'_>,
+        starts: &[usize],
+        sums: &mut [i32],
+        _scratch: &mut Vec<Line>,
+    ) {
+        let (lines, _) = self.panel_groups(panel, groups);
+        multiply(self.isa, &Piece { lines, ..piece }, starts, sums);
     }
 }
 

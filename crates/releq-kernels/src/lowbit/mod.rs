@@ -1,0 +1,217 @@
+//! Weights at exactly as many bits as they need, expanded on the way into the int8 kernels.
+//!
+//! The products are those of [`Int8Weights`]; what is saved is memory and the time to read it. That pays where
+//! every weight is read for a few pixels alone, as in fully connected layers of one image, and the weights do not
+//! stay in a near cache; elsewhere expanding once, when they are loaded, is faster.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod fields;
+
+use std::{num::NonZeroUsize, ops::Range};
+
+use crate::{
+    ConvShape, GemmShape, Int8Weights, Isa, KernelError, Workspace,
+    epilogue::Output,
+    int8::{self, Line, Piece, Source, panel_lines},
+};
+use fields::CHUNK;
+
+/// Weights of 1 to 8 bits, that many bits each, laid out for one instruction set.
+///
+/// Layout: `[panels][inputs / 32, rounded up][outputs of the panel / 16, rounded up][bits]` lines of 64 bytes:
+/// 32 inputs of 16 outputs fill as many lines as a weight has bits. A panel has 64 outputs on AVX-512 and 16
+/// elsewhere; what is missing to full lines is zero.
+#[derive(Clone, Debug)]
+pub struct LowBitWeights {
+    isa: Isa,
+    bits: u8,
+    outputs: usize,
+    depth: usize,
+    /// Groups of 4 inputs of one output.
+    groups: usize,
+    /// See [`Int8Weights`].
+    short: usize,
+    lines: Vec<Line>,
+}
+
+impl LowBitWeights {
+    /// Packs `[outputs][depth]` codes of so many bits.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a length, a code, a bitwidth, a depth or an instruction set that does not fit.
+    pub fn pack(
+        codes: &[i8],
+        outputs: usize,
+        depth: usize,
+        bits: u8,
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        Int8Weights::pack(codes, outputs, depth, bits, isa).map(|weights| Self::from(&weights))
+    }
+
+    /// Bits of a weight.
+    #[must_use]
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// The instruction set that they are multiplied with.
+    #[must_use]
+    pub const fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Number of outputs.
+    #[must_use]
+    pub const fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Products in one sum.
+    #[must_use]
+    pub const fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Bytes in memory.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+
+    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, finished as `out` says; the sums equal
+    /// [`reference::gemm`](crate::reference::gemm). One pixel makes it a matrix-vector product.
+    ///
+    /// # Errors
+    /// [`KernelError`] for lengths that do not fit.
+    pub fn gemm<'a>(
+        &self,
+        acts: &[u8],
+        pixels: usize,
+        out: impl Into<Output<'a>>,
+        threads: NonZeroUsize,
+    ) -> Result<(), KernelError> {
+        let (outputs, depth) = (self.outputs, self.depth);
+        int8::gemm(self, acts, GemmShape { pixels, outputs, depth }, out.into(), threads)
+    }
+
+    /// The lines of 32 inputs, `[outputs of the panel / 16, rounded up][bits]`, and how many there are side by side.
+    fn chunks(&self, panel: usize, chunks: Range<usize>) -> (&[Line], usize) {
+        let (full, bits) = (panel_lines(self.isa), usize::from(self.bits));
+        let width = (self.outputs.div_ceil(int8::LANES) - panel * full).min(full);
+        let panel = &self.lines[panel * full * self.groups.div_ceil(CHUNK) * bits..];
+        (&panel[chunks.start * width * bits..chunks.end * width * bits], width)
+    }
+}
+
+impl From<&Int8Weights> for LowBitWeights {
+    /// The same weights in less memory.
+    fn from(weights: &Int8Weights) -> Self {
+        let (isa, bits, outputs) = (weights.isa(), weights.bits(), weights.outputs());
+        let (groups, short) = (Source::groups(weights), Source::short(weights));
+        let mut lines = Vec::new();
+        for panel in 0..outputs.div_ceil(panel_lines(isa) * int8::LANES) {
+            for first in (0..groups).step_by(CHUNK) {
+                let (chunk, width) = weights.panel_groups(panel, first..groups.min(first + CHUNK));
+                for lane_group in 0..width {
+                    let mut codes = [Line::ZERO; CHUNK];
+                    for (to, from) in
+                        codes.iter_mut().zip(chunk.iter().skip(lane_group).step_by(width))
+                    {
+                        *to = *from;
+                    }
+                    lines.extend_from_slice(&fields::pack(&codes, bits)[..usize::from(bits)]);
+                }
+            }
+        }
+        Self { isa, bits, outputs, depth: weights.depth(), groups, short, lines }
+    }
+}
+
+impl Source for LowBitWeights {
+    const BLOCK: usize = 256;
+
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    fn groups(&self) -> usize {
+        self.groups
+    }
+
+    fn short(&self) -> usize {
+        self.short
+    }
+
+    fn multiply(
+        &self,
+        panel: usize,
+        groups: Range<usize>,
+        piece: Piece<'_>,
+        starts: &[usize],
+        sums: &mut [i32],
+        scratch: &mut Vec<Line>,
+    ) {
+        let chunks = groups.start / CHUNK..groups.end.div_ceil(CHUNK);
+        let (packed, width) = self.chunks(panel, chunks);
+        #[cfg(target_arch = "x86_64")]
+        if let (Isa::Avx512, [start], [segment]) = (self.isa, starts, piece.segments) {
+            let acts = &piece.acts[start + segment.offset..][..segment.groups * int8::GROUP];
+            avx512::gemv(self.bits, packed, width, acts, piece.add, &mut sums[..piece.channels]);
+            return;
+        }
+        fields::unpack(self.isa, self.bits, packed, width, scratch);
+        let lines = &scratch[..groups.len() * width];
+        int8::multiply(self.isa, &Piece { lines, ..piece }, starts, sums);
+    }
+}
+
+/// A convolution with weights of few bits.
+#[derive(Clone, Debug)]
+pub struct LowBitConv {
+    shape: ConvShape,
+    weights: LowBitWeights,
+}
+
+impl LowBitConv {
+    /// Packs `[outputs][kernel][kernel][channels]` codes of so many bits.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a shape, length, code, bitwidth, depth or instruction set that does not fit.
+    pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
+        let expanded = int8::Int8Conv::pack(codes, shape, bits, isa)?;
+        Ok(Self { shape, weights: expanded.weights().into() })
+    }
+
+    /// The shape that it was packed for.
+    #[must_use]
+    pub const fn shape(&self) -> ConvShape {
+        self.shape
+    }
+
+    /// The packed weights.
+    #[must_use]
+    pub const fn weights(&self) -> &LowBitWeights {
+        &self.weights
+    }
+
+    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][outputs]`, finished as
+    /// `out` says; the sums equal [`reference::conv2d`](crate::reference::conv2d).
+    ///
+    /// # Errors
+    /// [`KernelError`] for lengths that do not fit.
+    pub fn run<'a>(
+        &self,
+        acts: &[u8],
+        out: impl Into<Output<'a>>,
+        workspace: &mut Workspace,
+        threads: NonZeroUsize,
+    ) -> Result<(), KernelError> {
+        int8::conv(&self.weights, self.shape, acts, out.into(), workspace, threads)
+    }
+}
