@@ -125,30 +125,48 @@ unsafe fn step<const B: usize, const W: usize>(
                 *line = _mm512_load_si512(from.cast());
             }
         }
-        for i in 0..CHUNK {
-            let act = _mm512_set1_epi32(i32::from_le_bytes(acts[i]));
-            acc[i % 2] = _mm512_dpbusd_epi32(acc[i % 2], act, top(&chunk, i));
+        // Constants, so that shifts and masks are.
+        let weights = [
+            top::<B, 0>(&chunk),
+            top::<B, 1>(&chunk),
+            top::<B, 2>(&chunk),
+            top::<B, 3>(&chunk),
+            top::<B, 4>(&chunk),
+            top::<B, 5>(&chunk),
+            top::<B, 6>(&chunk),
+            top::<B, 7>(&chunk),
+        ];
+        for (i, (weights, act)) in weights.into_iter().zip(acts).enumerate() {
+            let act = _mm512_set1_epi32(i32::from_le_bytes(*act));
+            acc[i % 2] = _mm512_dpbusd_epi32(acc[i % 2], act, weights);
         }
     }
     lines.wrapping_add(W * B)
 }
 
-/// The weights of line `i` of a chunk, at the top of their bytes.
+/// The weights of line `I` of a chunk, at the top of their bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn top<const B: usize>(chunk: &[__m512i; B], i: usize) -> __m512i {
-    let mut top = _mm512_setzero_si512();
-    for field in const { Field::all(B) }.into_iter().flatten() {
-        let part = chunk[field.offset + i % field.size];
-        // Shifts of 16 bits; what crosses from byte to byte is masked.
-        let (up, down) = (i / field.size * field.size, field.offset);
-        let moved = if up >= down {
-            _mm512_sll_epi16(part, _mm_cvtsi32_si128((up - down) as i32))
-        } else {
-            _mm512_srl_epi16(part, _mm_cvtsi32_si128((down - up) as i32))
-        };
-        let mask = _mm512_set1_epi8(field.mask() as i8);
-        top = _mm512_or_si512(top, _mm512_and_si512(moved, mask));
-    }
-    top
+fn top<const B: usize, const I: usize>(chunk: &[__m512i; B]) -> __m512i {
+    let (eight, four) = (part::<B, I, 8>(chunk), part::<B, I, 4>(chunk));
+    let (two, one) = (part::<B, I, 2>(chunk), part::<B, I, 1>(chunk));
+    _mm512_or_si512(_mm512_or_si512(eight, four), _mm512_or_si512(two, one))
+}
+
+/// Their fields of `S` bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn part<const B: usize, const I: usize, const S: usize>(chunk: &[__m512i; B]) -> __m512i {
+    let Some(field) = (const { Field::new(B, S) }) else {
+        return _mm512_setzero_si512();
+    };
+    // Shifts of 16 bits; what crosses from byte to byte is masked.
+    let (up, down) = (field.shift(I), field.offset);
+    let line = chunk[field.line(I)];
+    let moved = if up >= down {
+        _mm512_sll_epi16(line, _mm_cvtsi32_si128((up - down) as i32))
+    } else {
+        _mm512_srl_epi16(line, _mm_cvtsi32_si128((down - up) as i32))
+    };
+    _mm512_and_si512(moved, _mm512_set1_epi8(field.mask() as i8))
 }

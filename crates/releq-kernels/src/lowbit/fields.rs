@@ -24,41 +24,39 @@ pub(super) struct Field {
 }
 
 impl Field {
+    /// The field of 8, 4, 2 or 1 bits of a weight of so many bits, if it has that.
+    pub(super) const fn new(bits: usize, size: usize) -> Option<Self> {
+        if bits & size == 0 {
+            return None;
+        }
+        Some(Self { size, offset: bits & !(2 * size - 1) })
+    }
+
     /// Its bits in a weight at the top of its byte.
     pub(super) const fn mask(self) -> u8 {
         (0xff_u8 << (8 - self.size)) >> self.offset
     }
 
-    /// The fields of a weight of so many bits.
-    pub(super) const fn all(bits: usize) -> [Option<Self>; 4] {
-        let mut fields = [None; 4];
-        let (mut offset, mut count) = (0, 0);
-        while offset < bits {
-            let left = bits - offset;
-            let size = if left >= 4 {
-                4
-            } else if left >= 2 {
-                2
-            } else {
-                1
-            };
-            fields[count] = Some(Self { size, offset });
-            offset += size;
-            count += 1;
-        }
-        fields
+    /// Where line `i` finds it.
+    pub(super) const fn line(self, i: usize) -> usize {
+        self.offset + i % self.size
+    }
+
+    /// How far it lies below the top there.
+    pub(super) const fn shift(self, i: usize) -> usize {
+        i / self.size * self.size
     }
 }
 
 /// `CHUNK` lines of codes in `bits` lines, the first of those returned.
 pub(super) fn pack(codes: &[Line; CHUNK], bits: u8) -> [Line; CHUNK] {
     let mut packed = [Line::ZERO; CHUNK];
-    for field in Field::all(bits.into()).into_iter().flatten() {
+    for field in [8, 4, 2, 1].into_iter().filter_map(|size| Field::new(bits.into(), size)) {
         for (i, codes) in codes.iter().enumerate() {
-            let line = &mut packed[field.offset + i % field.size];
+            let line = &mut packed[field.line(i)];
             for (to, &code) in line.0.iter_mut().zip(&codes.0) {
                 let top = (code as u8) << (8 - bits);
-                let part = (top & field.mask()) << field.offset >> (i / field.size * field.size);
+                let part = (top & field.mask()) << field.offset >> field.shift(i);
                 *to |= part as i8;
             }
         }
@@ -81,7 +79,17 @@ pub(super) fn unpack(isa: Isa, bits: u8, packed: &[Line], width: usize, lines: &
         5 => vectorise(isa, Unpack::<5> { packed, width, lines }),
         6 => vectorise(isa, Unpack::<6> { packed, width, lines }),
         7 => vectorise(isa, Unpack::<7> { packed, width, lines }),
-        _ => vectorise(isa, Unpack::<8> { packed, width, lines }),
+        _ => copy(packed, width, lines),
+    }
+}
+
+/// Weights of 8 bits have but to be brought into order.
+fn copy(packed: &[Line], width: usize, lines: &mut [Line]) {
+    for (index, chunk) in packed.as_chunks::<CHUNK>().0.iter().enumerate() {
+        let (first, column) = (index / width * CHUNK, index % width);
+        for (i, line) in chunk.iter().enumerate() {
+            lines[(first + i) * width + column] = *line;
+        }
     }
 }
 
@@ -97,24 +105,46 @@ impl<const B: usize> Loops for Unpack<'_, B> {
         let (chunks, _) = self.packed.as_chunks::<B>();
         for (index, chunk) in chunks.iter().enumerate() {
             let (first, column) = (index / self.width * CHUNK, index % self.width);
-            for i in 0..CHUNK {
-                self.lines[(first + i) * self.width + column] = line(chunk, i);
+            // Constants, so that shifts and masks are.
+            let lines = [
+                line::<B, 0>(chunk),
+                line::<B, 1>(chunk),
+                line::<B, 2>(chunk),
+                line::<B, 3>(chunk),
+                line::<B, 4>(chunk),
+                line::<B, 5>(chunk),
+                line::<B, 6>(chunk),
+                line::<B, 7>(chunk),
+            ];
+            for (i, line) in lines.into_iter().enumerate() {
+                self.lines[(first + i) * self.width + column] = line;
             }
         }
     }
 }
 
-/// Line `i` of a chunk.
+/// Line `I` of a chunk.
 #[inline(always)]
-fn line<const B: usize>(chunk: &[Line; B], i: usize) -> Line {
+fn line<const B: usize, const I: usize>(chunk: &[Line; B]) -> Line {
     let mut line = Line::ZERO;
     for at in 0..LANES * GROUP {
-        let mut top = 0;
-        for field in const { Field::all(B) }.into_iter().flatten() {
-            let part = chunk[field.offset + i % field.size].0[at] as u8;
-            top |= part << (i / field.size * field.size) >> field.offset & field.mask();
-        }
+        let top = part::<B, I, 8>(chunk, at)
+            | part::<B, I, 4>(chunk, at)
+            | part::<B, I, 2>(chunk, at)
+            | part::<B, I, 1>(chunk, at);
         line.0[at] = (top as i8) >> (8 - B);
     }
     line
+}
+
+/// The field of `S` bits of a weight at the top of its byte.
+#[inline(always)]
+fn part<const B: usize, const I: usize, const S: usize>(chunk: &[Line; B], at: usize) -> u8 {
+    match const { Field::new(B, S) } {
+        None => 0,
+        Some(field) => {
+            let byte = chunk[field.line(I)].0[at] as u8;
+            byte << field.shift(I) >> field.offset & field.mask()
+        }
+    }
 }

@@ -17,6 +17,10 @@ use crate::{
 };
 use fields::CHUNK;
 
+/// Pixels below which it is faster to expand the weights in registers for each of them than once in memory for all.
+#[cfg(target_arch = "x86_64")]
+const FEW: usize = 8;
+
 /// Weights of 1 to 8 bits, that many bits each, laid out for one instruction set.
 ///
 /// Layout: `[panels][inputs / 32, rounded up][outputs of the panel / 16, rounded up][bits]` lines of 64 bytes:
@@ -160,9 +164,14 @@ impl Source for LowBitWeights {
         let chunks = groups.start / CHUNK..groups.end.div_ceil(CHUNK);
         let (packed, width) = self.chunks(panel, chunks);
         #[cfg(target_arch = "x86_64")]
-        if let (Isa::Avx512, [start], [segment]) = (self.isa, starts, piece.segments) {
-            let acts = &piece.acts[start + segment.offset..][..segment.groups * int8::GROUP];
-            avx512::gemv(self.bits, packed, width, acts, piece.add, &mut sums[..piece.channels]);
+        if let (Isa::Avx512, [segment]) = (self.isa, piece.segments)
+            && starts.len() < FEW
+        {
+            for (&start, sums) in starts.iter().zip(sums.chunks_mut(piece.pitch)) {
+                let acts = &piece.acts[start + segment.offset..][..segment.groups * int8::GROUP];
+                let sums = &mut sums[..piece.channels];
+                avx512::gemv(self.bits, packed, width, acts, piece.add, sums);
+            }
             return;
         }
         fields::unpack(self.isa, self.bits, packed, width, scratch);
