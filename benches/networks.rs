@@ -13,7 +13,7 @@
     reason = "a benchmark talks and may fail loudly"
 )]
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, num::NonZeroUsize, time::Instant};
 
 use releq::{
     core::{LayerKind, LayerProfile},
@@ -42,7 +42,7 @@ impl Layer {
             let packed = BitSerialWeights::pack(&weights, outputs, depth, bits, isa).unwrap();
             Box::new(move || {
                 let planes = BitPlanes::pack(&acts, 1, depth, ACT_BITS, isa).unwrap();
-                packed.gemm(&planes, &mut out).unwrap();
+                packed.gemm(&planes, &mut out, NonZeroUsize::MIN).unwrap();
                 black_box(&out);
             })
         } else {
@@ -58,7 +58,7 @@ impl Layer {
             let packed = BitSerialConv::pack(&weights, shape, bits, isa).unwrap();
             let mut scratch = BitSerialScratch::default();
             Box::new(move || {
-                packed.run(&acts, ACT_BITS, &mut out, &mut scratch).unwrap();
+                packed.run(&acts, ACT_BITS, &mut out, &mut scratch, NonZeroUsize::MIN).unwrap();
                 black_box(&out);
             })
         };

@@ -10,6 +10,7 @@ mod matmul;
 mod peak;
 pub mod reference;
 mod shape;
+mod threads;
 mod vectorise;
 
 pub use bitserial::{BitPlanes, BitSerialConv, BitSerialScratch, BitSerialWeights};

@@ -1,38 +1,14 @@
 //! Every bit-serial kernel that this machine has, against the plain references.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod common;
+
+use common::{acts, check_outputs, epilogue, threads, weights};
 use proptest::prelude::*;
 use releq_kernels::{
     BitPair, BitPlanes, BitSerialConv, BitSerialScratch, BitSerialWeights, ConvShape, GemmShape,
     Isa, KernelError, reference,
 };
-
-/// Codes of every value that the bits allow, the extremes often.
-fn codes(len: usize, low: i32, high: i32, seed: u64) -> Vec<i32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            match state % 8 {
-                0 => low,
-                1 => high,
-                _ => low + (state >> 33) as i32 % (high - low + 1),
-            }
-        })
-        .collect()
-}
-
-fn weights(len: usize, bits: BitPair, seed: u64) -> Vec<i8> {
-    let range = bits.weight_codes();
-    codes(len, *range.start(), *range.end(), seed).into_iter().map(|c| c as i8).collect()
-}
-
-fn acts(len: usize, bits: BitPair, seed: u64) -> Vec<u8> {
-    let range = bits.act_codes();
-    codes(len, *range.start(), *range.end(), seed).into_iter().map(|c| c as u8).collect()
-}
 
 fn check_gemm(shape: GemmShape, bits: BitPair, seed: u64) {
     let GemmShape { pixels, outputs, depth } = shape;
@@ -40,12 +16,16 @@ fn check_gemm(shape: GemmShape, bits: BitPair, seed: u64) {
     let acts = acts(pixels * depth, bits, seed + 1);
     let mut expected = vec![0; pixels * outputs];
     reference::gemm(shape, bits, &weights, &acts, &mut expected).unwrap();
+    let epilogue = epilogue(outputs, depth, bits.weight());
     for isa in Isa::available() {
         let packed = BitSerialWeights::pack(&weights, outputs, depth, bits.weight(), isa).unwrap();
         let planes = BitPlanes::pack(&acts, pixels, depth, bits.act(), isa).unwrap();
-        let mut out = vec![-1; pixels * outputs];
-        packed.gemm(&planes, &mut out).unwrap();
-        assert_eq!(out, expected, "{isa} {shape:?} {bits:?}");
+        for count in [1, 3] {
+            let label = format!("{isa} {shape:?} {bits:?}, {count} threads");
+            check_outputs(&expected, &epilogue, &label, |out| {
+                packed.gemm(&planes, out, threads(count))
+            });
+        }
     }
 }
 
@@ -54,11 +34,15 @@ fn check_conv(shape: ConvShape, bits: BitPair, seed: u64, scratch: &mut BitSeria
     let acts = acts(shape.height * shape.width * shape.channels, bits, seed + 1);
     let mut expected = vec![0; shape.out_height() * shape.out_width() * shape.outputs];
     reference::conv2d(shape, bits, &weights, &acts, &mut expected).unwrap();
+    let epilogue = epilogue(shape.outputs, shape.depth(), bits.weight());
     for isa in Isa::available() {
         let conv = BitSerialConv::pack(&weights, shape, bits.weight(), isa).unwrap();
-        let mut out = vec![-1; expected.len()];
-        conv.run(&acts, bits.act(), &mut out, scratch).unwrap();
-        assert_eq!(out, expected, "{isa} {shape:?} {bits:?}");
+        for count in [1, 2] {
+            let label = format!("{isa} {shape:?} {bits:?}, {count} threads");
+            check_outputs(&expected, &epilogue, &label, |out| {
+                conv.run(&acts, bits.act(), out, scratch, threads(count))
+            });
+        }
     }
 }
 
@@ -102,7 +86,8 @@ fn a_stride_past_the_image_leaves_one_output() {
         let shape = ConvShape { padding: 0, ..shape };
         let conv = BitSerialConv::pack(&weights, shape, 4, isa).unwrap();
         let mut out = [0; 20];
-        conv.run(&acts, 4, &mut out, &mut BitSerialScratch::default()).unwrap();
+        let mut scratch = BitSerialScratch::default();
+        conv.run(&acts, 4, &mut out[..], &mut scratch, threads(1)).unwrap();
         assert_eq!(out, expected, "{isa}");
     }
 }
@@ -178,19 +163,25 @@ fn what_does_not_fit_is_refused() {
 
     let packed = pack(&[1; 6], 4).unwrap();
     let planes = BitPlanes::pack(&[1; 4], 1, 4, 8, isa).unwrap();
-    assert!(matches!(packed.gemm(&planes, &mut [0; 2]), Err(KernelError::Length { .. })));
+    assert!(matches!(
+        packed.gemm(&planes, &mut [0; 2][..], threads(1)),
+        Err(KernelError::Length { .. })
+    ));
     let planes = BitPlanes::pack(&[1; 3], 1, 3, 8, isa).unwrap();
-    assert!(matches!(packed.gemm(&planes, &mut [0; 3]), Err(KernelError::Length { .. })));
+    assert!(matches!(
+        packed.gemm(&planes, &mut [0; 3][..], threads(1)),
+        Err(KernelError::Length { .. })
+    ));
 
     // 65,794 products of 8 and 8 bits can reach 2^31.
     let deep = BitPair::new(8, 8).unwrap().safe_depth() + 1;
     let packed = BitSerialWeights::pack(&vec![1; deep], 1, deep, 8, isa).unwrap();
     let planes = BitPlanes::pack(&vec![1; deep], 1, deep, 8, isa).unwrap();
-    let error = packed.gemm(&planes, &mut [0]).unwrap_err().to_string();
+    let error = packed.gemm(&planes, &mut [0][..], threads(1)).unwrap_err().to_string();
     assert!(error.contains("65793"), "{error}");
 
     assert!(matches!(
-        packed.gemm(&BitPlanes::default(), &mut [0; 2]),
+        packed.gemm(&BitPlanes::default(), &mut [0; 2][..], threads(1)),
         Err(KernelError::Bits { what: "activations", got: 0 })
     ));
     assert!(matches!(
@@ -222,7 +213,8 @@ fn convolutions_that_do_not_fit_are_refused() {
 
     let mut scratch = BitSerialScratch::default();
     let conv = pack(CONV, &[1; 180]).unwrap();
-    let mut run = |acts: &[u8], bits, out: &mut [i32]| conv.run(acts, bits, out, &mut scratch);
+    let mut run =
+        |acts: &[u8], bits, out: &mut [i32]| conv.run(acts, bits, out, &mut scratch, threads(1));
     assert!(matches!(run(&[0; 25], 0, &mut [0; 500]), Err(KernelError::Bits { got: 0, .. })));
     assert!(matches!(run(&[0; 25], 9, &mut [0; 500]), Err(KernelError::Bits { got: 9, .. })));
     assert!(matches!(run(&[4; 25], 2, &mut [0; 500]), Err(KernelError::Code { got: 4, .. })));
@@ -232,14 +224,14 @@ fn convolutions_that_do_not_fit_are_refused() {
     let deep = ConvShape { channels: 65_794, height: 1, width: 1, outputs: 1, kernel: 1, ..CONV };
     let deep = ConvShape { padding: 0, ..deep };
     let conv = BitSerialConv::pack(&vec![1; 65_794], deep, 8, isa).unwrap();
-    let error = conv.run(&vec![1; 65_794], 8, &mut [0], &mut scratch).unwrap_err();
+    let error = conv.run(&vec![1; 65_794], 8, &mut [0][..], &mut scratch, threads(1)).unwrap_err();
     assert!(matches!(error, KernelError::Overflow { bound: 65_793, .. }), "{error}");
 
     // More padding than memory holds: an error, not an abort.
     let (side, stride) = (1 << 28, 1 << 28);
     let padded = ConvShape { padding: side, stride, channels: 1, outputs: 1, ..CONV };
     let conv = BitSerialConv::pack(&[1; 9], padded, 4, isa).unwrap();
-    let error = conv.run(&[1; 25], 8, &mut [0; 9], &mut scratch).unwrap_err();
+    let error = conv.run(&[1; 25], 8, &mut [0; 9][..], &mut scratch, threads(1)).unwrap_err();
     assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
 }
 
@@ -256,7 +248,7 @@ fn the_largest_sums_are_exact() {
                     BitSerialWeights::pack(&vec![weight; depth], 1, depth, 8, isa).unwrap();
                 let planes = BitPlanes::pack(&vec![top; depth], 1, depth, act, isa).unwrap();
                 let mut out = [0];
-                packed.gemm(&planes, &mut out).unwrap();
+                packed.gemm(&planes, &mut out[..], threads(1)).unwrap();
                 let expected = depth as i64 * i64::from(weight) * i64::from(top);
                 assert_eq!(i64::from(out[0]), expected, "{isa} {shape:?}");
             }

@@ -1,87 +1,26 @@
 //! Every 8-bit and low-bit kernel that this machine has, against the plain references.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use std::num::NonZeroUsize;
+mod common;
 
+use common::{acts, check_outputs, epilogue, threads, weights};
 use proptest::prelude::*;
 use releq_kernels::{
     BitPair, ConvShape, Epilogue, GemmShape, Int8Conv, Int8Weights, Isa, KernelError, LowBitConv,
     LowBitWeights, Output, Workspace, reference,
 };
 
-/// Codes of every value that the bits allow, the extremes often.
-fn codes(len: usize, low: i32, high: i32, seed: u64) -> Vec<i32> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            match state % 8 {
-                0 | 1 => low,
-                2 | 3 => high,
-                _ => low + (state >> 33) as i32 % (high - low + 1),
-            }
-        })
-        .collect()
-}
-
-fn weights(len: usize, bits: u8, seed: u64) -> Vec<i8> {
-    let range = BitPair::new(bits, 8).unwrap().weight_codes();
-    codes(len, *range.start(), *range.end(), seed).into_iter().map(|c| c as i8).collect()
-}
-
-fn acts(len: usize, seed: u64) -> Vec<u8> {
-    codes(len, 0, 255, seed).into_iter().map(|c| c as u8).collect()
-}
-
-/// Scales that spread codes of 8 bits over the sums of such a depth.
-fn epilogue(outputs: usize, depth: usize, bits: u8) -> Epilogue {
-    let unit = 255.0 / (255.0 * (1_u32 << (bits - 1)) as f32 * (depth.max(1) as f32).sqrt());
-    let scales: Vec<f32> = (0..outputs).map(|i| unit * (1.0 + i as f32 / 7.0)).collect();
-    let biases: Vec<f32> = (0..outputs).map(|i| i as f32 % 37.0 - 9.5).collect();
-    Epilogue::new(&scales, &biases, true).unwrap()
-}
-
-fn threads(count: usize) -> NonZeroUsize {
-    NonZeroUsize::new(count).unwrap()
-}
-
-/// Runs a kernel for every kind of output and compares with the finished sums.
-fn check_outputs(
-    expected: &[i32],
-    epilogue: &Epilogue,
-    label: &str,
-    mut run: impl FnMut(Output<'_>) -> Result<(), KernelError>,
-) {
-    let channel = |at: usize| at % epilogue.channels();
-    let mut sums = vec![-1; expected.len()];
-    run(Output::Sums(&mut sums)).unwrap();
-    assert!(sums == expected, "{label}: {sums:?} {expected:?}");
-    let mut values = vec![-1.0; expected.len()];
-    run(Output::Values { epilogue, out: &mut values }).unwrap();
-    for (at, value) in values.iter().enumerate() {
-        assert_eq!(
-            value.to_bits(),
-            epilogue.value(channel(at), sums[at]).to_bits(),
-            "{label} {at}"
-        );
-    }
-    for bits in [8, 3] {
-        let mut codes = vec![17; expected.len()];
-        run(Output::Codes { epilogue, bits, out: &mut codes }).unwrap();
-        for (at, &code) in codes.iter().enumerate() {
-            assert_eq!(code, epilogue.code(channel(at), sums[at], bits), "{label} {at}");
-        }
-    }
+/// Pairs with activations of 8 bits.
+fn pair(bits: u8) -> BitPair {
+    BitPair::new(bits, 8).unwrap()
 }
 
 fn check_gemm(shape: GemmShape, bits: u8, seed: u64) {
     let GemmShape { pixels, outputs, depth } = shape;
-    let (weights, acts) = (weights(outputs * depth, bits, seed), acts(pixels * depth, seed + 1));
+    let weights = weights(outputs * depth, pair(bits), seed);
+    let acts = acts(pixels * depth, pair(bits), seed + 1);
     let mut expected = vec![0; pixels * outputs];
-    let pair = BitPair::new(bits, 8).unwrap();
-    reference::gemm(shape, pair, &weights, &acts, &mut expected).unwrap();
+    reference::gemm(shape, pair(bits), &weights, &acts, &mut expected).unwrap();
     let epilogue = epilogue(outputs, depth, bits);
     for isa in Isa::available() {
         let packed = Int8Weights::pack(&weights, outputs, depth, bits, isa).unwrap();
@@ -99,11 +38,10 @@ fn check_gemm(shape: GemmShape, bits: u8, seed: u64) {
 }
 
 fn check_conv(shape: ConvShape, bits: u8, seed: u64) {
-    let weights = weights(shape.outputs * shape.depth(), bits, seed);
-    let acts = acts(shape.height * shape.width * shape.channels, seed + 1);
+    let weights = weights(shape.outputs * shape.depth(), pair(bits), seed);
+    let acts = acts(shape.height * shape.width * shape.channels, pair(bits), seed + 1);
     let mut expected = vec![0; shape.out_height() * shape.out_width() * shape.outputs];
-    let pair = BitPair::new(bits, 8).unwrap();
-    reference::conv2d(shape, pair, &weights, &acts, &mut expected).unwrap();
+    reference::conv2d(shape, pair(bits), &weights, &acts, &mut expected).unwrap();
     let epilogue = epilogue(shape.outputs, shape.depth(), bits);
     // Shared, so that what one shape leaves behind would disturb the next.
     let mut workspace = Workspace::default();
@@ -220,7 +158,7 @@ proptest! {
 #[test]
 fn a_weight_takes_its_bits() {
     for (bits, isa) in (1..=8).flat_map(|bits| Isa::available().map(move |isa| (bits, isa))) {
-        let codes = weights(128 * 320, bits, 9);
+        let codes = weights(128 * 320, pair(bits), 9);
         let packed = LowBitWeights::pack(&codes, 128, 320, bits, isa).unwrap();
         assert_eq!(packed.bytes() * 8, 128 * 320 * usize::from(bits), "{isa} {bits}");
     }

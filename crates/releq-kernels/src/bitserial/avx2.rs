@@ -62,7 +62,8 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
 
 #[target_feature(enable = "avx2")]
 fn block(job: &Job<'_>, out: &mut [i32]) {
-    for first in (0..job.weights.outputs).step_by(HALF) {
+    let end = job.weights.outputs.min(2 * LANES * job.panels.end);
+    for first in (2 * LANES * job.panels.start..end).step_by(HALF) {
         let (mut starts, mut out) = (job.starts, &mut *out);
         while !starts.is_empty() {
             let taken = match starts.len() {
@@ -71,7 +72,7 @@ fn block(job: &Job<'_>, out: &mut [i32]) {
                 _ => tile::<1>(job, first, starts, out),
             };
             starts = &starts[taken..];
-            out = &mut out[taken * job.weights.outputs..];
+            out = out.get_mut(taken * job.pitch..).unwrap_or_default();
         }
     }
 }
@@ -135,11 +136,12 @@ fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: &[usize], out: &mut
             }
         }
     }
-    for (sum, out) in sums.iter().zip(out.chunks_exact_mut(job.weights.outputs)) {
+    let (left, column) = job.outputs(first);
+    for (sum, out) in sums.iter().zip(out.chunks_mut(job.pitch)) {
         let mut values = [0; HALF];
         // SAFETY: the array holds the 32 bytes of the store.
         unsafe { _mm256_storeu_si256(values.as_mut_ptr().cast(), *sum) };
-        for (out, value) in out[first..].iter_mut().zip(values) {
+        for (out, value) in out[column..].iter_mut().zip(values).take(left) {
             *out = value;
         }
     }

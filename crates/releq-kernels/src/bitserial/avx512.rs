@@ -101,7 +101,7 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
 fn block<const A: usize>(job: &Job<'_>, out: &mut [i32]) {
-    for panel in 0..job.weights.panels() {
+    for panel in job.panels.clone() {
         match job.weights.panel(panel) {
             (lanes, 2) => columns::<2, 8, A>(job, lanes, 2 * LANES * panel, out),
             (lanes, _) => columns::<1, 8, A>(job, lanes, 2 * LANES * panel, out),
@@ -125,7 +125,7 @@ fn columns<const W: usize, const N: usize, const A: usize>(
             _ => tile::<W, 1, A>(job, lanes, first, starts, out),
         };
         starts = &starts[taken..];
-        out = &mut out[taken * job.weights.outputs..];
+        out = out.get_mut(taken * job.pitch..).unwrap_or_default();
     }
 }
 
@@ -140,7 +140,7 @@ fn tile<const W: usize, const N: usize, const A: usize>(
     starts: &[usize],
     out: &mut [i32],
 ) -> usize {
-    let (outputs, runs) = (job.weights.outputs, job.runs);
+    let runs = job.runs;
     let planes = usize::from(job.weights.bits);
     // Two words at a time, and the last alone.
     let pairs = runs.words / 2 * 2;
@@ -178,14 +178,15 @@ fn tile<const W: usize, const N: usize, const A: usize>(
         }
     }
     let mut masks = [u16::MAX; W];
-    let kept = (outputs - first).min(LANES * W) - LANES * (W - 1);
-    masks[W - 1] >>= LANES - kept;
-    assert!(out.len() >= N * outputs, "a row for every pixel");
+    let (left, column) = job.outputs(first);
+    let kept = left.min(LANES * W);
+    masks[W - 1] >>= LANES * W - kept;
+    assert!(out.len() >= (N - 1) * job.pitch + column + kept, "space for every sum");
     for (n, sums) in sums.iter().enumerate() {
         for (w, (sum, mask)) in sums.iter().zip(masks).enumerate() {
-            // SAFETY: there are `N` rows, and the masks let through no more values than a row has left.
+            // SAFETY: there is space for `kept` sums every `pitch`, and the masks let through no more.
             unsafe {
-                let to = out.as_mut_ptr().add(n * outputs + first + LANES * w);
+                let to = out.as_mut_ptr().add(n * job.pitch + column + LANES * w);
                 _mm512_mask_storeu_epi32(to, mask, *sum);
             }
         }

@@ -1,7 +1,9 @@
 //! Convolution on bit planes.
 
-use super::{BitSerialWeights, Pixels, Runs, WORD, planes};
-use crate::{BitPair, ConvShape, Isa, KernelError};
+use std::num::NonZeroUsize;
+
+use super::{BitSerialWeights, Pixels, Product, Runs, WORD, planes};
+use crate::{BitPair, ConvShape, Isa, KernelError, epilogue::Output};
 
 /// A convolution by bit planes.
 ///
@@ -66,21 +68,24 @@ impl BitSerialConv {
         &self.weights
     }
 
-    /// Splits the activations into planes and convolves; equals
-    /// [`reference::conv2d`](crate::reference::conv2d), whose operands it takes.
+    /// Splits the activations into planes and convolves, finished as `out` says; the sums equal
+    /// [`reference::conv2d`](crate::reference::conv2d), whose operands it takes. Threads share what comes after
+    /// the splitting.
     ///
     /// # Errors
     /// [`KernelError`] for lengths or codes that do not fit, or sums that could overflow.
-    pub fn run(
+    pub fn run<'a>(
         &self,
         acts: &[u8],
         act_bits: u8,
-        out: &mut [i32],
+        out: impl Into<Output<'a>>,
         scratch: &mut BitSerialScratch,
+        threads: NonZeroUsize,
     ) -> Result<(), KernelError> {
-        let shape = self.shape;
+        let (shape, out) = (self.shape, out.into());
         let pair = BitPair::new(self.weights.bits, act_bits)?;
         shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
+        out.check(shape.outputs)?;
         pair.check_depth(shape.depth())?;
         planes::check_codes(pair, acts)?;
         let ConvShape { channels, kernel, stride, .. } = shape;
@@ -96,7 +101,8 @@ impl BitSerialConv {
             let pixels = Pixels { count: rows * columns, columns, step, row_step };
             let runs = Runs { count: kernel, words: kernel * pitch / WORD, stride: row_words };
             // The first word belongs to gathering alone.
-            self.weights.multiply(&scratch.planes[bits..], act_bits, pixels, runs, out);
+            let acts = &scratch.planes[bits..];
+            Product { weights: &self.weights, acts, bits, pixels, runs }.run(out, threads);
             return Ok(());
         };
         let words = self.weights.words;
@@ -115,7 +121,8 @@ impl BitSerialConv {
         }
         let pixels = Pixels::in_line(rows * columns, words * bits);
         let runs = Runs { count: 1, words, stride: 0 };
-        self.weights.multiply(&scratch.windows, act_bits, pixels, runs, out);
+        let acts = &scratch.windows;
+        Product { weights: &self.weights, acts, bits, pixels, runs }.run(out, threads);
         Ok(())
     }
 

@@ -17,7 +17,13 @@ mod portable;
 pub use conv::{BitSerialConv, BitSerialScratch};
 pub use planes::BitPlanes;
 
-use crate::{BitPair, GemmShape, Isa, KernelError};
+use std::{num::NonZeroUsize, ops::Range};
+
+use crate::{
+    BitPair, GemmShape, Isa, KernelError,
+    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Output},
+    threads::{Grid, Part, share},
+};
 
 /// Codes in one word of a bit plane.
 const WORD: usize = 32;
@@ -119,12 +125,19 @@ impl BitSerialWeights {
         self.lanes.len() * size_of::<Lanes>()
     }
 
-    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`; equals
+    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, finished as `out` says; the sums equal
     /// [`reference::gemm`](crate::reference::gemm).
     ///
     /// # Errors
     /// [`KernelError`] for lengths that do not fit or sums that could overflow.
-    pub fn gemm(&self, acts: &BitPlanes, out: &mut [i32]) -> Result<(), KernelError> {
+    pub fn gemm<'a>(
+        &self,
+        acts: &BitPlanes,
+        out: impl Into<Output<'a>>,
+        threads: NonZeroUsize,
+    ) -> Result<(), KernelError> {
+        let out = out.into();
+        out.check(self.outputs)?;
         let pair = BitPair::new(self.bits, acts.bits())?;
         let expected = acts.pixels().checked_mul(self.outputs);
         let expected = expected.ok_or(KernelError::TooLarge { what: "out" })?;
@@ -136,39 +149,11 @@ impl BitSerialWeights {
             return Err(KernelError::Length { what: "out", expected, got: out.len() });
         }
         pair.check_depth(self.depth)?;
-        let stride = self.words * usize::from(acts.bits());
+        let bits = usize::from(acts.bits());
         let runs = Runs { count: 1, words: self.words, stride: 0 };
-        let pixels = Pixels::in_line(acts.pixels(), stride);
-        self.multiply(acts.words(), acts.bits(), pixels, runs, out);
+        let pixels = Pixels::in_line(acts.pixels(), self.words * bits);
+        Product { weights: self, acts: acts.words(), bits, pixels, runs }.run(out, threads);
         Ok(())
-    }
-
-    /// All planes of all runs of every pixel; the callers checked the shapes.
-    fn multiply(&self, acts: &[u32], act_bits: u8, pixels: Pixels, runs: Runs, out: &mut [i32]) {
-        if self.words == 0 || self.outputs == 0 {
-            out.fill(0);
-            return;
-        }
-        let bits = usize::from(act_bits);
-        let end = |start| start + runs.stride * (runs.count - 1) + runs.words * bits;
-        assert!(pixels.last().map_or(0, end) <= acts.len(), "the words of every pixel are there");
-        assert_eq!(runs.count * runs.words, self.words, "as many words as the weights have");
-        assert_eq!(out.len(), pixels.count * self.outputs, "a sum for every pixel and output");
-        assert!(self.isa.is_available(), "packing checked it");
-        let mut all = pixels.starts();
-        let mut starts = [0; BLOCK];
-        for out in out.chunks_mut(BLOCK * self.outputs) {
-            let starts = &mut starts[..out.len() / self.outputs];
-            starts.iter_mut().zip(&mut all).for_each(|(to, start)| *to = start);
-            let job = Job { weights: self, acts, bits, starts, runs };
-            match self.isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => avx512::run(&job, out),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => avx2::run(&job, out),
-                _ => portable::run(&job, out),
-            }
-        }
     }
 
     /// The words of 32 outputs, or of 16 in a last panel: `([plane][words][width], width)`.
@@ -176,10 +161,6 @@ impl BitSerialWeights {
         let full = 2 * usize::from(self.bits) * self.words;
         let lanes = &self.lanes[panel * full..];
         if lanes.len() >= full { (&lanes[..full], 2) } else { (lanes, 1) }
-    }
-
-    const fn panels(&self) -> usize {
-        self.outputs.div_ceil(2 * LANES)
     }
 }
 
@@ -206,17 +187,17 @@ impl Pixels {
         Self { count, columns: count, step, row_step: 0 }
     }
 
-    fn starts(self) -> impl Iterator<Item = usize> {
-        let (mut column, mut row, mut start) = (0, 0, 0);
-        (0..self.count).map(move |_| {
+    /// The starts of all pixels from `first` on.
+    fn starts(self, first: usize) -> impl Iterator<Item = usize> {
+        let mut column = first % self.columns.max(1);
+        let mut row = first / self.columns.max(1) * self.row_step;
+        (first..self.count).map(move |_| {
             if column == self.columns {
                 row += self.row_step;
-                (column, start) = (0, row);
+                column = 0;
             }
-            let this = start;
             column += 1;
-            start += self.step;
-            this
+            row + (column - 1) * self.step
         })
     }
 
@@ -227,12 +208,95 @@ impl Pixels {
     }
 }
 
+/// All planes of all runs of every pixel; who makes one has checked the shapes.
+struct Product<'a> {
+    weights: &'a BitSerialWeights,
+    acts: &'a [u32],
+    /// Planes of the activations.
+    bits: usize,
+    pixels: Pixels,
+    runs: Runs,
+}
+
+impl Product<'_> {
+    /// Multiplies and finishes.
+    fn run(&self, out: Output<'_>, threads: NonZeroUsize) {
+        match out {
+            Output::Sums(out) => self.finish(&AsSums, out, threads),
+            Output::Codes { epilogue, bits, out } => {
+                self.finish(&AsCodes::new(epilogue, bits), out, threads);
+            }
+            Output::Values { epilogue, out } => self.finish(&AsValues(epilogue), out, threads),
+        }
+    }
+
+    fn finish<F: Finish>(&self, finish: &F, out: &mut [F::Out], threads: NonZeroUsize) {
+        let Self { weights, pixels, runs, .. } = *self;
+        let words = runs.count * runs.words;
+        assert_eq!(words, weights.words, "as many words as the weights have");
+        assert_eq!(out.len(), pixels.count * weights.outputs, "space for every pixel and output");
+        if words > 0 {
+            let end = |start| start + runs.stride * (runs.count - 1) + runs.words * self.bits;
+            assert!(pixels.last().map_or(0, end) <= self.acts.len(), "the words of every pixel");
+        }
+        assert!(weights.isa.is_available(), "packing checked it");
+        let grid = Grid { outputs: weights.outputs, panel: 2 * LANES };
+        share(grid, out, threads, |part| self.work(finish, part));
+    }
+
+    /// Some panels of some pixels.
+    fn work<F: Finish>(&self, finish: &F, part: Part<'_, F::Out>) {
+        let Part { first_pixel, panels, out, pitch } = part;
+        let isa = self.weights.isa;
+        let mut all = self.pixels.starts(first_pixel);
+        let (mut starts, mut sums) = ([0; BLOCK], Vec::new());
+        for out in out.chunks_mut(BLOCK * pitch) {
+            let starts = &mut starts[..out.len() / pitch];
+            starts.iter_mut().zip(&mut all).for_each(|(to, start)| *to = start);
+            if let Some(out) = F::direct(out) {
+                self.block(starts, panels.clone(), out, pitch);
+                continue;
+            }
+            let groups = pitch.div_ceil(LANES);
+            sums.resize(starts.len() * groups, [0; LANES]);
+            self.block(starts, panels.clone(), sums.as_flattened_mut(), groups * LANES);
+            let first = 2 * LANES * panels.start;
+            finish.finish(Block { isa, sums: &sums, first, channels: pitch, pitch }, out);
+        }
+    }
+
+    fn block(&self, starts: &[usize], panels: Range<usize>, out: &mut [i32], pitch: usize) {
+        let Self { weights, acts, bits, runs, .. } = *self;
+        if runs.words == 0 {
+            return out.fill(0);
+        }
+        let job = Job { weights, acts, bits, starts, runs, panels, pitch };
+        match weights.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::run(&job, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::run(&job, out),
+            _ => portable::run(&job, out),
+        }
+    }
+}
+
 /// What a kernel multiplies, checked: the `runs` of every start stay inside `acts`, and their words are as
-/// many as a plane of the weights has.
+/// many as a plane of the weights has. There is space for the outputs of the panels, `pitch` from start to start.
 struct Job<'a> {
     weights: &'a BitSerialWeights,
     acts: &'a [u32],
     bits: usize,
     starts: &'a [usize],
     runs: Runs,
+    panels: Range<usize>,
+    pitch: usize,
+}
+
+impl Job<'_> {
+    /// Outputs of the panels from output `first` of the weights on, and where their sums go in a row.
+    fn outputs(&self, first: usize) -> (usize, usize) {
+        let end = self.weights.outputs.min(2 * LANES * self.panels.end);
+        (end - first, first - 2 * LANES * self.panels.start)
+    }
 }

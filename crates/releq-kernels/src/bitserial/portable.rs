@@ -21,9 +21,9 @@ pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
     let (weights, runs) = (job.weights, job.runs);
     let planes = usize::from(weights.bits);
-    for panel in 0..weights.panels() {
+    for panel in job.panels.clone() {
         let (lanes, width) = weights.panel(panel);
-        for (start, out) in job.starts.iter().zip(out.chunks_exact_mut(weights.outputs)) {
+        for (start, out) in job.starts.iter().zip(out.chunks_mut(job.pitch)) {
             for group in 0..width {
                 let mut sums = [0_i32; LANES];
                 let mut lines = lanes.chunks_exact(runs.words * width);
@@ -50,8 +50,8 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
                         sums = sums.map(|sum| 2 * sum);
                     }
                 }
-                let first = 2 * LANES * panel + LANES * group;
-                for (out, sum) in out[first..].iter_mut().zip(sums) {
+                let (left, column) = job.outputs(2 * LANES * panel + LANES * group);
+                for (out, sum) in out[column..].iter_mut().zip(sums).take(left) {
                     *out = sum;
                 }
             }

@@ -1,17 +1,16 @@
 //! The loops around the tiles: blocks of pixels, panels of outputs, blocks of inputs, threads.
 
-use std::{num::NonZeroUsize, ops::Range, thread};
+use std::{num::NonZeroUsize, ops::Range};
 
 use super::{GROUP, Line, panel_lines};
 use crate::{
     GemmShape, Isa, KernelError,
     epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+    threads::{Grid, Part, share},
 };
 
 /// Pixels that share one pass over the weights: a multiple of the pixels of every tile.
 const PIXELS: usize = 96;
-/// Pixels of a thread, below which panels are shared out instead.
-const THREAD_PIXELS: usize = 24;
 
 /// Packed weights.
 pub(crate) trait Source: Sync {
@@ -165,91 +164,37 @@ pub(crate) fn gemm<S: Source>(
 /// Multiplies and finishes.
 pub(crate) fn run<S: Source>(job: &Job<'_, S>, out: Output<'_>, threads: NonZeroUsize) {
     match out {
-        Output::Sums(out) => share(job, &AsSums, out, threads),
+        Output::Sums(out) => each_part(job, &AsSums, out, threads),
         Output::Codes { epilogue, bits, out } => {
-            share(job, &AsCodes::new(epilogue, bits), out, threads);
+            each_part(job, &AsCodes::new(epilogue, bits), out, threads);
         }
-        Output::Values { epilogue, out } => share(job, &AsValues(epilogue), out, threads),
+        Output::Values { epilogue, out } => each_part(job, &AsValues(epilogue), out, threads),
     }
 }
 
-/// Gives every thread pixels of its own or, where pixels are few, panels of its own.
-fn share<S: Source, F: Finish>(
+/// Shares the work out.
+fn each_part<S: Source, F: Finish>(
     job: &Job<'_, S>,
     finish: &F,
     out: &mut [F::Out],
     threads: NonZeroUsize,
 ) {
-    let outputs = job.weights.outputs();
-    if out.is_empty() {
-        return;
-    }
-    assert_eq!(
-        job.runs.count * job.runs.groups,
-        job.weights.groups(),
-        "as many as the weights have"
-    );
+    let groups = job.runs.count * job.runs.groups;
+    assert_eq!(groups, job.weights.groups(), "as many as the weights have");
     let blocks = job.runs.blocks(S::BLOCK);
-    let (pixels, threads) = (out.len() / outputs, threads.get());
     let panel = panel_lines(job.weights.isa()) * LANES;
-    let panels = outputs.div_ceil(panel);
-    let by_pixels = threads.min(pixels / THREAD_PIXELS);
-    let by_panels = threads.min(panels);
-    if by_pixels.max(by_panels) <= 1 {
-        work(job, finish, &blocks, 0, 0..panels, out, outputs);
-    } else if by_pixels >= by_panels {
-        // A multiple of 12 fills the tiles.
-        let size = pixels.div_ceil(by_pixels).next_multiple_of(12);
-        each(out.chunks_mut(size * outputs), |index, out| {
-            work(job, finish, &blocks, index * size, 0..panels, out, outputs);
-        });
-    } else {
-        let size = panels.div_ceil(by_panels);
-        let channels = |index: usize| (size * panel).min(outputs - index * size * panel);
-        let run = |index: usize, out: &mut [F::Out]| {
-            let range = index * size..panels.min((index + 1) * size);
-            work(job, finish, &blocks, 0, range, out, channels(index));
-        };
-        if pixels == 1 {
-            return each(out.chunks_mut(size * panel), run);
-        }
-        let mut parts = vec![F::Out::default(); out.len()];
-        let part = pixels * size * panel;
-        each(parts.chunks_mut(part), run);
-        for (index, part) in parts.chunks(part).enumerate() {
-            let rows = out.chunks_exact_mut(outputs).zip(part.chunks_exact(channels(index)));
-            for (row, part) in rows {
-                row[index * size * panel..][..part.len()].copy_from_slice(part);
-            }
-        }
-    }
+    let grid = Grid { outputs: job.weights.outputs(), panel };
+    share(grid, out, threads, |part| work(job, finish, &blocks, part));
 }
 
-/// Runs every item on a thread of its own, the first on this one.
-fn each<T: Send>(items: impl Iterator<Item = T>, run: impl Fn(usize, T) + Sync) {
-    let mut items = items.enumerate();
-    let first = items.next();
-    thread::scope(|scope| {
-        let run = &run;
-        for (index, item) in items {
-            scope.spawn(move || run(index, item));
-        }
-        if let Some((index, item)) = first {
-            run(index, item);
-        }
-    });
-}
-
-/// Some panels for the pixels that `out` has space for, `pitch` results each.
+/// Some panels of some pixels.
 fn work<S: Source, F: Finish>(
     job: &Job<'_, S>,
     finish: &F,
     blocks: &[Inputs],
-    first_pixel: usize,
-    panels: Range<usize>,
-    out: &mut [F::Out],
-    pitch: usize,
+    part: Part<'_, F::Out>,
 ) {
+    let Part { first_pixel, panels, out, pitch } = part;
     let isa = job.weights.isa();
     let outputs = job.weights.outputs();
     let panel_channels = panel_lines(isa) * LANES;
