@@ -11,6 +11,14 @@ pub(crate) const LANES: usize = 16;
 /// Adding it rounds a float of at most 2^22 half to even and leaves the integer in the low bits.
 const ROUND: f32 = 12_582_912.0;
 
+/// A code of at most `largest`, 255 or less: clamped, then rounded half to even. No code for what is no number: 0.
+#[inline(always)]
+pub(crate) fn round(value: f32, largest: f32) -> u8 {
+    let value = if value > 0.0 { value } else { 0.0 };
+    let value = if value < largest { value } else { largest };
+    (value + ROUND).to_bits() as u8
+}
+
 /// Scale, bias and ReLU per output channel.
 ///
 /// A value is `sum * scale + bias`, the sum rounded to a float first, the product before the addition, all of
@@ -230,10 +238,7 @@ impl Finish for AsCodes<'_> {
         let [scales, biases] = &self.epilogue.factors[group];
         let mut codes = [0; LANES];
         for i in 0..LANES {
-            let value = sums[i] as f32 * scales[i] + biases[i];
-            let value = if value > 0.0 { value } else { 0.0 };
-            let value = if value < self.largest { value } else { self.largest };
-            codes[i] = (value + ROUND).to_bits() as u8;
+            codes[i] = round(sums[i] as f32 * scales[i] + biases[i], self.largest);
         }
         codes
     }

@@ -67,3 +67,46 @@ pub fn conv2d(
     }
     Ok(())
 }
+
+/// Convolution of every channel with a kernel of its own, weights `[channels][kernel][kernel]`, zeros around the image.
+///
+/// # Errors
+/// [`KernelError`] for shapes, lengths, codes or depths that do not fit.
+pub fn depthwise(
+    shape: ConvShape,
+    bits: BitPair,
+    weights: &[i8],
+    acts: &[u8],
+    out: &mut [i32],
+) -> Result<(), KernelError> {
+    crate::depthwise::check(shape)?;
+    let ConvShape { channels, height, width, kernel, stride, padding, .. } = shape;
+    let pixels = shape.out_height() * shape.out_width();
+    for (what, expected, got) in [
+        ("weights", channels * kernel * kernel, weights.len()),
+        ("activations", height * width * channels, acts.len()),
+        ("out", pixels * channels, out.len()),
+    ] {
+        if got != expected {
+            return Err(KernelError::Length { what, expected, got });
+        }
+    }
+    bits.check_depth(kernel * kernel)?;
+    bits.check_weights(weights)?;
+    bits.check_acts(acts)?;
+    for (at, out) in out.iter_mut().enumerate() {
+        let (pixel, channel) = (at / channels, at % channels);
+        let (row, column) = (pixel / shape.out_width(), pixel % shape.out_width());
+        *out = 0;
+        for (ky, kx) in (0..kernel * kernel).map(|k| (k / kernel, k % kernel)) {
+            // Wraps around for pixels left of and above the image, which the next line skips.
+            let y = (row * stride + ky).wrapping_sub(padding);
+            let x = (column * stride + kx).wrapping_sub(padding);
+            if y < height && x < width {
+                let act = acts[(y * width + x) * channels + channel];
+                *out += i32::from(act) * i32::from(weights[(channel * kernel + ky) * kernel + kx]);
+            }
+        }
+    }
+    Ok(())
+}

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{
-    GROUP, Int8Weights,
+    GROUP, Int8Weights, LANES,
     drive::{Job, Pixels, Runs, Source, run},
 };
 use crate::{ConvShape, Isa, KernelError, epilogue::Output};
@@ -72,7 +72,9 @@ pub(crate) fn conv<S: Source>(
 ) -> Result<(), KernelError> {
     shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
     out.check(shape.outputs)?;
-    let ConvShape { channels, width, kernel, stride, padding, .. } = shape;
+    let ConvShape { channels, height, width, kernel, padding, .. } = shape;
+    // A stride past the image gives one output whatever it is; so, no offset overflows.
+    let stride = shape.stride.min(height.max(width) + 2 * padding);
     let groups = (kernel * channels).div_ceil(GROUP);
     let row = (width + 2 * padding) * channels;
     let pixels =
@@ -85,11 +87,11 @@ pub(crate) fn conv<S: Source>(
 }
 
 impl Workspace {
-    /// The image with zeros around it, and with enough after it to read whole groups.
-    fn pad(&mut self, acts: &[u8], shape: ConvShape) -> Result<&[u8], KernelError> {
+    /// The image with zeros around it, and with enough after it to read 16 at a time.
+    pub(crate) fn pad(&mut self, acts: &[u8], shape: ConvShape) -> Result<&[u8], KernelError> {
         let ConvShape { channels, height, width, padding, .. } = shape;
         let row = (width + 2 * padding) * channels;
-        let len = row * (height + 2 * padding) + GROUP;
+        let len = row * (height + 2 * padding) + LANES;
         let padded = &mut self.padded;
         let missing = len.saturating_sub(padded.len());
         padded.try_reserve(missing).map_err(|_| KernelError::TooLarge { what: "activations" })?;

@@ -1,0 +1,177 @@
+//! Depthwise convolution: every channel with a kernel of its own.
+
+use std::num::NonZeroUsize;
+
+use crate::{
+    BitPair, ConvShape, Isa, KernelError, Workspace,
+    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+    threads::{Grid, Part, share},
+    vectorise::{Loops, vectorise},
+};
+
+/// Pixels whose sums are finished together.
+const PIXELS: usize = 32;
+
+/// A depthwise convolution with weights of 1 to 8 bits.
+///
+/// A sum has so few products that the time goes into moving activations; so there is one kernel for all bits,
+/// plain loops compiled for every instruction set.
+#[derive(Clone, Debug)]
+pub struct DepthwiseConv {
+    isa: Isa,
+    shape: ConvShape,
+    bits: u8,
+    /// `[kernel][kernel][channels / 16, rounded up]`, padded with zeros.
+    weights: Vec<[i16; LANES]>,
+}
+
+impl DepthwiseConv {
+    /// Packs `[channels][kernel][kernel]` codes of so many bits; the shape has as many outputs as channels.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a shape, length, code, bitwidth or instruction set that does not fit.
+    pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
+        isa.check()?;
+        check(shape)?;
+        let taps = shape.kernel * shape.kernel;
+        let expected = shape.channels * taps;
+        if codes.len() != expected {
+            return Err(KernelError::Length { what: "weights", expected, got: codes.len() });
+        }
+        let pair = BitPair::new(bits, 8)?;
+        pair.check_depth(taps)?;
+        pair.check_weights(codes)?;
+        let groups = shape.channels.div_ceil(LANES);
+        let mut weights = vec![[0; LANES]; taps * groups];
+        for (channel, codes) in codes.chunks_exact(taps).enumerate() {
+            for (tap, &code) in codes.iter().enumerate() {
+                weights[tap * groups + channel / LANES][channel % LANES] = code.into();
+            }
+        }
+        Ok(Self { isa, shape, bits, weights })
+    }
+
+    /// The shape that it was packed for.
+    #[must_use]
+    pub const fn shape(&self) -> ConvShape {
+        self.shape
+    }
+
+    /// Bits of a weight.
+    #[must_use]
+    pub const fn bits(&self) -> u8 {
+        self.bits
+    }
+
+    /// The instruction set that it is computed with.
+    #[must_use]
+    pub const fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][channels]`, finished as
+    /// `out` says; the sums equal [`reference::depthwise`](crate::reference::depthwise).
+    ///
+    /// # Errors
+    /// [`KernelError`] for lengths that do not fit.
+    pub fn run<'a>(
+        &self,
+        acts: &[u8],
+        out: impl Into<Output<'a>>,
+        workspace: &mut Workspace,
+        threads: NonZeroUsize,
+    ) -> Result<(), KernelError> {
+        let (shape, out) = (self.shape, out.into());
+        let pixels = shape.out_height() * shape.out_width();
+        for (what, expected, got) in [
+            ("activations", shape.height * shape.width * shape.channels, acts.len()),
+            ("out", pixels * shape.channels, out.len()),
+        ] {
+            if got != expected {
+                return Err(KernelError::Length { what, expected, got });
+            }
+        }
+        out.check(shape.channels)?;
+        let acts = workspace.pad(acts, shape)?;
+        match out {
+            Output::Sums(out) => self.finish(&AsSums, acts, out, threads),
+            Output::Codes { epilogue, bits, out } => {
+                self.finish(&AsCodes::new(epilogue, bits), acts, out, threads);
+            }
+            Output::Values { epilogue, out } => {
+                self.finish(&AsValues(epilogue), acts, out, threads);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish<F: Finish>(
+        &self,
+        finish: &F,
+        acts: &[u8],
+        out: &mut [F::Out],
+        threads: NonZeroUsize,
+    ) {
+        let channels = self.shape.channels;
+        // One panel: channels are few, pixels many.
+        share(Grid { outputs: channels, panel: channels }, out, threads, |part| {
+            let Part { first_pixel, out, pitch, .. } = part;
+            let mut sums = vec![[0; LANES]; PIXELS * channels.div_ceil(LANES)];
+            for (index, out) in out.chunks_mut(PIXELS * pitch).enumerate() {
+                let count = out.len() / pitch;
+                let sums = &mut sums[..count * channels.div_ceil(LANES)];
+                let first = first_pixel + index * PIXELS;
+                vectorise(self.isa, Pixels { conv: self, acts, first, sums: &mut *sums });
+                finish.finish(Block { isa: self.isa, sums, first: 0, channels, pitch }, out);
+            }
+        });
+    }
+}
+
+/// # Errors
+/// [`KernelError`] unless it is the shape of a depthwise convolution.
+pub(crate) fn check(shape: ConvShape) -> Result<(), KernelError> {
+    shape.check()?;
+    if shape.outputs != shape.channels {
+        let reason = "must be the number of channels in a depthwise convolution";
+        return Err(KernelError::Shape { what: "outputs", got: shape.outputs, reason });
+    }
+    Ok(())
+}
+
+/// The sums of some pixels, from padded activations that can be read 16 at a time.
+struct Pixels<'a> {
+    conv: &'a DepthwiseConv,
+    acts: &'a [u8],
+    first: usize,
+    /// `[pixels][channels / 16, rounded up]`
+    sums: &'a mut [[i32; LANES]],
+}
+
+impl Loops for Pixels<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let ConvShape { channels, width, kernel, stride, padding, .. } = self.conv.shape;
+        let (columns, groups) = (self.conv.shape.out_width(), channels.div_ceil(LANES));
+        let row = (width + 2 * padding) * channels;
+        for (index, sums) in self.sums.chunks_exact_mut(groups).enumerate() {
+            let pixel = self.first + index;
+            let start = pixel / columns * stride * row + pixel % columns * stride * channels;
+            for (group, sums) in sums.iter_mut().enumerate() {
+                let mut acc = [0; LANES];
+                for ky in 0..kernel {
+                    for kx in 0..kernel {
+                        let at = start + ky * row + kx * channels + group * LANES;
+                        let weights = &self.conv.weights[(ky * kernel + kx) * groups + group];
+                        let acts: &[u8] = &self.acts[at..at + LANES];
+                        for i in 0..LANES {
+                            // At most 128 * 255: it fits.
+                            acc[i] += i32::from(weights[i] * i16::from(acts[i]));
+                        }
+                    }
+                }
+                *sums = acc;
+            }
+        }
+    }
+}

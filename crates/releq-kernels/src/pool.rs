@@ -1,0 +1,187 @@
+//! Pooling of codes.
+
+use crate::{
+    Isa, KernelError,
+    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+    vectorise::{Loops, vectorise},
+};
+
+/// Windows over an image `[height][width][channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolShape {
+    /// Channels.
+    pub channels: usize,
+    /// Input rows.
+    pub height: usize,
+    /// Input columns.
+    pub width: usize,
+    /// Side of the square window.
+    pub kernel: usize,
+    /// Pixels from one window to the next.
+    pub stride: usize,
+    /// Pixels on every side that are no part of any window; less than the kernel.
+    pub padding: usize,
+}
+
+impl PoolShape {
+    /// # Errors
+    /// [`KernelError::Shape`] or [`KernelError::TooLarge`], naming the first dimension that cannot be.
+    pub fn check(self) -> Result<(), KernelError> {
+        crate::ConvShape {
+            channels: self.channels,
+            height: self.height,
+            width: self.width,
+            outputs: self.channels,
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        }
+        .check()?;
+        if self.padding >= self.kernel {
+            let reason = "must be less than the kernel, or a window would be empty";
+            return Err(KernelError::Shape { what: "padding", got: self.padding, reason });
+        }
+        Ok(())
+    }
+
+    /// Rows of the result; meaningful once [`check`](Self::check) passed.
+    #[must_use]
+    pub const fn out_height(self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// Columns of the result; meaningful once [`check`](Self::check) passed.
+    #[must_use]
+    pub const fn out_width(self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    fn check_lengths(self, acts: usize, out: usize) -> Result<(), KernelError> {
+        self.check()?;
+        for (what, expected, got) in [
+            ("activations", self.height * self.width * self.channels, acts),
+            ("out", self.out_height() * self.out_width() * self.channels, out),
+        ] {
+            if got != expected {
+                return Err(KernelError::Length { what, expected, got });
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows or columns of the image in window `index` of a side of `len`.
+    #[inline(always)]
+    fn window(self, index: usize, len: usize) -> std::ops::Range<usize> {
+        let start = index * self.stride;
+        start.saturating_sub(self.padding)..(start + self.kernel - self.padding).min(len)
+    }
+}
+
+/// The largest code of every window, `[out_height][out_width][channels]`.
+///
+/// # Errors
+/// [`KernelError`] for a shape, a length or an instruction set that does not fit.
+pub fn max_pool(
+    shape: PoolShape,
+    acts: &[u8],
+    out: &mut [u8],
+    isa: Isa,
+) -> Result<(), KernelError> {
+    isa.check()?;
+    shape.check_lengths(acts.len(), out.len())?;
+    vectorise(isa, Max { shape, acts, out });
+    Ok(())
+}
+
+/// The sum of every window, `[out_height][out_width][channels]`, finished as `out` says: an average, where the
+/// scales have the number of pixels in them. Without padding, so that all windows have as many.
+///
+/// # Errors
+/// [`KernelError`] for a shape, a length or an instruction set that does not fit.
+pub fn sum_pool<'a>(
+    shape: PoolShape,
+    acts: &[u8],
+    out: impl Into<Output<'a>>,
+    isa: Isa,
+) -> Result<(), KernelError> {
+    let out = out.into();
+    isa.check()?;
+    if shape.padding > 0 {
+        let reason = "must be 0 in a sum, or windows would have fewer pixels";
+        return Err(KernelError::Shape { what: "padding", got: shape.padding, reason });
+    }
+    shape.check_lengths(acts.len(), out.len())?;
+    // 255 times as many as that is the largest sum of 32 bits.
+    if shape.kernel.checked_mul(shape.kernel).is_none_or(|count| count > 1 << 23) {
+        return Err(KernelError::TooLarge { what: "kernel" });
+    }
+    out.check(shape.channels)?;
+    match out {
+        Output::Sums(out) => sum(shape, acts, &AsSums, out, isa),
+        Output::Codes { epilogue, bits, out } => {
+            sum(shape, acts, &AsCodes::new(epilogue, bits), out, isa);
+        }
+        Output::Values { epilogue, out } => sum(shape, acts, &AsValues(epilogue), out, isa),
+    }
+    Ok(())
+}
+
+struct Max<'a> {
+    shape: PoolShape,
+    acts: &'a [u8],
+    out: &'a mut [u8],
+}
+
+impl Loops for Max<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let PoolShape { channels, height, width, .. } = self.shape;
+        let columns = self.shape.out_width();
+        for (pixel, out) in self.out.chunks_exact_mut(channels).enumerate() {
+            out.fill(0);
+            for y in self.shape.window(pixel / columns, height) {
+                for x in self.shape.window(pixel % columns, width) {
+                    let acts = &self.acts[(y * width + x) * channels..][..channels];
+                    for (out, &act) in out.iter_mut().zip(acts) {
+                        *out = act.max(*out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn sum<F: Finish>(shape: PoolShape, acts: &[u8], finish: &F, out: &mut [F::Out], isa: Isa) {
+    let channels = shape.channels;
+    let mut sums = vec![[0; LANES]; channels.div_ceil(LANES)];
+    for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
+        vectorise(isa, Sum { shape, acts, pixel, sums: &mut sums });
+        finish.finish(Block { isa, sums: &sums, first: 0, channels, pitch: channels }, out);
+    }
+}
+
+/// The sums of one window.
+struct Sum<'a> {
+    shape: PoolShape,
+    acts: &'a [u8],
+    pixel: usize,
+    sums: &'a mut [[i32; LANES]],
+}
+
+impl Loops for Sum<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let PoolShape { channels, height, width, .. } = self.shape;
+        let columns = self.shape.out_width();
+        let sums = &mut self.sums.as_flattened_mut()[..channels];
+        sums.fill(0);
+        for y in self.shape.window(self.pixel / columns, height) {
+            for x in self.shape.window(self.pixel % columns, width) {
+                let acts = &self.acts[(y * width + x) * channels..][..channels];
+                for (sum, &act) in sums.iter_mut().zip(acts) {
+                    *sum += i32::from(act);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The sum at the end of a residual block.
+
+use crate::{
+    BitPair, Isa, KernelError,
+    epilogue::round,
+    vectorise::{Loops, vectorise},
+};
+
+/// One side of the sum.
+#[derive(Clone, Copy, Debug)]
+pub enum Addend<'a> {
+    /// Codes, each worth `scale`.
+    Codes {
+        /// What a code of 1 is worth.
+        scale: f32,
+        /// The codes.
+        codes: &'a [u8],
+    },
+    /// Floats, as they come out of [`Output::Values`](crate::Output::Values).
+    Values(&'a [f32]),
+}
+
+impl Addend<'_> {
+    const fn len(self) -> usize {
+        match self {
+            Self::Codes { codes, .. } => codes.len(),
+            Self::Values(values) => values.len(),
+        }
+    }
+
+    #[inline(always)]
+    fn value(self, index: usize) -> f32 {
+        match self {
+            Self::Codes { scale, codes } => f32::from(codes[index]) * scale,
+            Self::Values(values) => values[index],
+        }
+    }
+}
+
+/// `(a + b) * factor`, clamped to `0 ..= 2^bits - 1`, which makes it a ReLU too, and rounded half to even; `factor` is 1
+/// over the scale of the resulting codes. Every operation is rounded by itself, as in [`Epilogue`](crate::Epilogue).
+///
+/// # Errors
+/// [`KernelError`] for lengths, bits, a factor or an instruction set that do not fit.
+pub fn add(
+    a: Addend<'_>,
+    b: Addend<'_>,
+    factor: f32,
+    bits: u8,
+    out: &mut [u8],
+    isa: Isa,
+) -> Result<(), KernelError> {
+    isa.check()?;
+    BitPair::new(1, bits)?;
+    for (what, got) in [("addend", b.len()), ("out", out.len())] {
+        if got != a.len() {
+            return Err(KernelError::Length { what, expected: a.len(), got });
+        }
+    }
+    for (index, addend) in [a, b].into_iter().enumerate() {
+        if matches!(addend, Addend::Codes { scale, .. } if !scale.is_finite()) {
+            return Err(KernelError::NotFinite { what: "scales", index });
+        }
+    }
+    if !factor.is_finite() {
+        return Err(KernelError::NotFinite { what: "factors", index: 0 });
+    }
+    let largest = ((1_u32 << bits) - 1) as f32;
+    // A loop for each combination, so that none of them decides anything within.
+    match (a, b) {
+        (Addend::Codes { .. }, Addend::Codes { .. }) => {
+            vectorise(isa, Sum::<true, true> { a, b, factor, largest, out });
+        }
+        (Addend::Codes { .. }, Addend::Values(_)) => {
+            vectorise(isa, Sum::<true, false> { a, b, factor, largest, out });
+        }
+        (Addend::Values(_), Addend::Codes { .. }) => {
+            vectorise(isa, Sum::<false, true> { a, b, factor, largest, out });
+        }
+        (Addend::Values(_), Addend::Values(_)) => {
+            vectorise(isa, Sum::<false, false> { a, b, factor, largest, out });
+        }
+    }
+    Ok(())
+}
+
+/// `A` and `B` say whether the addends are codes.
+struct Sum<'a, const A: bool, const B: bool> {
+    a: Addend<'a>,
+    b: Addend<'a>,
+    factor: f32,
+    largest: f32,
+    out: &'a mut [u8],
+}
+
+impl<const A: bool, const B: bool> Loops for Sum<'_, A, B> {
+    #[inline(always)]
+    fn run(self) {
+        for (index, out) in self.out.iter_mut().enumerate() {
+            let sum = self.a.value(index) + self.b.value(index);
+            *out = round(sum * self.factor, self.largest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_the_formula_on_every_isa() {
+        let codes: Vec<u8> = (0..=255).chain([0, 255]).collect();
+        let values: Vec<f32> = (0..codes.len()).map(|i| 40.0 - i as f32 * 0.375).collect();
+        let addends = [Addend::Codes { scale: 0.25, codes: &codes }, Addend::Values(&values)];
+        let value = |addend: Addend<'_>, index: usize| addend.value(index);
+        for isa in Isa::available() {
+            for (a, b) in addends.into_iter().flat_map(|a| addends.map(|b| (a, b))) {
+                for bits in 1..=8 {
+                    let mut out = vec![9; codes.len()];
+                    add(a, b, 0.5, bits, &mut out, isa).expect("fits");
+                    for (index, &code) in out.iter().enumerate() {
+                        let sum = (value(a, index) + value(b, index)) * 0.5;
+                        let largest = ((1_u32 << bits) - 1) as f32;
+                        let expected = sum.clamp(0.0, largest).round_ties_even() as u8;
+                        assert_eq!(code, expected, "{isa} {bits} {index}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let codes = Addend::Codes { scale: 1.0, codes: &[1, 2] };
+        let run = |a, b, factor, bits, out: &mut [u8]| add(a, b, factor, bits, out, Isa::Portable);
+        let long = run(codes, Addend::Values(&[0.0; 3]), 1.0, 8, &mut [0; 2]);
+        assert!(matches!(long, Err(KernelError::Length { what: "addend", expected: 2, got: 3 })));
+        let short = run(codes, codes, 1.0, 8, &mut [0]);
+        assert!(matches!(short, Err(KernelError::Length { what: "out", .. })));
+        let bits = run(codes, codes, 1.0, 9, &mut [0; 2]);
+        assert!(matches!(bits, Err(KernelError::Bits { got: 9, .. })));
+        let scale = Addend::Codes { scale: f32::NAN, codes: &[1, 2] };
+        let scale = run(codes, scale, 1.0, 8, &mut [0; 2]);
+        assert!(matches!(scale, Err(KernelError::NotFinite { what: "scales", index: 1 })));
+        assert!(run(codes, codes, f32::INFINITY, 8, &mut [0; 2]).is_err());
+    }
+}
