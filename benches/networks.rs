@@ -19,7 +19,7 @@ use releq::{
     core::{LayerKind, LayerProfile},
     zoo::networks,
 };
-use releq_kernels::{BitPlanes, BitSerialConv, BitSerialScratch, BitSerialWeights, ConvShape, Isa};
+use releq_kernels::{BitPlanes, BitSerialConv, BitSerialWeights, ConvShape, Isa, Workspace};
 
 const REPEATS: usize = 7;
 const ACT_BITS: u8 = 8;
@@ -56,9 +56,9 @@ impl Layer {
                 padding: profile.padding,
             };
             let packed = BitSerialConv::pack(&weights, shape, bits, isa).unwrap();
-            let mut scratch = BitSerialScratch::default();
+            let mut workspace = Workspace::default();
             Box::new(move || {
-                packed.run(&acts, ACT_BITS, &mut out, &mut scratch, NonZeroUsize::MIN).unwrap();
+                packed.run(&acts, ACT_BITS, &mut out, &mut workspace, NonZeroUsize::MIN).unwrap();
                 black_box(&out);
             })
         };

@@ -1,6 +1,6 @@
 //! What a kernel refuses.
 
-use crate::Isa;
+use crate::{Isa, Kernel};
 
 /// Why a kernel cannot run on what it was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +78,14 @@ pub enum KernelError {
         act_bits: u8,
         /// Products that are safe.
         bound: usize,
+    },
+    /// A kernel that is not made for a layer of this kind.
+    #[error(
+        "the {kernel} kernel is not made for this kind of layer; `Choice::of` names one that is"
+    )]
+    Mismatch {
+        /// What was asked for.
+        kernel: Kernel,
     },
     /// This processor lacks the instructions.
     #[error("this processor has no {isa}; `Isa::best()` names the best it has")]

@@ -6,8 +6,8 @@ mod common;
 use common::{acts, check_outputs, epilogue, threads, weights};
 use proptest::prelude::*;
 use releq_kernels::{
-    BitPair, BitPlanes, BitSerialConv, BitSerialScratch, BitSerialWeights, ConvShape, GemmShape,
-    Isa, KernelError, reference,
+    BitPair, BitPlanes, BitSerialConv, BitSerialWeights, ConvShape, GemmShape, Isa, KernelError,
+    Workspace, reference,
 };
 
 fn check_gemm(shape: GemmShape, bits: BitPair, seed: u64) {
@@ -29,7 +29,7 @@ fn check_gemm(shape: GemmShape, bits: BitPair, seed: u64) {
     }
 }
 
-fn check_conv(shape: ConvShape, bits: BitPair, seed: u64, scratch: &mut BitSerialScratch) {
+fn check_conv(shape: ConvShape, bits: BitPair, seed: u64, workspace: &mut Workspace) {
     let weights = weights(shape.outputs * shape.depth(), bits, seed);
     let acts = acts(shape.height * shape.width * shape.channels, bits, seed + 1);
     let mut expected = vec![0; shape.out_height() * shape.out_width() * shape.outputs];
@@ -40,7 +40,7 @@ fn check_conv(shape: ConvShape, bits: BitPair, seed: u64, scratch: &mut BitSeria
         for count in [1, 2] {
             let label = format!("{isa} {shape:?} {bits:?}, {count} threads");
             check_outputs(&expected, &epilogue, &label, |out| {
-                conv.run(&acts, bits.act(), out, scratch, threads(count))
+                conv.run(&acts, bits.act(), out, workspace, threads(count))
             });
         }
     }
@@ -53,14 +53,14 @@ const CONV: ConvShape =
 #[test]
 fn every_pair_of_bits() {
     // Narrow and wide calls share the memory.
-    let mut scratch = BitSerialScratch::default();
+    let mut workspace = Workspace::default();
     for weight in 1..=8 {
         for act in 1..=8 {
             let bits = BitPair::new(weight, act).unwrap();
             check_gemm(GemmShape { pixels: 13, outputs: 67, depth: 131 }, bits, 3);
             // 3 and 16 channels are gathered, 33 too, 60 and 64 are read in place.
             for channels in [3, 16, 33, 60, 64] {
-                check_conv(ConvShape { channels, ..CONV }, bits, 5, &mut scratch);
+                check_conv(ConvShape { channels, ..CONV }, bits, 5, &mut workspace);
             }
         }
     }
@@ -71,7 +71,7 @@ fn more_pixels_and_words_than_a_block_holds() {
     let bits = BitPair::new(3, 2).unwrap();
     check_gemm(GemmShape { pixels: 139, outputs: 37, depth: 2_003 }, bits, 1);
     let shape = ConvShape { channels: 96, height: 11, width: 13, kernel: 5, ..CONV };
-    check_conv(shape, bits, 2, &mut BitSerialScratch::default());
+    check_conv(shape, bits, 2, &mut Workspace::default());
 }
 
 #[test]
@@ -86,8 +86,8 @@ fn a_stride_past_the_image_leaves_one_output() {
         let shape = ConvShape { padding: 0, ..shape };
         let conv = BitSerialConv::pack(&weights, shape, 4, isa).unwrap();
         let mut out = [0; 20];
-        let mut scratch = BitSerialScratch::default();
-        conv.run(&acts, 4, &mut out[..], &mut scratch, threads(1)).unwrap();
+        let mut workspace = Workspace::default();
+        conv.run(&acts, 4, &mut out[..], &mut workspace, threads(1)).unwrap();
         assert_eq!(out, expected, "{isa}");
     }
 }
@@ -145,7 +145,7 @@ proptest! {
         seed in 0u64..1000,
     ) {
         let shape = ConvShape { channels, height, width, outputs, kernel, stride, padding };
-        check_conv(shape, bits, seed, &mut BitSerialScratch::default());
+        check_conv(shape, bits, seed, &mut Workspace::default());
     }
 }
 
@@ -211,10 +211,10 @@ fn convolutions_that_do_not_fit_are_refused() {
     assert!(matches!(pack(CONV, &[0; 179]), Err(KernelError::Length { what: "weights", .. })));
     assert!(matches!(pack(CONV, &[8; 180]), Err(KernelError::Code { index: 0, got: 8, .. })));
 
-    let mut scratch = BitSerialScratch::default();
+    let mut workspace = Workspace::default();
     let conv = pack(CONV, &[1; 180]).unwrap();
     let mut run =
-        |acts: &[u8], bits, out: &mut [i32]| conv.run(acts, bits, out, &mut scratch, threads(1));
+        |acts: &[u8], bits, out: &mut [i32]| conv.run(acts, bits, out, &mut workspace, threads(1));
     assert!(matches!(run(&[0; 25], 0, &mut [0; 500]), Err(KernelError::Bits { got: 0, .. })));
     assert!(matches!(run(&[0; 25], 9, &mut [0; 500]), Err(KernelError::Bits { got: 9, .. })));
     assert!(matches!(run(&[4; 25], 2, &mut [0; 500]), Err(KernelError::Code { got: 4, .. })));
@@ -224,14 +224,15 @@ fn convolutions_that_do_not_fit_are_refused() {
     let deep = ConvShape { channels: 65_794, height: 1, width: 1, outputs: 1, kernel: 1, ..CONV };
     let deep = ConvShape { padding: 0, ..deep };
     let conv = BitSerialConv::pack(&vec![1; 65_794], deep, 8, isa).unwrap();
-    let error = conv.run(&vec![1; 65_794], 8, &mut [0][..], &mut scratch, threads(1)).unwrap_err();
+    let error =
+        conv.run(&vec![1; 65_794], 8, &mut [0][..], &mut workspace, threads(1)).unwrap_err();
     assert!(matches!(error, KernelError::Overflow { bound: 65_793, .. }), "{error}");
 
     // More padding than memory holds: an error, not an abort.
     let (side, stride) = (1 << 28, 1 << 28);
     let padded = ConvShape { padding: side, stride, channels: 1, outputs: 1, ..CONV };
     let conv = BitSerialConv::pack(&[1; 9], padded, 4, isa).unwrap();
-    let error = conv.run(&[1; 25], 8, &mut [0; 9][..], &mut scratch, threads(1)).unwrap_err();
+    let error = conv.run(&[1; 25], 8, &mut [0; 9][..], &mut workspace, threads(1)).unwrap_err();
     assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
 }
 

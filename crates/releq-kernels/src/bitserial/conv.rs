@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{BitSerialWeights, Pixels, Product, Runs, WORD, planes};
-use crate::{BitPair, ConvShape, Isa, KernelError, epilogue::Output};
+use crate::{BitPair, ConvShape, Isa, KernelError, Workspace, epilogue::Output};
 
 /// A convolution by bit planes.
 ///
@@ -28,15 +28,6 @@ pub(super) struct Piece {
     bit: usize,
     /// The bits of `word` that belong to the row.
     mask: u32,
-}
-
-/// Memory that calls share, so that only growth allocates.
-#[derive(Clone, Debug, Default)]
-pub struct BitSerialScratch {
-    /// One input row of codes with its padding.
-    row: Vec<u8>,
-    planes: Vec<u32>,
-    windows: Vec<u32>,
 }
 
 impl BitSerialConv {
@@ -79,7 +70,7 @@ impl BitSerialConv {
         acts: &[u8],
         act_bits: u8,
         out: impl Into<Output<'a>>,
-        scratch: &mut BitSerialScratch,
+        workspace: &mut Workspace,
         threads: NonZeroUsize,
     ) -> Result<(), KernelError> {
         let (shape, out) = (self.shape, out.into());
@@ -87,53 +78,53 @@ impl BitSerialConv {
         shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
         out.check(shape.outputs)?;
         pair.check_depth(shape.depth())?;
-        planes::check_codes(pair, acts)?;
+        pair.check_acts(acts)?;
         let ConvShape { channels, kernel, stride, .. } = shape;
         let bits = usize::from(act_bits);
         let (rows, columns) = (shape.out_height(), shape.out_width());
 
         // Codes from one pixel of a row to the next.
         let pitch = if self.pieces.is_some() { channels } else { channels.next_multiple_of(WORD) };
-        let row_words = self.split_rows(acts, pitch, act_bits, scratch)?;
+        let row_words = self.split_rows(acts, pitch, act_bits, workspace)?;
         let Some(pieces) = &self.pieces else {
             let pixel = pitch / WORD * bits;
             let (step, row_step) = (stride * pixel, stride * row_words);
             let pixels = Pixels { count: rows * columns, columns, step, row_step };
             let runs = Runs { count: kernel, words: kernel * pitch / WORD, stride: row_words };
             // The first word belongs to gathering alone.
-            let acts = &scratch.planes[bits..];
+            let acts = &workspace.planes[bits..];
             Product { weights: &self.weights, acts, bits, pixels, runs }.run(out, threads);
             return Ok(());
         };
         let words = self.weights.words;
-        planes::resize(&mut scratch.windows, (rows * columns).checked_mul(words * bits))?;
-        let image = Image { planes: &scratch.planes, row_words, shape };
+        planes::resize(&mut workspace.windows, (rows * columns).checked_mul(words * bits))?;
+        let image = Image { planes: &workspace.planes, row_words, shape };
         let isa = self.weights.isa;
         match act_bits {
-            1 => image.gather_on::<1>(isa, pieces, words, &mut scratch.windows),
-            2 => image.gather_on::<2>(isa, pieces, words, &mut scratch.windows),
-            3 => image.gather_on::<3>(isa, pieces, words, &mut scratch.windows),
-            4 => image.gather_on::<4>(isa, pieces, words, &mut scratch.windows),
-            5 => image.gather_on::<5>(isa, pieces, words, &mut scratch.windows),
-            6 => image.gather_on::<6>(isa, pieces, words, &mut scratch.windows),
-            7 => image.gather_on::<7>(isa, pieces, words, &mut scratch.windows),
-            _ => image.gather_on::<8>(isa, pieces, words, &mut scratch.windows),
+            1 => image.gather_on::<1>(isa, pieces, words, &mut workspace.windows),
+            2 => image.gather_on::<2>(isa, pieces, words, &mut workspace.windows),
+            3 => image.gather_on::<3>(isa, pieces, words, &mut workspace.windows),
+            4 => image.gather_on::<4>(isa, pieces, words, &mut workspace.windows),
+            5 => image.gather_on::<5>(isa, pieces, words, &mut workspace.windows),
+            6 => image.gather_on::<6>(isa, pieces, words, &mut workspace.windows),
+            7 => image.gather_on::<7>(isa, pieces, words, &mut workspace.windows),
+            _ => image.gather_on::<8>(isa, pieces, words, &mut workspace.windows),
         }
         let pixels = Pixels::in_line(rows * columns, words * bits);
         let runs = Runs { count: 1, words, stride: 0 };
-        let acts = &scratch.windows;
+        let acts = &workspace.windows;
         Product { weights: &self.weights, acts, bits, pixels, runs }.run(out, threads);
         Ok(())
     }
 
-    /// Fills the planes of the scratch with one word of zeros, all rows with their padding and one more word of
+    /// Fills the planes of the workspace with one word of zeros, all rows with their padding and one more word of
     /// zeros, a word being as many `u32` as there are planes. Returns the `u32`s of a row.
     fn split_rows(
         &self,
         acts: &[u8],
         pitch: usize,
         act_bits: u8,
-        scratch: &mut BitSerialScratch,
+        workspace: &mut Workspace,
     ) -> Result<usize, KernelError> {
         let ConvShape { channels, height, width, padding, .. } = self.shape;
         let bits = usize::from(act_bits);
@@ -142,11 +133,11 @@ impl BitSerialConv {
         let row_words = codes.unwrap_or(usize::MAX) / WORD * bits;
         let words = row_words.checked_mul(height + 2 * padding);
         // The larger one first, before memory is touched.
-        planes::resize(&mut scratch.planes, words.and_then(|words| words.checked_add(2 * bits)))?;
-        planes::resize(&mut scratch.row, codes)?;
-        let row = scratch.row.as_mut_slice();
+        planes::resize(&mut workspace.planes, words.and_then(|words| words.checked_add(2 * bits)))?;
+        planes::resize(&mut workspace.row, codes)?;
+        let row = workspace.row.as_mut_slice();
         let split = planes::splitter(self.weights.isa);
-        let rows = scratch.planes[bits + padding * row_words..].chunks_exact_mut(row_words);
+        let rows = workspace.planes[bits + padding * row_words..].chunks_exact_mut(row_words);
         for (words, acts) in rows.zip(acts.chunks_exact(width * channels)) {
             let row_acts = &mut row[padding * pitch..][..width * pitch];
             if pitch == channels {

@@ -14,7 +14,7 @@ mod conv;
 mod planes;
 mod portable;
 
-pub use conv::{BitSerialConv, BitSerialScratch};
+pub use conv::BitSerialConv;
 pub use planes::BitPlanes;
 
 use std::{num::NonZeroUsize, ops::Range};
@@ -111,6 +111,18 @@ impl BitSerialWeights {
     #[must_use]
     pub const fn bits(&self) -> u8 {
         self.bits
+    }
+
+    /// Number of outputs.
+    #[must_use]
+    pub const fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Products in one sum.
+    #[must_use]
+    pub const fn depth(&self) -> usize {
+        self.depth
     }
 
     /// The instruction set that they are multiplied with.

@@ -45,7 +45,7 @@ impl BitPlanes {
         isa.check()?;
         let pair = BitPair::new(1, bits)?;
         GemmShape { pixels, outputs: 0, depth }.check(0, codes.len(), 0)?;
-        check_codes(pair, codes)?;
+        pair.check_acts(codes)?;
         let (count, full) = (depth.div_ceil(WORD), depth / WORD * WORD);
         let pixel_words = count * usize::from(bits);
         resize(&mut self.words, pixels.checked_mul(pixel_words))?;
@@ -92,12 +92,6 @@ impl BitPlanes {
     pub fn words(&self) -> &[u32] {
         &self.words
     }
-}
-
-/// As [`BitPair::check_acts`], which looks at one code after the other, where all of them fit.
-pub(super) fn check_codes(pair: BitPair, codes: &[u8]) -> Result<(), KernelError> {
-    let union = codes.iter().fold(0, |union, code| union | code);
-    if pair.act_codes().contains(&i32::from(union)) { Ok(()) } else { pair.check_acts(codes) }
 }
 
 /// Zeros of the given length; only growth allocates.

@@ -3,22 +3,16 @@
 use std::num::NonZeroUsize;
 
 use super::{
-    GROUP, Int8Weights, LANES,
+    GROUP, Int8Weights,
     drive::{Job, Pixels, Runs, Source, run},
 };
-use crate::{ConvShape, Isa, KernelError, epilogue::Output};
+use crate::{ConvShape, Isa, KernelError, Workspace, epilogue::Output};
 
 /// A convolution with 8-bit weights.
 #[derive(Clone, Debug)]
 pub struct Int8Conv {
     shape: ConvShape,
     weights: Int8Weights,
-}
-
-/// Memory that calls share, so that only growth allocates.
-#[derive(Clone, Debug, Default)]
-pub struct Workspace {
-    padded: Vec<u8>,
 }
 
 impl Int8Conv {
@@ -84,27 +78,4 @@ pub(crate) fn conv<S: Source>(
     let acts = if in_place { acts } else { workspace.pad(acts, shape)? };
     run(&Job { weights, acts, pixels, runs }, out, threads);
     Ok(())
-}
-
-impl Workspace {
-    /// The image with zeros around it, and with enough after it to read 16 at a time.
-    pub(crate) fn pad(&mut self, acts: &[u8], shape: ConvShape) -> Result<&[u8], KernelError> {
-        let ConvShape { channels, height, width, padding, .. } = shape;
-        let row = (width + 2 * padding) * channels;
-        let len = row * (height + 2 * padding) + LANES;
-        let padded = &mut self.padded;
-        let missing = len.saturating_sub(padded.len());
-        padded.try_reserve(missing).map_err(|_| KernelError::TooLarge { what: "activations" })?;
-        padded.resize(len, 0);
-        let (mut at, side) = (padding * (row + channels), 2 * padding * channels);
-        padded[..at].fill(0);
-        for acts in acts.chunks_exact(width * channels) {
-            padded[at..][..acts.len()].copy_from_slice(acts);
-            at += acts.len();
-            padded[at..][..side].fill(0);
-            at += side;
-        }
-        padded[at..].fill(0);
-        Ok(padded)
-    }
 }

@@ -12,8 +12,8 @@ mod portable;
 use std::{num::NonZeroUsize, ops::Range};
 
 pub(crate) use crate::epilogue::LANES;
+pub use conv::Int8Conv;
 pub(crate) use conv::conv;
-pub use conv::{Int8Conv, Workspace};
 pub(crate) use drive::{Piece, Source, gemm, multiply};
 
 use crate::{BitPair, GemmShape, Isa, KernelError, epilogue::Output};

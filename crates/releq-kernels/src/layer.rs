@@ -1,0 +1,336 @@
+//! One layer of a network, packed for the kernel that suits it.
+
+use std::{fmt, num::NonZeroUsize};
+
+use crate::{
+    BitPair, BitSerialConv, BitSerialWeights, ConvShape, DepthwiseConv, GemmShape, Int8Conv,
+    Int8Weights, Isa, KernelError, LowBitConv, LowBitWeights, Workspace, epilogue::Output,
+};
+
+/// What a layer multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LayerShape {
+    /// A matrix product, as of a fully connected layer.
+    Gemm(GemmShape),
+    /// A convolution.
+    Conv(ConvShape),
+    /// A depthwise convolution, with as many outputs as channels.
+    Depthwise(ConvShape),
+}
+
+impl LayerShape {
+    /// Number of weights.
+    #[must_use]
+    pub const fn weights(self) -> usize {
+        match self {
+            Self::Gemm(shape) => shape.outputs * shape.depth,
+            Self::Conv(shape) => shape.outputs * shape.depth(),
+            Self::Depthwise(shape) => shape.channels * shape.kernel * shape.kernel,
+        }
+    }
+
+    /// Number of activations.
+    #[must_use]
+    pub const fn acts(self) -> usize {
+        match self {
+            Self::Gemm(shape) => shape.pixels * shape.depth,
+            Self::Conv(shape) | Self::Depthwise(shape) => {
+                shape.height * shape.width * shape.channels
+            }
+        }
+    }
+
+    /// Number of pixels, each of which reads all weights.
+    #[must_use]
+    pub const fn pixels(self) -> usize {
+        match self {
+            Self::Gemm(shape) => shape.pixels,
+            Self::Conv(shape) | Self::Depthwise(shape) => shape.out_height() * shape.out_width(),
+        }
+    }
+
+    /// Outputs of one pixel.
+    #[must_use]
+    pub const fn outputs(self) -> usize {
+        match self {
+            Self::Gemm(shape) => shape.outputs,
+            Self::Conv(shape) => shape.outputs,
+            Self::Depthwise(shape) => shape.channels,
+        }
+    }
+
+    /// # Errors
+    /// [`KernelError`] for dimensions that cannot be; then nothing else may be asked.
+    pub fn check(self) -> Result<(), KernelError> {
+        match self {
+            Self::Gemm(GemmShape { pixels, outputs, depth }) => {
+                let sides = [("weights", outputs, depth), ("activations", pixels, depth)];
+                for (what, a, b) in sides.into_iter().chain([("out", pixels, outputs)]) {
+                    let product = a.checked_mul(b).filter(|&p| p <= isize::MAX as usize / 8);
+                    product.ok_or(KernelError::TooLarge { what })?;
+                }
+                Ok(())
+            }
+            Self::Conv(shape) => shape.check(),
+            Self::Depthwise(shape) => crate::depthwise::check(shape),
+        }
+    }
+}
+
+/// A family of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kernel {
+    /// Both operands as bit planes.
+    BitSerial,
+    /// Weights expanded to a byte each when they are packed.
+    Int8,
+    /// Weights expanded while they are multiplied.
+    LowBit {
+        /// Bits of a weight in memory, at least its own.
+        stored: u8,
+    },
+    /// The one kernel for depthwise convolutions.
+    Depthwise,
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BitSerial => f.pad("bit-serial"),
+            Self::Int8 => f.pad("int8"),
+            Self::LowBit { stored } => f.pad(&format!("low-bit/{stored}")),
+            Self::Depthwise => f.pad("depthwise"),
+        }
+    }
+}
+
+/// A kernel, and why it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The kernel.
+    pub kernel: Kernel,
+    /// The rule that chose it.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kernel, self.reason)
+    }
+}
+
+/// Bytes of expanded weights that a core's second cache keeps from image to image.
+const NEAR: usize = 1 << 20;
+/// Bytes of expanded weights that come from main memory or, at best, from a cache that cores share.
+const FAR: usize = 8 << 20;
+
+impl Choice {
+    /// The kernel that was fastest for such layers where the rules were measured, on an AMD Zen 4 core
+    /// (docs/benchmarks.md); at 8-bit weights it is always int8.
+    ///
+    /// Products of bytes are one instruction for 64 of them, so few bits save time in two places alone: where
+    /// weights are read for one or few pixels, so that memory bounds the time, and where bit planes are so few
+    /// that counting them takes less than multiplying bytes.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a shape that cannot be.
+    pub fn of(shape: LayerShape, bits: BitPair, isa: Isa) -> Result<Self, KernelError> {
+        shape.check()?;
+        Ok(Self::of_checked(shape, bits, isa))
+    }
+
+    fn of_checked(shape: LayerShape, bits: BitPair, isa: Isa) -> Self {
+        let (w, planes) = (bits.weight(), bits.weight() * bits.act());
+        let (pixels, expanded) = (shape.pixels(), shape.weights());
+        let choice = |kernel, reason| Self { kernel, reason };
+        let low_bit = |stored, reason| choice(Kernel::LowBit { stored }, reason);
+        let words = match shape {
+            LayerShape::Depthwise(_) => {
+                return choice(Kernel::Depthwise, "depthwise convolutions have one kernel");
+            }
+            LayerShape::Gemm(shape) => shape.depth >= 256,
+            LayerShape::Conv(shape) => shape.channels >= 32 && shape.outputs >= 32,
+        };
+        let few_planes = match isa {
+            Isa::Avx512 if pixels == 1 => planes <= 4,
+            Isa::Avx512 | Isa::Avx2 => planes <= 2,
+            Isa::Portable => planes <= 4,
+        };
+        if few_planes && words {
+            return choice(
+                Kernel::BitSerial,
+                "so few bit planes are counted sooner than multiplied",
+            );
+        }
+        let bound =
+            "memory bounds a layer of so few pixels and so many weights: fewer bits, less to read";
+        match (isa, pixels, w) {
+            (Isa::Avx512, 1, 1 | 2 | 4) => {
+                low_bit(w, "one pixel reads every weight: fewer bits, less to read, from any cache")
+            }
+            (Isa::Avx512, 1, 3) if expanded <= NEAR => low_bit(
+                4,
+                "one pixel reads every weight; from a near cache, 4 bits are expanded sooner than 3",
+            ),
+            (Isa::Avx512, 1, 3 | 5 | 6) if expanded > NEAR => low_bit(w, bound),
+            (Isa::Avx512, 1, 7) if expanded > FAR => low_bit(w, bound),
+            (Isa::Avx512, 2..4, 1..=4) if expanded > FAR => low_bit(w, bound),
+            (Isa::Avx2, 1..4, 1 | 2) if expanded > FAR => low_bit(w, bound),
+            (_, 0..4, 8) => choice(Kernel::Int8, "8-bit weights have nothing to save"),
+            (_, 0..4, _) => choice(
+                Kernel::Int8,
+                "expanding weights would take longer than reading them from where they stay",
+            ),
+            (Isa::Avx2, _, 1..=6) => choice(
+                Kernel::Int8,
+                "products bound the time; so few bits are summed in 16 bits at first",
+            ),
+            _ => choice(
+                Kernel::Int8,
+                "products of bytes bound the time, whatever bits the weights have",
+            ),
+        }
+    }
+}
+
+/// A layer, packed for one kernel.
+///
+/// Operands and results are those of the kernels: activations `[pixels][depth]` or `[height][width][channels]`,
+/// weights `[outputs][depth]`, `[outputs][kernel][kernel][channels]` or, depthwise, `[channels][kernel][kernel]`.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    shape: LayerShape,
+    bits: BitPair,
+    choice: Choice,
+    packed: Packed,
+}
+
+#[derive(Clone, Debug)]
+enum Packed {
+    BitSerial(BitSerialWeights),
+    BitSerialConv(BitSerialConv),
+    Int8(Int8Weights),
+    Int8Conv(Int8Conv),
+    LowBit(LowBitWeights),
+    LowBitConv(LowBitConv),
+    Depthwise(DepthwiseConv),
+}
+
+impl Layer {
+    /// Packs weights for the kernel that [`Choice::of`] names.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a shape, length, code, depth or instruction set that does not fit.
+    pub fn pack(
+        codes: &[i8],
+        shape: LayerShape,
+        bits: BitPair,
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        Self::pack_as(codes, shape, bits, isa, Choice::of(shape, bits, isa)?)
+    }
+
+    /// Packs weights for another kernel.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack); also where the kernel is not for such layers, or stores weights in fewer bits than
+    /// they have.
+    pub fn pack_for(
+        kernel: Kernel,
+        codes: &[i8],
+        shape: LayerShape,
+        bits: BitPair,
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        shape.check()?;
+        Self::pack_as(codes, shape, bits, isa, Choice { kernel, reason: "it was asked for" })
+    }
+
+    fn pack_as(
+        codes: &[i8],
+        shape: LayerShape,
+        bits: BitPair,
+        isa: Isa,
+        choice: Choice,
+    ) -> Result<Self, KernelError> {
+        let w = bits.weight();
+        bits.check_weights(codes)?;
+        let packed = match (choice.kernel, shape) {
+            (Kernel::BitSerial, LayerShape::Gemm(GemmShape { outputs, depth, .. })) => {
+                Packed::BitSerial(BitSerialWeights::pack(codes, outputs, depth, w, isa)?)
+            }
+            (Kernel::BitSerial, LayerShape::Conv(shape)) => {
+                Packed::BitSerialConv(BitSerialConv::pack(codes, shape, w, isa)?)
+            }
+            (Kernel::Int8, LayerShape::Gemm(GemmShape { outputs, depth, .. })) => {
+                Packed::Int8(Int8Weights::pack(codes, outputs, depth, w, isa)?)
+            }
+            (Kernel::Int8, LayerShape::Conv(shape)) => {
+                Packed::Int8Conv(Int8Conv::pack(codes, shape, w, isa)?)
+            }
+            (Kernel::LowBit { stored }, LayerShape::Gemm(GemmShape { outputs, depth, .. })) => {
+                Packed::LowBit(LowBitWeights::pack(codes, outputs, depth, stored, isa)?)
+            }
+            (Kernel::LowBit { stored }, LayerShape::Conv(shape)) => {
+                Packed::LowBitConv(LowBitConv::pack(codes, shape, stored, isa)?)
+            }
+            (Kernel::Depthwise, LayerShape::Depthwise(shape)) => {
+                Packed::Depthwise(DepthwiseConv::pack(codes, shape, w, isa)?)
+            }
+            (Kernel::Depthwise, _) | (_, LayerShape::Depthwise(_)) => {
+                return Err(KernelError::Mismatch { kernel: choice.kernel });
+            }
+        };
+        Ok(Self { shape, bits, choice, packed })
+    }
+
+    /// The kernel, and why it.
+    #[must_use]
+    pub const fn choice(&self) -> Choice {
+        self.choice
+    }
+
+    /// The shape that it was packed for.
+    #[must_use]
+    pub const fn shape(&self) -> LayerShape {
+        self.shape
+    }
+
+    /// The bits that it was packed for.
+    #[must_use]
+    pub const fn bits(&self) -> BitPair {
+        self.bits
+    }
+
+    /// Multiplies, finished as `out` says; the sums equal those of the [`reference`](crate::reference).
+    ///
+    /// # Errors
+    /// [`KernelError`] for lengths or codes that do not fit, or sums that could overflow.
+    pub fn run<'a>(
+        &self,
+        acts: &[u8],
+        out: impl Into<Output<'a>>,
+        workspace: &mut Workspace,
+        threads: NonZeroUsize,
+    ) -> Result<(), KernelError> {
+        let (pixels, act) = (self.shape.pixels(), self.bits.act());
+        if self.choice.kernel != Kernel::BitSerial {
+            self.bits.check_acts(acts)?;
+        }
+        match &self.packed {
+            Packed::BitSerial(weights) => {
+                let planes = &mut workspace.bit_planes;
+                planes.pack_into(acts, pixels, weights.depth(), act, weights.isa())?;
+                weights.gemm(planes, out, threads)
+            }
+            Packed::BitSerialConv(conv) => conv.run(acts, act, out, workspace, threads),
+            Packed::Int8(weights) => weights.gemm(acts, pixels, out, threads),
+            Packed::Int8Conv(conv) => conv.run(acts, out, workspace, threads),
+            Packed::LowBit(weights) => weights.gemm(acts, pixels, out, threads),
+            Packed::LowBitConv(conv) => conv.run(acts, out, workspace, threads),
+            Packed::Depthwise(conv) => conv.run(acts, out, workspace, threads),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Memory that calls share.
+
+use crate::{BitPlanes, ConvShape, KernelError, epilogue::LANES};
+
+/// Memory that calls of any layers share, so that only growth allocates.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace {
+    /// An image with its padding.
+    padded: Vec<u8>,
+    /// One input row of codes with its padding.
+    pub(crate) row: Vec<u8>,
+    /// An image of bit planes.
+    pub(crate) planes: Vec<u32>,
+    /// Windows of bit planes.
+    pub(crate) windows: Vec<u32>,
+    /// A matrix of bit planes.
+    pub(crate) bit_planes: BitPlanes,
+}
+
+impl Workspace {
+    /// The image with zeros around it, and with enough after it to read 16 at a time.
+    pub(crate) fn pad(&mut self, acts: &[u8], shape: ConvShape) -> Result<&[u8], KernelError> {
+        let ConvShape { channels, height, width, padding, .. } = shape;
+        let row = (width + 2 * padding) * channels;
+        let len = row * (height + 2 * padding) + LANES;
+        let padded = &mut self.padded;
+        let missing = len.saturating_sub(padded.len());
+        padded.try_reserve(missing).map_err(|_| KernelError::TooLarge { what: "activations" })?;
+        padded.resize(len, 0);
+        let (mut at, side) = (padding * (row + channels), 2 * padding * channels);
+        padded[..at].fill(0);
+        for acts in acts.chunks_exact(width * channels) {
+            padded[at..][..acts.len()].copy_from_slice(acts);
+            at += acts.len();
+            padded[at..][..side].fill(0);
+            at += side;
+        }
+        padded[at..].fill(0);
+        Ok(padded)
+    }
+}

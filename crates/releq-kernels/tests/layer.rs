@@ -1,0 +1,117 @@
+//! Layers as a network has them: every kernel that fits gives the same, and the right one is chosen.
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod common;
+
+use common::{acts, check_outputs, epilogue, threads, weights};
+use proptest::prelude::*;
+use releq_kernels::{
+    BitPair, Choice, ConvShape, GemmShape, Isa, Kernel, KernelError, Layer, LayerShape, Workspace,
+    reference,
+};
+
+const CONV: ConvShape =
+    ConvShape { channels: 64, height: 8, width: 8, outputs: 64, kernel: 3, stride: 1, padding: 1 };
+
+fn linear(outputs: usize, depth: usize) -> LayerShape {
+    LayerShape::Gemm(GemmShape { pixels: 1, outputs, depth })
+}
+
+fn check(shape: LayerShape, bits: BitPair, seed: u64) {
+    let (weights, acts) = (weights(shape.weights(), bits, seed), acts(shape.acts(), bits, seed));
+    let mut expected = vec![0; shape.pixels() * shape.outputs()];
+    match shape {
+        LayerShape::Gemm(shape) => reference::gemm(shape, bits, &weights, &acts, &mut expected),
+        LayerShape::Conv(shape) => reference::conv2d(shape, bits, &weights, &acts, &mut expected),
+        LayerShape::Depthwise(shape) => {
+            reference::depthwise(shape, bits, &weights, &acts, &mut expected)
+        }
+        other => panic!("{other:?}"),
+    }
+    .unwrap();
+    let epilogue = epilogue(shape.outputs(), 64, bits.weight());
+    let mut workspace = Workspace::default();
+    for isa in Isa::available() {
+        let mut layers = vec![Layer::pack(&weights, shape, bits, isa).unwrap()];
+        let low_bit = (bits.weight()..=8).map(|stored| Kernel::LowBit { stored });
+        let kernels = [Kernel::BitSerial, Kernel::Int8].into_iter().chain(low_bit);
+        for kernel in kernels.filter(|_| !matches!(shape, LayerShape::Depthwise(_))) {
+            layers.push(Layer::pack_for(kernel, &weights, shape, bits, isa).unwrap());
+        }
+        for layer in layers {
+            let label = format!("{isa} {shape:?} {bits:?} {}", layer.choice());
+            check_outputs(&expected, &epilogue, &label, |out| {
+                layer.run(&acts, out, &mut workspace, threads(1))
+            });
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn every_kernel_equals_the_reference(
+        kind in 0..3,
+        channels in prop::sample::select(vec![1usize, 16, 31, 33, 64]),
+        outputs in prop::sample::select(vec![1usize, 16, 33, 65]),
+        (side, stride) in (3usize..8, 1usize..3),
+        (weight, act) in (1u8..=8, 1u8..=8),
+        seed in 0u64..1000,
+    ) {
+        let conv = ConvShape { channels, height: side, width: side + 1, outputs, stride, ..CONV };
+        let shape = match kind {
+            0 => LayerShape::Gemm(GemmShape { pixels: side * stride - 2, outputs, depth: channels }),
+            1 => LayerShape::Conv(conv),
+            _ => LayerShape::Depthwise(ConvShape { outputs: channels, ..conv }),
+        };
+        check(shape, BitPair::new(weight, act).unwrap(), seed);
+    }
+}
+
+#[test]
+fn layers_get_the_kernels_that_the_rules_say() {
+    let kernel =
+        |shape, w, a, isa| Choice::of(shape, BitPair::new(w, a).unwrap(), isa).unwrap().kernel;
+    let conv = LayerShape::Conv(CONV);
+    for isa in Isa::ALL {
+        for w in 2..=8 {
+            assert_eq!(kernel(conv, w, 8, isa), Kernel::Int8, "{isa} {w}");
+        }
+        assert_eq!(kernel(conv, 1, 2, isa), Kernel::BitSerial, "{isa}");
+        assert_eq!(kernel(linear(4096, 9216), 8, 8, isa), Kernel::Int8, "{isa}");
+        let depthwise = LayerShape::Depthwise(CONV);
+        assert_eq!(kernel(depthwise, 1, 1, isa), Kernel::Depthwise, "{isa}");
+    }
+    let best = Isa::Avx512;
+    assert_eq!(kernel(linear(4096, 9216), 5, 8, best), Kernel::LowBit { stored: 5 });
+    assert_eq!(kernel(linear(500, 800), 5, 8, best), Kernel::Int8);
+    assert_eq!(kernel(linear(500, 800), 3, 8, best), Kernel::LowBit { stored: 4 });
+    assert_eq!(kernel(linear(4096, 9216), 3, 8, best), Kernel::LowBit { stored: 3 });
+    assert_eq!(kernel(linear(500, 800), 2, 2, best), Kernel::BitSerial);
+    assert_eq!(kernel(linear(4096, 9216), 2, 8, Isa::Avx2), Kernel::LowBit { stored: 2 });
+    assert_eq!(kernel(linear(500, 800), 2, 8, Isa::Avx2), Kernel::Int8);
+    let choice = Choice::of(linear(4096, 9216), BitPair::new(4, 8).unwrap(), best).unwrap();
+    assert!(choice.to_string().starts_with("low-bit/4: one pixel"), "{choice}");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let (isa, bits) = (Isa::best(), BitPair::new(4, 4).unwrap());
+    let impossible = LayerShape::Conv(ConvShape { stride: 0, ..CONV });
+    assert!(matches!(Choice::of(impossible, bits, isa), Err(KernelError::Shape { .. })));
+    let endless = linear(usize::MAX, 2);
+    assert!(matches!(Choice::of(endless, bits, isa), Err(KernelError::TooLarge { .. })));
+    let shape = linear(2, 3);
+    let pack = |kernel, codes: &[i8]| Layer::pack_for(kernel, codes, shape, bits, isa);
+    let depthwise = pack(Kernel::Depthwise, &[0; 6]).unwrap_err().to_string();
+    assert!(depthwise.contains("depthwise kernel"), "{depthwise}");
+    let narrow = pack(Kernel::LowBit { stored: 3 }, &[7; 6]);
+    assert!(matches!(narrow, Err(KernelError::Code { bits: 3, .. })));
+    // A code of 5 bits, although the kernel could store it.
+    assert!(matches!(pack(Kernel::Int8, &[8; 6]), Err(KernelError::Code { bits: 4, .. })));
+    let layer = pack(Kernel::Int8, &[7; 6]).unwrap();
+    let mut out = [0; 2];
+    let large = layer.run(&[0, 16, 0], &mut out[..], &mut Workspace::default(), threads(1));
+    assert!(matches!(large, Err(KernelError::Code { what: "activations", index: 1, .. })));
+}
