@@ -1,4 +1,4 @@
-//! What an assignment of bitwidths costs: analytical models of cycles, energy and bytes.
+//! What an assignment of bitwidths costs: analytical models of cycles, energy and bytes, and measured time.
 //!
 //! Every model implements [`releq_core::CostModel`]: it sees layer shapes and bitwidths, never a tensor.
 //!
@@ -38,6 +38,7 @@
 //! | [`ModelSize`], [`MemoryTraffic`] | bytes stored, bytes moved |
 //! | [`Energy`], [`ConstantPower`] | picojoules of a bit-parallel circuit; any cycle model at constant power |
 //! | [`Roofline`] | microseconds, bound by compute or by bandwidth |
+//! | [`CpuLatency`] | microseconds on this machine's CPU, measured |
 //! | [`WeightedSum`], [`Budget`] | several models as one; a limit on one |
 //!
 //! The same bits can be worth four times as much in one model as in another, so no single figure here is
@@ -53,6 +54,7 @@ mod bit_operations_nncf;
 mod bit_serial_cpu;
 mod budget;
 mod constant_power;
+mod cpu_latency;
 mod dadiannao;
 mod energy;
 mod error;
@@ -74,6 +76,10 @@ pub use bit_operations_nncf::BitOperationsNncf;
 pub use bit_serial_cpu::{BitSerialCpu, Packing, Polarity};
 pub use budget::{Budget, BudgetUse};
 pub use constant_power::ConstantPower;
+pub use cpu_latency::{
+    CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyRow, LatencyTable,
+    Machine, Timing, time_interleaved,
+};
 pub use dadiannao::DaDianNao;
 pub use energy::{Energy, EnergyPj};
 pub use error::HwError;

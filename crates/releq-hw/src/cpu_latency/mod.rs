@@ -1,0 +1,103 @@
+//! Time on the CPU at hand, measured.
+
+mod error;
+mod machine;
+mod prepared;
+mod table;
+mod timing;
+
+pub use error::LatencyError;
+pub use machine::Machine;
+pub use prepared::{CpuKernels, CpuNetwork};
+pub use table::{LatencyConfig, LatencyRow, LatencyTable};
+pub use timing::{Timing, time_interleaved};
+
+use std::collections::HashMap;
+
+use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
+
+/// Microseconds of one inference on this machine's CPU, from a table of measured layers.
+///
+/// A network costs the sum of its layers, each measured alone and several times in a row, so that its weights
+/// come from the nearest cache that holds them. Layers in between (pooling, residual sums) are not in it.
+///
+/// # Units
+/// Microseconds, batch 1: the medians of the table.
+///
+/// # Examples
+/// ```
+/// use releq_core::{CostModel, Network};
+/// use releq_hw::{CpuLatency, LatencyConfig, LatencyTable, uniform};
+///
+/// let network = Network::builder("tiny", [3, 8, 8]).conv2d("conv", 16, 3).flatten("flat").build()?;
+/// let (layers, bits) = (network.profiles(), uniform(4, 1)?);
+/// let config = LatencyConfig { repeats: 3.try_into()?, ..LatencyConfig::default() };
+/// let work = layers.iter().zip(bits.iter().copied());
+/// let table = LatencyTable::measure(work, &config, &mut |_, _| ())?;
+/// let cpu = CpuLatency::new(table)?;
+/// assert!(cpu.network_cost(&layers, &bits)?.0 > 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CpuLatency {
+    table: LatencyTable,
+    medians: HashMap<(LayerProfile, LayerBits), f64>,
+}
+
+impl CpuLatency {
+    /// Serves a table that was measured on this machine.
+    ///
+    /// # Errors
+    /// [`LatencyError::Foreign`] if it was measured on another one.
+    pub fn new(table: LatencyTable) -> Result<Self, LatencyError> {
+        let here = Machine::this();
+        if table.machine != here {
+            let there = Box::new(table.machine);
+            return Err(LatencyError::Foreign { there, here: Box::new(here) });
+        }
+        Ok(Self::of_any_machine(table))
+    }
+
+    /// Serves a table of whatever machine: for comparing machines, or for choosing bits for another one.
+    #[must_use]
+    pub fn of_any_machine(table: LatencyTable) -> Self {
+        let median = |row: &LatencyRow| ((nameless(&row.layer), row.bits), row.timing.median_us);
+        let medians = table.rows.iter().map(median).collect();
+        Self { table, medians }
+    }
+
+    /// The table that is served.
+    #[must_use]
+    pub fn table(&self) -> &LatencyTable {
+        &self.table
+    }
+}
+
+impl CostModel for CpuLatency {
+    fn name(&self) -> &str {
+        self.table.kernels.model_name()
+    }
+
+    fn unit(&self) -> &str {
+        "us"
+    }
+
+    fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
+        match self.medians.get(&(nameless(layer), bits)) {
+            Some(&median) => Ok(Cost(median)),
+            None => Err(CostError::Unsupported {
+                layer: layer.name.clone(),
+                model: self.name().to_owned(),
+                what: format!(
+                    "a shape that its table lacks at {} x {} bits; measure it first",
+                    bits.weight, bits.activation
+                ),
+            }),
+        }
+    }
+}
+
+/// Layers of one shape cost the same, whatever their names are and whether they add a bias.
+fn nameless(layer: &LayerProfile) -> LayerProfile {
+    LayerProfile { name: String::new(), bias: false, ..layer.clone() }
+}

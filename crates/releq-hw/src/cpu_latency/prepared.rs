@@ -1,0 +1,207 @@
+//! Layers with operands, ready to run.
+
+use std::{fmt, hint::black_box, num::NonZeroUsize, str::FromStr};
+
+use releq_core::{LayerBits, LayerKind, LayerProfile};
+use releq_kernels::{
+    BitPair, Choice, ConvShape, Epilogue, GemmShape, Isa, Kernel, Layer, LayerShape, Output,
+    Workspace,
+};
+use serde::{Deserialize, Serialize};
+
+use super::LatencyError;
+use crate::HwError;
+
+/// Which kernels run a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CpuKernels {
+    /// For each layer the one that suits it, as `releq_kernels::Choice` says.
+    #[default]
+    Best,
+    /// Bit-serial ones, as in the ReLeQ paper. They have no depthwise convolution.
+    BitSerial,
+    /// Those of 8-bit weights, whatever bits the weights have: the baseline of the others.
+    Int8,
+}
+
+impl CpuKernels {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Best, Self::BitSerial, Self::Int8];
+
+    /// The name in configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::BitSerial => "bit-serial",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// Name of the cost model.
+    pub(super) const fn model_name(self) -> &'static str {
+        match self {
+            Self::Best => "cpu-latency",
+            Self::BitSerial => "cpu-latency-bit-serial",
+            Self::Int8 => "cpu-latency-int8",
+        }
+    }
+}
+
+impl fmt::Display for CpuKernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for CpuKernels {
+    type Err = HwError;
+    fn from_str(text: &str) -> Result<Self, HwError> {
+        Self::ALL.into_iter().find(|kernels| kernels.name() == text.trim()).ok_or_else(|| {
+            HwError::UnknownName {
+                what: "CPU kernels",
+                got: text.to_owned(),
+                allowed: Self::ALL.map(Self::name).join(", "),
+            }
+        })
+    }
+}
+
+/// One layer with made-up weights and activations.
+pub(super) struct PreparedLayer {
+    layer: Layer,
+    acts: Vec<u8>,
+    epilogue: Epilogue,
+    out: Vec<u8>,
+}
+
+impl PreparedLayer {
+    pub(super) fn new(
+        profile: &LayerProfile,
+        bits: LayerBits,
+        kernels: CpuKernels,
+        isa: Isa,
+    ) -> Result<Self, LatencyError> {
+        let fail = |source| LatencyError::Kernel { layer: profile.name.clone(), source };
+        let shape = shape(profile)?;
+        shape.check().map_err(fail)?;
+        let pair = BitPair::new(bits.weight.get(), bits.activation.get()).map_err(fail)?;
+        // Of no pattern that a kernel could profit from.
+        let byte = |i: usize| i.wrapping_mul(0x9e37_79b1).to_le_bytes()[3];
+        let codes: Vec<i8> =
+            (0..shape.weights()).map(|i| byte(i).cast_signed() >> (8 - pair.weight())).collect();
+        let acts = (0..shape.acts()).map(|i| byte(i) >> (8 - pair.act())).collect();
+        let layer = match (kernels, shape) {
+            (CpuKernels::BitSerial, LayerShape::Depthwise(_)) => {
+                let what = "depthwise convolution by bit planes".to_owned();
+                return Err(LatencyError::Unsupported { layer: profile.name.clone(), what });
+            }
+            (CpuKernels::Best, _) | (_, LayerShape::Depthwise(_)) => {
+                Layer::pack(&codes, shape, pair, isa)
+            }
+            (CpuKernels::BitSerial, _) => {
+                Layer::pack_for(Kernel::BitSerial, &codes, shape, pair, isa)
+            }
+            (CpuKernels::Int8, _) => Layer::pack_for(Kernel::Int8, &codes, shape, pair, isa),
+        };
+        let outputs = shape.outputs();
+        let epilogue = Epilogue::new(&vec![1e-3; outputs], &vec![0.5; outputs], true);
+        Ok(Self {
+            layer: layer.map_err(fail)?,
+            acts,
+            epilogue: epilogue.map_err(fail)?,
+            out: vec![0; shape.pixels() * outputs],
+        })
+    }
+
+    pub(super) const fn choice(&self) -> Choice {
+        self.layer.choice()
+    }
+
+    /// Multiplies and makes codes of the sums.
+    pub(super) fn run(&mut self, workspace: &mut Workspace, threads: NonZeroUsize) {
+        let bits = self.layer.bits().act();
+        let out = Output::Codes { epilogue: &self.epilogue, bits, out: &mut self.out };
+        let done = self.layer.run(black_box(&self.acts), out, workspace, threads);
+        assert!(done.is_ok(), "the operands were made for the layer: {done:?}");
+        black_box(&self.out);
+    }
+}
+
+/// What the kernels call a layer.
+fn shape(profile: &LayerProfile) -> Result<LayerShape, LatencyError> {
+    let conv = ConvShape {
+        channels: profile.in_channels,
+        height: profile.in_height,
+        width: profile.in_width,
+        outputs: profile.out_channels,
+        kernel: profile.kernel,
+        stride: profile.stride,
+        padding: profile.padding,
+    };
+    match profile.kind {
+        LayerKind::Linear => {
+            let (outputs, depth) = (profile.out_channels, profile.in_channels);
+            Ok(LayerShape::Gemm(GemmShape { pixels: 1, outputs, depth }))
+        }
+        LayerKind::DepthwiseConv2d => Ok(LayerShape::Depthwise(conv)),
+        LayerKind::Conv2d if profile.groups == 1 => Ok(LayerShape::Conv(conv)),
+        LayerKind::Conv2d => {
+            let what = format!("a convolution in {} groups", profile.groups);
+            Err(LatencyError::Unsupported { layer: profile.name.clone(), what })
+        }
+    }
+}
+
+/// All layers of a network with made-up operands, to be run one after the other.
+///
+/// Every layer has an input of its own; what lies between them is left out.
+pub struct CpuNetwork {
+    layers: Vec<(String, PreparedLayer)>,
+    workspace: Workspace,
+    threads: NonZeroUsize,
+}
+
+impl CpuNetwork {
+    /// Packs all layers, for one image.
+    ///
+    /// # Errors
+    /// [`LatencyError`] unless there are bitwidths for every layer and kernels for all of them.
+    pub fn new(
+        layers: &[LayerProfile],
+        bits: &[LayerBits],
+        kernels: CpuKernels,
+        isa: Isa,
+        threads: NonZeroUsize,
+    ) -> Result<Self, LatencyError> {
+        if layers.len() != bits.len() {
+            let (layers, bits) = (layers.len(), bits.len());
+            return Err(LatencyError::LengthMismatch { layers, bits });
+        }
+        let prepare = |(profile, &bits): (&LayerProfile, &LayerBits)| {
+            let layer = PreparedLayer::new(profile, bits, kernels, isa)?;
+            Ok((profile.name.clone(), layer))
+        };
+        let layers = layers.iter().zip(bits).map(prepare).collect::<Result<_, _>>()?;
+        Ok(Self { layers, workspace: Workspace::default(), threads })
+    }
+
+    /// Runs every layer once.
+    pub fn run(&mut self) {
+        for (_, layer) in &mut self.layers {
+            layer.run(&mut self.workspace, self.threads);
+        }
+    }
+
+    /// Names of the layers, their kernels, and why these.
+    pub fn choices(&self) -> impl Iterator<Item = (&str, Choice)> {
+        self.layers.iter().map(|(name, layer)| (name.as_str(), layer.choice()))
+    }
+}
+
+impl fmt::Debug for CpuNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.choices()).finish()
+    }
+}

@@ -1,0 +1,218 @@
+//! Measured times as a file.
+
+use std::{
+    collections::HashSet, fs, io, io::Write as _, num::NonZeroUsize, path::Path, time::Duration,
+};
+
+use atomic_write_file::AtomicWriteFile;
+use releq_core::{LayerBits, LayerProfile};
+use releq_kernels::{Isa, Workspace};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    CpuKernels, LatencyError, Machine, Timing, nameless, prepared::PreparedLayer, time_interleaved,
+};
+
+/// Version of the file.
+const FORMAT: u32 = 1;
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub struct LatencyConfig {
+    /// The kernels to run.
+    pub kernels: CpuKernels,
+    /// The instruction set to run them with.
+    pub isa: Isa,
+    /// Threads within one layer.
+    pub threads: NonZeroUsize,
+    /// How often every layer is measured.
+    pub repeats: NonZeroUsize,
+    /// How long one measurement takes at least.
+    pub sample: Duration,
+    /// The commit of the kernels, if known; it is written down.
+    pub commit: Option<String>,
+}
+
+impl Default for LatencyConfig {
+    /// The best kernels on the best instructions, one thread, eleven repeats of two milliseconds.
+    fn default() -> Self {
+        Self {
+            kernels: CpuKernels::Best,
+            isa: Isa::best(),
+            threads: NonZeroUsize::MIN,
+            repeats: NonZeroUsize::MIN.saturating_add(10),
+            sample: Duration::from_millis(2),
+            commit: None,
+        }
+    }
+}
+
+/// Times of layers on one machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyTable {
+    format: u32,
+    /// Where they were measured.
+    pub machine: Machine,
+    /// When, as in RFC 3339.
+    pub date: String,
+    /// Of which commit the kernels were, if it was known.
+    pub commit: Option<String>,
+    /// The kernels that ran.
+    pub kernels: CpuKernels,
+    /// The instruction set that they ran with.
+    pub isa: String,
+    /// Threads within one layer.
+    pub threads: NonZeroUsize,
+    /// One for each shape and pair of bitwidths.
+    pub rows: Vec<LatencyRow>,
+}
+
+/// Time of one layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LatencyRow {
+    /// Its shape; the name is that of the first layer of this shape.
+    pub layer: LayerProfile,
+    /// Its bitwidths.
+    pub bits: LayerBits,
+    /// The kernel, and why it.
+    pub kernel: String,
+    /// The time.
+    pub timing: Timing,
+}
+
+impl LatencyTable {
+    /// Measures layers at bitwidths, those of one shape once, in turn; `progress` hears of measured layers and of all.
+    ///
+    /// # Errors
+    /// [`LatencyError`] where the kernels do not cover a layer.
+    pub fn measure<'a>(
+        work: impl IntoIterator<Item = (&'a LayerProfile, LayerBits)>,
+        config: &LatencyConfig,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, LatencyError> {
+        let mut table = Self {
+            format: FORMAT,
+            machine: Machine::this(),
+            date: jiff::Timestamp::now().strftime("%FT%TZ").to_string(),
+            commit: config.commit.clone(),
+            kernels: config.kernels,
+            isa: config.isa.to_string(),
+            threads: config.threads,
+            rows: Vec::new(),
+        };
+        table.extend(work, config, progress)?;
+        Ok(table)
+    }
+
+    /// Measures what the table lacks; what it has stays. Nothing is changed upon an error.
+    ///
+    /// # Errors
+    /// [`LatencyError`] where the kernels do not cover a layer, or the table is of another machine or of other
+    /// settings.
+    pub fn extend<'a>(
+        &mut self,
+        work: impl IntoIterator<Item = (&'a LayerProfile, LayerBits)>,
+        config: &LatencyConfig,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), LatencyError> {
+        let here = Machine::this();
+        if self.machine != here {
+            let there = Box::new(self.machine.clone());
+            return Err(LatencyError::Foreign { there, here: Box::new(here) });
+        }
+        for (what, there, here) in [
+            ("kernels", self.kernels.to_string(), config.kernels.to_string()),
+            ("instruction set", self.isa.clone(), config.isa.to_string()),
+            ("threads", self.threads.to_string(), config.threads.to_string()),
+        ] {
+            if there != here {
+                return Err(LatencyError::Settings { what, there, here });
+            }
+        }
+        let mut known: HashSet<_> =
+            self.rows.iter().map(|row| (nameless(&row.layer), row.bits)).collect();
+        let missing: Vec<_> = work
+            .into_iter()
+            .filter(|(layer, bits)| known.insert((nameless(layer), *bits)))
+            .collect();
+        let mut rows = Vec::with_capacity(missing.len());
+        // A few at a time, so that the weights of large networks do not fill the memory.
+        for chunk in missing.chunks(16) {
+            progress(rows.len(), missing.len());
+            rows.append(&mut measure(chunk, config)?);
+        }
+        progress(rows.len(), missing.len());
+        self.rows.append(&mut rows);
+        Ok(())
+    }
+
+    /// Reads a table that [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// [`LatencyError::Io`], or [`LatencyError::Damaged`] for what is no such table.
+    pub fn load(path: &Path) -> Result<Self, LatencyError> {
+        let fail = |source| LatencyError::Io { path: path.to_owned(), source };
+        let damaged = |reason| LatencyError::Damaged { path: path.to_owned(), reason };
+        let text = fs::read(path).map_err(fail)?;
+        let table: Self = serde_json::from_slice(&text)
+            .map_err(|error| damaged(format!("no latency table: {error}")))?;
+        if table.format != FORMAT {
+            return Err(damaged(format!("format {}, where {FORMAT} is known", table.format)));
+        }
+        let mut known = HashSet::new();
+        for (index, row) in table.rows.iter().enumerate() {
+            let at = || format!("row {index} (layer `{}`)", row.layer.name);
+            if !row.timing.is_plausible() {
+                return Err(damaged(format!("{}: times that cannot be", at())));
+            }
+            if !known.insert((nameless(&row.layer), row.bits)) {
+                return Err(damaged(format!("{}: a second time for one shape", at())));
+            }
+        }
+        Ok(table)
+    }
+
+    /// Writes it as JSON; a file that is there is replaced as a whole or stays.
+    ///
+    /// # Errors
+    /// [`LatencyError::Io`].
+    pub fn save(&self, path: &Path) -> Result<(), LatencyError> {
+        let write = || -> io::Result<()> {
+            let mut file = AtomicWriteFile::open(path)?;
+            serde_json::to_writer_pretty(&mut file, self)?;
+            file.write_all(b"\n")?;
+            file.commit()
+        };
+        write().map_err(|source| LatencyError::Io { path: path.to_owned(), source })
+    }
+}
+
+fn measure(
+    work: &[(&LayerProfile, LayerBits)],
+    config: &LatencyConfig,
+) -> Result<Vec<LatencyRow>, LatencyError> {
+    let prepare = |&(layer, bits): &(&LayerProfile, LayerBits)| {
+        PreparedLayer::new(layer, bits, config.kernels, config.isa)
+            .map(|prepared| (prepared, Workspace::default()))
+    };
+    let mut prepared = work.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+    let choices: Vec<_> = prepared.iter().map(|(layer, _)| layer.choice().to_string()).collect();
+    let mut runs: Vec<_> = prepared
+        .iter_mut()
+        .map(|(layer, workspace)| || layer.run(workspace, config.threads))
+        .collect();
+    let mut runs: Vec<&mut dyn FnMut()> =
+        runs.iter_mut().map(|run| run as &mut dyn FnMut()).collect();
+    let timings = time_interleaved(&mut runs, config.repeats, config.sample);
+    let rows = work.iter().zip(choices).zip(timings);
+    Ok(rows
+        .map(|((&(layer, bits), kernel), timing)| LatencyRow {
+            layer: layer.clone(),
+            bits,
+            kernel,
+            timing,
+        })
+        .collect())
+}

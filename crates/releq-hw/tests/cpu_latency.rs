@@ -1,0 +1,164 @@
+//! Measured latencies: as a cost model, as a file, and what is refused.
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
+
+use releq_core::{CostModel, LayerBits, LayerProfile, Network};
+use releq_hw::{
+    CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyTable, uniform,
+};
+
+fn layers() -> Vec<LayerProfile> {
+    let network = Network::builder("small", [3, 12, 12])
+        .conv2d("first", 16, 3)
+        .conv2d("second", 16, 3)
+        .conv2d("third", 16, 3)
+        .flatten("flat")
+        .linear("fc", 10)
+        .build()
+        .unwrap();
+    network.profiles()
+}
+
+fn quick(kernels: CpuKernels) -> LatencyConfig {
+    let repeats = NonZeroUsize::new(3).unwrap();
+    LatencyConfig { kernels, repeats, sample: Duration::from_micros(50), ..Default::default() }
+}
+
+fn measure(kernels: CpuKernels) -> LatencyTable {
+    let layers = layers();
+    let bits = [2, 8].map(|bits| uniform(bits, 1).unwrap()[0]);
+    let work = layers.iter().flat_map(|layer| bits.map(|bits| (layer, bits)));
+    LatencyTable::measure(work, &quick(kernels), &mut |_, _| ()).unwrap()
+}
+
+#[test]
+fn a_measured_network_has_costs_layer_by_layer() {
+    let (layers, table) = (layers(), measure(CpuKernels::Best));
+    assert_eq!(table.rows.len(), 4 * 2, "every layer has a shape of its own");
+    let cpu = CpuLatency::new(table).unwrap();
+    assert_eq!((cpu.name(), cpu.unit()), ("cpu-latency", "us"));
+    let bits = uniform(2, layers.len()).unwrap();
+    let each: Vec<f64> =
+        layers.iter().zip(&bits).map(|(l, &b)| cpu.layer_cost(l, b).unwrap().0).collect();
+    assert!(each.iter().all(|&us| us > 0.0));
+    let total = cpu.network_cost(&layers, &bits).unwrap().0;
+    assert!((total - each.iter().sum::<f64>()).abs() < 1e-9);
+
+    // The same shape by another name costs the same; another shape or other bits were not measured.
+    let renamed = LayerProfile { name: "other".into(), bias: !layers[0].bias, ..layers[0].clone() };
+    assert_eq!(cpu.layer_cost(&renamed, bits[0]).unwrap().0, each[0]);
+    let wider = LayerProfile { out_channels: 17, ..layers[0].clone() };
+    let error = cpu.layer_cost(&wider, bits[0]).unwrap_err().to_string();
+    assert!(error.contains("`first`") && error.contains("2 x 2 bits"), "{error}");
+    let other = uniform(3, 1).unwrap()[0];
+    assert!(cpu.layer_cost(&layers[0], other).is_err());
+}
+
+#[test]
+fn shapes_are_measured_once_and_progress_ends_at_all() {
+    let layers = layers();
+    let bits = uniform(4, layers.len()).unwrap();
+    let twice = || layers.iter().chain(&layers).zip(bits.iter().chain(&bits).copied());
+    let config = quick(CpuKernels::BitSerial);
+    let mut heard = Vec::new();
+    let mut table =
+        LatencyTable::measure(twice(), &config, &mut |done, all| heard.push((done, all))).unwrap();
+    assert_eq!(table.rows.len(), 4);
+    assert_eq!((heard.first(), heard.last()), (Some(&(0, 4)), Some(&(4, 4))));
+    assert!(table.rows.iter().all(|row| row.kernel.starts_with("bit-serial: ")));
+
+    let before = table.clone();
+    table.extend(twice(), &config, &mut |_, _| ()).unwrap();
+    assert_eq!(table, before);
+    let more = uniform(5, 1).unwrap()[0];
+    table.extend([(&layers[0], more)], &config, &mut |_, _| ()).unwrap();
+    assert_eq!(table.rows[..4], before.rows);
+    assert_eq!(table.rows[4].bits, more);
+    let other = table.extend(twice(), &quick(CpuKernels::Int8), &mut |_, _| ()).unwrap_err();
+    let other = other.to_string();
+    assert!(other.contains("kernels bit-serial") && other.contains("int8"), "{other}");
+}
+
+#[test]
+fn a_table_survives_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latency.json");
+    let mut table = measure(CpuKernels::Int8);
+    table.commit = Some("abc1234".into());
+    table.save(&path).unwrap();
+    assert_eq!(LatencyTable::load(&path).unwrap(), table);
+    assert_eq!(table.date.len(), "2026-11-23T00:00:00Z".len());
+    let text = fs::read_to_string(&path).unwrap();
+    for field in ["\"processor\"", "\"median_us\"", "\"high_us\"", "\"repeats\": 3", "abc1234"] {
+        assert!(text.contains(field), "{field}");
+    }
+}
+
+#[test]
+fn foreign_tables_are_refused_unless_told_otherwise() {
+    let mut table = measure(CpuKernels::Best);
+    table.machine.processor = "Another Processor 9000".into();
+    let error = CpuLatency::new(table.clone()).unwrap_err();
+    assert!(matches!(error, LatencyError::Foreign { .. }));
+    assert!(error.to_string().contains("Another Processor 9000"), "{error}");
+    let layers = layers();
+    let bits = uniform(8, layers.len()).unwrap();
+    let work = layers.iter().zip(bits.iter().copied());
+    let extended = table.extend(work, &quick(CpuKernels::Best), &mut |_, _| ());
+    assert!(matches!(extended, Err(LatencyError::Foreign { .. })));
+    let cpu = CpuLatency::of_any_machine(table);
+    assert!(cpu.network_cost(&layers, &bits).unwrap().0 > 0.0);
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latency.json");
+    let load = |path: &Path| LatencyTable::load(path).unwrap_err();
+    assert!(matches!(load(&path), LatencyError::Io { .. }));
+    let table = measure(CpuKernels::Best);
+    table.save(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let median = format!("\"median_us\": {}", table.rows[1].timing.median_us);
+    let first = serde_json::to_string(&table.rows[0]).unwrap();
+    for (damaged, expected) in [
+        (String::new(), "no latency table"),
+        (text[..text.len() / 2].to_owned(), "line"),
+        (text.replace("\"format\": 1", "\"format\": 2"), "format 2"),
+        (text.replacen(&median, "\"median_us\": -1.0", 1), "row 1"),
+        (text.replacen("\"rows\": [", &format!("\"rows\": [{first},"), 1), "a second time"),
+        (text.replacen("\"threads\": 1", "\"threads\": 0", 1), "line"),
+        ("{\"weights\": []}".to_owned(), "unknown field `weights`"),
+    ] {
+        assert_ne!(damaged, text);
+        fs::write(&path, damaged).unwrap();
+        let error = load(&path);
+        assert!(matches!(error, LatencyError::Damaged { .. }));
+        let error = error.to_string();
+        assert!(error.contains("latency.json") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn layers_without_a_kernel_are_named() {
+    let mut layers = layers();
+    let bits = |bits: u8| LayerBits::weights_only(bits.try_into().unwrap());
+    let config = quick(CpuKernels::Best);
+    let mut never = |_: usize, _: usize| ();
+    let wide = LatencyTable::measure([(&layers[0], bits(9))], &config, &mut never).unwrap_err();
+    assert!(wide.to_string().contains("layer `first`") && wide.to_string().contains('9'), "{wide}");
+    layers[1].groups = 2;
+    let grouped = LatencyTable::measure([(&layers[1], bits(4))], &config, &mut never);
+    let grouped = grouped.unwrap_err().to_string();
+    assert!(grouped.contains("layer `second`") && grouped.contains("2 groups"), "{grouped}");
+
+    let (isa, one) = (config.isa, NonZeroUsize::MIN);
+    let short = CpuNetwork::new(&layers[..1], &[], CpuKernels::Best, isa, one).unwrap_err();
+    assert!(matches!(short, LatencyError::LengthMismatch { layers: 1, bits: 0 }));
+    let mut network =
+        CpuNetwork::new(&layers[..1], &[bits(4)], CpuKernels::Best, isa, one).unwrap();
+    network.run();
+    let (name, choice) = network.choices().next().unwrap();
+    assert_eq!((name, choice.to_string().starts_with("int8: ")), ("first", true));
+}
