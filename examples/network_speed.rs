@@ -1,0 +1,283 @@
+//! Times the paper's networks on this machine's CPU, at the paper's bitwidths and at 8 bits.
+//!
+//! ```text
+//! cargo run --release --example network_speed
+//! ```
+//!
+//! Four contestants run one after the other, over and over, one image each time: bit-serial kernels at 8-bit weights
+//! and at the paper's (the paper's own comparison), int8 kernels, and for each layer the kernel that suits it.
+//! Activations have 8 bits everywhere. The table gives medians and their ratios; where a low bitwidth gains
+//! nothing, it says so.
+#![allow(clippy::print_stderr, reason = "an example talks to its user")]
+
+use std::{
+    io::{Write, stdout},
+    num::NonZeroUsize,
+    process::{Command, ExitCode},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use releq::{
+    core::{BitwidthAssignment, LayerKind, LayerProfile},
+    hw::{CpuKernels, CpuNetwork, Machine, Timing, time_interleaved, uniform, weights_only},
+    zoo::networks,
+};
+use releq_kernels::Isa;
+use serde::Serialize;
+
+/// Times the paper's networks on this machine's CPU, at the paper's bitwidths and at 8 bits.
+#[derive(Parser, Debug)]
+struct Args {
+    /// Networks to time, comma-separated; all that the paper gives bitwidths for by default
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    networks: Vec<String>,
+    /// Bitwidths of the weights instead of the paper's, as 8,4,4,8, or one for all layers
+    #[arg(long, value_name = "BITS")]
+    weight_bits: Option<BitwidthAssignment>,
+    /// How often every contestant is timed
+    #[arg(long, value_name = "N", default_value = "11")]
+    repeats: NonZeroUsize,
+    /// Instruction set: portable, avx2 or avx512; the best there is by default
+    #[arg(long, value_name = "NAME")]
+    isa: Option<Isa>,
+    /// Threads within a layer
+    #[arg(long, value_name = "N", default_value = "1")]
+    threads: NonZeroUsize,
+    /// Name the kernel of every layer, and why it was chosen
+    #[arg(long)]
+    explain: bool,
+    /// Print JSON instead of a table to read
+    #[arg(long)]
+    json: bool,
+}
+
+/// Times of one network.
+#[derive(Debug, Serialize)]
+struct Row {
+    network: String,
+    /// Depthwise layers included.
+    mega_macs: f64,
+    /// Of the weights, in the order of the layers.
+    bits: String,
+    bit_serial_8: Timing,
+    bit_serial: Timing,
+    /// How much faster bit-serial kernels are at these bits than at 8.
+    bit_serial_gain: f64,
+    /// The most that it could be: 8 over the bits, weighted by products.
+    bound: f64,
+    int8: Timing,
+    best: Timing,
+    /// How much faster the best kernels are than int8.
+    best_gain: f64,
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    let isa = args.isa.unwrap_or_else(Isa::best).check()?;
+    let names: Vec<&str> = match args.networks.as_slice() {
+        [] => networks::NAMES
+            .into_iter()
+            .filter(|name| networks::published_bits(name).is_some())
+            .collect(),
+        names => names.iter().map(String::as_str).collect(),
+    };
+    let mut work = Vec::new();
+    for name in names {
+        let layers = layers(name)?;
+        let bits = bits(name, layers.len(), args.weight_bits.as_ref())?;
+        work.push((name, layers, bits));
+    }
+    if args.explain {
+        for (name, layers, bits) in &work {
+            explain(name, layers, bits, isa)?;
+        }
+        return Ok(());
+    }
+    let style = ProgressStyle::with_template("{msg:<14} {bar:30} {pos}/{len}  {eta} left")?;
+    let bar = ProgressBar::new(work.len() as u64).with_style(style);
+    let mut rows = Vec::new();
+    for (name, layers, bits) in &work {
+        bar.set_message((*name).to_owned());
+        rows.push(time(name, layers, bits, isa, args)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if args.json {
+        let machine = Machine::this();
+        let commit = commit();
+        let object = serde_json::json!({
+            "machine": machine, "commit": commit, "isa": isa.to_string(), "threads": args.threads, "networks": rows,
+        });
+        writeln!(stdout().lock(), "{}", serde_json::to_string_pretty(&object)?)?;
+        return Ok(());
+    }
+    print(&rows, isa, args)
+}
+
+fn layers(name: &str) -> Result<Vec<LayerProfile>> {
+    let network = networks::by_name(name).with_context(|| {
+        format!("no network `{name}`; there are {}", networks::NAMES.join(", "))
+    })?;
+    Ok(network.profiles())
+}
+
+fn bits(
+    name: &str,
+    layers: usize,
+    given: Option<&BitwidthAssignment>,
+) -> Result<BitwidthAssignment> {
+    match given {
+        Some(bits) if bits.len() == 1 => Ok(BitwidthAssignment::uniform(bits[0], layers)?),
+        Some(bits) if bits.len() == layers => Ok(bits.clone()),
+        Some(bits) => {
+            bail!("--weight-bits: {} bitwidths for the {layers} layers of {name}", bits.len())
+        }
+        None => networks::published_bits(name)
+            .with_context(|| format!("the paper has no bitwidths for {name}; give --weight-bits")),
+    }
+}
+
+fn explain(name: &str, layers: &[LayerProfile], bits: &BitwidthAssignment, isa: Isa) -> Result<()> {
+    let per_layer = weights_only(bits);
+    let best = CpuNetwork::new(layers, &per_layer, CpuKernels::Best, isa, NonZeroUsize::MIN)?;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([name, "bits", "kernel"]);
+    for ((layer, choice), bits) in best.choices().zip(bits.iter()) {
+        table.add_row([layer.to_owned(), format!("{bits} x 8"), choice.to_string()]);
+    }
+    writeln!(stdout().lock(), "{table}\n")?;
+    Ok(())
+}
+
+fn time(
+    name: &str,
+    layers: &[LayerProfile],
+    bits: &BitwidthAssignment,
+    isa: Isa,
+    args: &Args,
+) -> Result<Row> {
+    let (eight, low) = (uniform(8, layers.len())?, weights_only(bits));
+    // Bit-serial kernels have no depthwise convolution.
+    let (dense, dense_low): (Vec<_>, Vec<_>) = layers
+        .iter()
+        .cloned()
+        .zip(low.iter().copied())
+        .filter(|(layer, _)| layer.kind != LayerKind::DepthwiseConv2d)
+        .unzip();
+    let prepare = |layers: &[_], bits: &[_], kernels| {
+        CpuNetwork::new(layers, bits, kernels, isa, args.threads)
+    };
+    let mut bit_serial_8 = prepare(&dense, &eight[..dense.len()], CpuKernels::BitSerial)?;
+    let mut bit_serial = prepare(&dense, &dense_low, CpuKernels::BitSerial)?;
+    let mut int8 = prepare(layers, &eight, CpuKernels::Int8)?;
+    let mut best = prepare(layers, &low, CpuKernels::Best)?;
+    let mut timings = time_interleaved(
+        &mut [
+            &mut || bit_serial_8.run(),
+            &mut || bit_serial.run(),
+            &mut || int8.run(),
+            &mut || best.run(),
+        ],
+        args.repeats,
+        Duration::from_millis(5),
+    )
+    .into_iter();
+    let mut next = || timings.next().context("a timing for every contestant");
+    let (bit_serial_8, bit_serial, int8, best) = (next()?, next()?, next()?, next()?);
+    let macs = |layer: &LayerProfile| layer.macs() as f64;
+    let planes = dense.iter().zip(&dense_low).map(|(l, b)| macs(l) * f64::from(b.weight.get()));
+    Ok(Row {
+        network: name.to_owned(),
+        mega_macs: layers.iter().map(macs).sum::<f64>() / 1e6,
+        bits: bits.to_string(),
+        bit_serial_gain: bit_serial_8.median_us / bit_serial.median_us,
+        bound: 8.0 * dense.iter().map(macs).sum::<f64>() / planes.sum::<f64>(),
+        best_gain: int8.median_us / best.median_us,
+        bit_serial_8,
+        bit_serial,
+        int8,
+        best,
+    })
+}
+
+fn print(rows: &[Row], isa: Isa, args: &Args) -> Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "network",
+        "MMAC",
+        "bit-serial\n8 x 8, ms",
+        "bit-serial\nw x 8, ms",
+        "\ngain",
+        "\n8/w",
+        "of\n8/w",
+        "int8\nms",
+        "best\nms",
+        "\ngain",
+        "spread\n%",
+    ]);
+    let ms = |timing: &Timing| format!("{:.3}", timing.median_us / 1e3);
+    for row in rows {
+        let all = [row.bit_serial_8, row.bit_serial, row.int8, row.best];
+        let spread = all.iter().map(Timing::spread).fold(0.0, f64::max);
+        table.add_row([
+            row.network.clone(),
+            format!("{:.1}", row.mega_macs),
+            ms(&row.bit_serial_8),
+            ms(&row.bit_serial),
+            format!("{:.2}x", row.bit_serial_gain),
+            format!("{:.2}x", row.bound),
+            format!("{:.2}", row.bit_serial_gain / row.bound),
+            ms(&row.int8),
+            ms(&row.best),
+            format!("{:.2}x", row.best_gain),
+            format!("{:.0}", 100.0 * spread),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut out = stdout().lock();
+    writeln!(out, "{table}\n")?;
+    let mean = |gain: fn(&Row) -> f64| rows.iter().map(gain).sum::<f64>() / rows.len() as f64;
+    writeln!(
+        out,
+        "mean gain: bit-serial {:.2}x, best kernels over int8 {:.2}x",
+        mean(|row| row.bit_serial_gain),
+        mean(|row| row.best_gain)
+    )?;
+    writeln!(
+        out,
+        "{}, {isa}, {} thread(s), batch 1, medians of {}, commit {}",
+        Machine::this(),
+        args.threads,
+        args.repeats,
+        commit().as_deref().unwrap_or("unknown")
+    )?;
+    writeln!(
+        out,
+        "gain: bit-serial at the low bits over bit-serial at 8; the best kernels over int8. 8/w: the most that \
+         bit-serial can gain.\nspread: width of the middle half of the times, the widest of the four."
+    )?;
+    Ok(())
+}
+
+/// The commit of the working folder, if there is one.
+fn commit() -> Option<String> {
+    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+}
