@@ -192,7 +192,7 @@ pub(crate) trait Finish: Sync {
     }
 
     /// The results of a group of channels; `#[inline(always)]`, see [`Loops`].
-    fn convert(&self, group: usize, sums: &[i32; LANES]) -> [Self::Out; LANES];
+    fn convert(&self, group: usize, sums: &[i32; LANES], out: &mut [Self::Out; LANES]);
 
     fn finish(&self, block: Block<'_>, out: &mut [Self::Out]) {
         vectorise(block.isa, Each { finish: self, block, out });
@@ -211,8 +211,8 @@ impl Finish for AsSums {
     }
 
     #[inline(always)]
-    fn convert(&self, _group: usize, sums: &[i32; LANES]) -> [i32; LANES] {
-        *sums
+    fn convert(&self, _group: usize, sums: &[i32; LANES], out: &mut [i32; LANES]) {
+        *out = *sums;
     }
 }
 
@@ -234,13 +234,11 @@ impl Finish for AsCodes<'_> {
     type Out = u8;
 
     #[inline(always)]
-    fn convert(&self, group: usize, sums: &[i32; LANES]) -> [u8; LANES] {
+    fn convert(&self, group: usize, sums: &[i32; LANES], codes: &mut [u8; LANES]) {
         let [scales, biases] = &self.epilogue.factors[group];
-        let mut codes = [0; LANES];
         for i in 0..LANES {
             codes[i] = round(sums[i] as f32 * scales[i] + biases[i], self.largest);
         }
-        codes
     }
 }
 
@@ -252,15 +250,13 @@ impl Finish for AsValues<'_> {
     type Out = f32;
 
     #[inline(always)]
-    fn convert(&self, group: usize, sums: &[i32; LANES]) -> [f32; LANES] {
+    fn convert(&self, group: usize, sums: &[i32; LANES], values: &mut [f32; LANES]) {
         let [scales, biases] = &self.0.factors[group];
         let floor = if self.0.relu { 0.0 } else { f32::NEG_INFINITY };
-        let mut values = [0.0; LANES];
         for i in 0..LANES {
             let value = sums[i] as f32 * scales[i] + biases[i];
             values[i] = if value > floor { value } else { floor };
         }
-        values
     }
 }
 
@@ -275,17 +271,15 @@ impl<F: Finish + ?Sized> Loops for Each<'_, F> {
     fn run(self) {
         let Block { sums, first, channels, pitch, .. } = self.block;
         let groups = channels.div_ceil(LANES);
-        for group in 0..groups {
-            let width = (channels - group * LANES).min(LANES);
-            let mut out = &mut self.out[group * LANES..];
-            for sums in sums[group..].iter().step_by(groups) {
-                let results = self.finish.convert(first / LANES + group, sums);
-                match out.first_chunk_mut() {
-                    // A constant length makes it one store.
-                    Some(out) if width == LANES => *out = results,
-                    _ => out[..width].copy_from_slice(&results[..width]),
-                }
-                out = out.get_mut(pitch..).unwrap_or_default();
+        for (sums, out) in sums.chunks_exact(groups).zip(self.out.chunks_mut(pitch)) {
+            let (full, rest) = out[..channels].as_chunks_mut();
+            for (group, (sums, out)) in sums.iter().zip(full).enumerate() {
+                self.finish.convert(first / LANES + group, sums, out);
+            }
+            if !rest.is_empty() {
+                let mut results = [F::Out::default(); LANES];
+                self.finish.convert((first + channels) / LANES, &sums[groups - 1], &mut results);
+                rest.copy_from_slice(&results[..rest.len()]);
             }
         }
     }
