@@ -11,8 +11,6 @@ pub struct Workspace {
     pub(crate) row: Vec<u8>,
     /// An image of bit planes.
     pub(crate) planes: Vec<u32>,
-    /// Windows of bit planes.
-    pub(crate) windows: Vec<u32>,
     /// A matrix of bit planes.
     pub(crate) bit_planes: BitPlanes,
 }

@@ -6,10 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{
-    BYTE_WORDS, Job, LANES, WORD,
-    conv::{Image, Piece},
-};
+use super::{BYTE_WORDS, Job, LANES, WORD, conv::Image};
 
 /// Outputs in one register, half a group.
 const HALF: usize = LANES / 2;
@@ -38,21 +35,21 @@ fn split_words(codes: &[u8], bits: usize, words: &mut [u32]) {
 /// [`Image::gather`] with these instructions.
 pub(super) fn gather<const A: usize>(
     image: &Image<'_>,
-    pieces: &[Piece],
     words: usize,
+    first: usize,
     windows: &mut [u32],
 ) {
     #[target_feature(enable = "avx2")]
     fn compiled<const A: usize>(
         image: &Image<'_>,
-        pieces: &[Piece],
         words: usize,
+        first: usize,
         windows: &mut [u32],
     ) {
-        image.gather::<A>(pieces, words, windows);
+        image.gather::<A>(words, first, windows);
     }
-    // SAFETY: `Image::gather_on` is the only caller and asserted that the instruction set is there.
-    unsafe { compiled::<A>(image, pieces, words, windows) }
+    // SAFETY: `Image::gather_planes` is the only caller and asserted that the instruction set is there.
+    unsafe { compiled::<A>(image, words, first, windows) }
 }
 
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {

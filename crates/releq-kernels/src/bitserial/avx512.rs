@@ -6,10 +6,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{
-    Job, LANES, Lanes, WORD,
-    conv::{Image, Piece},
-};
+use super::{Job, LANES, Lanes, WORD, conv::Image};
 
 /// Where the bytes of planes come from, for 1 to 8 bits. Byte `j` of group `g` of 8 holds bit `j` of codes
 /// `8 g` to `8 g + 7`; this brings together the four groups of each plane of each word.
@@ -66,21 +63,21 @@ fn swap<const N: u32>(x: __m512i, mask: i64) -> __m512i {
 /// [`Image::gather`] with these instructions.
 pub(super) fn gather<const A: usize>(
     image: &Image<'_>,
-    pieces: &[Piece],
     words: usize,
+    first: usize,
     windows: &mut [u32],
 ) {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn compiled<const A: usize>(
         image: &Image<'_>,
-        pieces: &[Piece],
         words: usize,
+        first: usize,
         windows: &mut [u32],
     ) {
-        image.gather::<A>(pieces, words, windows);
+        image.gather::<A>(words, first, windows);
     }
-    // SAFETY: `Image::gather_on` is the only caller and asserted that the instruction set is there.
-    unsafe { compiled::<A>(image, pieces, words, windows) }
+    // SAFETY: `Image::gather_planes` is the only caller and asserted that the instruction set is there.
+    unsafe { compiled::<A>(image, words, first, windows) }
 }
 
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {

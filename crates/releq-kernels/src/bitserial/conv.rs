@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use super::{BitSerialWeights, Pixels, Product, Runs, WORD, planes};
+use super::{Acts, BitSerialWeights, Pixels, Product, Runs, WORD, planes};
 use crate::{BitPair, ConvShape, Isa, KernelError, Workspace, epilogue::Output};
 
 /// A convolution by bit planes.
@@ -92,27 +92,15 @@ impl BitSerialConv {
             let pixels = Pixels { count: rows * columns, columns, step, row_step };
             let runs = Runs { count: kernel, words: kernel * pitch / WORD, stride: row_words };
             // The first word belongs to gathering alone.
-            let acts = &workspace.planes[bits..];
+            let acts = Acts::InPlace(&workspace.planes[bits..]);
             Product { weights: &self.weights, acts, bits, pixels, runs }.run(out, threads);
             return Ok(());
         };
+        let image = Image { planes: &workspace.planes, row_words, shape, pieces };
         let words = self.weights.words;
-        planes::resize(&mut workspace.windows, (rows * columns).checked_mul(words * bits))?;
-        let image = Image { planes: &workspace.planes, row_words, shape };
-        let isa = self.weights.isa;
-        match act_bits {
-            1 => image.gather_on::<1>(isa, pieces, words, &mut workspace.windows),
-            2 => image.gather_on::<2>(isa, pieces, words, &mut workspace.windows),
-            3 => image.gather_on::<3>(isa, pieces, words, &mut workspace.windows),
-            4 => image.gather_on::<4>(isa, pieces, words, &mut workspace.windows),
-            5 => image.gather_on::<5>(isa, pieces, words, &mut workspace.windows),
-            6 => image.gather_on::<6>(isa, pieces, words, &mut workspace.windows),
-            7 => image.gather_on::<7>(isa, pieces, words, &mut workspace.windows),
-            _ => image.gather_on::<8>(isa, pieces, words, &mut workspace.windows),
-        }
         let pixels = Pixels::in_line(rows * columns, words * bits);
         let runs = Runs { count: 1, words, stride: 0 };
-        let acts = &workspace.windows;
+        let acts = Acts::Gathered(image);
         Product { weights: &self.weights, acts, bits, pixels, runs }.run(out, threads);
         Ok(())
     }
@@ -169,48 +157,72 @@ fn pieces(shape: ConvShape) -> Vec<Piece> {
     pieces.collect()
 }
 
-/// Rows of planes as [`BitSerialConv::split_rows`] leaves them.
+/// Rows of planes as [`BitSerialConv::split_rows`] leaves them, and how windows are gathered from them.
+#[derive(Clone, Copy)]
 pub(super) struct Image<'a> {
     planes: &'a [u32],
     row_words: usize,
     shape: ConvShape,
+    pieces: &'a [Piece],
 }
 
 impl Image<'_> {
-    fn gather_on<const A: usize>(
+    /// Gathers windows of `words` words of so many planes from pixel `first` on, as many as there is space for.
+    pub(super) fn gather_on(
         &self,
         isa: Isa,
-        pieces: &[Piece],
+        bits: usize,
         words: usize,
+        first: usize,
         windows: &mut [u32],
     ) {
-        assert!(isa.is_available(), "packing checked it");
-        match isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => super::avx512::gather::<A>(self, pieces, words, windows),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => super::avx2::gather::<A>(self, pieces, words, windows),
-            _ => self.gather::<A>(pieces, words, windows),
+        match bits {
+            1 => self.gather_planes::<1>(isa, words, first, windows),
+            2 => self.gather_planes::<2>(isa, words, first, windows),
+            3 => self.gather_planes::<3>(isa, words, first, windows),
+            4 => self.gather_planes::<4>(isa, words, first, windows),
+            5 => self.gather_planes::<5>(isa, words, first, windows),
+            6 => self.gather_planes::<6>(isa, words, first, windows),
+            7 => self.gather_planes::<7>(isa, words, first, windows),
+            _ => self.gather_planes::<8>(isa, words, first, windows),
         }
     }
 
-    /// Copies the bits of every window into words of its own, `[out pixels][words][A]`, zero before. Inlined to be
-    /// compiled for the instructions of the caller.
-    #[inline(always)]
-    pub(super) fn gather<const A: usize>(
+    fn gather_planes<const A: usize>(
         &self,
-        pieces: &[Piece],
+        isa: Isa,
         words: usize,
+        first: usize,
         windows: &mut [u32],
     ) {
+        assert!(isa.is_available(), "packing checked it");
+        windows.fill(0);
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => super::avx512::gather::<A>(self, words, first, windows),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => super::avx2::gather::<A>(self, words, first, windows),
+            _ => self.gather::<A>(words, first, windows),
+        }
+    }
+
+    /// Copies the bits of every window into words of its own, `[pixels][words][A]`, zero before. Inlined to be
+    /// compiled for the instructions of the caller.
+    #[inline(always)]
+    pub(super) fn gather<const A: usize>(&self, words: usize, first: usize, windows: &mut [u32]) {
+        let columns = self.shape.out_width();
         let step = self.shape.stride * self.shape.channels;
-        let windows = windows.chunks_exact_mut(self.shape.out_width() * words * A);
-        for (y, windows) in windows.enumerate() {
-            for piece in pieces {
+        let (mut pixel, mut rest) = (first, windows);
+        while !rest.is_empty() {
+            // As much of a row as there is.
+            let (y, x) = (pixel / columns, pixel % columns);
+            let len = ((columns - x) * words * A).min(rest.len());
+            let (row_windows, after) = rest.split_at_mut(len);
+            for piece in self.pieces {
                 let row = (y * self.shape.stride + piece.row) * self.row_words;
                 let (planes, _) = self.planes[row..].as_chunks::<A>();
-                let (windows, _) = windows.as_chunks_mut::<A>();
-                let mut bit = piece.bit;
+                let (windows, _) = row_windows.as_chunks_mut::<A>();
+                let mut bit = piece.bit + x * step;
                 for window in windows[piece.word..].iter_mut().step_by(words) {
                     // Copies, which cannot overlap what is written, so that this becomes vector code.
                     let (low, high) = (planes[bit / WORD], planes[bit / WORD + 1]);
@@ -228,6 +240,8 @@ impl Image<'_> {
                     bit += step;
                 }
             }
+            pixel += columns - x;
+            rest = after;
         }
     }
 }

@@ -164,7 +164,8 @@ impl BitSerialWeights {
         let bits = usize::from(acts.bits());
         let runs = Runs { count: 1, words: self.words, stride: 0 };
         let pixels = Pixels::in_line(acts.pixels(), self.words * bits);
-        Product { weights: self, acts: acts.words(), bits, pixels, runs }.run(out, threads);
+        Product { weights: self, acts: Acts::InPlace(acts.words()), bits, pixels, runs }
+            .run(out, threads);
         Ok(())
     }
 
@@ -220,10 +221,19 @@ impl Pixels {
     }
 }
 
+/// Where the planes of activations are.
+#[derive(Clone, Copy)]
+enum Acts<'a> {
+    /// Ready to be multiplied.
+    InPlace(&'a [u32]),
+    /// To be gathered, block by block, so that the windows stay in the nearest cache.
+    Gathered(conv::Image<'a>),
+}
+
 /// All planes of all runs of every pixel; who makes one has checked the shapes.
 struct Product<'a> {
     weights: &'a BitSerialWeights,
-    acts: &'a [u32],
+    acts: Acts<'a>,
     /// Planes of the activations.
     bits: usize,
     pixels: Pixels,
@@ -247,9 +257,9 @@ impl Product<'_> {
         let words = runs.count * runs.words;
         assert_eq!(words, weights.words, "as many words as the weights have");
         assert_eq!(out.len(), pixels.count * weights.outputs, "space for every pixel and output");
-        if words > 0 {
+        if let (Acts::InPlace(acts), true) = (self.acts, words > 0) {
             let end = |start| start + runs.stride * (runs.count - 1) + runs.words * self.bits;
-            assert!(pixels.last().map_or(0, end) <= self.acts.len(), "the words of every pixel");
+            assert!(pixels.last().map_or(0, end) <= acts.len(), "the words of every pixel");
         }
         assert!(weights.isa.is_available(), "packing checked it");
         let grid = Grid { outputs: weights.outputs, panel: 2 * LANES };
@@ -261,34 +271,34 @@ impl Product<'_> {
         let Part { first_pixel, panels, out, pitch } = part;
         let isa = self.weights.isa;
         let mut all = self.pixels.starts(first_pixel);
-        let (mut starts, mut sums) = ([0; BLOCK], Vec::new());
-        for out in out.chunks_mut(BLOCK * pitch) {
+        let (mut starts, mut sums, mut windows) = ([0; BLOCK], Vec::new(), Vec::new());
+        for (index, out) in out.chunks_mut(BLOCK * pitch).enumerate() {
             let starts = &mut starts[..out.len() / pitch];
             starts.iter_mut().zip(&mut all).for_each(|(to, start)| *to = start);
+            let acts = match self.acts {
+                Acts::InPlace(acts) => acts,
+                Acts::Gathered(image) => {
+                    let words = self.weights.words;
+                    windows.resize(starts.len() * words * self.bits, 0);
+                    let first = first_pixel + index * BLOCK;
+                    image.gather_on(isa, self.bits, words, first, &mut windows);
+                    for (index, start) in starts.iter_mut().enumerate() {
+                        *start = index * words * self.bits;
+                    }
+                    &windows
+                }
+            };
+            let Self { weights, bits, runs, .. } = *self;
+            let groups = pitch.div_ceil(LANES);
+            let job = Job { weights, acts, bits, starts, runs, panels: panels.clone(), pitch };
             if let Some(out) = F::direct(out) {
-                self.block(starts, panels.clone(), out, pitch);
+                job.run(out);
                 continue;
             }
-            let groups = pitch.div_ceil(LANES);
             sums.resize(starts.len() * groups, [0; LANES]);
-            self.block(starts, panels.clone(), sums.as_flattened_mut(), groups * LANES);
+            Job { pitch: groups * LANES, ..job }.run(sums.as_flattened_mut());
             let first = 2 * LANES * panels.start;
             finish.finish(Block { isa, sums: &sums, first, channels: pitch, pitch }, out);
-        }
-    }
-
-    fn block(&self, starts: &[usize], panels: Range<usize>, out: &mut [i32], pitch: usize) {
-        let Self { weights, acts, bits, runs, .. } = *self;
-        if runs.words == 0 {
-            return out.fill(0);
-        }
-        let job = Job { weights, acts, bits, starts, runs, panels, pitch };
-        match weights.isa {
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::run(&job, out),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::run(&job, out),
-            _ => portable::run(&job, out),
         }
     }
 }
@@ -306,6 +316,19 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    fn run(&self, out: &mut [i32]) {
+        if self.runs.words == 0 {
+            return out.fill(0);
+        }
+        match self.weights.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::run(self, out),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::run(self, out),
+            _ => portable::run(self, out),
+        }
+    }
+
     /// Outputs of the panels from output `first` of the weights on, and where their sums go in a row.
     fn outputs(&self, first: usize) -> (usize, usize) {
         let end = self.weights.outputs.min(2 * LANES * self.panels.end);
