@@ -9,6 +9,8 @@
 //! `out_w` and `weights` are there, they must agree with the rest; others are ignored. `--csv` prints rows of
 //! `layer,model,metric,value`, with a last `total` for each model.
 //!
+//! `--cpu-table latency.json` adds the time on this machine's CPU: what the file lacks is measured and added to it.
+//!
 //! Biases are not in the table and so not in the sizes.
 #![allow(clippy::print_stderr, reason = "an example talks to its user")]
 
@@ -23,8 +25,12 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
-use releq_core::{BitwidthAssignment, LayerBits, LayerKind, LayerProfile};
-use releq_hw::{CostModelKind, CostReport, Energy, MemoryTraffic, cost_report};
+use indicatif::{ProgressBar, ProgressStyle};
+use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerKind, LayerProfile};
+use releq_hw::{
+    CostModelKind, CostReport, CpuKernels, CpuLatency, Energy, LatencyConfig, LatencyTable,
+    MemoryTraffic, cost_report,
+};
 
 /// Prices the layers of a network under several cost models.
 #[derive(Parser, Debug)]
@@ -49,6 +55,15 @@ struct Args {
         default_value = "stripes,stripes-proportional,dadiannao,bitops,bitops-nncf,size,traffic,energy"
     )]
     models: Vec<CostModelKind>,
+    /// Also give the time on a CPU: measured here, kept in this file, and read from there the next time
+    #[arg(long, value_name = "FILE")]
+    cpu_table: Option<PathBuf>,
+    /// Kernels of that time: best, bit-serial or int8
+    #[arg(long, value_name = "NAME", default_value = "best")]
+    cpu_kernels: CpuKernels,
+    /// Accept a file that was measured on another machine; nothing is measured then
+    #[arg(long)]
+    any_machine: bool,
     /// Print rows of layer,model,metric,value instead of a table to read
     #[arg(long)]
     csv: bool,
@@ -74,12 +89,51 @@ fn run(args: &Args) -> Result<()> {
         .zip(activations.iter())
         .map(|(&weight, &activation)| LayerBits { weight, activation })
         .collect();
-    let report = cost_report(args.models.iter().map(|kind| kind.build()), &layers, &bits, None)?;
+    let mut models: Vec<Box<dyn CostModel>> = args.models.iter().map(|kind| kind.build()).collect();
+    if let Some(path) = &args.cpu_table {
+        models.push(Box::new(cpu_latency(path, &layers, &bits, args)?));
+    }
+    let report = cost_report(models, &layers, &bits, None)?;
     if let Some(unpriced) = report.unpriced.first() {
         bail!("{}; leave `{}` out of --models", unpriced.reason, unpriced.model);
     }
 
     if args.csv { print_csv(&report, &layers, &bits) } else { print_table(&report) }
+}
+
+/// The times in the file, after what it lacks has been measured.
+fn cpu_latency(
+    path: &Path,
+    layers: &[LayerProfile],
+    bits: &[LayerBits],
+    args: &Args,
+) -> Result<CpuLatency> {
+    if args.any_machine {
+        return Ok(CpuLatency::of_any_machine(LatencyTable::load(path)?));
+    }
+    let config = LatencyConfig { kernels: args.cpu_kernels, ..LatencyConfig::default() };
+    // These bits, and weights of 8 to compare with.
+    let eight = bits.iter().map(|bits| LayerBits { weight: Bitwidth::EIGHT, ..*bits });
+    let work = layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight));
+    let style = ProgressStyle::with_template("measuring layers {bar:30} {pos}/{len}  {eta} left")?;
+    let bar = ProgressBar::new(0).with_style(style);
+    let mut progress = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let (table, known) = if path.exists() {
+        let mut table = LatencyTable::load(path)?;
+        let known = table.rows.len();
+        table.extend(work, &config, &mut progress).with_context(|| path.display().to_string())?;
+        (table, known)
+    } else {
+        (LatencyTable::measure(work, &config, &mut progress)?, 0)
+    };
+    bar.finish_and_clear();
+    if table.rows.len() > known {
+        table.save(path)?;
+    }
+    Ok(CpuLatency::new(table)?)
 }
 
 /// One bitwidth for every layer, from as many or from one.

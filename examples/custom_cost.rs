@@ -1,0 +1,54 @@
+//! The cost of your own layers at your own bits: on Stripes, on this CPU, and under a cost model of your own.
+//!
+//! ```text
+//! cargo run --release --example custom_cost
+//! ```
+#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile, Network};
+use releq_hw::{CpuLatency, LatencyConfig, LatencyTable, Stripes, cost_report, weights_only};
+
+/// Bytes of weights that must cross a radio link to update a device.
+struct RadioBytes;
+
+impl CostModel for RadioBytes {
+    fn name(&self) -> &str {
+        "radio"
+    }
+
+    fn unit(&self) -> &str {
+        "bytes"
+    }
+
+    fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
+        // Packets carry 48 bytes.
+        let bytes = (layer.weights() * u64::from(bits.weight.get())).div_ceil(8);
+        Ok(Cost((bytes.div_ceil(48) * 48) as f64))
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let network = Network::builder("keywords", [1, 40, 40])
+        .conv2d("conv1", 32, 3)
+        .max_pool("pool1", 2, 2)
+        .conv2d("conv2", 64, 3)
+        .max_pool("pool2", 2, 2)
+        .flatten("flatten")
+        .linear("fc", 12)
+        .build()?;
+    let layers = network.profiles();
+    let bits = weights_only(&[8, 3, 4].map(|bits| Bitwidth::new(bits).expect("1 to 32")));
+
+    // The CPU is measured: at these bits, and at 8 to compare with.
+    let eight = weights_only(&[Bitwidth::EIGHT; 3]);
+    let work = layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight));
+    let table = LatencyTable::measure(work, &LatencyConfig::default(), &mut |_, _| ())?;
+    let (stripes, cpu, radio) = (Stripes::default(), CpuLatency::new(table)?, RadioBytes);
+
+    let models: [&dyn CostModel; 3] = [&stripes, &cpu, &radio];
+    for model in cost_report(models, &layers, &bits, None)?.models {
+        let gain = model.total.gain_over_uniform8();
+        println!("{:>12}: {:>10.1} {:<7} {gain:.2}x", model.model, model.total.cost, model.unit);
+    }
+    Ok(())
+}
