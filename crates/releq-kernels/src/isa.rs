@@ -12,7 +12,7 @@ pub enum Isa {
     Portable,
     /// x86-64 with AVX2 (Haswell, Zen and later).
     Avx2,
-    /// x86-64 with AVX-512 F, BW, VL, VBMI, VNNI, BITALG and VPOPCNTDQ (Ice Lake, Zen 4 and later).
+    /// x86-64 with AVX-512 F, BW, VL, VBMI, VBMI2, VNNI, BITALG and VPOPCNTDQ (Ice Lake, Zen 4 and later).
     Avx512,
 }
 
@@ -44,6 +44,7 @@ impl Isa {
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
                     && is_x86_feature_detected!("avx512vbmi")
+                    && is_x86_feature_detected!("avx512vbmi2")
                     && is_x86_feature_detected!("avx512vnni")
                     && is_x86_feature_detected!("avx512bitalg")
                     && is_x86_feature_detected!("avx512vpopcntdq")

@@ -60,24 +60,76 @@ fn swap<const N: u32>(x: __m512i, mask: i64) -> __m512i {
     _mm512_ternarylogic_epi64::<XOR>(x, moved, _mm512_slli_epi64::<N>(moved))
 }
 
-/// [`Image::gather`] with these instructions.
+/// [`Image::gather`] with one instruction for all planes of a word.
 pub(super) fn gather<const A: usize>(
     image: &Image<'_>,
     words: usize,
     first: usize,
     windows: &mut [u32],
 ) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn compiled<const A: usize>(
-        image: &Image<'_>,
-        words: usize,
-        first: usize,
-        windows: &mut [u32],
-    ) {
-        image.gather::<A>(words, first, windows);
-    }
     // SAFETY: `Image::gather_planes` is the only caller and asserted that the instruction set is there.
-    unsafe { compiled::<A>(image, words, first, windows) }
+    unsafe { gather_rows::<A>(image, words, first, windows) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2")]
+fn gather_rows<const A: usize>(image: &Image<'_>, words: usize, first: usize, windows: &mut [u32]) {
+    let columns = image.shape.out_width();
+    let (mut pixel, mut rest) = (first, windows);
+    while !rest.is_empty() {
+        let (y, x) = (pixel / columns, pixel % columns);
+        let len = ((columns - x) * words * A).min(rest.len());
+        let (row, after) = rest.split_at_mut(len);
+        gather_row::<A>(image, words, y, x, row);
+        pixel += columns - x;
+        rest = after;
+    }
+}
+
+/// Windows of row `y` from column `x` on.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2")]
+fn gather_row<const A: usize>(
+    image: &Image<'_>,
+    words: usize,
+    y: usize,
+    x: usize,
+    windows: &mut [u32],
+) {
+    const OR_OF_AND: i32 = 0xf8;
+    let step = image.shape.stride * image.shape.channels;
+    let row = |row: usize| (y * image.shape.stride + row) * image.row_words;
+    let count = windows.len() / (words * A);
+    let last = image.pieces.iter().filter(|piece| piece.is_last).count();
+    assert!(last == words && windows.len() == count * words * A, "every word is stored once");
+    for piece in image.pieces {
+        let bit = piece.bit + (x + count - 1) * step;
+        assert!(row(piece.row) + (bit / WORD + 2) * A <= image.planes.len(), "all bits are there");
+    }
+    let planes = u8::MAX >> (8 - A);
+    let mut to = windows.as_mut_ptr();
+    for column in x..x + count {
+        let mut word = _mm256_setzero_si256();
+        for piece in image.pieces {
+            let bit = piece.bit + column * step;
+            let from = image.planes.as_ptr().wrapping_add(row(piece.row) + bit / WORD * A);
+            // SAFETY: the bits of the last column are there, so those of all others, and both words with them.
+            let (low, high) = unsafe {
+                let high = _mm256_maskz_loadu_epi32(planes, from.add(A).cast());
+                (_mm256_maskz_loadu_epi32(planes, from.cast()), high)
+            };
+            let shift = _mm256_set1_epi32((bit % WORD) as i32);
+            let moved = _mm256_shrdv_epi32(low, high, shift);
+            let mask = _mm256_set1_epi32(piece.mask.cast_signed());
+            word = _mm256_ternarylogic_epi32::<OR_OF_AND>(word, moved, mask);
+            if piece.is_last {
+                // SAFETY: it is stored once for every word of every window.
+                unsafe {
+                    _mm256_mask_storeu_epi32(to.cast(), planes, word);
+                    to = to.add(A);
+                }
+                word = _mm256_setzero_si256();
+            }
+        }
+    }
 }
 
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {

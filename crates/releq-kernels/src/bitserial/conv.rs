@@ -23,11 +23,13 @@ pub(super) struct Piece {
     /// The word of the window.
     word: usize,
     /// The row of the kernel.
-    row: usize,
+    pub(super) row: usize,
     /// Where the first bit of `word` lies from 32 bits before the kernel row on, so that it is not negative.
-    bit: usize,
+    pub(super) bit: usize,
     /// The bits of `word` that belong to the row.
-    mask: u32,
+    pub(super) mask: u32,
+    /// Whether it is the last one of its word.
+    pub(super) is_last: bool,
 }
 
 impl BitSerialConv {
@@ -142,7 +144,7 @@ impl BitSerialConv {
     }
 }
 
-/// The pieces of a window, every word of it being covered.
+/// The pieces of a window, word by word, every word of it being covered.
 fn pieces(shape: ConvShape) -> Vec<Piece> {
     let bits = shape.kernel * shape.channels;
     let pieces = (0..shape.kernel).flat_map(|row| {
@@ -151,19 +153,24 @@ fn pieces(shape: ConvShape) -> Vec<Piece> {
             let low = start.saturating_sub(word * WORD);
             let high = (end - word * WORD).min(WORD);
             let mask = (u32::MAX >> (WORD - (high - low))) << low;
-            Piece { word, row, bit: WORD + word * WORD - start, mask }
+            Piece { word, row, bit: WORD + word * WORD - start, mask, is_last: false }
         })
     });
-    pieces.collect()
+    let mut pieces: Vec<_> = pieces.collect();
+    pieces.sort_by_key(|piece| piece.word);
+    for at in 0..pieces.len() {
+        pieces[at].is_last = pieces.get(at + 1).is_none_or(|next| next.word > pieces[at].word);
+    }
+    pieces
 }
 
 /// Rows of planes as [`BitSerialConv::split_rows`] leaves them, and how windows are gathered from them.
 #[derive(Clone, Copy)]
 pub(super) struct Image<'a> {
-    planes: &'a [u32],
-    row_words: usize,
-    shape: ConvShape,
-    pieces: &'a [Piece],
+    pub(super) planes: &'a [u32],
+    pub(super) row_words: usize,
+    pub(super) shape: ConvShape,
+    pub(super) pieces: &'a [Piece],
 }
 
 impl Image<'_> {
@@ -196,7 +203,6 @@ impl Image<'_> {
         windows: &mut [u32],
     ) {
         assert!(isa.is_available(), "packing checked it");
-        windows.fill(0);
         match isa {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => super::avx512::gather::<A>(self, words, first, windows),
@@ -206,10 +212,11 @@ impl Image<'_> {
         }
     }
 
-    /// Copies the bits of every window into words of its own, `[pixels][words][A]`, zero before. Inlined to be
-    /// compiled for the instructions of the caller.
+    /// Copies the bits of every window into words of its own, `[pixels][words][A]`. Inlined to be compiled for the
+    /// instructions of the caller.
     #[inline(always)]
     pub(super) fn gather<const A: usize>(&self, words: usize, first: usize, windows: &mut [u32]) {
+        windows.fill(0);
         let columns = self.shape.out_width();
         let step = self.shape.stride * self.shape.channels;
         let (mut pixel, mut rest) = (first, windows);
