@@ -271,15 +271,22 @@ impl<F: Finish + ?Sized> Loops for Each<'_, F> {
     fn run(self) {
         let Block { sums, first, channels, pitch, .. } = self.block;
         let groups = channels.div_ceil(LANES);
-        for (sums, out) in sums.chunks_exact(groups).zip(self.out.chunks_mut(pitch)) {
-            let (full, rest) = out[..channels].as_chunks_mut();
-            for (group, (sums, out)) in sums.iter().zip(full).enumerate() {
-                self.finish.convert(first / LANES + group, sums, out);
-            }
-            if !rest.is_empty() {
-                let mut results = [F::Out::default(); LANES];
-                self.finish.convert((first + channels) / LANES, &sums[groups - 1], &mut results);
-                rest.copy_from_slice(&results[..rest.len()]);
+        for (pixel, sums) in sums.chunks_exact(groups).enumerate() {
+            for (group, sums) in sums.iter().enumerate() {
+                let left = channels - group * LANES;
+                let out = &mut self.out[pixel * pitch + group * LANES..];
+                match out.first_chunk_mut() {
+                    // Where pixels follow each other, the next one overwrites what is too much.
+                    Some(out) if left >= LANES || pitch == channels => {
+                        self.finish.convert(first / LANES + group, sums, out);
+                    }
+                    _ => {
+                        let mut results = [F::Out::default(); LANES];
+                        self.finish.convert(first / LANES + group, sums, &mut results);
+                        let left = left.min(LANES);
+                        out[..left].copy_from_slice(&results[..left]);
+                    }
+                }
             }
         }
     }
