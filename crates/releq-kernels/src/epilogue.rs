@@ -191,6 +191,11 @@ pub(crate) trait Finish: Sync {
         None
     }
 
+    /// Codes that a kernel can make of sums that it still has in registers.
+    fn fused<'a>(&'a self, _out: &'a mut [Self::Out]) -> Option<Fused<'a>> {
+        None
+    }
+
     /// The results of a group of channels; `#[inline(always)]`, see [`Loops`].
     fn convert(&self, group: usize, sums: &[i32; LANES], out: &mut [Self::Out; LANES]);
 
@@ -216,6 +221,15 @@ impl Finish for AsSums {
     }
 }
 
+/// What makes codes of sums, and where these go.
+#[derive(Debug)]
+pub(crate) struct Fused<'a> {
+    /// Scales and biases of 16 channels each, from the first of all.
+    pub(crate) factors: &'a [[[f32; LANES]; 2]],
+    pub(crate) largest: f32,
+    pub(crate) out: &'a mut [u8],
+}
+
 /// Results are codes of at most that much.
 #[derive(Debug)]
 pub(crate) struct AsCodes<'a> {
@@ -232,6 +246,10 @@ impl<'a> AsCodes<'a> {
 
 impl Finish for AsCodes<'_> {
     type Out = u8;
+
+    fn fused<'a>(&'a self, out: &'a mut [u8]) -> Option<Fused<'a>> {
+        Some(Fused { factors: &self.epilogue.factors, largest: self.largest, out })
+    }
 
     #[inline(always)]
     fn convert(&self, group: usize, sums: &[i32; LANES], codes: &mut [u8; LANES]) {

@@ -3,11 +3,15 @@
     unsafe_code,
     reason = "loads and stores by pointer in the inner loop, and calls into an instruction set"
 )]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "iterators over registers would put them into memory"
+)]
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, ptr};
 
 use super::{GROUP, Line, drive::Piece};
-use crate::epilogue::LANES;
+use crate::epilogue::{Fused, LANES};
 
 /// Lines that are asked for ahead of a single pixel, which meets every line once.
 const AHEAD: usize = 64;
@@ -17,11 +21,51 @@ pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     // segment of every start lies inside the activations, that there are `width` lines for every group, and
     // that there is space for `channels` sums, which fill `width` lines, every `pitch` sums.
     unsafe {
+        let sums = sums.as_mut_ptr();
+        let to = To { sums, codes: ptr::null_mut(), factors: &[], largest: 0.0 };
+        all::<false>(piece, starts, to);
+    }
+}
+
+/// As [`run`], but makes codes of the sums while they are in registers.
+pub(super) fn run_fused(piece: &Piece<'_>, starts: &[usize], codes: Fused<'_>) {
+    let Fused { factors, largest, out } = codes;
+    // SAFETY: `drive::multiply_fused` is the only caller and asserted the same, for codes, and that there are factors
+    // for every line.
+    unsafe {
+        let codes = out.as_mut_ptr();
+        all::<true>(piece, starts, To { sums: ptr::null_mut(), codes, factors, largest });
+    }
+}
+
+/// Where results go: sums or codes.
+#[derive(Clone, Copy)]
+struct To<'a> {
+    sums: *mut i32,
+    codes: *mut u8,
+    factors: &'a [[[f32; LANES]; 2]],
+    largest: f32,
+}
+
+impl To<'_> {
+    /// So many results later.
+    const fn after(self, results: usize) -> Self {
+        let (sums, codes) = (self.sums.wrapping_add(results), self.codes.wrapping_add(results));
+        Self { sums, codes, ..self }
+    }
+}
+
+/// # Safety
+/// What `drive::multiply` asserts.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+unsafe fn all<const CODES: bool>(piece: &Piece<'_>, starts: &[usize], to: To<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
         match piece.width {
-            1 => columns::<1, 12>(piece, starts, sums),
-            2 => columns::<2, 12>(piece, starts, sums),
-            3 => columns::<3, 8>(piece, starts, sums),
-            _ => columns::<4, 6>(piece, starts, sums),
+            1 => columns::<1, 12, CODES>(piece, starts, to),
+            2 => columns::<2, 12, CODES>(piece, starts, to),
+            3 => columns::<3, 8, CODES>(piece, starts, to),
+            _ => columns::<4, 6, CODES>(piece, starts, to),
         }
     }
 }
@@ -31,24 +75,24 @@ pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
 /// # Safety
 /// What `drive::multiply` asserts, and `W` is the width.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn columns<const W: usize, const N: usize>(
+unsafe fn columns<const W: usize, const N: usize, const CODES: bool>(
     piece: &Piece<'_>,
     starts: &[usize],
-    sums: &mut [i32],
+    to: To<'_>,
 ) {
-    let (mut starts, mut sums) = (starts, sums);
+    let (mut starts, mut to) = (starts, to);
     while !starts.is_empty() {
-        // SAFETY: the caller's promise, for a part of the starts and their sums.
+        // SAFETY: the caller's promise, for a part of the starts and their results.
         let taken = unsafe {
             match starts.len() {
-                len if len >= N => tile::<W, N, 1>(piece, starts, sums),
-                4.. => tile::<W, 4, 1>(piece, starts, sums),
-                2.. => tile::<W, 2, 1>(piece, starts, sums),
-                _ => tile::<W, 1, 4>(piece, starts, sums),
+                len if len >= N => tile::<W, N, 1, CODES>(piece, starts, to),
+                4.. => tile::<W, 4, 1, CODES>(piece, starts, to),
+                2.. => tile::<W, 2, 1, CODES>(piece, starts, to),
+                _ => tile::<W, 1, 4, CODES>(piece, starts, to),
             }
         };
         starts = &starts[taken..];
-        sums = sums.get_mut(taken * piece.pitch..).unwrap_or_default();
+        to = to.after(taken * piece.pitch);
     }
 }
 
@@ -59,10 +103,10 @@ unsafe fn columns<const W: usize, const N: usize>(
 /// As for [`columns`], and there are `N` starts.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn tile<const W: usize, const N: usize, const U: usize>(
+unsafe fn tile<const W: usize, const N: usize, const U: usize, const CODES: bool>(
     piece: &Piece<'_>,
     starts: &[usize],
-    sums: &mut [i32],
+    to: To<'_>,
 ) -> usize {
     let mut acc = [[[_mm512_setzero_si512(); W]; N]; U];
     let mut lines = piece.lines.as_ptr();
@@ -85,25 +129,70 @@ unsafe fn tile<const W: usize, const N: usize, const U: usize>(
             group += 1;
         }
     }
+    let masks: [u16; W] =
+        std::array::from_fn(|m| u16::MAX >> (LANES - (piece.channels - m * LANES).min(LANES)));
+    // By index and with little to do in one loop, so that all of them vanish; else the sums would live in memory.
     for n in 0..N {
         for m in 0..W {
-            let mut sum = acc[0][n][m];
-            for acc in &acc[1..] {
-                sum = _mm512_add_epi32(sum, acc[n][m]);
+            for u in 1..U {
+                acc[0][n][m] = _mm512_add_epi32(acc[0][n][m], acc[u][n][m]);
             }
-            let channels = (piece.channels - m * LANES).min(LANES);
-            let mask = u16::MAX >> (LANES - channels);
-            // SAFETY: there is space for `channels` sums every `pitch`, and the mask ends with them.
+        }
+    }
+    let [acc, ..] = &mut acc[..] else { return N };
+    if CODES {
+        for m in 0..W {
+            // SAFETY: there are factors for every line.
+            let [scales, biases] = unsafe { to.factors.get_unchecked(m) };
+            // SAFETY: 16 of either kind.
+            let (scales, biases) =
+                unsafe { (_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_ps(biases.as_ptr())) };
+            for acc in &mut acc[..] {
+                acc[m] = codes(acc[m], scales, biases, to.largest);
+            }
+        }
+    }
+    for n in 0..N {
+        for m in 0..W {
+            let (mask, at) = (masks[m], n * piece.pitch + m * LANES);
+            // SAFETY: there is space for `channels` results every `pitch`, and the mask ends with them.
             unsafe {
-                let to = sums.as_mut_ptr().add(n * piece.pitch + m * LANES);
-                if piece.add {
-                    sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(mask, to));
+                if CODES {
+                    let codes = _mm512_cvtepi32_epi8(acc[n][m]);
+                    _mm_mask_storeu_epi8(to.codes.add(at).cast(), mask, codes);
+                } else {
+                    store(acc[n][m], mask, to.sums.add(at), piece.add);
                 }
-                _mm512_mask_storeu_epi32(to, mask, sum);
             }
         }
     }
     N
+}
+
+/// Stores sums, or adds them to those there are.
+///
+/// # Safety
+/// There are as many as the mask has bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn store(sum: __m512i, mask: u16, to: *mut i32, add: bool) {
+    // SAFETY: the caller promises it.
+    unsafe {
+        let sum = match add {
+            true => _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(mask, to)),
+            false => sum,
+        };
+        _mm512_mask_storeu_epi32(to, mask, sum);
+    }
+}
+
+/// Codes, as [`round`](crate::epilogue::round) makes them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn codes(sums: __m512i, scales: __m512, biases: __m512, largest: f32) -> __m512i {
+    let value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), scales), biases);
+    let value = _mm512_max_ps(value, _mm512_setzero_ps());
+    _mm512_cvtps_epi32(_mm512_min_ps(value, _mm512_set1_ps(largest)))
 }
 
 /// One group of 4 activations of every pixel. Returns where the next lines are.

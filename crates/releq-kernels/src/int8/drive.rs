@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, ops::Range};
 use super::{GROUP, Line, panel_lines};
 use crate::{
     GemmShape, Isa, KernelError,
-    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Fused, LANES, Output},
     threads::{Grid, Part, share},
 };
 
@@ -26,6 +26,18 @@ pub(crate) trait Source: Sync {
 
     /// See [`Int8Weights`](super::Int8Weights).
     fn short(&self) -> usize;
+
+    /// Multiplies all groups of a panel with all starts and makes codes of the sums without storing them; says
+    /// whether it can.
+    fn multiply_fused(
+        &self,
+        _panel: usize,
+        _piece: Piece<'_>,
+        _starts: &[usize],
+        _codes: Fused<'_>,
+    ) -> bool {
+        false
+    }
 
     /// Multiplies some groups of a panel with all starts; the range starts at a multiple of 8, and the piece lacks
     /// its lines.
@@ -208,6 +220,22 @@ fn work<S: Source, F: Finish>(
             let channels = (outputs - first).min(panel_channels);
             let width = channels.div_ceil(LANES);
             let out = &mut out[(panel - panels.start) * panel_channels..];
+            if let ([inputs], Some(mut codes)) = (blocks, finish.fused(out)) {
+                codes.factors = &codes.factors[first / LANES..];
+                let piece = Piece {
+                    lines: &[],
+                    width,
+                    short: job.weights.short(),
+                    acts: job.acts,
+                    segments: &inputs.segments,
+                    channels,
+                    pitch,
+                    add: false,
+                };
+                if job.weights.multiply_fused(panel, piece, starts, codes) {
+                    continue;
+                }
+            }
             let is_direct = F::direct(out).is_some();
             if !is_direct {
                 sums.resize(starts.len() * width, [0; LANES]);
@@ -239,6 +267,25 @@ fn work<S: Source, F: Finish>(
 
 /// Checks what the tiles rely on, and calls them.
 pub(crate) fn multiply(isa: Isa, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
+    check(isa, piece, starts, sums.len());
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => super::avx512::run(piece, starts, sums),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => super::avx2::run(piece, starts, sums),
+        _ => super::portable::run(piece, starts, sums),
+    }
+}
+
+/// As [`multiply`], for codes; only AVX-512 has it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn multiply_fused(piece: &Piece<'_>, starts: &[usize], codes: Fused<'_>) {
+    check(Isa::Avx512, piece, starts, codes.out.len());
+    assert!(piece.width <= codes.factors.len(), "factors for every channel");
+    super::avx512::run_fused(piece, starts, codes);
+}
+
+fn check(isa: Isa, piece: &Piece<'_>, starts: &[usize], space: usize) {
     let end = |segment: &Segment| segment.offset + segment.groups * GROUP;
     let end = piece.segments.iter().map(end).max().unwrap_or(0);
     let last = starts.iter().copied().max().unwrap_or(0);
@@ -247,13 +294,6 @@ pub(crate) fn multiply(isa: Isa, piece: &Piece<'_>, starts: &[usize], sums: &mut
     assert_eq!(piece.lines.len(), groups * piece.width, "lines for every segment");
     assert_eq!(piece.channels.div_ceil(LANES), piece.width, "a line for 16 channels");
     let needed = starts.len().saturating_sub(1) * piece.pitch + piece.channels;
-    assert!(piece.channels <= piece.pitch && needed <= sums.len(), "space for every sum");
+    assert!(piece.channels <= piece.pitch && needed <= space, "space for every result");
     assert!(isa.is_available(), "packing checked it");
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => super::avx512::run(piece, starts, sums),
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => super::avx2::run(piece, starts, sums),
-        _ => super::portable::run(piece, starts, sums),
-    }
 }

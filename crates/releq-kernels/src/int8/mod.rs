@@ -16,6 +16,8 @@ pub use conv::Int8Conv;
 pub(crate) use conv::conv;
 pub(crate) use drive::{Piece, Source, gemm, multiply};
 
+#[cfg(target_arch = "x86_64")]
+use crate::epilogue::Fused;
 use crate::{BitPair, GemmShape, Isa, KernelError, epilogue::Output};
 
 /// Products that one 32-bit lane sums at once.
@@ -187,6 +189,22 @@ impl Source for Int8Weights {
 
     fn short(&self) -> usize {
         self.short
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn multiply_fused(
+        &self,
+        panel: usize,
+        piece: Piece<'_>,
+        starts: &[usize],
+        codes: Fused<'_>,
+    ) -> bool {
+        if self.isa != Isa::Avx512 {
+            return false;
+        }
+        let (lines, _) = self.panel_groups(panel, 0..self.groups);
+        drive::multiply_fused(&Piece { lines, ..piece }, starts, codes);
+        true
     }
 
     fn multiply(
