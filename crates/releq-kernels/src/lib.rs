@@ -4,6 +4,7 @@ mod bitserial;
 mod depthwise;
 mod epilogue;
 mod error;
+mod float;
 mod int8;
 mod isa;
 mod layer;
@@ -22,6 +23,10 @@ pub use bitserial::{BitPlanes, BitSerialConv, BitSerialWeights};
 pub use depthwise::DepthwiseConv;
 pub use epilogue::{Epilogue, Output};
 pub use error::KernelError;
+pub use float::{
+    AvgPool, BatchMoments, ConvGradients, FloatConv, FloatConvShape, FloatDepthwise, FloatNorm,
+    FloatScratch, MaxPool, Upstream,
+};
 pub use int8::{Int8Conv, Int8Weights};
 pub use isa::Isa;
 pub use layer::{Choice, Kernel, Layer, LayerShape};

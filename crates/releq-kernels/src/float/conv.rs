@@ -1,0 +1,535 @@
+//! Direct convolution: no columns are built, windows are read in place.
+
+use super::{
+    blocks::{Block, blocks, padded},
+    family::{Family, Task, Vector, dispatch, usable},
+    shape::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
+    tile::{Correlate, Start, Taps, Walk, Windows},
+};
+use crate::{ConvShape, Isa, KernelError};
+
+/// Values of the images that are worked on at a time: with 4 bytes each they stay in the second-level cache.
+const SCRATCH: usize = 1 << 16;
+
+/// One convolution of a network, ready to run forwards and backwards on batches of any size.
+///
+/// Weights are packed by [`load`](Self::load), once for all uses.
+#[derive(Clone, Debug)]
+pub struct FloatConv {
+    shape: FloatConvShape,
+    isa: Isa,
+    /// Blocks of the outputs of one group.
+    out_blocks: Vec<Block>,
+    /// Blocks of the inputs of one group.
+    in_blocks: Vec<Block>,
+    /// `[groups][blocks][taps][lanes]`.
+    forward: Vec<f32>,
+    phases: [Vec<Phase>; 2],
+    /// `[groups][row phases][column phases][blocks][taps][lanes]`; empty before the first backward pass.
+    backward: Vec<f32>,
+    bias: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+/// The inputs of one residue modulo the stride, in one dimension, and the gradients that reach them.
+///
+/// Input `stride * i + residue` is under tap `first + stride * t` of window `i + offset - t`; counted from the
+/// other end, the windows are consecutive, and the gradient of the input is a convolution of stride 1.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    residue: usize,
+    count: usize,
+    first: usize,
+    taps: usize,
+    /// Window of the last tap of input 0; before the image if negative.
+    window: isize,
+}
+
+impl Phase {
+    fn all(side: usize, shape: ConvShape) -> Vec<Self> {
+        let ConvShape { kernel, stride, padding, .. } = shape;
+        let phase = |residue: usize| {
+            let first = (residue + padding) % stride;
+            let taps = kernel.saturating_sub(first).div_ceil(stride);
+            let offset = ((residue + padding) / stride) as isize;
+            let count = (side - residue).div_ceil(stride);
+            Self { residue, count, first, taps, window: offset + 1 - taps as isize }
+        };
+        (0..stride.min(side)).map(phase).collect()
+    }
+}
+
+impl FloatConv {
+    /// A convolution without weights yet.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
+    pub fn new(shape: FloatConvShape, isa: Isa) -> Result<Self, KernelError> {
+        let shape = shape.check()?;
+        let isa = usable(isa.check()?);
+        let image = shape.image;
+        Ok(Self {
+            shape,
+            isa,
+            out_blocks: blocks(isa, image.outputs / shape.groups),
+            in_blocks: blocks(isa, image.channels / shape.groups),
+            forward: Vec::new(),
+            phases: [Phase::all(image.height, image), Phase::all(image.width, image)],
+            backward: Vec::new(),
+            bias: Vec::new(),
+            weights: vec![0.0; shape.weights()],
+        })
+    }
+
+    /// The shape.
+    #[must_use]
+    pub const fn shape(&self) -> FloatConvShape {
+        self.shape
+    }
+
+    /// Takes weights, and a bias if there is one.
+    ///
+    /// # Panics
+    /// If there are more or fewer than the shape says.
+    pub fn load(&mut self, weights: &[f32], bias: Option<&[f32]>) {
+        let FloatConvShape { image, groups } = self.shape;
+        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
+        self.weights.copy_from_slice(weights);
+        self.backward.clear();
+        let area = image.kernel * image.kernel;
+        self.forward.clear();
+        for group in 0..groups {
+            for block in &self.out_blocks {
+                let first = group * outputs + block.first;
+                for tap in 0..area {
+                    for input in 0..inputs {
+                        let lane =
+                            |lane: usize| weights[((first + lane) * inputs + input) * area + tap];
+                        self.forward.extend((0..block.channels).map(lane));
+                        let empty = block.width() - block.channels;
+                        self.forward.extend(std::iter::repeat_n(0.0, empty));
+                    }
+                }
+            }
+        }
+        self.bias.clear();
+        if let Some(bias) = bias {
+            assert_eq!(bias.len(), image.outputs, "one bias for every output");
+            for bias in bias.chunks_exact(outputs) {
+                self.bias.extend(bias);
+                self.bias.extend(std::iter::repeat_n(0.0, padded(&self.out_blocks) - outputs));
+            }
+        }
+    }
+
+    /// Packs the weights for the gradient of the input.
+    fn pack_backward(&mut self) {
+        let FloatConvShape { image, groups } = self.shape;
+        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
+        let ConvShape { kernel, stride, .. } = image;
+        let area = kernel * kernel;
+        let at = |phase: &Phase, tap: usize| phase.first + stride * (phase.taps - 1 - tap);
+        let packed = &mut self.backward;
+        for group in 0..groups {
+            for rows in &self.phases[0] {
+                for columns in &self.phases[1] {
+                    for block in &self.in_blocks {
+                        for tap in 0..rows.taps * columns.taps {
+                            let (ky, kx) =
+                                (at(rows, tap / columns.taps), at(columns, tap % columns.taps));
+                            for output in 0..outputs {
+                                let filter = (group * outputs + output) * inputs + block.first;
+                                let from = filter * area + ky * kernel + kx;
+                                let lane = |lane: usize| self.weights[from + lane * area];
+                                packed.extend((0..block.channels).map(lane));
+                                let empty = block.width() - block.channels;
+                                packed.extend(std::iter::repeat_n(0.0, empty));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `out = conv(x) + bias`, negative values as zero with `relu`.
+    ///
+    /// # Shapes
+    /// - `x`: `[images][height][width][channels]`, `out`: `[images][out_height][out_width][outputs]`
+    ///
+    /// # Panics
+    /// If the buffers do not fit.
+    pub fn forward(&self, x: &[f32], relu: bool, out: &mut [f32], scratch: &mut FloatScratch) {
+        let batch = self.shape.batch(x, out);
+        let FloatConvShape { image, groups } = self.shape;
+        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
+        let (rows, columns) = (image.out_height(), image.out_width());
+        let lanes = padded(&self.out_blocks);
+        let depth = inputs * image.kernel * image.kernel;
+        for group in 0..groups {
+            for (first, images) in self.chunks(batch) {
+                let x = &x[first * self.shape.inputs()..][..images * self.shape.inputs()];
+                let out = &mut out[first * self.shape.outputs()..][..images * self.shape.outputs()];
+                let (x, from, taps) = self.windows(x, group, &mut scratch.x);
+                for block in &self.out_blocks {
+                    let at = group * lanes + block.first;
+                    dispatch(
+                        self.isa,
+                        Windows {
+                            extent: [images, rows, columns],
+                            x,
+                            from,
+                            taps,
+                            weights: &self.forward[at * depth..][..depth * block.width()],
+                            y: out,
+                            to: Walk {
+                                start: group * outputs + block.first,
+                                image: self.shape.outputs(),
+                                row: columns * image.outputs,
+                                column: image.outputs,
+                            },
+                            block: *block,
+                            start: if self.bias.is_empty() {
+                                Start::Zero
+                            } else {
+                                Start::Bias(&self.bias[at..][..block.width()])
+                            },
+                            relu,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Gradients, given that of the output.
+    ///
+    /// With `output`, what the layer gave with ReLU, the gradient counts only where that is positive.
+    ///
+    /// # Shapes
+    /// - `x`, `output`, `gradient`: as in [`forward`](Self::forward)
+    ///
+    /// # Panics
+    /// If the buffers do not fit.
+    pub fn backward(
+        &mut self,
+        x: &[f32],
+        output: Option<&[f32]>,
+        gradient: &[f32],
+        into: ConvGradients<'_>,
+        scratch: &mut FloatScratch,
+    ) {
+        let batch = self.shape.batch(x, gradient);
+        assert!(output.is_none_or(|output| output.len() == gradient.len()), "an output for all");
+        let ConvGradients { weights, mut bias, mut input } = into;
+        assert_eq!(weights.len(), self.shape.weights(), "a gradient for every weight");
+        if let Some(bias) = &mut bias {
+            assert_eq!(bias.len(), self.shape.image.outputs, "a gradient for every bias");
+            bias.fill(0.0);
+        }
+        if let Some(input) = &input {
+            assert_eq!(input.gradient.len(), x.len(), "a gradient for every input");
+            if self.backward.is_empty() {
+                self.pack_backward();
+            }
+        }
+        let (margin, framed) = self.frame(input.is_some());
+        let FloatConvShape { image, groups } = self.shape;
+        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
+        let (rows, columns) = (image.out_height(), image.out_width());
+        let lanes = padded(&self.out_blocks);
+        let depth = inputs * image.kernel * image.kernel;
+        let by = Walk {
+            start: (margin * framed[1] + margin) * lanes,
+            image: framed[0] * framed[1] * lanes,
+            row: framed[1] * lanes,
+            column: lanes,
+        };
+        scratch.sums.clear();
+        scratch.sums.resize(groups * depth * lanes, 0.0);
+        for group in 0..groups {
+            for (first, images) in self.chunks(batch) {
+                let size = self.shape.outputs();
+                let part = first * size..(first + images) * size;
+                scratch.gradient.resize(images * by.image, 0.0);
+                dispatch(
+                    self.isa,
+                    Frame {
+                        from: &gradient[part.clone()],
+                        output: output.map(|output| &output[part]),
+                        channels: [image.outputs, group * outputs, outputs],
+                        sides: [rows, columns],
+                        margin,
+                        framed,
+                        lanes,
+                        to: &mut scratch.gradient,
+                        sums: bias
+                            .as_deref_mut()
+                            .map(|bias| &mut bias[group * outputs..][..outputs]),
+                    },
+                );
+                let part = first * self.shape.inputs()..(first + images) * self.shape.inputs();
+                let (x, from, taps) = self.windows(&x[part.clone()], group, &mut scratch.x);
+                for block in &self.out_blocks {
+                    let at = (group * lanes + block.first) * depth;
+                    dispatch(
+                        self.isa,
+                        Correlate {
+                            extent: [images, rows, columns],
+                            x,
+                            from,
+                            taps,
+                            gradient: &scratch.gradient,
+                            by: Walk { start: by.start + block.first, ..by },
+                            sums: &mut scratch.sums[at..][..depth * block.width()],
+                            block: *block,
+                        },
+                    );
+                }
+                if let Some(Upstream { gradient, accumulate }) = &mut input {
+                    let to = &mut gradient[part];
+                    self.input_gradient(group, images, (&scratch.gradient, by), to, *accumulate);
+                }
+            }
+        }
+        self.unpack(&scratch.sums, weights);
+    }
+
+    /// Adds up what reaches the inputs of one group, a convolution of stride 1 for every pair of phases.
+    fn input_gradient(
+        &self,
+        group: usize,
+        images: usize,
+        (gradient, by): (&[f32], Walk),
+        to: &mut [f32],
+        accumulate: bool,
+    ) {
+        let FloatConvShape { image, groups } = self.shape;
+        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
+        let mut packed = &self.backward[group * (self.backward.len() / groups)..];
+        for rows in &self.phases[0] {
+            for columns in &self.phases[1] {
+                let taps = rows.taps * columns.taps;
+                let start = by.start as isize
+                    + rows.window * by.row as isize
+                    + columns.window * by.column as isize;
+                for block in &self.in_blocks {
+                    let (weights, others) = packed.split_at(taps * outputs * block.width());
+                    packed = others;
+                    let at = (rows.residue * image.width + columns.residue) * image.channels;
+                    let walk = Walk {
+                        start: at + group * inputs + block.first,
+                        image: self.shape.inputs(),
+                        row: image.stride * image.width * image.channels,
+                        column: image.stride * image.channels,
+                    };
+                    let extent = [images, rows.count, columns.count];
+                    if taps == 0 {
+                        // No window reaches these inputs.
+                        if !accumulate {
+                            clear(extent, to, walk, block.channels);
+                        }
+                        continue;
+                    }
+                    dispatch(
+                        self.isa,
+                        Windows {
+                            extent,
+                            x: gradient,
+                            from: Walk { start: start as usize, ..by },
+                            taps: Taps {
+                                rows: rows.taps,
+                                row: by.row,
+                                runs: columns.taps,
+                                run: by.column,
+                                len: outputs,
+                            },
+                            weights,
+                            y: to,
+                            to: walk,
+                            block: *block,
+                            start: if accumulate { Start::There } else { Start::Zero },
+                            relu: false,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Gradients of packed weights as the network has them.
+    fn unpack(&self, sums: &[f32], weights: &mut [f32]) {
+        let FloatConvShape { image, groups } = self.shape;
+        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
+        let area = image.kernel * image.kernel;
+        let mut sums = sums.iter();
+        for group in 0..groups {
+            for block in &self.out_blocks {
+                let first = group * outputs + block.first;
+                for tap in 0..area {
+                    for input in 0..inputs {
+                        let lanes = sums.by_ref().take(block.width());
+                        for (lane, sum) in lanes.enumerate() {
+                            if lane < block.channels {
+                                weights[((first + lane) * inputs + input) * area + tap] = *sum;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs of images that are worked on at a time: the first and how many.
+    fn chunks(&self, batch: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let values = self.shape.inputs().max(self.shape.outputs());
+        let step = (SCRATCH / values).clamp(1, batch.max(1));
+        (0..batch).step_by(step).map(move |first| (first, step.min(batch - first)))
+    }
+
+    /// The windows of one group over images: in place, or in a copy with zeros around it.
+    fn windows<'a>(
+        &self,
+        x: &'a [f32],
+        group: usize,
+        scratch: &'a mut Vec<f32>,
+    ) -> (&'a [f32], Walk, Taps) {
+        let FloatConvShape { image, groups } = self.shape;
+        let ConvShape { kernel, stride, padding, .. } = image;
+        let channels = image.channels / groups;
+        let framed = [image.height + 2 * padding, image.width + 2 * padding];
+        let x = if padding == 0 && groups == 1 {
+            x
+        } else {
+            let images = x.len() / self.shape.inputs();
+            scratch.resize(images * framed[0] * framed[1] * channels, 0.0);
+            dispatch(
+                self.isa,
+                Frame {
+                    from: x,
+                    output: None,
+                    channels: [image.channels, group * channels, channels],
+                    sides: [image.height, image.width],
+                    margin: padding,
+                    framed,
+                    lanes: channels,
+                    to: scratch,
+                    sums: None,
+                },
+            );
+            &*scratch
+        };
+        let row = framed[1] * channels;
+        let from =
+            Walk { start: 0, image: framed[0] * row, row: stride * row, column: stride * channels };
+        // Columns of a window lie side by side.
+        (x, from, Taps { rows: kernel, row, runs: 1, run: 0, len: kernel * channels })
+    }
+
+    /// Margin of zeros around the gradient, and its sides with them.
+    fn frame(&self, input: bool) -> (usize, [usize; 2]) {
+        let sides = [self.shape.image.out_height(), self.shape.image.out_width()];
+        if !input {
+            return (0, sides);
+        }
+        let reach = |(phases, side): (&Vec<Phase>, usize)| {
+            let reach = |phase: &Phase| {
+                let end = phase.window + phase.count as isize - 1 + phase.taps as isize;
+                if phase.taps == 0 { 0 } else { (-phase.window).max(end - side as isize).max(0) }
+            };
+            phases.iter().map(reach).max().unwrap_or(0) as usize
+        };
+        let margin = self.phases.iter().zip(sides).map(reach).max().unwrap_or(0);
+        (margin, sides.map(|side| side + 2 * margin))
+    }
+}
+
+/// Writes zero to the block's channels of every pixel.
+fn clear([images, rows, columns]: [usize; 3], to: &mut [f32], walk: Walk, channels: usize) {
+    for image in 0..images {
+        for row in 0..rows {
+            for column in 0..columns {
+                let at = walk.start + image * walk.image + row * walk.row + column * walk.column;
+                to[at..at + channels].fill(0.0);
+            }
+        }
+    }
+}
+
+/// Copies some channels of images into a buffer with zeros around each image, and with zeros behind the
+/// channels of each pixel.
+struct Frame<'a> {
+    from: &'a [f32],
+    /// Where this is not positive, zero is written.
+    output: Option<&'a [f32]>,
+    /// Of a pixel; the first that is copied; how many are.
+    channels: [usize; 3],
+    sides: [usize; 2],
+    margin: usize,
+    framed: [usize; 2],
+    /// Values of a pixel in `to`.
+    lanes: usize,
+    to: &'a mut [f32],
+    /// Takes the sum over all pixels.
+    sums: Option<&'a mut [f32]>,
+}
+
+impl Task for Frame<'_> {
+    #[inline(always)]
+    #[allow(unsafe_code, reason = "vector instructions on slices whose lengths are known")]
+    unsafe fn run<F: Family>(self) {
+        let [all, first, copied] = self.channels;
+        let [height, width] = self.sides;
+        let side = self.margin * self.lanes;
+        let plain =
+            self.output.is_none() && self.sums.is_none() && copied == all && all == self.lanes;
+        let mut sums = self.sums;
+        let images = self.to.chunks_exact_mut(self.framed[0] * self.framed[1] * self.lanes);
+        for (image, to) in images.enumerate() {
+            for (row, to) in to.chunks_exact_mut(self.framed[1] * self.lanes).enumerate() {
+                let Some(row) = row.checked_sub(self.margin).filter(|&row| row < height) else {
+                    to.fill(0.0);
+                    continue;
+                };
+                let at = (image * height + row) * width * all;
+                let part = at..at + width * all;
+                let from = &self.from[part.clone()];
+                let (left, to) = to.split_at_mut(side);
+                let (to, right) = to.split_at_mut(width * self.lanes);
+                left.fill(0.0);
+                right.fill(0.0);
+                if plain {
+                    to.copy_from_slice(from);
+                    continue;
+                }
+                let output = self.output.map(|output| &output[part]);
+                let pixels =
+                    to.chunks_exact_mut(self.lanes).zip(from.chunks_exact(all)).enumerate();
+                for (pixel, (to, from)) in pixels {
+                    let from = &from[first..first + copied];
+                    let output = output.map(|output| &output[pixel * all + first..][..copied]);
+                    let mut at = 0;
+                    while at < copied {
+                        let len = copied - at;
+                        // SAFETY: the caller has the instructions; at most `len` values are read of and
+                        // written to slices of `copied` values, or of `lanes`, which is no fewer.
+                        unsafe {
+                            let mut values = F::Full::load_up_to(from.as_ptr().add(at), len);
+                            if let Some(output) = output {
+                                let output = F::Full::load_up_to(output.as_ptr().add(at), len);
+                                values = values.where_positive(output);
+                            }
+                            values.store_up_to(to.as_mut_ptr().add(at), len);
+                            if let Some(sums) = &mut sums {
+                                let sums = sums[..copied].as_mut_ptr().add(at);
+                                F::Full::load_up_to(sums, len).add(values).store_up_to(sums, len);
+                            }
+                        }
+                        at += F::Full::LANES;
+                    }
+                    to[copied..].fill(0.0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Convolution of every channel with a kernel of its own.
+
+use std::ops::Range;
+
+use super::{
+    family::{Family, Task, Vector, dispatch, usable},
+    shape::{ConvGradients, FloatConvShape, Upstream},
+};
+use crate::{ConvShape, Isa, KernelError};
+
+/// A depthwise convolution of a network: as many groups as channels, and as outputs.
+#[derive(Clone, Debug)]
+pub struct FloatDepthwise {
+    shape: FloatConvShape,
+    isa: Isa,
+    /// `[taps][channels]`.
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    /// Gradients of the weights in the same order.
+    sums: Vec<f32>,
+}
+
+impl FloatDepthwise {
+    /// Whether a shape is depthwise with one output for each channel.
+    #[must_use]
+    pub const fn fits(shape: FloatConvShape) -> bool {
+        shape.groups == shape.image.channels && shape.groups == shape.image.outputs
+    }
+
+    /// A convolution without weights yet.
+    ///
+    /// # Errors
+    /// [`KernelError`] for a shape that cannot be or does not [fit](Self::fits), or instructions that this
+    /// processor lacks.
+    pub fn new(shape: FloatConvShape, isa: Isa) -> Result<Self, KernelError> {
+        let shape = shape.check()?;
+        if !Self::fits(shape) {
+            let reason = "is not the number of channels and of outputs, as depthwise asks for";
+            return Err(KernelError::Shape { what: "groups", got: shape.groups, reason });
+        }
+        let isa = usable(isa.check()?);
+        let zeros = vec![0.0; shape.weights()];
+        let bias = vec![0.0; shape.groups];
+        Ok(Self { shape, isa, weights: zeros.clone(), bias, sums: zeros })
+    }
+
+    /// Takes weights, and a bias if there is one.
+    ///
+    /// # Panics
+    /// If there are more or fewer than the shape says.
+    pub fn load(&mut self, weights: &[f32], bias: Option<&[f32]>) {
+        assert_eq!(weights.len(), self.weights.len(), "weights");
+        let (channels, area) = (self.shape.groups, weights.len() / self.shape.groups);
+        for (channel, filter) in weights.chunks_exact(area).enumerate() {
+            for (tap, weight) in filter.iter().enumerate() {
+                self.weights[tap * channels + channel] = *weight;
+            }
+        }
+        match bias {
+            Some(bias) => self.bias.copy_from_slice(bias),
+            None => self.bias.fill(0.0),
+        }
+    }
+
+    /// As [`FloatConv::forward`](super::FloatConv::forward).
+    ///
+    /// # Panics
+    /// If the buffers do not fit.
+    pub fn forward(&self, x: &[f32], relu: bool, out: &mut [f32]) {
+        self.shape.batch(x, out);
+        let Self { shape, weights, bias, .. } = self;
+        dispatch(self.isa, Forward { shape: *shape, weights, bias, x, relu, out });
+    }
+
+    /// As [`FloatConv::backward`](super::FloatConv::backward).
+    ///
+    /// # Panics
+    /// If the buffers do not fit.
+    pub fn backward(
+        &mut self,
+        x: &[f32],
+        output: Option<&[f32]>,
+        gradient: &[f32],
+        into: ConvGradients<'_>,
+    ) {
+        self.shape.batch(x, gradient);
+        assert!(output.is_none_or(|output| output.len() == gradient.len()), "an output for all");
+        let channels = self.shape.groups;
+        let ConvGradients { weights, mut bias, mut input } = into;
+        assert_eq!(weights.len(), self.weights.len(), "a gradient for every weight");
+        if let Some(bias) = &mut bias {
+            assert_eq!(bias.len(), channels, "a gradient for every bias");
+            bias.fill(0.0);
+        }
+        if let Some(Upstream { gradient, accumulate }) = &mut input {
+            assert_eq!(gradient.len(), x.len(), "a gradient for every input");
+            if !*accumulate {
+                gradient.fill(0.0);
+            }
+        }
+        self.sums.fill(0.0);
+        dispatch(
+            self.isa,
+            Backward {
+                shape: self.shape,
+                weights: &self.weights,
+                x,
+                output,
+                gradient,
+                sums: &mut self.sums,
+                bias,
+                input: input.map(|input| input.gradient),
+            },
+        );
+        let area = weights.len() / channels;
+        for (channel, filter) in weights.chunks_exact_mut(area).enumerate() {
+            for (tap, weight) in filter.iter_mut().enumerate() {
+                *weight = self.sums[tap * channels + channel];
+            }
+        }
+    }
+}
+
+/// Taps of a window that lie inside the image, in one dimension, and where in the image the first of them is.
+#[inline(always)]
+fn inside(out: usize, side: usize, shape: ConvShape) -> (Range<usize>, usize) {
+    let start = out * shape.stride;
+    let first = shape.padding.saturating_sub(start);
+    let last = (side + shape.padding).saturating_sub(start).min(shape.kernel);
+    (first..last.max(first), start + first - shape.padding.min(start + first))
+}
+
+/// Calls `f(pixel of the result, pixel of the input, tap)` for the first tap of every run of taps inside the
+/// image, with the number of taps of the run.
+#[inline(always)]
+fn runs(shape: ConvShape, mut f: impl FnMut(usize, &[(usize, usize, usize)])) {
+    let columns = shape.out_width();
+    let mut found = Vec::with_capacity(shape.kernel);
+    for row in 0..shape.out_height() {
+        let (rows, y) = inside(row, shape.height, shape);
+        for column in 0..columns {
+            let (taps, x) = inside(column, shape.width, shape);
+            found.clear();
+            for (below, ky) in rows.clone().enumerate() {
+                let tap = ky * shape.kernel + taps.start;
+                found.push(((y + below) * shape.width + x, tap, taps.len()));
+            }
+            f(row * columns + column, &found);
+        }
+    }
+}
+
+struct Forward<'a> {
+    shape: FloatConvShape,
+    weights: &'a [f32],
+    bias: &'a [f32],
+    x: &'a [f32],
+    relu: bool,
+    out: &'a mut [f32],
+}
+
+#[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
+impl Task for Forward<'_> {
+    #[inline(always)]
+    unsafe fn run<F: Family>(self) {
+        let channels = self.shape.groups;
+        let images = self.x.chunks_exact(self.shape.inputs());
+        for (x, out) in images.zip(self.out.chunks_exact_mut(self.shape.outputs())) {
+            runs(self.shape.image, |pixel, runs| {
+                let out = &mut out[pixel * channels..][..channels];
+                let mut at = 0;
+                while at < channels {
+                    let len = channels - at;
+                    // SAFETY: the caller has the instructions; every pixel and every tap has `channels`
+                    // values, of which `len` are left, and all of them lie inside their slices.
+                    unsafe {
+                        let mut sum = F::Full::load_up_to(self.bias.as_ptr().add(at), len);
+                        for &(from, tap, count) in runs {
+                            for i in 0..count {
+                                let x = x.as_ptr().add((from + i) * channels + at);
+                                let weight = self.weights.as_ptr().add((tap + i) * channels + at);
+                                let x = F::Full::load_up_to(x, len);
+                                sum = sum.add_product(x, F::Full::load_up_to(weight, len));
+                            }
+                        }
+                        if self.relu {
+                            sum = sum.relu();
+                        }
+                        sum.store_up_to(out.as_mut_ptr().add(at), len);
+                    }
+                    at += F::Full::LANES;
+                }
+            });
+        }
+    }
+}
+
+struct Backward<'a> {
+    shape: FloatConvShape,
+    weights: &'a [f32],
+    x: &'a [f32],
+    output: Option<&'a [f32]>,
+    gradient: &'a [f32],
+    sums: &'a mut [f32],
+    bias: Option<&'a mut [f32]>,
+    input: Option<&'a mut [f32]>,
+}
+
+#[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
+impl Task for Backward<'_> {
+    #[inline(always)]
+    unsafe fn run<F: Family>(mut self) {
+        let channels = self.shape.groups;
+        let (inputs, outputs) = (self.shape.inputs(), self.shape.outputs());
+        for image in 0..self.x.len() / inputs {
+            let x = &self.x[image * inputs..][..inputs];
+            let mut into =
+                self.input.as_deref_mut().map(|input| &mut input[image * inputs..][..inputs]);
+            runs(self.shape.image, |pixel, runs| {
+                let here = image * outputs + pixel * channels;
+                let gradient = &self.gradient[here..][..channels];
+                let output = self.output.map(|output| &output[here..][..channels]);
+                let mut at = 0;
+                while at < channels {
+                    let len = channels - at;
+                    // SAFETY: as in `Forward`.
+                    unsafe {
+                        let mut gradient = F::Full::load_up_to(gradient.as_ptr().add(at), len);
+                        if let Some(output) = output {
+                            let output = F::Full::load_up_to(output.as_ptr().add(at), len);
+                            gradient = gradient.where_positive(output);
+                        }
+                        if let Some(bias) = &mut self.bias {
+                            let bias = bias.as_mut_ptr().add(at);
+                            F::Full::load_up_to(bias, len).add(gradient).store_up_to(bias, len);
+                        }
+                        for &(from, tap, count) in runs {
+                            for i in 0..count {
+                                let from = (from + i) * channels + at;
+                                let tap = (tap + i) * channels + at;
+                                let x = F::Full::load_up_to(x.as_ptr().add(from), len);
+                                let sum = self.sums.as_mut_ptr().add(tap);
+                                F::Full::load_up_to(sum, len)
+                                    .add_product(x, gradient)
+                                    .store_up_to(sum, len);
+                                if let Some(into) = &mut into {
+                                    let weight =
+                                        F::Full::load_up_to(self.weights.as_ptr().add(tap), len);
+                                    let into = into.as_mut_ptr().add(from);
+                                    F::Full::load_up_to(into, len)
+                                        .add_product(weight, gradient)
+                                        .store_up_to(into, len);
+                                }
+                            }
+                        }
+                    }
+                    at += F::Full::LANES;
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The vectors of an instruction set, and how code that is generic over them is compiled for each.
+#![allow(unsafe_code, reason = "vector instructions")]
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use crate::Isa;
+
+/// Some f32 values in one register.
+///
+/// # Safety
+/// Every method asks for the instruction set of the type, and the ones that take a pointer for as many values
+/// behind it as they say.
+pub(super) trait Vector: Copy {
+    const LANES: usize;
+
+    unsafe fn splat(value: f32) -> Self;
+    /// Reads `LANES` values.
+    unsafe fn load(from: *const f32) -> Self;
+    /// Reads the first `len < LANES` values; the others are zero.
+    unsafe fn load_part(from: *const f32, len: usize) -> Self;
+    /// Writes `LANES` values.
+    unsafe fn store(self, to: *mut f32);
+    /// Writes the first `len < LANES` values.
+    unsafe fn store_part(self, to: *mut f32, len: usize);
+    /// `self + a * b`.
+    unsafe fn add_product(self, a: Self, b: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    /// Zero where negative; what is not a number stays.
+    unsafe fn relu(self) -> Self;
+    /// Zero where `sign` is not positive.
+    unsafe fn where_positive(self, sign: Self) -> Self;
+
+    /// Reads the first `len` values, all of them where there are more.
+    ///
+    /// # Safety
+    /// As [`load_part`](Self::load_part).
+    #[inline(always)]
+    unsafe fn load_up_to(from: *const f32, len: usize) -> Self {
+        // SAFETY: the caller's promise; at most LANES values are read.
+        unsafe { if len >= Self::LANES { Self::load(from) } else { Self::load_part(from, len) } }
+    }
+
+    /// Writes the first `len` values, all of them where there are more.
+    ///
+    /// # Safety
+    /// As [`store_part`](Self::store_part).
+    #[inline(always)]
+    unsafe fn store_up_to(self, to: *mut f32, len: usize) {
+        // SAFETY: the caller's promise; at most LANES values are written.
+        unsafe { if len >= Self::LANES { self.store(to) } else { self.store_part(to, len) } }
+    }
+}
+
+/// The vectors of one instruction set.
+pub(super) trait Family {
+    /// The widest.
+    type Full: Vector;
+    /// For the rest of the channels, where half as many lanes do.
+    type Half: Vector;
+    /// Vectors that the sums of one tile may take, one vector wide and two.
+    const SUMS: [usize; 2];
+}
+
+/// Work that is compiled once for every instruction set.
+pub(super) trait Task {
+    /// Must be `#[inline(always)]`, so that it takes the instructions of its caller.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `F`.
+    unsafe fn run<F: Family>(self);
+}
+
+/// `isa`, or plain Rust where this processor lacks something that these kernels need of it.
+pub(super) fn usable(isa: Isa) -> Isa {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // Processors with AVX2 and without FMA are rare, but they exist.
+        let fused = is_x86_feature_detected!("fma");
+        match isa {
+            Isa::Avx512 if fused && isa.is_available() => return isa,
+            Isa::Avx2 if fused && isa.is_available() => return isa,
+            _ => {}
+        }
+    }
+    let _ = isa;
+    Isa::Portable
+}
+
+/// Runs `task` with the instructions of `isa`; plain Rust where this processor lacks them.
+pub(super) fn dispatch(isa: Isa, task: impl Task) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
+        fn avx512(task: impl Task) {
+            // SAFETY: the caller has these features.
+            unsafe { task.run::<Avx512>() }
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn avx2(task: impl Task) {
+            // SAFETY: the caller has these features.
+            unsafe { task.run::<Avx2>() }
+        }
+        match usable(isa) {
+            // SAFETY: `usable` asked for the features.
+            Isa::Avx512 => return unsafe { avx512(task) },
+            // SAFETY: as above.
+            Isa::Avx2 => return unsafe { avx2(task) },
+            _ => {}
+        }
+    }
+    let _ = isa;
+    // SAFETY: plain Rust runs everywhere.
+    unsafe { task.run::<Portable>() }
+}
+
+/// Plain Rust.
+pub(super) struct Portable;
+
+/// Eight values that the compiler may hold in registers.
+#[derive(Clone, Copy)]
+pub(super) struct Plain([f32; 8]);
+
+impl Family for Portable {
+    type Full = Plain;
+    type Half = Plain;
+    const SUMS: [usize; 2] = [4, 2];
+}
+
+impl Vector for Plain {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller promises 8 values.
+        Self(unsafe { from.cast::<[f32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, len: usize) -> Self {
+        let mut values = [0.0; 8];
+        for (lane, value) in values.iter_mut().enumerate().take(len) {
+            // SAFETY: the caller promises `len` values.
+            *value = unsafe { *from.add(lane) };
+        }
+        Self(values)
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller promises room for 8 values.
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, len: usize) {
+        for (lane, value) in self.0.into_iter().enumerate().take(len) {
+            // SAFETY: the caller promises room for `len` values.
+            unsafe { *to.add(lane) = value }
+        }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] + a.0[lane] * b.0[lane]))
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] + other.0[lane]))
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] - other.0[lane]))
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] * other.0[lane]))
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        Self(self.0.map(|value| if value < 0.0 { 0.0 } else { value }))
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, sign: Self) -> Self {
+        Self(std::array::from_fn(|lane| if sign.0[lane] > 0.0 { self.0[lane] } else { 0.0 }))
+    }
+}
+
+/// AVX2 with FMA.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Avx2;
+
+#[cfg(target_arch = "x86_64")]
+impl Family for Avx2 {
+    type Full = __m256;
+    type Half = __m256;
+    const SUMS: [usize; 2] = [12, 6];
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for __m256 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller has AVX2 and promises 8 values.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, len: usize) -> Self {
+        // SAFETY: the caller has AVX2 and promises `len` values; masked lanes are not read.
+        unsafe { _mm256_maskload_ps(from, first_lanes(len)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller has AVX2 and promises room for 8 values.
+        unsafe { _mm256_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, len: usize) {
+        // SAFETY: the caller has AVX2 and promises room for `len` values; masked lanes are not written.
+        unsafe { _mm256_maskstore_ps(to, first_lanes(len), self) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller has FMA.
+        unsafe { _mm256_fmadd_ps(a, b, self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_sub_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_mul_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // The second operand comes out where one is not a number.
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_max_ps(_mm256_setzero_ps(), self) }
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, sign: Self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_and_ps(self, _mm256_cmp_ps::<_CMP_GT_OQ>(sign, _mm256_setzero_ps())) }
+    }
+}
+
+/// A mask of the first `len` of 8 lanes.
+///
+/// # Safety
+/// The processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn first_lanes(len: usize) -> __m256i {
+    // SAFETY: the caller has AVX2.
+    unsafe {
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(len.min(8) as i32), lanes)
+    }
+}
+
+/// AVX-512.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Avx512;
+
+#[cfg(target_arch = "x86_64")]
+impl Family for Avx512 {
+    type Full = __m512;
+    type Half = __m256;
+    const SUMS: [usize; 2] = [14, 12];
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Vector for __m512 {
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_set1_ps(value) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller has AVX-512 and promises 16 values.
+        unsafe { _mm512_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, len: usize) -> Self {
+        // SAFETY: the caller has AVX-512 and promises `len` values; masked lanes are not read.
+        unsafe { _mm512_maskz_loadu_ps((1 << len) - 1, from) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller has AVX-512 and promises room for 16 values.
+        unsafe { _mm512_storeu_ps(to, self) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, len: usize) {
+        // SAFETY: the caller has AVX-512 and promises room for `len` values; masked lanes are not written.
+        unsafe { _mm512_mask_storeu_ps(to, (1 << len) - 1, self) }
+    }
+    #[inline(always)]
+    unsafe fn add_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_fmadd_ps(a, b, self) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_add_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_sub_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_mul_ps(self, other) }
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // The second operand comes out where one is not a number.
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, sign: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(sign, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(positive, self)
+        }
+    }
+}

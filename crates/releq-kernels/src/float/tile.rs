@@ -1,0 +1,328 @@
+//! The two inner loops of a convolution: sums over the taps of a window, and sums over the pixels of an image.
+//!
+//! Both keep a tile of sums in registers, so that one loaded vector serves many of them, and read the
+//! activations one by one, in place.
+#![allow(unsafe_code, reason = "pointers into buffers whose sizes were checked")]
+
+use super::{
+    blocks::Block,
+    family::{Family, Task, Vector},
+};
+
+/// A buffer of images as the loops walk it: where it starts and how far apart things lie, in values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Walk {
+    /// The first value that is read.
+    pub(super) start: usize,
+    pub(super) image: usize,
+    /// Between rows of the result.
+    pub(super) row: usize,
+    /// Between columns of the result.
+    pub(super) column: usize,
+}
+
+/// What lies under one window: `rows` of `runs` of `len` values side by side.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taps {
+    pub(super) rows: usize,
+    pub(super) row: usize,
+    pub(super) runs: usize,
+    pub(super) run: usize,
+    pub(super) len: usize,
+}
+
+impl Taps {
+    pub(super) const fn count(self) -> usize {
+        self.rows * self.runs * self.len
+    }
+
+    /// Distance of the last tap from the first.
+    const fn reach(self) -> usize {
+        (self.rows - 1) * self.row + (self.runs - 1) * self.run + self.len - 1
+    }
+}
+
+/// Images, rows and columns of a result.
+pub(super) type Extent = [usize; 3];
+
+/// The last value that a walk reaches, if it reaches any.
+fn last(walk: Walk, [images, rows, columns]: Extent) -> Option<usize> {
+    let before = |count: usize| count.checked_sub(1);
+    Some(
+        walk.start
+            + before(images)? * walk.image
+            + before(rows)? * walk.row
+            + before(columns)? * walk.column,
+    )
+}
+
+/// What a sum starts from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start<'a> {
+    /// These, one for every lane of the block.
+    Bias(&'a [f32]),
+    /// Zero.
+    Zero,
+    /// What is there already.
+    There,
+}
+
+/// `y[pixel][channel] = start + sum over taps of x[pixel + tap] * weights[tap][channel]`, for one block of
+/// channels.
+pub(super) struct Windows<'a> {
+    pub(super) extent: Extent,
+    pub(super) x: &'a [f32],
+    pub(super) from: Walk,
+    pub(super) taps: Taps,
+    pub(super) weights: &'a [f32],
+    pub(super) y: &'a mut [f32],
+    /// Starts at the block's first channel.
+    pub(super) to: Walk,
+    pub(super) block: Block,
+    pub(super) start: Start<'a>,
+    pub(super) relu: bool,
+}
+
+impl Task for Windows<'_> {
+    #[inline(always)]
+    unsafe fn run<F: Family>(self) {
+        let (Some(x), Some(y)) = (last(self.from, self.extent), last(self.to, self.extent)) else {
+            return;
+        };
+        assert!(self.taps.count() > 0 && x + self.taps.reach() < self.x.len(), "taps inside x");
+        assert!(y + self.block.channels <= self.y.len(), "channels inside y");
+        assert_eq!(self.weights.len(), self.taps.count() * self.block.width(), "weights");
+        if let Start::Bias(bias) = self.start {
+            assert_eq!(bias.len(), self.block.width(), "bias");
+        }
+        // SAFETY: the caller has the instructions; the asserts hold the largest index that is read and
+        // written, and offsets only grow.
+        unsafe {
+            match (self.block.vectors, self.block.lanes == F::Full::LANES) {
+                (2, true) => self.sweep::<F::Full, 2>(F::SUMS[1]),
+                (1, true) => self.sweep::<F::Full, 1>(F::SUMS[0]),
+                (1, false) if self.block.lanes == F::Half::LANES => {
+                    self.sweep::<F::Half, 1>(F::SUMS[0]);
+                }
+                _ => unreachable!("a block of another instruction set"),
+            }
+        }
+    }
+}
+
+/// Calls `$run::<$count>` for a count that is known only now.
+macro_rules! with_count {
+    ($count:expr, $call:ident $(, $few:literal)*; $($many:literal),*) => {
+        match $count {
+            $($few => $call!($few),)*
+            $($many if N == 1 => $call!($many),)*
+            _ => unreachable!("a tile of more sums than there are registers"),
+        }
+    };
+}
+
+impl Windows<'_> {
+    /// # Safety
+    /// The processor has the instructions of `V`; the asserts of [`run`](Task::run) hold.
+    #[inline(always)]
+    unsafe fn sweep<V: Vector, const N: usize>(mut self, most: usize) {
+        let [images, rows, columns] = self.extent;
+        let tiles = columns.div_ceil(most);
+        for image in 0..images {
+            for row in 0..rows {
+                let x = self.from.start + image * self.from.image + row * self.from.row;
+                let y = self.to.start + image * self.to.image + row * self.to.row;
+                let mut column = 0;
+                for tile in 0..tiles {
+                    // As equal as can be: 10 columns are 5 and 5, not 8 and 2.
+                    let end = columns * (tile + 1) / tiles;
+                    let (x, y) = (x + column * self.from.column, y + column * self.to.column);
+                    macro_rules! tile {
+                        ($pixels:literal) => {
+                            // SAFETY: the asserts hold for every column of every row.
+                            unsafe { self.tile::<V, $pixels, N>(x, y) }
+                        };
+                    }
+                    with_count!(end - column, tile, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12; 13, 14);
+                    column = end;
+                }
+            }
+        }
+    }
+
+    /// `P` pixels side by side.
+    ///
+    /// # Safety
+    /// As [`sweep`](Self::sweep).
+    #[inline(always)]
+    unsafe fn tile<V: Vector, const P: usize, const N: usize>(&mut self, x: usize, y: usize) {
+        let (taps, step) = (self.taps, self.from.column);
+        // Channels in the last vector; the ones before it are full.
+        let rest = self.block.channels - (N - 1) * V::LANES;
+        // SAFETY: by the asserts of `run`.
+        unsafe {
+            let mut sums = [[V::splat(0.0); N]; P];
+            match self.start {
+                Start::Zero => {}
+                Start::Bias(bias) => {
+                    for sums in &mut sums {
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            *sum = V::load(bias.as_ptr().add(v * V::LANES));
+                        }
+                    }
+                }
+                Start::There => {
+                    for (p, sums) in sums.iter_mut().enumerate() {
+                        let y = self.y.as_ptr().add(y + p * self.to.column);
+                        for (v, sum) in sums.iter_mut().enumerate() {
+                            let len = if v + 1 == N { rest } else { V::LANES };
+                            *sum = V::load_up_to(y.add(v * V::LANES), len);
+                        }
+                    }
+                }
+            }
+            let mut w = self.weights.as_ptr();
+            for row in 0..taps.rows {
+                for run in 0..taps.runs {
+                    let x = self.x.as_ptr().add(x + row * taps.row + run * taps.run);
+                    for tap in 0..taps.len {
+                        let mut weights = [V::splat(0.0); N];
+                        for (v, weight) in weights.iter_mut().enumerate() {
+                            *weight = V::load(w.add(v * V::LANES));
+                        }
+                        w = w.add(N * V::LANES);
+                        for (p, sums) in sums.iter_mut().enumerate() {
+                            let value = V::splat(*x.add(p * step + tap));
+                            for (sum, weight) in sums.iter_mut().zip(weights) {
+                                *sum = sum.add_product(value, weight);
+                            }
+                        }
+                    }
+                }
+            }
+            for (p, sums) in sums.into_iter().enumerate() {
+                let y = self.y.as_mut_ptr().add(y + p * self.to.column);
+                for (v, sum) in sums.into_iter().enumerate() {
+                    let sum = if self.relu { sum.relu() } else { sum };
+                    let len = if v + 1 == N { rest } else { V::LANES };
+                    sum.store_up_to(y.add(v * V::LANES), len);
+                }
+            }
+        }
+    }
+}
+
+/// `sums[tap][channel] += sum over pixels of x[pixel + tap] * gradient[pixel][channel]`, for one block of
+/// channels.
+pub(super) struct Correlate<'a> {
+    pub(super) extent: Extent,
+    pub(super) x: &'a [f32],
+    pub(super) from: Walk,
+    pub(super) taps: Taps,
+    /// Every pixel has all lanes of the block.
+    pub(super) gradient: &'a [f32],
+    /// Starts at the block's first channel.
+    pub(super) by: Walk,
+    pub(super) sums: &'a mut [f32],
+    pub(super) block: Block,
+}
+
+impl Task for Correlate<'_> {
+    #[inline(always)]
+    unsafe fn run<F: Family>(self) {
+        let (Some(x), Some(by)) = (last(self.from, self.extent), last(self.by, self.extent)) else {
+            return;
+        };
+        assert!(self.taps.count() > 0 && x + self.taps.reach() < self.x.len(), "taps inside x");
+        assert!(by + self.block.width() <= self.gradient.len(), "channels inside the gradient");
+        assert_eq!(self.sums.len(), self.taps.count() * self.block.width(), "sums");
+        // SAFETY: the caller has the instructions; the asserts hold the largest index that is read and
+        // written, and offsets only grow.
+        unsafe {
+            match (self.block.vectors, self.block.lanes == F::Full::LANES) {
+                (2, true) => self.sweep::<F::Full, 2>(F::SUMS[1]),
+                (1, true) => self.sweep::<F::Full, 1>(F::SUMS[0]),
+                (1, false) if self.block.lanes == F::Half::LANES => {
+                    self.sweep::<F::Half, 1>(F::SUMS[0]);
+                }
+                _ => unreachable!("a block of another instruction set"),
+            }
+        }
+    }
+}
+
+impl Correlate<'_> {
+    /// # Safety
+    /// The processor has the instructions of `V`; the asserts of [`run`](Task::run) hold.
+    #[inline(always)]
+    unsafe fn sweep<V: Vector, const N: usize>(mut self, most: usize) {
+        let taps = self.taps;
+        let tiles = taps.len.div_ceil(most);
+        let mut sums = 0;
+        for row in 0..taps.rows {
+            for run in 0..taps.runs {
+                let x = self.from.start + row * taps.row + run * taps.run;
+                let mut tap = 0;
+                for tile in 0..tiles {
+                    let end = taps.len * (tile + 1) / tiles;
+                    macro_rules! tile {
+                        ($taps:literal) => {
+                            // SAFETY: the asserts hold for every tap.
+                            unsafe { self.tile::<V, $taps, N>(x + tap, sums) }
+                        };
+                    }
+                    with_count!(end - tap, tile, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12; 13, 14);
+                    sums += (end - tap) * N * V::LANES;
+                    tap = end;
+                }
+            }
+        }
+    }
+
+    /// `T` taps side by side.
+    ///
+    /// # Safety
+    /// As [`sweep`](Self::sweep).
+    #[inline(always)]
+    unsafe fn tile<V: Vector, const T: usize, const N: usize>(&mut self, x: usize, at: usize) {
+        let [images, rows, columns] = self.extent;
+        // SAFETY: by the asserts of `run`.
+        unsafe {
+            let there = self.sums.as_mut_ptr().add(at);
+            let mut sums = [[V::splat(0.0); N]; T];
+            for (t, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = V::load(there.add((t * N + v) * V::LANES));
+                }
+            }
+            for image in 0..images {
+                for row in 0..rows {
+                    let mut x =
+                        self.x.as_ptr().add(x + image * self.from.image + row * self.from.row);
+                    let by = self.by.start + image * self.by.image + row * self.by.row;
+                    let mut by = self.gradient.as_ptr().add(by);
+                    for _ in 0..columns {
+                        let mut gradient = [V::splat(0.0); N];
+                        for (v, gradient) in gradient.iter_mut().enumerate() {
+                            *gradient = V::load(by.add(v * V::LANES));
+                        }
+                        for (t, sums) in sums.iter_mut().enumerate() {
+                            let value = V::splat(*x.add(t));
+                            for (sum, gradient) in sums.iter_mut().zip(gradient) {
+                                *sum = sum.add_product(value, gradient);
+                            }
+                        }
+                        // One past the last column is never read.
+                        x = x.wrapping_add(self.from.column);
+                        by = by.wrapping_add(self.by.column);
+                    }
+                }
+            }
+            for (t, sums) in sums.into_iter().enumerate() {
+                for (v, sum) in sums.into_iter().enumerate() {
+                    sum.store(there.add((t * N + v) * V::LANES));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! f32 convolutions against plain loops in double precision, on every instruction set, each called directly.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use proptest::prelude::*;
+use releq_kernels::{
+    ConvGradients, ConvShape, FloatConv, FloatConvShape, FloatDepthwise, FloatScratch, Isa,
+    Upstream,
+};
+
+/// Single precision over sums of at most some ten thousand products of magnitude 1.
+const TOLERANCE: f64 = 3e-5;
+
+fn numbers(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1000.0 - 1.0).collect()
+}
+
+/// What a convolution gives, forwards and backwards.
+#[derive(Debug)]
+struct Results {
+    out: Vec<f64>,
+    weights: Vec<f64>,
+    bias: Vec<f64>,
+    input: Vec<f64>,
+}
+
+/// Where every product comes from: calls `f(output, input, weight)`.
+fn products(shape: FloatConvShape, images: usize, mut f: impl FnMut(usize, usize, usize)) {
+    let FloatConvShape { image: s, groups } = shape;
+    let (inputs, outputs) = (s.channels / groups, s.outputs / groups);
+    for image in 0..images {
+        for (row, column) in
+            (0..s.out_height()).flat_map(|row| (0..s.out_width()).map(move |column| (row, column)))
+        {
+            for output in 0..s.outputs {
+                let out =
+                    ((image * s.out_height() + row) * s.out_width() + column) * s.outputs + output;
+                for input in 0..inputs {
+                    for (ky, kx) in
+                        (0..s.kernel).flat_map(|ky| (0..s.kernel).map(move |kx| (ky, kx)))
+                    {
+                        let y = (row * s.stride + ky).wrapping_sub(s.padding);
+                        let x = (column * s.stride + kx).wrapping_sub(s.padding);
+                        if y < s.height && x < s.width {
+                            let channel = output / outputs * inputs + input;
+                            let from =
+                                ((image * s.height + y) * s.width + x) * s.channels + channel;
+                            let weight =
+                                ((output * inputs + input) * s.kernel + ky) * s.kernel + kx;
+                            f(out, from, weight);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// By the definition. `upstream` is added to the gradient of the input.
+fn reference(
+    shape: FloatConvShape,
+    images: usize,
+    [x, weights, bias, gradient, upstream]: [&[f32]; 5],
+    relu: bool,
+) -> Results {
+    let channels = shape.image.outputs;
+    let mut out: Vec<f64> = (0..images * shape.outputs())
+        .map(|index| bias.get(index % channels).map_or(0.0, |&bias| f64::from(bias)))
+        .collect();
+    products(shape, images, |to, from, weight| {
+        out[to] += f64::from(x[from]) * f64::from(weights[weight]);
+    });
+    let mut results = Results {
+        weights: vec![0.0; weights.len()],
+        bias: vec![0.0; channels],
+        input: upstream.iter().map(|&value| f64::from(value)).collect(),
+        out: Vec::new(),
+    };
+    let masked: Vec<f64> = gradient
+        .iter()
+        .zip(&out)
+        .map(|(g, out)| if relu && *out <= 0.0 { 0.0 } else { f64::from(*g) })
+        .collect();
+    products(shape, images, |to, from, weight| {
+        results.weights[weight] += masked[to] * f64::from(x[from]);
+        results.input[from] += masked[to] * f64::from(weights[weight]);
+    });
+    for (index, gradient) in masked.iter().enumerate() {
+        results.bias[index % channels] += gradient;
+    }
+    results.out = out.into_iter().map(|out| if relu { out.max(0.0) } else { out }).collect();
+    results
+}
+
+fn close(got: &[f32], expected: &[f64], context: &str) {
+    assert_eq!(got.len(), expected.len(), "{context}");
+    for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
+        let distance = (f64::from(*got) - expected).abs();
+        let ok = distance <= TOLERANCE * (1.0 + expected.abs());
+        assert!(ok, "{context}: value {index} is {got}, expected {expected}");
+    }
+}
+
+/// The kernels under one name.
+enum Kernel {
+    Direct(FloatConv),
+    Depthwise(FloatDepthwise),
+}
+
+impl Kernel {
+    fn load(&mut self, weights: &[f32], bias: Option<&[f32]>) {
+        match self {
+            Self::Direct(conv) => conv.load(weights, bias),
+            Self::Depthwise(conv) => conv.load(weights, bias),
+        }
+    }
+
+    fn forward(&self, x: &[f32], relu: bool, out: &mut [f32], scratch: &mut FloatScratch) {
+        match self {
+            Self::Direct(conv) => conv.forward(x, relu, out, scratch),
+            Self::Depthwise(conv) => conv.forward(x, relu, out),
+        }
+    }
+
+    fn backward(
+        &mut self,
+        x: &[f32],
+        output: Option<&[f32]>,
+        gradient: &[f32],
+        into: ConvGradients<'_>,
+        scratch: &mut FloatScratch,
+    ) {
+        match self {
+            Self::Direct(conv) => conv.backward(x, output, gradient, into, scratch),
+            Self::Depthwise(conv) => conv.backward(x, output, gradient, into),
+        }
+    }
+}
+
+/// Checks everything a convolution gives, on every instruction set, with a scratch that others have used.
+fn check(shape: FloatConvShape, images: usize, scratch: &mut FloatScratch) {
+    let shape = shape.check().unwrap();
+    let x = numbers(images * shape.inputs(), 1);
+    let weights = numbers(shape.weights(), 2);
+    let all_bias = numbers(shape.image.outputs, 3);
+    let gradient = numbers(images * shape.outputs(), 4);
+    for isa in Isa::available() {
+        let mut kernels = vec![Kernel::Direct(FloatConv::new(shape, isa).unwrap())];
+        if FloatDepthwise::fits(shape) {
+            kernels.push(Kernel::Depthwise(FloatDepthwise::new(shape, isa).unwrap()));
+        }
+        for (index, mut conv) in kernels.into_iter().enumerate() {
+            for (relu, bias, accumulate) in [(false, false, false), (true, true, true)] {
+                let context = format!("{isa}, kernel {index}, {shape:?}, {images} images, {relu}");
+                let bias = if bias { &all_bias[..] } else { &[] };
+                let upstream = if accumulate { numbers(x.len(), 5) } else { vec![0.0; x.len()] };
+                let operands = [&x[..], &weights, bias, &gradient, &upstream];
+                let expected = reference(shape, images, operands, relu);
+
+                conv.load(&weights, (!bias.is_empty()).then_some(bias));
+                let mut out = vec![f32::NAN; images * shape.outputs()];
+                conv.forward(&x, relu, &mut out, scratch);
+                close(&out, &expected.out, &format!("{context}: out"));
+
+                // The sign of what is zero up to rounding may differ between the two.
+                let mask: Vec<f32> = expected.out.iter().map(|&out| out as f32).collect();
+                for ask in [true, false] {
+                    let mut got = vec![f32::NAN; weights.len()];
+                    let mut got_bias = vec![f32::NAN; shape.image.outputs];
+                    let mut input =
+                        if accumulate { upstream.clone() } else { vec![f32::NAN; x.len()] };
+                    let into = ConvGradients {
+                        weights: &mut got,
+                        bias: Some(&mut got_bias),
+                        input: ask.then_some(Upstream { gradient: &mut input, accumulate }),
+                    };
+                    conv.backward(&x, relu.then_some(&mask[..]), &gradient, into, scratch);
+                    close(&got, &expected.weights, &format!("{context}: weights"));
+                    close(&got_bias, &expected.bias, &format!("{context}: bias"));
+                    if ask {
+                        close(&input, &expected.input, &format!("{context}: input"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn shape(
+    [channels, outputs, groups]: [usize; 3],
+    [height, width]: [usize; 2],
+    [kernel, stride, padding]: [usize; 3],
+) -> FloatConvShape {
+    let image = ConvShape { channels, height, width, outputs, kernel, stride, padding };
+    FloatConvShape { image, groups }
+}
+
+#[test]
+fn layer_shapes_of_the_zoo_equal_the_definition() {
+    let mut scratch = FloatScratch::default();
+    for (channels, sides, window) in [
+        // LeNet, SimpleNet.
+        ([1, 20, 1], [28, 28], [5, 1, 0]),
+        ([20, 50, 1], [12, 12], [5, 1, 0]),
+        ([3, 6, 1], [32, 32], [5, 1, 0]),
+        ([6, 16, 1], [14, 14], [5, 1, 0]),
+        // ResNet-20 and its projections.
+        ([3, 16, 1], [32, 32], [3, 1, 1]),
+        ([16, 32, 1], [32, 32], [3, 2, 1]),
+        ([16, 32, 1], [32, 32], [1, 2, 0]),
+        ([64, 64, 1], [8, 8], [3, 1, 1]),
+        // SVHN and VGG: small images, the last one smaller than its kernel.
+        ([128, 130, 1], [4, 4], [3, 1, 0]),
+        ([96, 64, 1], [2, 2], [3, 1, 1]),
+        // AlexNet and MobileNet, with fewer channels and smaller images.
+        ([3, 24, 1], [47, 47], [11, 4, 2]),
+        ([12, 20, 1], [13, 13], [5, 1, 2]),
+        ([32, 32, 32], [15, 15], [3, 1, 1]),
+        ([40, 40, 40], [16, 16], [3, 2, 1]),
+        ([40, 72, 1], [7, 7], [1, 1, 0]),
+    ] {
+        for images in [1, 5] {
+            check(shape(channels, sides, window), images, &mut scratch);
+        }
+    }
+}
+
+#[test]
+fn many_images_are_worked_on_in_parts() {
+    check(shape([16, 16, 1], [17, 16], [3, 1, 1]), 40, &mut FloatScratch::default());
+}
+
+#[test]
+fn equal_calls_give_equal_bits_whatever_the_scratch_was_used_for() {
+    let shape = shape([7, 19, 1], [9, 10], [3, 2, 1]);
+    let x = numbers(3 * shape.inputs(), 1);
+    for isa in Isa::available() {
+        let mut conv = FloatConv::new(shape, isa).unwrap();
+        conv.load(&numbers(shape.weights(), 2), None);
+        let mut run = |scratch: &mut FloatScratch| {
+            let mut out = vec![0.0; 3 * shape.outputs()];
+            conv.forward(&x, true, &mut out, scratch);
+            let mut weights = vec![0.0; shape.weights()];
+            let mut input = vec![0.0; x.len()];
+            let upstream = Upstream { gradient: &mut input, accumulate: false };
+            let into = ConvGradients { weights: &mut weights, bias: None, input: Some(upstream) };
+            conv.backward(&x, Some(&out), &numbers(out.len(), 4), into, scratch);
+            (out, weights, input)
+        };
+        let mut used = FloatScratch::default();
+        let first = run(&mut used);
+        assert_eq!(first, run(&mut used), "{isa}");
+        assert_eq!(first, run(&mut FloatScratch::default()), "{isa}");
+    }
+}
+
+#[test]
+fn shapes_that_cannot_be_are_refused() {
+    for (bad, named) in [
+        (shape([4, 6, 3], [8, 8], [3, 1, 1]), "groups"),
+        (shape([4, 6, 0], [8, 8], [3, 1, 1]), "groups"),
+        (shape([4, 6, 1], [2, 8], [3, 1, 0]), "height"),
+        (shape([4, 6, 1], [8, 8], [3, 0, 0]), "stride"),
+    ] {
+        let error = FloatConv::new(bad, Isa::Portable).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+    let error =
+        FloatDepthwise::new(shape([4, 8, 4], [8, 8], [3, 1, 1]), Isa::Portable).unwrap_err();
+    assert!(error.to_string().contains("depthwise"), "{error}");
+}
+
+#[test]
+fn what_is_not_a_number_comes_out() {
+    for isa in Isa::available() {
+        let mut conv = FloatConv::new(shape([1, 3, 1], [3, 3], [3, 1, 0]), isa).unwrap();
+        conv.load(&[1.0; 27], None);
+        let mut out = [0.0; 3];
+        conv.forward(&[f32::NAN; 9], true, &mut out, &mut FloatScratch::default());
+        assert!(out.iter().all(|out| out.is_nan()), "{isa}: {out:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn any_shape_equals_the_definition(
+        (groups, inputs, outputs) in (1usize..4, 1usize..20, prop_oneof![1usize..12, 12usize..70]),
+        sides in (1usize..14, 1usize..40),
+        (kernel, stride, padding) in (1usize..6, 1usize..5, 0usize..4),
+        images in 1usize..4,
+    ) {
+        let channels = [groups * inputs, groups * outputs, groups];
+        let shape = shape(channels, sides.into(), [kernel, stride, padding]);
+        prop_assume!(shape.check().is_ok());
+        check(shape, images, &mut FloatScratch::default());
+    }
+
+    #[test]
+    fn any_depthwise_shape_equals_the_definition(
+        channels in 1usize..40,
+        sides in (1usize..12, 1usize..12),
+        (kernel, stride, padding) in (1usize..6, 1usize..5, 0usize..4),
+    ) {
+        let shape = shape([channels; 3], sides.into(), [kernel, stride, padding]);
+        prop_assume!(shape.check().is_ok());
+        check(shape, 2, &mut FloatScratch::default());
+    }
+}
