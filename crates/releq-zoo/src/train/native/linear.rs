@@ -1,0 +1,60 @@
+//! Fully connected layer, as matrix products over the batch.
+
+use releq_kernels::{Matrix, matmul};
+
+use super::layer::{Backward, Layer, Parameters, Pass, relu, relu_backward};
+
+pub(super) struct Linear {
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) relu: bool,
+}
+
+impl Layer for Linear {
+    fn keeps_output(&self) -> bool {
+        self.relu
+    }
+
+    fn forward(
+        &mut self,
+        inputs: &[&[f32]],
+        parameters: &mut Parameters,
+        pass: &mut Pass<'_>,
+        out: &mut [f32],
+    ) {
+        if let Some(bias) = &parameters.bias {
+            out.chunks_exact_mut(self.outputs).for_each(|row| row.copy_from_slice(&bias.values));
+        }
+        let weight = Matrix::new(&parameters.used, self.outputs, self.inputs).transposed();
+        let x = Matrix::new(inputs[0], pass.batch, self.inputs);
+        matmul(x, weight, out, parameters.bias.is_some());
+        if self.relu {
+            relu(out);
+        }
+    }
+
+    fn backward(&mut self, back: Backward<'_>, parameters: &mut Parameters, pass: &mut Pass<'_>) {
+        let Backward { inputs, output, mut gradient, mut upstream } = back;
+        if self.relu {
+            relu_backward(&mut gradient, output);
+        }
+        if let Some(bias) = &mut parameters.bias {
+            bias.gradient.fill(0.0);
+            for row in gradient.chunks_exact(self.outputs) {
+                for (sum, gradient) in bias.gradient.iter_mut().zip(row) {
+                    *sum += gradient;
+                }
+            }
+        }
+        let rows = Matrix::new(&gradient, pass.batch, self.outputs);
+        if let Some(weight) = &mut parameters.weight {
+            let x = Matrix::new(inputs[0], pass.batch, self.inputs);
+            matmul(rows.transposed(), x, &mut weight.gradient, false);
+        }
+        let weight = Matrix::new(&parameters.used, self.outputs, self.inputs);
+        upstream.write(0, inputs[0].len(), pass.buffers, |into, accumulate| {
+            matmul(rows, weight, into, accumulate);
+        });
+        pass.buffers.give(gradient);
+    }
+}
