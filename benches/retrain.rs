@@ -1,48 +1,156 @@
-//! Training steps and classification of LeNet: the native trainer over the Burn `flex` trainer, one thread.
-#![allow(missing_docs, reason = "criterion writes the functions")]
-#![allow(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
+//! Training steps and classification, images per second on one thread: the native trainer beside Burn `flex`.
+//!
+//! ```text
+//! cargo bench --bench retrain                                  # all networks, both trainers
+//! cargo bench --bench retrain -- lenet                         # those with this in their name
+//! cargo bench --bench retrain -- --peer lenet train native 8   # one figure at full precision, for peers/retrain.py
+//! ```
+//!
+//! A round runs each variant for a moment, in turn, so that a busy machine hits all alike; the table gives
+//! medians over rounds.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark talks and may fail loudly"
+)]
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use std::time::Instant;
+
 use releq::{
+    core::Network,
     evaluate::Backend,
     quant::QuantizerKind,
     zoo::{
-        data::{Normalization, digits},
-        networks::lenet,
-        train::Sgd,
+        networks,
+        train::{Sgd, Trainer},
     },
 };
 
-const BATCH: usize = 64;
+/// Images in a training step, and in one classification.
+const TRAIN_BATCH: usize = 128;
+const INFER_BATCH: usize = 256;
+const ROUNDS: usize = 7;
+/// Seconds that a variant runs in a round.
+const MOMENT: f64 = 0.7;
 
-fn lenet_retrain(c: &mut Criterion) {
-    let config = digits::DigitsConfig { train: BATCH, test: 1, ..Default::default() };
-    let data = digits::generate(&config).unwrap();
-    let normalization = Normalization::measured(&data.train);
-    let indices: Vec<usize> = (0..BATCH).collect();
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
-    data.train.gather(&indices, &normalization, &mut images, &mut labels);
-    let sgd = Sgd { learning_rate: 1e-3, momentum: 0.9, weight_decay: 0.0 };
+/// One trainer with its batch.
+struct Variant {
+    trainer: Box<dyn Trainer>,
+    images: Vec<f32>,
+    labels: Vec<u8>,
+    trains: bool,
+}
 
-    for (quantizer, bits) in
-        [(None, None), (Some(QuantizerKind::WrpnScaled), Some("2-2-2-2".parse().unwrap()))]
-    {
-        let at = quantizer.map_or("full precision", |_| "2 bits, wrpn-scaled");
-        let mut group = c.benchmark_group(format!("lenet/{at}"));
-        group.throughput(Throughput::Elements(BATCH as u64)).sample_size(20);
-        for backend in [Backend::Flex, Backend::Native] {
-            let mut trainer = backend.trainer(&lenet(), quantizer.unwrap_or_default()).unwrap();
-            trainer.set_bits(bits.as_ref()).unwrap();
-            group.bench_function(format!("train/{backend}"), |b| {
-                b.iter(|| trainer.train_step(&images, &labels, sgd).unwrap());
-            });
-            group.bench_function(format!("classify/{backend}"), |b| {
-                b.iter(|| trainer.logits(&images).unwrap());
-            });
+impl Variant {
+    fn new(
+        network: &Network,
+        backend: Backend,
+        trains: bool,
+        quantizer: Option<QuantizerKind>,
+    ) -> Self {
+        let mut trainer = backend.trainer(network, quantizer.unwrap_or_default()).unwrap();
+        if quantizer.is_some() {
+            let bits = vec!["4"; network.quantizable_layers()].join("-");
+            trainer.set_bits(Some(&bits.parse().unwrap())).unwrap();
         }
-        group.finish();
+        let batch = if trains { TRAIN_BATCH } else { INFER_BATCH };
+        let pixels = batch * network.input().iter().product::<usize>();
+        // Any numbers do: the work does not depend on them.
+        let images = (0..pixels).map(|i| (i * 7919 % 2003) as f32 / 1000.0 - 1.0).collect();
+        let labels = (0..batch).map(|i| (i % network.outputs()) as u8).collect();
+        Self { trainer, images, labels, trains }
+    }
+
+    fn step(&mut self) {
+        let sgd = Sgd { learning_rate: 1e-3, momentum: 0.9, weight_decay: 0.0 };
+        if self.trains {
+            self.trainer.train_step(&self.images, &self.labels, sgd).unwrap();
+        } else {
+            self.trainer.logits(&self.images).unwrap();
+        }
+    }
+
+    /// Images per second of every step in so many seconds, at least one.
+    fn rates(&mut self, seconds: f64, rates: &mut Vec<f64>) {
+        let start = Instant::now();
+        loop {
+            let step = Instant::now();
+            self.step();
+            rates.push(self.labels.len() as f64 / step.elapsed().as_secs_f64());
+            if start.elapsed().as_secs_f64() > seconds {
+                return;
+            }
+        }
     }
 }
 
-criterion_group!(benches, lenet_retrain);
-criterion_main!(benches);
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Peak memory of this process in MB, where the system tells.
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok())
+        .map_or(f64::NAN, |kilobytes| kilobytes / 1024.0)
+}
+
+/// Serves figures to `peers/retrain.py`: for every line that comes in, the rates of a moment.
+fn peer(arguments: &[String]) {
+    let [network, mode, backend, seconds] = arguments else {
+        println!("usage: --peer <network> <train|infer> <native|flex> <seconds>");
+        return;
+    };
+    let network = networks::by_name(network).unwrap();
+    let mut variant = Variant::new(&network, backend.parse().unwrap(), mode == "train", None);
+    variant.step();
+    let mut rates = Vec::new();
+    variant.rates(seconds.parse().unwrap(), &mut rates);
+    println!("{:.1} {:.1}", median(rates), peak_memory());
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    // `cargo test --benches` passes `--test`: nothing to check here that the trainers' tests do not.
+    if arguments.iter().any(|a| a == "--test") {
+        return;
+    }
+    if arguments.first().is_some_and(|a| a == "--peer") {
+        return peer(&arguments[1..]);
+    }
+    let filter = arguments.iter().find(|a| !a.starts_with('-'));
+    println!("images per second on one thread, medians of {ROUNDS} rounds in turn");
+    println!(
+        "{:<14} {:<10} {:>10} {:>10} {:>12} {:>8}",
+        "network", "work", "flex", "native", "nat., 4 bits", "ratio"
+    );
+    for name in ["lenet", "simplenet", "svhn10", "vgg11", "resnet20"] {
+        if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
+            continue;
+        }
+        let network = networks::by_name(name).unwrap();
+        for trains in [true, false] {
+            let scaled = Some(QuantizerKind::WrpnScaled);
+            let mut variants = [
+                Variant::new(&network, Backend::Flex, trains, None),
+                Variant::new(&network, Backend::Native, trains, None),
+                Variant::new(&network, Backend::Native, trains, scaled),
+            ];
+            variants.iter_mut().for_each(Variant::step);
+            let mut rates = [(); 3].map(|()| Vec::new());
+            for _ in 0..ROUNDS {
+                for (variant, rates) in variants.iter_mut().zip(&mut rates) {
+                    variant.rates(MOMENT, rates);
+                }
+            }
+            let [flex, native, quantized] = rates.map(median);
+            println!(
+                "{name:<14} {:<10} {flex:>10.0} {native:>10.0} {quantized:>12.0} {:>7.2}x",
+                if trains { "training" } else { "inference" },
+                native / flex,
+            );
+        }
+    }
+}
