@@ -10,6 +10,8 @@ use crate::{ConvShape, Isa, KernelError};
 
 /// Values of the images that are worked on at a time: with 4 bytes each they stay in the second-level cache.
 const SCRATCH: usize = 1 << 16;
+/// Pixels of the result at a time, at least: fewer would not be worth reading all weights for.
+const PIXELS: usize = 128;
 
 /// One convolution of a network, ready to run forwards and backwards on batches of any size.
 ///
@@ -167,7 +169,7 @@ impl FloatConv {
         let lanes = padded(&self.out_blocks);
         let depth = inputs * image.kernel * image.kernel;
         for group in 0..groups {
-            for (first, images) in self.chunks(batch) {
+            for (first, images) in self.chunks(batch, self.framed()) {
                 let x = &x[first * self.shape.inputs()..][..images * self.shape.inputs()];
                 let out = &mut out[first * self.shape.outputs()..][..images * self.shape.outputs()];
                 let (x, from, taps) = self.windows(x, group, &mut scratch.x);
@@ -248,7 +250,7 @@ impl FloatConv {
         scratch.sums.clear();
         scratch.sums.resize(groups * depth * lanes, 0.0);
         for group in 0..groups {
-            for (first, images) in self.chunks(batch) {
+            for (first, images) in self.chunks(batch, self.framed() + by.image) {
                 let size = self.shape.outputs();
                 let part = first * size..(first + images) * size;
                 scratch.gradient.resize(images * by.image, 0.0);
@@ -380,11 +382,19 @@ impl FloatConv {
         }
     }
 
-    /// Runs of images that are worked on at a time: the first and how many.
-    fn chunks(&self, batch: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let values = self.shape.inputs().max(self.shape.outputs());
-        let step = (SCRATCH / values).clamp(1, batch.max(1));
+    /// Runs of images that are worked on at a time, the first and how many, where an image takes so much
+    /// scratch.
+    fn chunks(&self, batch: usize, values: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let pixels = self.shape.image.out_height() * self.shape.image.out_width();
+        let step = (SCRATCH / values.max(1)).max(PIXELS / pixels).clamp(1, batch.max(1));
         (0..batch).step_by(step).map(move |first| (first, step.min(batch - first)))
+    }
+
+    /// Values of one image and one group with their margin.
+    fn framed(&self) -> usize {
+        let FloatConvShape { image, groups } = self.shape;
+        let margin = 2 * image.padding;
+        (image.height + margin) * (image.width + margin) * (image.channels / groups)
     }
 
     /// The windows of one group over images: in place, or in a copy with zeros around it.

@@ -32,6 +32,10 @@ pub(super) trait Vector: Copy {
     unsafe fn relu(self) -> Self;
     /// Zero where `sign` is not positive.
     unsafe fn where_positive(self, sign: Self) -> Self;
+    /// Zero where `a` and `b` differ.
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self;
+    /// `new` where `value` is greater than `best` or not a number, `self` elsewhere.
+    unsafe fn replace_where_greater(self, new: Self, value: Self, best: Self) -> Self;
 
     /// Reads the first `len` values, all of them where there are more.
     ///
@@ -183,6 +187,15 @@ impl Vector for Plain {
         Self(self.0.map(|value| if value < 0.0 { 0.0 } else { value }))
     }
     #[inline(always)]
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self {
+        Self(std::array::from_fn(|lane| if a.0[lane] == b.0[lane] { self.0[lane] } else { 0.0 }))
+    }
+    #[inline(always)]
+    unsafe fn replace_where_greater(self, new: Self, value: Self, best: Self) -> Self {
+        let greater = |lane: usize| value.0[lane] > best.0[lane] || value.0[lane].is_nan();
+        Self(std::array::from_fn(|lane| if greater(lane) { new.0[lane] } else { self.0[lane] }))
+    }
+    #[inline(always)]
     unsafe fn where_positive(self, sign: Self) -> Self {
         Self(std::array::from_fn(|lane| if sign.0[lane] > 0.0 { self.0[lane] } else { 0.0 }))
     }
@@ -253,6 +266,20 @@ impl Vector for __m256 {
         // The second operand comes out where one is not a number.
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_max_ps(_mm256_setzero_ps(), self) }
+    }
+    #[inline(always)]
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_and_ps(self, _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b)) }
+    }
+    #[inline(always)]
+    unsafe fn replace_where_greater(self, new: Self, value: Self, best: Self) -> Self {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let greater = _mm256_cmp_ps::<_CMP_GT_OQ>(value, best);
+            let none = _mm256_cmp_ps::<_CMP_UNORD_Q>(value, value);
+            _mm256_blendv_ps(self, new, _mm256_or_ps(greater, none))
+        }
     }
     #[inline(always)]
     unsafe fn where_positive(self, sign: Self) -> Self {
@@ -340,6 +367,20 @@ impl Vector for __m512 {
         // The second operand comes out where one is not a number.
         // SAFETY: the caller has AVX-512.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
+    }
+    #[inline(always)]
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b), self) }
+    }
+    #[inline(always)]
+    unsafe fn replace_where_greater(self, new: Self, value: Self, best: Self) -> Self {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let greater = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(value, best);
+            let none = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(value, value);
+            _mm512_mask_mov_ps(self, greater | none, new)
+        }
     }
     #[inline(always)]
     unsafe fn where_positive(self, sign: Self) -> Self {

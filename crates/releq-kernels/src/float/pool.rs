@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::family::usable;
+use super::family::{Family, Task, Vector, dispatch, usable};
 use crate::{
     Isa, KernelError,
     vectorise::{Loops, vectorise},
@@ -84,13 +84,12 @@ impl PoolShape {
         batch
     }
 
-    /// Whether windows are 2x2 and neither overlap nor leave anything out.
-    const fn is_halving(self) -> bool {
-        self.kernel == 2
-            && self.stride == 2
+    /// Whether every pixel is in exactly one window.
+    const fn is_tiling(self) -> bool {
+        self.kernel == self.stride
             && self.padding == 0
-            && self.height.is_multiple_of(2)
-            && self.width.is_multiple_of(2)
+            && self.height.is_multiple_of(self.kernel)
+            && self.width.is_multiple_of(self.kernel)
     }
 
     /// Rows or columns of a window that lie inside the image, and how many of the window lie before them.
@@ -102,22 +101,28 @@ impl PoolShape {
         (from..to, self.padding.saturating_sub(start))
     }
 
-    /// Calls `f(window, pixel, place of the pixel in the window)` for all pixels of all windows of one image,
-    /// in order.
+    /// Calls `f(window, rows and columns of it before the image, rows, columns)` for all windows of an image.
     #[inline(always)]
-    fn visit(self, mut f: impl FnMut(usize, usize, usize)) {
+    fn windows(self, mut f: impl FnMut(usize, [usize; 2], Range<usize>, Range<usize>)) {
         for row in 0..self.out_height() {
             let (rows, above) = self.inside(row, self.height);
             for column in 0..self.out_width() {
                 let (columns, left) = self.inside(column, self.width);
-                for (ky, y) in rows.clone().enumerate() {
-                    for (kx, x) in columns.clone().enumerate() {
-                        let place = (ky + above) * self.kernel + kx + left;
-                        f(row * self.out_width() + column, y * self.width + x, place);
-                    }
-                }
+                f(row * self.out_width() + column, [above, left], rows.clone(), columns);
             }
         }
+    }
+
+    /// Calls `f(window, pixel)` for all pixels of all windows of an image.
+    #[inline(always)]
+    fn visit(self, mut f: impl FnMut(usize, usize)) {
+        self.windows(|window, _, rows, columns| {
+            for y in rows {
+                for x in columns.clone() {
+                    f(window, y * self.width + x);
+                }
+            }
+        });
     }
 }
 
@@ -135,29 +140,30 @@ impl MaxPool {
         Ok(Self { shape: shape.check()?, isa: usable(isa.check()?) })
     }
 
-    /// The maximum of every window, and the place in the window where it is: the first of equals. What is not a
-    /// number is the maximum.
+    /// The maximum of every window, and if asked for the place in the window where it is: the first of equals.
+    /// What is not a number is the maximum.
     ///
     /// # Shapes
-    /// - `x`: `[images][height][width][channels]`; `out`, `places`: `[images][out_height][out_width][channels]`
+    /// - `x`: `[images][height][width][channels]`; `out`, `places`: `[images][out_height][out_width][channels]`,
+    ///   places as whole numbers
     ///
     /// # Panics
     /// If lengths do not fit.
-    pub fn forward(&self, x: &[f32], out: &mut [f32], places: &mut [u16]) {
+    pub fn forward(&self, x: &[f32], out: &mut [f32], places: Option<&mut [f32]>) {
         self.shape.batch(x, out);
-        assert_eq!(places.len(), out.len(), "a place for every result");
-        vectorise(self.isa, MaxForward { shape: self.shape, x, out, places });
+        assert!(places.as_ref().is_none_or(|p| p.len() == out.len()), "a place for every result");
+        dispatch(self.isa, MaxForward { shape: self.shape, x, out, places });
     }
 
     /// Gives the gradient of every window to its place.
     ///
     /// # Panics
     /// If lengths do not fit.
-    pub fn backward(&self, gradient: &[f32], places: &[u16], into: &mut [f32], accumulate: bool) {
+    pub fn backward(&self, gradient: &[f32], places: &[f32], into: &mut [f32], accumulate: bool) {
         self.shape.batch(into, gradient);
         assert_eq!(places.len(), gradient.len(), "a place for every result");
         let shape = self.shape;
-        vectorise(self.isa, MaxBackward { shape, gradient, places, into, accumulate });
+        dispatch(self.isa, MaxBackward { shape, gradient, places, into, accumulate });
     }
 }
 
@@ -165,116 +171,98 @@ struct MaxForward<'a> {
     shape: PoolShape,
     x: &'a [f32],
     out: &'a mut [f32],
-    places: &'a mut [u16],
+    places: Option<&'a mut [f32]>,
 }
 
-impl Loops for MaxForward<'_> {
+#[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
+impl Task for MaxForward<'_> {
     #[inline(always)]
-    fn run(self) {
+    unsafe fn run<F: Family>(mut self) {
         let shape = self.shape;
         let channels = shape.channels;
-        let results = self.out.chunks_exact_mut(shape.outputs());
-        let results = results.zip(self.places.chunks_exact_mut(shape.outputs()));
-        for (x, (out, places)) in self.x.chunks_exact(shape.inputs()).zip(results) {
-            if shape.is_halving() {
-                let width = shape.width * channels;
-                let rows = out.chunks_exact_mut(width / 2).zip(places.chunks_exact_mut(width / 2));
-                for (x, (out, places)) in x.chunks_exact(2 * width).zip(rows) {
-                    let (upper, lower) = x.split_at(width);
-                    let pixels =
-                        upper.chunks_exact(2 * channels).zip(lower.chunks_exact(2 * channels));
-                    let results =
-                        out.chunks_exact_mut(channels).zip(places.chunks_exact_mut(channels));
-                    for ((upper, lower), (out, places)) in pixels.zip(results) {
-                        let (a, b) = upper.split_at(channels);
-                        let (c, d) = lower.split_at(channels);
-                        let values = a.iter().zip(b).zip(c.iter().zip(d));
-                        for (((a, b), (c, d)), (out, place)) in
-                            values.zip(out.iter_mut().zip(places))
-                        {
-                            let (mut best, mut at) = (*a, 0);
-                            for (value, place) in [(*b, 1), (*c, 2), (*d, 3)] {
-                                let better = exceeds(value, best);
-                                best = if better { value } else { best };
-                                at = if better { place } else { at };
+        for (image, x) in self.x.chunks_exact(shape.inputs()).enumerate() {
+            shape.windows(|window, [above, left], rows, columns| {
+                let result = image * shape.outputs() + window * channels;
+                let mut at = 0;
+                while at < channels {
+                    let len = channels - at;
+                    // SAFETY: the caller has the instructions; windows lie inside their images, of which all
+                    // pixels have `channels` values, `len` of them left.
+                    unsafe {
+                        let value = |y: usize, column: usize| {
+                            let from = (y * shape.width + column) * channels + at;
+                            F::Full::load_up_to(x.as_ptr().add(from), len)
+                        };
+                        // The first value is taken, whatever it is.
+                        let mut best = value(rows.start, columns.start);
+                        let mut place = F::Full::splat((above * shape.kernel + left) as f32);
+                        for (ky, y) in rows.clone().enumerate() {
+                            for (kx, column) in columns.clone().enumerate() {
+                                let value = value(y, column);
+                                let here = (ky + above) * shape.kernel + kx + left;
+                                let here = F::Full::splat(here as f32);
+                                place = place.replace_where_greater(here, value, best);
+                                best = best.replace_where_greater(value, value, best);
                             }
-                            *out = best;
-                            *place = at;
+                        }
+                        best.store_up_to(self.out.as_mut_ptr().add(result + at), len);
+                        if let Some(places) = &mut self.places {
+                            place.store_up_to(places.as_mut_ptr().add(result + at), len);
                         }
                     }
-                }
-                continue;
-            }
-            out.fill(f32::NEG_INFINITY);
-            places.fill(u16::MAX);
-            shape.visit(|window, pixel, place| {
-                let out = &mut out[window * channels..][..channels];
-                let places = &mut places[window * channels..][..channels];
-                let x = &x[pixel * channels..][..channels];
-                for ((best, at), value) in out.iter_mut().zip(places).zip(x) {
-                    // The first value is taken, whatever it is.
-                    let better = *at == u16::MAX || exceeds(*value, *best);
-                    *best = if better { *value } else { *best };
-                    *at = if better { place as u16 } else { *at };
+                    at += F::Full::LANES;
                 }
             });
         }
     }
 }
 
-#[inline(always)]
-fn exceeds(value: f32, best: f32) -> bool {
-    value > best || value.is_nan()
-}
-
 struct MaxBackward<'a> {
     shape: PoolShape,
     gradient: &'a [f32],
-    places: &'a [u16],
+    places: &'a [f32],
     into: &'a mut [f32],
     accumulate: bool,
 }
 
-impl Loops for MaxBackward<'_> {
+#[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
+impl Task for MaxBackward<'_> {
     #[inline(always)]
-    fn run(self) {
+    unsafe fn run<F: Family>(self) {
         let shape = self.shape;
         let channels = shape.channels;
-        let results = self.gradient.chunks_exact(shape.outputs());
-        let results = results.zip(self.places.chunks_exact(shape.outputs()));
-        for (into, (gradient, places)) in self.into.chunks_exact_mut(shape.inputs()).zip(results) {
-            if shape.is_halving() && !self.accumulate {
-                let width = shape.width * channels;
-                let rows = gradient.chunks_exact(width / 2).zip(places.chunks_exact(width / 2));
-                for (into, (gradient, places)) in into.chunks_exact_mut(2 * width).zip(rows) {
-                    for (row, into) in into.chunks_exact_mut(width).enumerate() {
-                        let results =
-                            gradient.chunks_exact(channels).zip(places.chunks_exact(channels));
-                        for (into, (gradient, places)) in
-                            into.chunks_exact_mut(2 * channels).zip(results)
-                        {
-                            let (left, right) = into.split_at_mut(channels);
-                            let places = gradient.iter().zip(places);
-                            for ((left, right), (gradient, place)) in
-                                left.iter_mut().zip(right).zip(places)
-                            {
-                                *left = if *place == 2 * row as u16 { *gradient } else { 0.0 };
-                                *right = if *place == 2 * row as u16 + 1 { *gradient } else { 0.0 };
+        // Where windows neither overlap nor leave anything out, nothing need be there to add to.
+        let adds = self.accumulate || !shape.is_tiling();
+        for (image, into) in self.into.chunks_exact_mut(shape.inputs()).enumerate() {
+            if adds && !self.accumulate {
+                into.fill(0.0);
+            }
+            shape.windows(|window, [above, left], rows, columns| {
+                let result = image * shape.outputs() + window * channels;
+                let mut at = 0;
+                while at < channels {
+                    let len = channels - at;
+                    // SAFETY: as in `MaxForward`.
+                    unsafe {
+                        let load = |values: &[f32]| {
+                            F::Full::load_up_to(values.as_ptr().add(result + at), len)
+                        };
+                        let (gradient, place) = (load(self.gradient), load(self.places));
+                        for (ky, y) in rows.clone().enumerate() {
+                            for (kx, column) in columns.clone().enumerate() {
+                                let here = (ky + above) * shape.kernel + kx + left;
+                                let here = F::Full::splat(here as f32);
+                                let mut gradient = gradient.where_equal(place, here);
+                                let to = (y * shape.width + column) * channels + at;
+                                let to = into.as_mut_ptr().add(to);
+                                if adds {
+                                    gradient = gradient.add(F::Full::load_up_to(to, len));
+                                }
+                                gradient.store_up_to(to, len);
                             }
                         }
                     }
-                }
-                continue;
-            }
-            if !self.accumulate {
-                into.fill(0.0);
-            }
-            shape.visit(|window, pixel, place| {
-                let gradient = &gradient[window * channels..][..channels];
-                let places = &places[window * channels..][..channels];
-                let into = &mut into[pixel * channels..][..channels];
-                for ((into, gradient), at) in into.iter_mut().zip(gradient).zip(places) {
-                    *into += if *at == place as u16 { *gradient } else { 0.0 };
+                    at += F::Full::LANES;
                 }
             });
         }
@@ -320,7 +308,7 @@ impl AvgPool {
 /// One over the pixels of every window.
 fn shares(shape: PoolShape) -> Vec<f32> {
     let mut counts = vec![0.0_f32; shape.out_height() * shape.out_width()];
-    shape.visit(|window, _, _| counts[window] += 1.0);
+    shape.visit(|window, _| counts[window] += 1.0);
     counts.into_iter().map(|count| 1.0 / count).collect()
 }
 
@@ -339,7 +327,7 @@ impl Loops for AvgForward<'_> {
         let results = self.out.chunks_exact_mut(shape.outputs());
         for (x, out) in self.x.chunks_exact(shape.inputs()).zip(results) {
             out.fill(0.0);
-            shape.visit(|window, pixel, _| {
+            shape.visit(|window, pixel| {
                 let out = &mut out[window * channels..][..channels];
                 for (out, x) in out.iter_mut().zip(&x[pixel * channels..][..channels]) {
                     *out += x;
@@ -370,7 +358,7 @@ impl Loops for AvgBackward<'_> {
             if !self.accumulate {
                 into.fill(0.0);
             }
-            shape.visit(|window, pixel, _| {
+            shape.visit(|window, pixel| {
                 let gradient = &gradient[window * channels..][..channels];
                 let share = shares[window];
                 for (into, gradient) in
@@ -434,8 +422,8 @@ mod tests {
             let pool = MaxPool::new(shape, isa).expect("it is available");
             let x = numbers(3 * shape.inputs(), 1);
             let (mut out, mut places) =
-                (vec![0.0; 3 * shape.outputs()], vec![0; 3 * shape.outputs()]);
-            pool.forward(&x, &mut out, &mut places);
+                (vec![0.0; 3 * shape.outputs()], vec![0.0; 3 * shape.outputs()]);
+            pool.forward(&x, &mut out, Some(&mut places));
             let gradient = numbers(out.len(), 2);
             let mut expected = vec![0.0; x.len()];
             for (index, got) in out.iter().enumerate() {
@@ -506,9 +494,9 @@ mod tests {
             for at in 0..kernel * kernel {
                 let mut x = vec![1.0; kernel * kernel];
                 x[at] = f32::NAN;
-                let (mut out, mut places) = ([0.0], [0]);
-                pool.forward(&x, &mut out, &mut places);
-                assert!(out[0].is_nan() && usize::from(places[0]) == at);
+                let (mut out, mut places) = ([0.0], [0.0]);
+                pool.forward(&x, &mut out, Some(&mut places));
+                assert!(out[0].is_nan() && places[0] == at as f32);
             }
         }
     }

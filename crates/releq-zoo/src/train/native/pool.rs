@@ -18,7 +18,7 @@ fn shape(pool: Pool2d, input: Shape) -> PoolShape {
 pub(super) struct Max {
     kernel: MaxPool,
     /// Where each maximum came from.
-    places: Vec<u16>,
+    places: Vec<f32>,
 }
 
 impl Max {
@@ -32,11 +32,14 @@ impl Layer for Max {
         &mut self,
         inputs: &[&[f32]],
         _: &mut Parameters,
-        _: &mut Pass<'_>,
+        pass: &mut Pass<'_>,
         out: &mut [f32],
     ) {
-        self.places.resize(out.len(), 0);
-        self.kernel.forward(inputs[0], out, &mut self.places);
+        let places = pass.step.is_some().then(|| {
+            self.places.resize(out.len(), 0.0);
+            &mut self.places[..]
+        });
+        self.kernel.forward(inputs[0], out, places);
     }
 
     fn backward(&mut self, back: Backward<'_>, _: &mut Parameters, pass: &mut Pass<'_>) {
