@@ -4,7 +4,7 @@ use super::{
     blocks::{Block, blocks, padded},
     family::{Family, Task, Vector, dispatch, usable},
     shape::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
-    tile::{Correlate, Start, Taps, Walk, Windows},
+    tile::{Clip, Correlate, Start, Taps, Walk, Windows},
 };
 use crate::{ConvShape, Isa, KernelError};
 
@@ -168,6 +168,8 @@ impl FloatConv {
         let (rows, columns) = (image.out_height(), image.out_width());
         let lanes = padded(&self.out_blocks);
         let depth = inputs * image.kernel * image.kernel;
+        let first = -(image.padding as isize);
+        let clip = Clip { first, step: image.stride, height: image.height };
         for group in 0..groups {
             for (first, images) in self.chunks(batch, self.framed()) {
                 let x = &x[first * self.shape.inputs()..][..images * self.shape.inputs()];
@@ -182,6 +184,7 @@ impl FloatConv {
                             x,
                             from,
                             taps,
+                            clip,
                             weights: &self.forward[at * depth..][..depth * block.width()],
                             y: out,
                             to: Walk {
@@ -241,6 +244,8 @@ impl FloatConv {
         let (rows, columns) = (image.out_height(), image.out_width());
         let lanes = padded(&self.out_blocks);
         let depth = inputs * image.kernel * image.kernel;
+        let first = -(image.padding as isize);
+        let clip = Clip { first, step: image.stride, height: image.height };
         let by = Walk {
             start: (margin * framed[1] + margin) * lanes,
             image: framed[0] * framed[1] * lanes,
@@ -281,6 +286,7 @@ impl FloatConv {
                             x,
                             from,
                             taps,
+                            clip,
                             gradient: &scratch.gradient,
                             by: Walk { start: by.start + block.first, ..by },
                             sums: &mut scratch.sums[at..][..depth * block.width()],
@@ -346,6 +352,7 @@ impl FloatConv {
                                 run: by.column,
                                 len: outputs,
                             },
+                            clip: Clip { first: rows.window, step: 1, height: image.out_height() },
                             weights,
                             y: to,
                             to: walk,

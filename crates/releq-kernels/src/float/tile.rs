@@ -4,6 +4,8 @@
 //! activations one by one, in place.
 #![allow(unsafe_code, reason = "pointers into buffers whose sizes were checked")]
 
+use std::ops::Range;
+
 use super::{
     blocks::Block,
     family::{Family, Task, Vector},
@@ -42,6 +44,39 @@ impl Taps {
     }
 }
 
+/// Which rows under a window are rows of the image: the others are margin, and left out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clip {
+    /// Row of the image under the first tap of the first row of the result; negative in the margin.
+    pub(super) first: isize,
+    /// Rows of the image between rows of the result.
+    pub(super) step: usize,
+    /// Rows of the image.
+    pub(super) height: usize,
+}
+
+impl Clip {
+    /// Rows of taps that lie inside the image, for one row of the result.
+    #[inline(always)]
+    fn taps(self, row: usize, taps: usize) -> Range<usize> {
+        let top = self.first + (row * self.step) as isize;
+        let from = (-top).clamp(0, taps as isize);
+        let to = (self.height as isize - top).clamp(from, taps as isize);
+        from as usize..to as usize
+    }
+
+    /// Rows of the result for which one row of taps lies inside the image.
+    #[inline(always)]
+    fn rows(self, tap: usize, rows: usize) -> Range<usize> {
+        let top = self.first + tap as isize;
+        let step = self.step as isize;
+        let from = (-top).max(0).div_euclid(step) + isize::from((-top).max(0) % step != 0);
+        let to = (self.height as isize - top + step - 1).max(0) / step;
+        let from = from.min(rows as isize);
+        from as usize..to.clamp(from, rows as isize) as usize
+    }
+}
+
 /// Images, rows and columns of a result.
 pub(super) type Extent = [usize; 3];
 
@@ -74,6 +109,7 @@ pub(super) struct Windows<'a> {
     pub(super) x: &'a [f32],
     pub(super) from: Walk,
     pub(super) taps: Taps,
+    pub(super) clip: Clip,
     pub(super) weights: &'a [f32],
     pub(super) y: &'a mut [f32],
     /// Starts at the block's first channel.
@@ -132,6 +168,7 @@ impl Windows<'_> {
             for row in 0..rows {
                 let x = self.from.start + image * self.from.image + row * self.from.row;
                 let y = self.to.start + image * self.to.image + row * self.to.row;
+                let inside = self.clip.taps(row, self.taps.rows);
                 let mut column = 0;
                 for tile in 0..tiles {
                     // As equal as can be: 10 columns are 5 and 5, not 8 and 2.
@@ -140,7 +177,7 @@ impl Windows<'_> {
                     macro_rules! tile {
                         ($pixels:literal) => {
                             // SAFETY: the asserts hold for every column of every row.
-                            unsafe { self.tile::<V, $pixels, N>(x, y) }
+                            unsafe { self.tile::<V, $pixels, N>(x, y, inside.clone()) }
                         };
                     }
                     with_count!(end - column, tile, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12; 13, 14);
@@ -150,12 +187,17 @@ impl Windows<'_> {
         }
     }
 
-    /// `P` pixels side by side.
+    /// `P` pixels side by side, over the rows of taps that lie inside the image.
     ///
     /// # Safety
     /// As [`sweep`](Self::sweep).
     #[inline(always)]
-    unsafe fn tile<V: Vector, const P: usize, const N: usize>(&mut self, x: usize, y: usize) {
+    unsafe fn tile<V: Vector, const P: usize, const N: usize>(
+        &mut self,
+        x: usize,
+        y: usize,
+        inside: Range<usize>,
+    ) {
         let (taps, step) = (self.taps, self.from.column);
         // Channels in the last vector; the ones before it are full.
         let rest = self.block.channels - (N - 1) * V::LANES;
@@ -181,8 +223,9 @@ impl Windows<'_> {
                     }
                 }
             }
-            let mut w = self.weights.as_ptr();
-            for row in 0..taps.rows {
+            let before = inside.start * taps.runs * taps.len * N * V::LANES;
+            let mut w = self.weights.as_ptr().add(before);
+            for row in inside {
                 for run in 0..taps.runs {
                     let x = self.x.as_ptr().add(x + row * taps.row + run * taps.run);
                     for tap in 0..taps.len {
@@ -219,6 +262,7 @@ pub(super) struct Correlate<'a> {
     pub(super) x: &'a [f32],
     pub(super) from: Walk,
     pub(super) taps: Taps,
+    pub(super) clip: Clip,
     /// Every pixel has all lanes of the block.
     pub(super) gradient: &'a [f32],
     /// Starts at the block's first channel.
@@ -260,6 +304,7 @@ impl Correlate<'_> {
         let tiles = taps.len.div_ceil(most);
         let mut sums = 0;
         for row in 0..taps.rows {
+            let inside = self.clip.rows(row, self.extent[1]);
             for run in 0..taps.runs {
                 let x = self.from.start + row * taps.row + run * taps.run;
                 let mut tap = 0;
@@ -268,7 +313,7 @@ impl Correlate<'_> {
                     macro_rules! tile {
                         ($taps:literal) => {
                             // SAFETY: the asserts hold for every tap.
-                            unsafe { self.tile::<V, $taps, N>(x + tap, sums) }
+                            unsafe { self.tile::<V, $taps, N>(x + tap, sums, inside.clone()) }
                         };
                     }
                     with_count!(end - tap, tile, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12; 13, 14);
@@ -279,13 +324,18 @@ impl Correlate<'_> {
         }
     }
 
-    /// `T` taps side by side.
+    /// `T` taps side by side, over the rows of the result that see the image under them.
     ///
     /// # Safety
     /// As [`sweep`](Self::sweep).
     #[inline(always)]
-    unsafe fn tile<V: Vector, const T: usize, const N: usize>(&mut self, x: usize, at: usize) {
-        let [images, rows, columns] = self.extent;
+    unsafe fn tile<V: Vector, const T: usize, const N: usize>(
+        &mut self,
+        x: usize,
+        at: usize,
+        inside: Range<usize>,
+    ) {
+        let [images, _, columns] = self.extent;
         // SAFETY: by the asserts of `run`.
         unsafe {
             let there = self.sums.as_mut_ptr().add(at);
@@ -296,7 +346,7 @@ impl Correlate<'_> {
                 }
             }
             for image in 0..images {
-                for row in 0..rows {
+                for row in inside.clone() {
                     let mut x =
                         self.x.as_ptr().add(x + image * self.from.image + row * self.from.row);
                     let by = self.by.start + image * self.by.image + row * self.by.row;
@@ -321,6 +371,40 @@ impl Correlate<'_> {
             for (t, sums) in sums.into_iter().enumerate() {
                 for (v, sum) in sums.into_iter().enumerate() {
                     sum.store(there.add((t * N + v) * V::LANES));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipped_rows_are_those_of_the_definition() {
+        for (first, step, height) in
+            (-6..4).flat_map(|f| (1..4).flat_map(move |s| (1..7).map(move |h| (f, s, h))))
+        {
+            let clip = Clip { first, step, height };
+            for (rows, taps) in (1..6).flat_map(|rows| (1..6).map(move |taps| (rows, taps))) {
+                let inside = |row: usize, tap: usize| {
+                    let at = first + (row * step + tap) as isize;
+                    at >= 0 && at < height as isize
+                };
+                for row in 0..rows {
+                    let got = clip.taps(row, taps);
+                    assert!(
+                        (0..taps).all(|tap| got.contains(&tap) == inside(row, tap)),
+                        "{clip:?}"
+                    );
+                }
+                for tap in 0..taps {
+                    let got = clip.rows(tap, rows);
+                    assert!(
+                        (0..rows).all(|row| got.contains(&row) == inside(row, tap)),
+                        "{clip:?}"
+                    );
                 }
             }
         }
