@@ -6,7 +6,7 @@ use crate::{
     vectorise::{Loops, vectorise},
 };
 
-/// Windows over an image `[height][width][channels]`.
+/// Windows over images `[height][width][channels]`. Padding is never the maximum, and not in a mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolShape {
     /// Channels.

@@ -16,5 +16,5 @@ mod tile;
 pub use conv::FloatConv;
 pub use depthwise::FloatDepthwise;
 pub use norm::{BatchMoments, FloatNorm};
-pub use pool::{AvgPool, MaxPool, PoolShape};
+pub use pool::{AvgPool, MaxPool};
 pub use shape::{ConvGradients, FloatConvShape, FloatScratch, Upstream};

@@ -4,69 +4,19 @@ use std::ops::Range;
 
 use super::family::{Family, Task, Vector, dispatch, usable};
 use crate::{
-    Isa, KernelError,
+    Isa, KernelError, PoolShape,
     vectorise::{Loops, vectorise},
 };
 
-/// Windows over channels-last images. Padding is never the maximum, and not in a mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PoolShape {
-    /// Channels of a pixel.
-    pub channels: usize,
-    /// Rows of an image.
-    pub height: usize,
-    /// Columns of an image.
-    pub width: usize,
-    /// Side of a window.
-    pub kernel: usize,
-    /// Distance between windows.
-    pub stride: usize,
-    /// Padding on every side, at most half a window.
-    pub padding: usize,
-}
-
 impl PoolShape {
-    fn check(self) -> Result<Self, KernelError> {
-        let positive = [
-            ("channels", self.channels),
-            ("height", self.height),
-            ("width", self.width),
-            ("kernel", self.kernel),
-            ("stride", self.stride),
-        ];
-        for (what, got) in positive {
-            if got == 0 {
-                return Err(KernelError::Shape { what, got, reason: "must be positive" });
-            }
-        }
+    /// Fit for the positions in a window that training keeps, one byte each.
+    fn check_window(self) -> Result<Self, KernelError> {
+        self.check()?;
         if self.kernel > 255 {
             let reason = "is more than 255, the largest window";
             return Err(KernelError::Shape { what: "kernel", got: self.kernel, reason });
         }
-        // Else a window could hold nothing but padding.
-        if self.padding * 2 > self.kernel {
-            let reason = "is more than half the kernel";
-            return Err(KernelError::Shape { what: "padding", got: self.padding, reason });
-        }
-        for (what, got) in [("height", self.height), ("width", self.width)] {
-            if got + 2 * self.padding < self.kernel {
-                let reason = "is smaller than the kernel, padding included";
-                return Err(KernelError::Shape { what, got, reason });
-            }
-        }
         Ok(self)
-    }
-
-    /// Rows of the result.
-    #[must_use]
-    pub const fn out_height(self) -> usize {
-        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
-    }
-
-    /// Columns of the result.
-    #[must_use]
-    pub const fn out_width(self) -> usize {
-        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
     }
 
     const fn inputs(self) -> usize {
@@ -137,7 +87,7 @@ impl MaxPool {
     /// # Errors
     /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
     pub fn new(shape: PoolShape, isa: Isa) -> Result<Self, KernelError> {
-        Ok(Self { shape: shape.check()?, isa: usable(isa.check()?) })
+        Ok(Self { shape: shape.check_window()?, isa: usable(isa.check()?) })
     }
 
     /// The maximum of every window, and if asked for the place in the window where it is: the first of equals.
@@ -280,7 +230,7 @@ impl AvgPool {
     /// # Errors
     /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
     pub fn new(shape: PoolShape, isa: Isa) -> Result<Self, KernelError> {
-        Ok(Self { shape: shape.check()?, isa: usable(isa.check()?) })
+        Ok(Self { shape: shape.check_window()?, isa: usable(isa.check()?) })
     }
 
     /// The mean of every window.
@@ -388,7 +338,7 @@ mod tests {
             {
                 for channels in [1, 3, 8, 17] {
                     let shape = PoolShape { channels, height, width, kernel, stride, padding };
-                    shapes.extend(shape.check().ok());
+                    shapes.extend(shape.check_window().ok());
                 }
             }
         }
