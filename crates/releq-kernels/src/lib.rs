@@ -13,6 +13,8 @@ mod matmul;
 mod peak;
 mod pool;
 pub mod reference;
+#[cfg(target_arch = "x86_64")]
+mod requantise;
 mod residual;
 mod shape;
 mod threads;

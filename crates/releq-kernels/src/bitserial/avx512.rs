@@ -7,6 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::{Job, LANES, Lanes, WORD, conv::Image};
+use crate::{epilogue::Fused, requantise::Requantise};
 
 /// Where the bytes of planes come from, for 1 to 8 bits. Byte `j` of group `g` of 8 holds bit `j` of codes
 /// `8 g` to `8 g + 7`; this brings together the four groups of each plane of each word.
@@ -133,48 +134,78 @@ fn gather_row<const A: usize>(
 }
 
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
-    // SAFETY: `multiply` is the only caller and asserted that the instruction set is there.
-    unsafe {
-        match job.bits {
-            1 => block::<1>(job, out),
-            2 => block::<2>(job, out),
-            3 => block::<3>(job, out),
-            4 => block::<4>(job, out),
-            5 => block::<5>(job, out),
-            6 => block::<6>(job, out),
-            7 => block::<7>(job, out),
-            _ => block::<8>(job, out),
+    // SAFETY: `Job::run` is the only caller, for weights whose packing asserted that the instruction set is there.
+    unsafe { planes::<false>(job, To { sums: out, codes: &mut [], factors: &[], largest: 0.0 }) }
+}
+
+/// As [`run`], but makes codes of the sums while they are in registers; `factors` start with the first panel.
+pub(super) fn run_fused(job: &Job<'_>, codes: Fused<'_>) {
+    let Fused { factors, largest, out } = codes;
+    // SAFETY: `Product::work` is the only caller, for weights whose packing asserted that the instruction set is there.
+    unsafe { planes::<true>(job, To { sums: &mut [], codes: out, factors, largest }) }
+}
+
+/// Where results go: sums or codes.
+struct To<'a> {
+    sums: &'a mut [i32],
+    codes: &'a mut [u8],
+    factors: &'a [[[f32; LANES]; 2]],
+    largest: f32,
+}
+
+impl To<'_> {
+    /// All from some result on.
+    fn after(&mut self, results: usize) -> To<'_> {
+        To {
+            sums: self.sums.get_mut(results..).unwrap_or_default(),
+            codes: self.codes.get_mut(results..).unwrap_or_default(),
+            factors: self.factors,
+            largest: self.largest,
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
-fn block<const A: usize>(job: &Job<'_>, out: &mut [i32]) {
+fn planes<const CODES: bool>(job: &Job<'_>, to: To<'_>) {
+    match job.bits {
+        1 => block::<1, CODES>(job, to),
+        2 => block::<2, CODES>(job, to),
+        3 => block::<3, CODES>(job, to),
+        4 => block::<4, CODES>(job, to),
+        5 => block::<5, CODES>(job, to),
+        6 => block::<6, CODES>(job, to),
+        7 => block::<7, CODES>(job, to),
+        _ => block::<8, CODES>(job, to),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
+fn block<const A: usize, const CODES: bool>(job: &Job<'_>, mut to: To<'_>) {
     for panel in job.panels.clone() {
         match job.weights.panel(panel) {
-            (lanes, 2) => columns::<2, 8, A>(job, lanes, 2 * LANES * panel, out),
-            (lanes, _) => columns::<1, 8, A>(job, lanes, 2 * LANES * panel, out),
+            (lanes, 2) => columns::<2, 8, A, CODES>(job, lanes, 2 * LANES * panel, to.after(0)),
+            (lanes, _) => columns::<1, 8, A, CODES>(job, lanes, 2 * LANES * panel, to.after(0)),
         }
     }
 }
 
 /// `W` groups of 16 outputs over all pixels, `N` at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
-fn columns<const W: usize, const N: usize, const A: usize>(
+fn columns<const W: usize, const N: usize, const A: usize, const CODES: bool>(
     job: &Job<'_>,
     lanes: &[Lanes],
     first: usize,
-    out: &mut [i32],
+    mut to: To<'_>,
 ) {
-    let (mut starts, mut out) = (job.starts, out);
-    while !starts.is_empty() {
-        let taken = match starts.len() {
-            len if len >= N => tile::<W, N, A>(job, lanes, first, starts, out),
-            4.. => tile::<W, 4, A>(job, lanes, first, starts, out),
-            _ => tile::<W, 1, A>(job, lanes, first, starts, out),
+    let mut pixel = 0;
+    while pixel < job.starts.len() {
+        let starts = &job.starts[pixel..];
+        let to = to.after(pixel * job.pitch);
+        pixel += match starts.len() {
+            len if len >= N => tile::<W, N, A, CODES>(job, lanes, first, starts, to),
+            4.. => tile::<W, 4, A, CODES>(job, lanes, first, starts, to),
+            _ => tile::<W, 1, A, CODES>(job, lanes, first, starts, to),
         };
-        starts = &starts[taken..];
-        out = out.get_mut(taken * job.pitch..).unwrap_or_default();
     }
 }
 
@@ -182,12 +213,12 @@ fn columns<const W: usize, const N: usize, const A: usize>(
 /// the last. Returns `N`.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
-fn tile<const W: usize, const N: usize, const A: usize>(
+fn tile<const W: usize, const N: usize, const A: usize, const CODES: bool>(
     job: &Job<'_>,
     lanes: &[Lanes],
     first: usize,
     starts: &[usize],
-    out: &mut [i32],
+    to: To<'_>,
 ) -> usize {
     let runs = job.runs;
     let planes = usize::from(job.weights.bits);
@@ -230,13 +261,27 @@ fn tile<const W: usize, const N: usize, const A: usize>(
     let (left, column) = job.outputs(first);
     let kept = left.min(LANES * W);
     masks[W - 1] >>= LANES * W - kept;
-    assert!(out.len() >= (N - 1) * job.pitch + column + kept, "space for every sum");
+    let space = if CODES { to.codes.len() } else { to.sums.len() };
+    assert!(space >= (N - 1) * job.pitch + column + kept, "space for every result");
+    if CODES {
+        for w in 0..W {
+            let requantise = Requantise::new(&to.factors[column / LANES + w], to.largest);
+            for sums in &mut sums {
+                sums[w] = requantise.codes(sums[w]);
+            }
+        }
+    }
     for (n, sums) in sums.iter().enumerate() {
         for (w, (sum, mask)) in sums.iter().zip(masks).enumerate() {
-            // SAFETY: there is space for `kept` sums every `pitch`, and the masks let through no more.
+            let at = n * job.pitch + column + LANES * w;
+            // SAFETY: there is space for `kept` results every `pitch`, and the masks let through no more.
             unsafe {
-                let to = out.as_mut_ptr().add(n * job.pitch + column + LANES * w);
-                _mm512_mask_storeu_epi32(to, mask, *sum);
+                if CODES {
+                    let codes = _mm512_cvtepi32_epi8(*sum);
+                    _mm_mask_storeu_epi8(to.codes.as_mut_ptr().add(at).cast(), mask, codes);
+                } else {
+                    _mm512_mask_storeu_epi32(to.sums.as_mut_ptr().add(at), mask, *sum);
+                }
             }
         }
     }

@@ -295,6 +295,12 @@ impl Product<'_> {
                 job.run(out);
                 continue;
             }
+            #[cfg(target_arch = "x86_64")]
+            if let (Isa::Avx512, 1.., Some(mut codes)) = (isa, runs.words, finish.fused(out)) {
+                codes.factors = &codes.factors[2 * panels.start..];
+                avx512::run_fused(&job, codes);
+                continue;
+            }
             sums.resize(starts.len() * groups, [0; LANES]);
             Job { pitch: groups * LANES, ..job }.run(sums.as_flattened_mut());
             let first = 2 * LANES * panels.start;

@@ -11,7 +11,10 @@
 use std::{arch::x86_64::*, ptr};
 
 use super::{GROUP, Line, drive::Piece};
-use crate::epilogue::{Fused, LANES};
+use crate::{
+    epilogue::{Fused, LANES},
+    requantise::Requantise,
+};
 
 /// Lines that are asked for ahead of a single pixel, which meets every line once.
 const AHEAD: usize = 64;
@@ -142,13 +145,9 @@ unsafe fn tile<const W: usize, const N: usize, const U: usize, const CODES: bool
     let [acc, ..] = &mut acc[..] else { return N };
     if CODES {
         for m in 0..W {
-            // SAFETY: there are factors for every line.
-            let [scales, biases] = unsafe { to.factors.get_unchecked(m) };
-            // SAFETY: 16 of either kind.
-            let (scales, biases) =
-                unsafe { (_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_ps(biases.as_ptr())) };
+            let requantise = Requantise::new(&to.factors[m], to.largest);
             for acc in &mut acc[..] {
-                acc[m] = codes(acc[m], scales, biases, to.largest);
+                acc[m] = requantise.codes(acc[m]);
             }
         }
     }
@@ -184,15 +183,6 @@ unsafe fn store(sum: __m512i, mask: u16, to: *mut i32, add: bool) {
         };
         _mm512_mask_storeu_epi32(to, mask, sum);
     }
-}
-
-/// Codes, as [`round`](crate::epilogue::round) makes them.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn codes(sums: __m512i, scales: __m512, biases: __m512, largest: f32) -> __m512i {
-    let value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), scales), biases);
-    let value = _mm512_max_ps(value, _mm512_setzero_ps());
-    _mm512_cvtps_epi32(_mm512_min_ps(value, _mm512_set1_ps(largest)))
 }
 
 /// One group of 4 activations of every pixel. Returns where the next lines are.
