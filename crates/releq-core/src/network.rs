@@ -152,6 +152,18 @@ pub enum Op {
     },
     /// Sum of its inputs, as in a residual block.
     Add,
+    /// Shortcut without parameters: every `stride`-th pixel of every `stride`-th row, and channels of
+    /// zeros around the ones that came, half of them (rounded down) before.
+    ///
+    /// # Source
+    /// Option A of He et al. 2015 (arXiv 1512.03385), section 4.1; the halves before and after are
+    /// those of the ResNets for CIFAR-10 in akamaster/pytorch_resnet_cifar10.
+    PaddedShortcut {
+        /// Channels that leave it, not fewer than come.
+        out_channels: usize,
+        /// Distance between the pixels that are kept.
+        stride: usize,
+    },
 }
 
 impl Op {
@@ -169,6 +181,7 @@ impl Op {
             Self::Flatten => "flatten",
             Self::Dropout { .. } => "dropout",
             Self::Add => "add",
+            Self::PaddedShortcut { .. } => "padded_shortcut",
         }
     }
 
@@ -569,6 +582,15 @@ fn infer(node: &Node, inputs: &[Shape]) -> Result<Shape, NetworkError> {
             Shape::Vector { .. } => Err(wrong(input, "it needs an image".into())),
         },
         Op::Flatten => Ok(Shape::Vector { features: input.len() }),
+        Op::PaddedShortcut { out_channels, stride } => {
+            let (channels, height, width) = window(1, stride, 0)?;
+            if out_channels < channels {
+                let reason = format!("it cannot leave {out_channels} channels of {channels}");
+                return Err(wrong(input, reason));
+            }
+            fits(&[out_channels, height, width])?;
+            Ok(Shape::Image { channels: out_channels, height, width })
+        }
     }
 }
 
@@ -664,6 +686,17 @@ impl NetworkBuilder {
         self.layer(name, Op::Add, inputs)
     }
 
+    /// Shortcut without parameters, see [`Op::PaddedShortcut`].
+    #[must_use]
+    pub fn padded_shortcut(
+        self,
+        name: impl Into<String>,
+        out_channels: usize,
+        stride: usize,
+    ) -> Self {
+        self.layer(name, Op::PaddedShortcut { out_channels, stride }, &[])
+    }
+
     /// Checks everything and infers the shapes.
     ///
     /// # Errors
@@ -712,6 +745,21 @@ mod tests {
     }
 
     #[test]
+    fn a_padded_shortcut_keeps_every_other_pixel_and_has_no_profile() {
+        let network = Network::builder("shortcut", [3, 5, 4])
+            .padded_shortcut("shortcut", 8, 2)
+            .flatten("flatten")
+            .linear("fc", 2)
+            .build()
+            .unwrap();
+        assert_eq!(network.shape(0), Shape::Image { channels: 8, height: 3, width: 2 });
+        assert_eq!(network.quantizable_layers(), 1);
+        let json = serde_json::to_string(&network).unwrap();
+        assert!(json.contains(r#""op":"padded_shortcut","out_channels":8,"stride":2"#), "{json}");
+        assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
+    }
+
+    #[test]
     fn json_round_trips_and_is_checked_again() {
         let network = residual().build().unwrap();
         let json = serde_json::to_string(&network).unwrap();
@@ -754,6 +802,10 @@ mod tests {
             start().relu("r").max_pool("p", 2, 2).add("a", &["r", "p"]),
             "layer `a`: add cannot take an input of shape [1, 4, 4]",
         );
+        check(start().padded_shortcut("s", 2, 0), "layer `s`: kernel and stride");
+        check(start().relu("r").padded_shortcut("s", 0, 2), "it cannot leave 0 channels of 1");
+        check(start().padded_shortcut("s", usize::MAX, 2), "layer `s`: sizes");
+        check(start().flatten("f").padded_shortcut("s", 64, 2), "padded_shortcut cannot take");
         check(start().dropout("d", 1.0), "dropout probability 1 is not in [0, 1)");
         check(start().dropout("d", f64::NAN), "dropout probability NaN");
     }

@@ -244,6 +244,9 @@ impl BurnTrainer {
                     Value::Vector(self.dropout(index, x, probability))
                 }
             },
+            (Op::PaddedShortcut { out_channels, stride }, Value::Image(x), _) => {
+                Value::Image(ops::padded_shortcut(x, out_channels, stride))
+            }
             (Op::Add, x, _) => inputs.into_iter().fold(x, |sum, x| match (sum, x) {
                 (Value::Image(sum), Value::Image(x)) => Value::Image(sum + x),
                 (Value::Vector(sum), Value::Vector(x)) => Value::Vector(sum + x),

@@ -62,7 +62,18 @@ pub(crate) fn networks() -> Vec<Network> {
         .flatten("flatten")
         .dropout("drop2", 0.5)
         .linear("fc", 3);
-    [plain, strided, residual, dropout].map(|builder| builder.build().unwrap()).into()
+    let padded = Network::builder("padded", [2, 7, 6])
+        .conv("conv1", Conv2d::new(3, 3).padding(1))
+        .relu("relu1")
+        .conv("conv2", Conv2d::new(6, 3).stride(2).padding(1))
+        .padded_shortcut("shortcut", 6, 2)
+        .from("relu1")
+        .add("sum", &["conv2", "shortcut"])
+        .padded_shortcut("wider", 8, 1)
+        .padded_shortcut("narrower", 8, 3)
+        .flatten("flatten")
+        .linear("fc", 3);
+    [plain, strided, residual, dropout, padded].map(|builder| builder.build().unwrap()).into()
 }
 
 /// `len` normalized images and their labels.

@@ -63,6 +63,26 @@ pub(super) fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
     x.reshape([batch, channels, height * width]).mean_dim(2).reshape([batch, channels])
 }
 
+/// Every `stride`-th pixel of every `stride`-th row, between channels of zeros.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+/// - output: `[batch, out_channels, out_height, out_width]`
+pub(super) fn padded_shortcut(x: Tensor<4>, out_channels: usize, stride: usize) -> Tensor<4> {
+    // A window of one pixel keeps it, whatever the mean; its gradient is what we need, too.
+    let pool = Pool2d { kernel: 1, stride, padding: 0 };
+    let x = if stride == 1 { x } else { avg_pool(x, pool) };
+    let [batch, channels, height, width] = x.dims();
+    let added = out_channels - channels;
+    let before = added / 2;
+    let zeros = |channels| Tensor::zeros([batch, channels, height, width], &x.device());
+    let mut parts = Vec::with_capacity(3);
+    parts.extend((before > 0).then(|| zeros(before)));
+    parts.push(x.clone());
+    parts.extend((added > before).then(|| zeros(added - before)));
+    Tensor::cat(parts, 1)
+}
+
 /// Batch norm with the statistics of the batch, and those: mean and biased variance, untracked.
 ///
 /// # Shapes

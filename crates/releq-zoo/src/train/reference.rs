@@ -106,6 +106,24 @@ pub(crate) fn forward(
                     x.iter().zip(mask).map(|(x, m)| x * f64::from(m)).collect()
                 }
             },
+            Op::PaddedShortcut { stride, .. } => {
+                let ([channels, height, width], [outputs, ..]) = (image(from), image(to));
+                let before = (outputs - channels) / 2;
+                let pixels = (0..height)
+                    .step_by(stride)
+                    .flat_map(|y| (0..width).step_by(stride).map(move |x| (y, x)));
+                let value = |sample: &[f64], channel: usize, (y, x): (usize, usize)| {
+                    let channel = channel.checked_sub(before).filter(|&c| c < channels);
+                    channel.map_or(0.0, |c| sample[(c * height + y) * width + x])
+                };
+                let mut output = Vec::new();
+                for sample in x.chunks_exact(from.len()) {
+                    for channel in 0..outputs {
+                        output.extend(pixels.clone().map(|at| value(sample, channel, at)));
+                    }
+                }
+                output
+            }
             Op::Add => (0..x.len()).map(|i| inputs.iter().map(|input| input[i]).sum()).collect(),
         };
         assert_eq!(output.len(), batch * to.len(), "layer `{}`", node.name);

@@ -11,6 +11,7 @@ mod linear;
 mod loss;
 mod plan;
 mod pool;
+mod shortcut;
 
 use std::fmt;
 

@@ -11,6 +11,7 @@ use super::{
     layer::{Layer, Parameters, pixels},
     linear::Linear,
     pool::{Avg, GlobalAvg, Max},
+    shortcut::PaddedShortcut,
 };
 use crate::train::TrainError;
 
@@ -166,5 +167,8 @@ fn layer(
             Box::new(Dropout { node: index, probability, shape: input, mask: Vec::new() })
         }
         Op::Add => Box::new(Add { relu }),
+        Op::PaddedShortcut { out_channels, stride } => {
+            Box::new(PaddedShortcut::new(input, out_channels, stride))
+        }
     })
 }
