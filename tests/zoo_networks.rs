@@ -20,8 +20,9 @@ fn every_layer_has_the_reference_shape() {
     let mut seen = 0;
     for name in networks::NAMES {
         let expected: Vec<_> = rows.iter().filter(|row| row["network"] == name).collect();
-        if name == "svhn10" {
-            assert!(expected.is_empty(), "svhn10 is ours");
+        // The one is ours, the other is `resnet20` less two layers.
+        if ["svhn10", "resnet20_option_a"].contains(&name) {
+            assert!(expected.is_empty(), "{name} has a reference now: compare with it");
             continue;
         }
         let layers = networks::by_name(name).unwrap().profiles();

@@ -15,13 +15,13 @@ use releq_core::{BitwidthAssignment, Network, NetworkBuilder};
 pub use alexnet::alexnet;
 pub use lenet::lenet;
 pub use mobilenet::mobilenet_v1;
-pub use resnet::resnet20;
+pub use resnet::{resnet20, resnet20_option_a};
 pub use simplenet::simplenet;
 pub use svhn::{svhn, svhn10};
 pub use vgg::{vgg11, vgg16, vgg16_3fc};
 
 /// Names of all networks, for [`by_name`].
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "lenet",
     "simplenet",
     "svhn",
@@ -30,6 +30,7 @@ pub const NAMES: [&str; 10] = [
     "vgg16",
     "vgg16_3fc",
     "resnet20",
+    "resnet20_option_a",
     "alexnet",
     "mobilenet_v1",
 ];
@@ -46,6 +47,7 @@ pub fn by_name(name: &str) -> Option<Network> {
         "vgg16" => vgg16(),
         "vgg16_3fc" => vgg16_3fc(),
         "resnet20" => resnet20(),
+        "resnet20_option_a" => resnet20_option_a(),
         "alexnet" => alexnet(),
         "mobilenet_v1" => mobilenet_v1(),
         _ => return None,
@@ -57,7 +59,8 @@ pub fn by_name(name: &str) -> Option<Network> {
 ///
 /// Two published lists are longer than the authors' networks: for `svhn` and `mobilenet_v1` the 8s at
 /// both ends, which have no layer, are left out (our reading); `svhn10` and `vgg16_3fc` are networks of
-/// the length of the list. `vgg16` has none.
+/// the length of the list. `resnet20_option_a` gets the list of `resnet20` without the two projections, our
+/// reading again. `vgg16` has none.
 #[must_use]
 pub fn published_bits(name: &str) -> Option<BitwidthAssignment> {
     let bits = match name {
@@ -68,6 +71,7 @@ pub fn published_bits(name: &str) -> Option<BitwidthAssignment> {
         "vgg11" => "8-5-8-5-6-6-6-6-8",
         "vgg16_3fc" => "8-8-8-6-8-6-8-6-8-6-8-6-8-6-8-8",
         "resnet20" => "8-2-2-3-2-2-2-3-2-3-3-3-2-2-2-3-2-2-2-2-2-8",
+        "resnet20_option_a" => "8-2-2-3-2-2-2-3-2-3-3-2-2-2-3-2-2-2-2-8",
         "alexnet" => "8-4-4-4-4-4-4-8",
         "mobilenet_v1" => "5-6-6-4-4-7-8-4-6-8-5-5-8-6-7-7-7-6-8-6-8-8-6-7-5-5-7-8",
         _ => return None,
@@ -95,6 +99,12 @@ mod tests {
                 None => assert_eq!(name, "vgg16"),
             }
         }
+        // The shortcuts are the layers that the list of the other ResNet-20 has in addition.
+        let with = published_bits("resnet20").unwrap();
+        let layers = by_name("resnet20").unwrap().profiles();
+        let kept = layers.iter().zip(with.iter()).filter(|(l, _)| !l.name.contains("downsample"));
+        let kept = BitwidthAssignment::new(kept.map(|(_, &bits)| bits).collect());
+        assert_eq!(published_bits("resnet20_option_a"), Some(kept.unwrap()));
         assert!(by_name("vgg99").is_none() && published_bits("vgg99").is_none());
     }
 }
