@@ -20,6 +20,7 @@ pub use fit::{
     AccuracyReport, Decay, Length, Schedule, TrainProgress, TrainReport, accuracy, train,
 };
 pub use native::NativeTrainer;
+pub(crate) use state::parameter_shapes;
 pub use state::{NetworkState, Parameter, weight_std};
 pub use state_file::StateError;
 pub use trainer::{Sgd, TrainError, Trainer};

@@ -73,6 +73,14 @@ pub(crate) fn layer_parameters(network: &Network, index: usize) -> Vec<(Role, Ve
     }
 }
 
+/// Name and shape of every parameter of `network`, in the order of its layers.
+pub(crate) fn parameter_shapes(network: &Network) -> impl Iterator<Item = (String, Vec<usize>)> {
+    network.nodes().iter().enumerate().flat_map(move |(index, node)| {
+        let named = |(role, shape): (Role, Vec<usize>)| (role.name(&node.name), shape);
+        layer_parameters(network, index).into_iter().map(named)
+    })
+}
+
 /// Population standard deviation of `weights`, as the observation of a layer holds it; 0 of none.
 #[must_use]
 pub fn weight_std(weights: &[f32]) -> f32 {
@@ -94,22 +102,19 @@ impl NetworkState {
     /// first parameter that does not fit.
     pub fn check(&self, network: &Network) -> Result<(), TrainError> {
         let mut known = BTreeMap::new();
-        for (index, node) in network.nodes().iter().enumerate() {
-            for (role, shape) in layer_parameters(network, index) {
-                let name = role.name(&node.name);
-                let Some(parameter) = self.0.get(&name) else {
-                    return Err(TrainError::Missing(name));
-                };
-                if parameter.shape != shape {
-                    let got = parameter.shape.clone();
-                    return Err(TrainError::Shape { name, expected: shape, got });
-                }
-                if parameter.values.len() != shape.iter().product::<usize>() {
-                    let got = vec![parameter.values.len()];
-                    return Err(TrainError::Shape { name, expected: shape, got });
-                }
-                known.insert(name, ());
+        for (name, shape) in parameter_shapes(network) {
+            let Some(parameter) = self.0.get(&name) else {
+                return Err(TrainError::Missing(name));
+            };
+            if parameter.shape != shape {
+                let got = parameter.shape.clone();
+                return Err(TrainError::Shape { name, expected: shape, got });
             }
+            if parameter.values.len() != shape.iter().product::<usize>() {
+                let got = vec![parameter.values.len()];
+                return Err(TrainError::Shape { name, expected: shape, got });
+            }
+            known.insert(name, ());
         }
         match self.0.keys().find(|name| !known.contains_key(*name)) {
             Some(name) => Err(TrainError::Unexpected(name.clone())),
