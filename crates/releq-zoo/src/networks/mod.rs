@@ -1,10 +1,12 @@
-//! The networks of the zoo, as data, and the bitwidths that the ReLeQ paper publishes for them.
+//! The networks of the zoo, as data, what is known of their training, and the bitwidths that the ReLeQ
+//! paper publishes for them.
 //!
 //! Layers are named as in the PyTorch models that checkpoints are written from.
 
 mod alexnet;
 mod lenet;
 mod mobilenet;
+mod preset;
 mod resnet;
 mod simplenet;
 mod svhn;
@@ -15,6 +17,7 @@ use releq_core::{BitwidthAssignment, Network, NetworkBuilder};
 pub use alexnet::alexnet;
 pub use lenet::lenet;
 pub use mobilenet::mobilenet_v1;
+pub use preset::{Preset, Published, preset};
 pub use resnet::{resnet20, resnet20_option_a};
 pub use simplenet::simplenet;
 pub use svhn::{svhn, svhn10};
