@@ -1,0 +1,438 @@
+//! Scores a network of the zoo with trained weights on an image folder, in full precision or quantized.
+//!
+//! ```text
+//! cargo run --release --example evaluate -- --network resnet20_option_a --weights resnet20-12fca82f.th --data-dir cifar10
+//! ```
+//!
+//! Weights come from PyTorch (`.pt`, `.pth`, `.th`, `.tar`) or safetensors. The data folder holds
+//! `test/CLASS/*.jpg` and `train/CLASS/*.jpg` (JPEG or PNG), or the files of MNIST for `lenet`. Nothing is
+//! retrained: with `--bits`, the weights are rounded as they are.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
+
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    process::ExitCode,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Parser, ValueEnum};
+use comfy_table::{Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use releq::{
+    core::{BitwidthAssignment, Network},
+    evaluate::Backend,
+    quant::QuantizerKind,
+    zoo::{
+        checkpoint::{Checkpoint, CheckpointError, NameMap},
+        data::{ImageSet, Normalization, mnist},
+        networks,
+        train::{self, AccuracyReport, NetworkState, Trainer},
+    },
+};
+use serde::Serialize;
+
+/// Images that a thread takes at a time.
+const CHUNK: usize = 100;
+
+/// Scores a network with trained weights, in full precision or quantized.
+#[derive(Parser, Debug)]
+#[command(after_help = "NETWORKS:
+  lenet, simplenet, svhn, svhn10, vgg11, vgg16, vgg16_3fc, resnet20 (projections as shortcuts),
+  resnet20_option_a (shortcuts without weights, as most published checkpoints), alexnet, mobilenet_v1
+
+EXAMPLES:
+  evaluate --network simplenet --weights simplenet_cifar.pth.tar --data-dir cifar10
+  evaluate ... --bits 8                                 8 bits for the weights of every layer
+  evaluate ... --bits 8,5,5,5,8 --quantizer wrpn        one bitwidth for each layer, the paper's quantizer
+  evaluate ... --limit 500 --json                       a quick look, for machines
+
+Set NO_COLOR to print without colours.")]
+struct Args {
+    /// Network of the zoo, see below; a variant of it where the checkpoint is one
+    #[arg(long, value_name = "NAME")]
+    network: String,
+    /// Checkpoint: PyTorch (.pt, .pth, .th, .tar; zip or legacy) or safetensors
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// Key in the checkpoint that the weights stand under [default: found]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Folder with `test/CLASS/*.jpg` and `train/CLASS/*.jpg`, or with the files of MNIST
+    #[arg(long, value_name = "DIR", env = "RELEQ_DATA_DIR")]
+    data_dir: PathBuf,
+    /// Images to score on
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    split: Split,
+    /// Score on this many images only, every class in its share
+    #[arg(long, value_name = "N")]
+    limit: Option<NonZeroUsize>,
+    /// Bitwidth of the weights of every layer, as 8,4,4,8, or one for all [default: full precision]
+    #[arg(long, value_name = "BITS")]
+    bits: Option<BitwidthAssignment>,
+    /// Quantizer: wrpn-scaled, wrpn or dorefa; the first keeps every layer's scale, the others need a retrain
+    #[arg(long, default_value_t = QuantizerKind::WrpnScaled)]
+    quantizer: QuantizerKind,
+    /// Mean of every channel where a pixel is 0 to 1, as 0.5,0.5,0.5 [default: the network's preset]
+    #[arg(long, value_name = "MEAN", value_delimiter = ',', requires = "std")]
+    mean: Option<Vec<f32>>,
+    /// Standard deviation of every channel [default: the network's preset]
+    #[arg(long, value_name = "STD", value_delimiter = ',', requires = "mean")]
+    std: Option<Vec<f32>>,
+    /// Threads; does not change the result [default: all cores]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// What computes: native, or flex (Burn) [default: native where it covers the network]
+    #[arg(long)]
+    backend: Option<Backend>,
+    /// Print an object with `correct` and `total` instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Split {
+    Test,
+    Train,
+}
+
+impl Split {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Test => "test",
+            Self::Train => "train",
+        }
+    }
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    network: String,
+    weights: PathBuf,
+    data: String,
+    split: Split,
+    correct: usize,
+    total: usize,
+    accuracy: f64,
+    standard_error: f64,
+    /// `null` is full precision.
+    bits: Option<BitwidthAssignment>,
+    mean_bits: Option<f64>,
+    quantizer: Option<String>,
+    normalization: Normalization,
+    backend: Backend,
+    threads: usize,
+    /// Reading and decoding the images.
+    load_seconds: f64,
+    seconds: f64,
+    images_per_second: f64,
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<()> {
+    // The network, its weights, its bitwidths: whatever is wrong shows before any image is read.
+    let name = &args.network;
+    let network = networks::by_name(name).with_context(|| {
+        format!("no network `{name}`; there are {}", networks::NAMES.join(", "))
+    })?;
+    let (network, state) = weights(args, network)?;
+    let preset = networks::preset(network.name()).context("every network has a preset")?;
+    let bits = args.bits.as_ref().map(|bits| per_layer(bits, &network)).transpose()?;
+    let normalization = match (&args.mean, &args.std) {
+        (Some(mean), Some(std)) => Normalization { mean: mean.clone(), std: std.clone() },
+        _ => preset.normalization,
+    };
+    let (backend, first) = trainer(args, &network)?;
+
+    let started = Instant::now();
+    let (images, data) = images(args, &network)?;
+    let images = match args.limit {
+        Some(limit) => images.take(limit.get(), 0),
+        None => images,
+    };
+    let load_seconds = started.elapsed().as_secs_f64();
+
+    // One trainer for each thread; the first was made already.
+    let threads = args
+        .threads
+        .unwrap_or(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
+        .get()
+        .min(images.len().div_ceil(CHUNK));
+    let mut trainers = vec![first];
+    for _ in 1..threads {
+        trainers.push(backend.trainer(&network, args.quantizer)?);
+    }
+    for trainer in &mut trainers {
+        trainer.load(&state)?;
+        trainer.set_bits(bits.as_ref())?;
+    }
+    let started = Instant::now();
+    let report = score(trainers, &images, &normalization, args.json)?;
+    let seconds = started.elapsed().as_secs_f64();
+
+    let outcome = Outcome {
+        network: network.name().to_owned(),
+        weights: args.weights.clone(),
+        data,
+        split: args.split,
+        correct: report.correct,
+        total: report.total,
+        accuracy: report.accuracy(),
+        standard_error: report.standard_error(),
+        mean_bits: bits.as_ref().map(BitwidthAssignment::mean),
+        quantizer: bits.as_ref().map(|_| args.quantizer.to_string()),
+        bits,
+        normalization,
+        backend,
+        threads,
+        load_seconds,
+        seconds,
+        images_per_second: report.total as f64 / seconds.max(1e-9),
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&outcome)?);
+    } else {
+        print(&outcome);
+    }
+    Ok(())
+}
+
+/// The weights in the checkpoint, and the network that they fit: the one asked for, or a variant of it (a
+/// ResNet-20 with other shortcuts), which is said.
+fn weights(args: &Args, network: Network) -> Result<(Network, NetworkState)> {
+    let names = |network: &Network| match &args.key {
+        Some(key) => NameMap::of(network.name()).key(key),
+        None => NameMap::of(network.name()),
+    };
+    let checkpoint = Checkpoint::open(&args.weights)?;
+    let error = match checkpoint.state(&network, &names(&network)) {
+        Ok(state) => return Ok((network, state)),
+        Err(error @ CheckpointError::Mismatch { .. }) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let zoo = networks::NAMES.into_iter().filter_map(networks::by_name);
+    let fits = zoo.filter(|other| checkpoint.check(other, &names(other)).is_ok());
+    let fits: Vec<Network> = fits.collect();
+    match fits.as_slice() {
+        [] => Err(error.into()),
+        [other] if other.name().starts_with(&format!("{}_", network.name())) => {
+            eprintln!("the checkpoint is one of `{}`, which is used", other.name());
+            Ok((other.clone(), checkpoint.state(other, &names(other))?))
+        }
+        fits => {
+            let fits: Vec<_> = fits.iter().map(Network::name).collect();
+            bail!("{error}\nit fits --network {}", fits.join(" or "))
+        }
+    }
+}
+
+/// One bitwidth for every layer, from as many or from one.
+fn per_layer(bits: &BitwidthAssignment, network: &Network) -> Result<BitwidthAssignment> {
+    let layers = network.profiles();
+    match bits.len() {
+        1 => Ok(BitwidthAssignment::uniform(bits[0], layers.len())?),
+        count if count == layers.len() => Ok(bits.clone()),
+        count => {
+            let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
+            bail!(
+                "--bits: {count} bitwidths for the {} layers {}; give one for each, or one for all",
+                layers.len(),
+                names.join(", ")
+            )
+        }
+    }
+}
+
+/// A trainer on the backend that was asked for, or on the first that covers the network.
+fn trainer(args: &Args, network: &Network) -> Result<(Backend, Box<dyn Trainer>)> {
+    if let Some(backend) = args.backend {
+        return Ok((backend, backend.trainer(network, args.quantizer)?));
+    }
+    match Backend::Native.trainer(network, args.quantizer) {
+        Ok(trainer) => Ok((Backend::Native, trainer)),
+        Err(_) => Ok((Backend::Flex, Backend::Flex.trainer(network, args.quantizer)?)),
+    }
+}
+
+/// The images and where they come from.
+fn images(args: &Args, network: &Network) -> Result<(ImageSet, String)> {
+    let shape = network.input();
+    let (set, source) = if shape == [1, 28, 28] {
+        let data = mnist::load(&args.data_dir)?;
+        (if args.split == Split::Test { data.test } else { data.train }, data.source)
+    } else {
+        let folder = args.data_dir.join(args.split.folder());
+        (image_folder::load(&folder, shape)?, folder.display().to_string())
+    };
+    if set.classes() != network.outputs() {
+        bail!(
+            "{source} has {} classes, but network `{}` has {} outputs; is it the data it was trained on?",
+            set.classes(),
+            network.name(),
+            network.outputs()
+        );
+    }
+    Ok((set, source))
+}
+
+/// Shows all images to the network, in chunks that the threads take in turn.
+fn score(
+    trainers: Vec<Box<dyn Trainer>>,
+    images: &ImageSet,
+    normalization: &Normalization,
+    hidden: bool,
+) -> Result<AccuracyReport> {
+    let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(images.len() as u64) };
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} images, {per_sec}, {eta} left",
+    )?);
+    let next = AtomicUsize::new(0);
+    let work = |mut trainer: Box<dyn Trainer>| -> Result<usize> {
+        let mut correct = 0;
+        loop {
+            let start = next.fetch_add(CHUNK, Ordering::Relaxed);
+            if start >= images.len() {
+                return Ok(correct);
+            }
+            let chunk = part(images, start..images.len().min(start + CHUNK))?;
+            correct += train::accuracy(&mut *trainer, &chunk, normalization, CHUNK)?.correct;
+            bar.inc(chunk.len() as u64);
+        }
+    };
+    let correct = std::thread::scope(|scope| {
+        let running: Vec<_> =
+            trainers.into_iter().map(|trainer| scope.spawn(|| work(trainer))).collect();
+        let answers = running.into_iter().map(|thread| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a thread ended before its work did")))
+        });
+        answers.sum::<Result<usize>>()
+    })?;
+    bar.finish_and_clear();
+    Ok(AccuracyReport { correct, total: images.len() })
+}
+
+/// Some images as a set of their own.
+fn part(images: &ImageSet, range: std::ops::Range<usize>) -> Result<ImageSet> {
+    let pixels = range.clone().flat_map(|index| images.image(index)).copied().collect();
+    let labels = range.map(|index| images.label(index)).collect();
+    Ok(ImageSet::new(images.name(), images.shape(), images.classes(), pixels, labels)?)
+}
+
+fn print(outcome: &Outcome) {
+    let bits = match (&outcome.bits, &outcome.quantizer) {
+        (Some(bits), Some(quantizer)) => format!("{bits} ({quantizer}, not retrained)"),
+        _ => "full precision".to_owned(),
+    };
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for (label, value) in [
+        ("network", outcome.network.clone()),
+        ("weights", outcome.weights.display().to_string()),
+        ("bits", bits),
+        ("images", outcome.data.clone()),
+        ("correct", format!("{} of {}", outcome.correct, outcome.total)),
+        (
+            "accuracy",
+            format!(
+                "{:.2} % (one standard error: {:.2})",
+                100.0 * outcome.accuracy,
+                100.0 * outcome.standard_error
+            ),
+        ),
+        (
+            "time",
+            format!(
+                "{:.1} s, {:.0} images/s on {} threads ({}); loading took {:.1} s",
+                outcome.seconds,
+                outcome.images_per_second,
+                outcome.threads,
+                outcome.backend,
+                outcome.load_seconds
+            ),
+        ),
+    ] {
+        table.add_row([label, &value]);
+    }
+    println!("{table}");
+}
+
+/// Reads `CLASS/*.jpg` whole, until `releq_zoo::data` does.
+mod image_folder {
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
+
+    use anyhow::{Context, Result, bail, ensure};
+    use releq::zoo::data::ImageSet;
+
+    /// All images of a folder, classes and files in the order of their names.
+    pub(super) fn load(folder: &Path, shape: [usize; 3]) -> Result<ImageSet> {
+        let [channels, height, width] = shape;
+        let classes: Vec<PathBuf> =
+            entries(folder)?.into_iter().filter(|path| path.is_dir()).collect();
+        ensure!(
+            !classes.is_empty(),
+            "{} has no folder for each class; unpack the images so that it does",
+            folder.display()
+        );
+        ensure!(
+            channels == 3,
+            "an image folder gives colour, but the network takes {channels} channels"
+        );
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        for (label, class) in classes.iter().enumerate() {
+            let label = u8::try_from(label).context("more than 256 classes")?;
+            for path in entries(class)? {
+                let image = image::open(&path)
+                    .with_context(|| format!("cannot decode {}", path.display()))?
+                    .into_rgb8();
+                let (got_width, got_height) = image.dimensions();
+                if (got_width as usize, got_height as usize) != (width, height) {
+                    bail!(
+                        "{} has {got_width} x {got_height} pixels, the network takes {width} x {height}",
+                        path.display()
+                    );
+                }
+                let bytes = image.as_raw();
+                for channel in 0..channels {
+                    pixels.extend(bytes.iter().skip(channel).step_by(channels));
+                }
+                labels.push(label);
+            }
+        }
+        let name = folder.display().to_string();
+        Ok(ImageSet::new(name, shape, classes.len(), pixels, labels)?)
+    }
+
+    /// What is in a folder, by name; without hidden files.
+    fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+        let read = || -> std::io::Result<Vec<PathBuf>> {
+            fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
+        };
+        let mut paths = read().with_context(|| {
+            let folder = folder.display();
+            format!("cannot read {folder}; --data-dir must hold `test` and `train` with a folder for each class")
+        })?;
+        let hidden = |path: &Path| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+        };
+        paths.retain(|path| !hidden(path));
+        paths.sort();
+        Ok(paths)
+    }
+}
