@@ -31,7 +31,7 @@ impl From<io::Error> for Refusal {
 /// Whether `module.name` only rebuilds data.
 fn is_harmless(module: &str, name: &str) -> bool {
     match module {
-        "collections" => matches!(name, "OrderedDict" | "defaultdict"),
+        "collections" => matches!(name, "Counter" | "OrderedDict" | "defaultdict"),
         "builtins" | "__builtin__" => matches!(
             name,
             "bool"
