@@ -222,6 +222,7 @@ impl Finish for AsSums {
 }
 
 /// What makes codes of sums, and where these go.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AVX-512 alone"))]
 #[derive(Debug)]
 pub(crate) struct Fused<'a> {
     /// Scales and biases of 16 channels each, from the first of all.

@@ -29,5 +29,7 @@ pub(crate) fn vectorise(isa: Isa, loops: impl Loops) {
             _ => {}
         }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = isa;
     loops.run();
 }

@@ -132,6 +132,7 @@ pub(crate) struct Piece<'a> {
     pub(crate) lines: &'a [Line],
     /// Lines side by side, one for 16 channels.
     pub(crate) width: usize,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AVX2 alone"))]
     pub(crate) short: usize,
     pub(crate) acts: &'a [u8],
     pub(crate) segments: &'a [Segment],
