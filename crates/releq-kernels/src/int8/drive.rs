@@ -221,18 +221,19 @@ fn work<S: Source, F: Finish>(
             let channels = (outputs - first).min(panel_channels);
             let width = channels.div_ceil(LANES);
             let out = &mut out[(panel - panels.start) * panel_channels..];
+            let piece = Piece {
+                lines: &[],
+                width,
+                short: job.weights.short(),
+                acts: job.acts,
+                segments: &[],
+                channels,
+                pitch,
+                add: false,
+            };
             if let ([inputs], Some(mut codes)) = (blocks, finish.fused(out)) {
                 codes.factors = &codes.factors[first / LANES..];
-                let piece = Piece {
-                    lines: &[],
-                    width,
-                    short: job.weights.short(),
-                    acts: job.acts,
-                    segments: &inputs.segments,
-                    channels,
-                    pitch,
-                    add: false,
-                };
+                let piece = Piece { segments: &inputs.segments, ..piece };
                 if job.weights.multiply_fused(panel, piece, starts, codes) {
                     continue;
                 }
@@ -242,19 +243,14 @@ fn work<S: Source, F: Finish>(
                 sums.resize(starts.len() * width, [0; LANES]);
             }
             for (index, inputs) in blocks.iter().enumerate() {
-                let (channels, pitch, sums) = match F::direct(out) {
-                    Some(out) => (channels, pitch, out),
-                    None => (width * LANES, width * LANES, sums.as_flattened_mut()),
-                };
-                let piece = Piece {
-                    lines: &[],
-                    width,
-                    short: job.weights.short(),
-                    acts: job.acts,
-                    segments: &inputs.segments,
-                    channels,
-                    pitch,
-                    add: index > 0,
+                let piece = Piece { segments: &inputs.segments, add: index > 0, ..piece };
+                let (piece, sums) = match F::direct(out) {
+                    Some(out) => (piece, out),
+                    None => {
+                        let whole = width * LANES;
+                        let piece = Piece { channels: whole, pitch: whole, ..piece };
+                        (piece, sums.as_flattened_mut())
+                    }
                 };
                 let groups = inputs.groups.clone();
                 job.weights.multiply(panel, groups, piece, starts, sums, &mut scratch);
