@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
 use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile, Network};
-use releq_hw::{CpuLatency, LatencyConfig, LatencyTable, Stripes, cost_report, weights_only};
+use releq_hw::{CpuLatency, LatencyConfig, Stripes, cost_report, weights_only};
 
 /// Bytes of weights that must cross a radio link to update a device.
 struct RadioBytes;
@@ -39,13 +39,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let layers = network.profiles();
     let bits = weights_only(&[8, 3, 4].map(|bits| Bitwidth::new(bits).expect("1 to 32")));
 
-    // The CPU is measured: at these bits, and at 8 to compare with.
-    let eight = weights_only(&[Bitwidth::EIGHT; 3]);
-    let work = layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight));
-    let table = LatencyTable::measure(work, &LatencyConfig::default(), &mut |_, _| ())?;
-    let (stripes, cpu, radio) = (Stripes::default(), CpuLatency::new(table)?, RadioBytes);
-
-    let models: [&dyn CostModel; 3] = [&stripes, &cpu, &radio];
+    // The CPU is measured, here and now.
+    let cpu = CpuLatency::measure(&layers, &bits, &LatencyConfig::default())?;
+    let models: [&dyn CostModel; 3] = [&Stripes::default(), &cpu, &RadioBytes];
     for model in cost_report(models, &layers, &bits, None)?.models {
         let gain = model.total.gain_over_uniform8();
         println!("{:>12}: {:>10.1} {:<7} {gain:.2}x", model.model, model.total.cost, model.unit);

@@ -5,7 +5,8 @@ use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
 use releq_core::{CostModel, LayerBits, LayerProfile, Network};
 use releq_hw::{
-    CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyTable, uniform,
+    CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyTable, cost_report,
+    uniform,
 };
 
 fn layers() -> Vec<LayerProfile> {
@@ -53,6 +54,18 @@ fn a_measured_network_has_costs_layer_by_layer() {
     assert!(error.contains("`first`") && error.contains("2 x 2 bits"), "{error}");
     let other = uniform(3, 1).unwrap()[0];
     assert!(cpu.layer_cost(&layers[0], other).is_err());
+}
+
+#[test]
+fn measuring_for_a_report_measures_its_baseline_too() {
+    let layers = layers();
+    let bits = uniform(4, layers.len()).unwrap();
+    let cpu = CpuLatency::measure(&layers, &bits, &quick(CpuKernels::Best)).unwrap();
+    let report = cost_report([cpu], &layers, &bits, None).unwrap();
+    assert_eq!((report.models.len(), report.unpriced.len()), (1, 0));
+    assert!(report.models[0].total.gain_over_uniform8() > 0.0);
+    let short = CpuLatency::measure(&layers, &bits[1..], &quick(CpuKernels::Best)).unwrap_err();
+    assert!(matches!(short, LatencyError::LengthMismatch { layers: 4, bits: 3 }));
 }
 
 #[test]

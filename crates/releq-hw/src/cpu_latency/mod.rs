@@ -14,7 +14,7 @@ pub use timing::{Timing, time_interleaved};
 
 use std::collections::HashMap;
 
-use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
+use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile};
 
 /// Microseconds of one inference on this machine's CPU, from a table of measured layers.
 ///
@@ -27,14 +27,12 @@ use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
 /// # Examples
 /// ```
 /// use releq_core::{CostModel, Network};
-/// use releq_hw::{CpuLatency, LatencyConfig, LatencyTable, uniform};
+/// use releq_hw::{CpuLatency, LatencyConfig, uniform};
 ///
 /// let network = Network::builder("tiny", [3, 8, 8]).conv2d("conv", 16, 3).flatten("flat").build()?;
 /// let (layers, bits) = (network.profiles(), uniform(4, 1)?);
 /// let config = LatencyConfig { repeats: 3.try_into()?, ..LatencyConfig::default() };
-/// let work = layers.iter().zip(bits.iter().copied());
-/// let table = LatencyTable::measure(work, &config, &mut |_, _| ())?;
-/// let cpu = CpuLatency::new(table)?;
+/// let cpu = CpuLatency::measure(&layers, &bits, &config)?;
 /// assert!(cpu.network_cost(&layers, &bits)?.0 > 0.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -45,6 +43,25 @@ pub struct CpuLatency {
 }
 
 impl CpuLatency {
+    /// Measures layers at their bitwidths, and at weights of 8 bits, which a [`cost_report`](crate::cost_report)
+    /// compares with. [`LatencyTable`] measures anything else, and keeps it.
+    ///
+    /// # Errors
+    /// [`LatencyError`] unless there are bitwidths for every layer and kernels for all of them.
+    pub fn measure(
+        layers: &[LayerProfile],
+        bits: &[LayerBits],
+        config: &LatencyConfig,
+    ) -> Result<Self, LatencyError> {
+        if layers.len() != bits.len() {
+            let (layers, bits) = (layers.len(), bits.len());
+            return Err(LatencyError::LengthMismatch { layers, bits });
+        }
+        let eight = bits.iter().map(|bits| LayerBits { weight: Bitwidth::EIGHT, ..*bits });
+        let work = layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight));
+        Self::new(LatencyTable::measure(work, config, &mut |_, _| ())?)
+    }
+
     /// Serves a table that was measured on this machine.
     ///
     /// # Errors
