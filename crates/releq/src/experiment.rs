@@ -9,25 +9,26 @@ use std::{
 };
 
 use releq_agent::{Agent, GreedySearch, PpoConfig, RandomSearch};
-use releq_core::{Bitwidth, Network};
+use releq_core::{Bitwidth, BitwidthAssignment, Network};
 use releq_hw::StateQuantization;
 use releq_quant::QuantizerKind;
 use releq_reward::{Reward, Shaped};
 use releq_zoo::{
     data::{DataSet, ImageSet, Normalization},
+    networks,
     train::{self, Decay, Length, NetworkState, Schedule, Sgd, TrainError},
 };
 
 use crate::{
     Budget, LayerRow, ReleqError, Report, Search, SearchOutcome, StopReason,
     evaluate::{Backend, Cached, Retrain, RetrainSetup},
-    finals::Finals,
+    finals::{Finals, RELEQ},
 };
 
 /// Part of an experiment that takes time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Training in full precision; counted in steps.
+    /// Training in full precision, from the start or from given weights; counted in steps.
     Pretrain,
     /// The agent's search; counted in evaluations or episodes, whichever the budget limits.
     Search,
@@ -73,8 +74,12 @@ pub struct ExperimentConfig {
     pub validation: usize,
     /// How many of them a short retrain is measured on.
     pub search_validation: usize,
-    /// Full-precision training.
+    /// How pixels become numbers; `None` measures it on the training images.
+    pub normalization: Option<Normalization>,
+    /// Full-precision training where no weights are given.
     pub pretrain: Schedule,
+    /// Full-precision training of weights that are given; `None` takes them as they are.
+    pub fine_tune: Option<Schedule>,
     /// Retraining of one assignment during the search.
     pub short_retrain: Schedule,
     /// Retraining of the finalists.
@@ -89,6 +94,9 @@ pub struct ExperimentConfig {
     /// How many assignments of a search may get the long retrain, from the cheapest upwards, until one
     /// is within the tolerance.
     pub finalists: usize,
+    /// Assignments that the report shows beside what was found, after the same long retrain: label and
+    /// bitwidths. Uniform 8, 4, 3 and 2 bits are always there.
+    pub beside: Vec<(String, BitwidthAssignment)>,
 }
 
 impl ExperimentConfig {
@@ -114,14 +122,57 @@ impl ExperimentConfig {
             tolerance: 0.003,
             validation: 5000,
             search_validation: 2000,
+            normalization: None,
             pretrain: Schedule { warmup_steps: 50, ..schedule(Length::Epochs(4.0), 0.03) },
+            fine_tune: None,
             short_retrain: schedule(Length::Steps(60), 0.01),
             long_retrain: schedule(Length::Epochs(1.5), 0.02),
             agent: PpoConfig::quick(),
             budget: Budget { evaluations: Some(100), patience: Some(160), ..Budget::default() },
             compare: true,
             finalists: 6,
+            beside: Vec::new(),
         }
+    }
+
+    /// Settings for a network of the zoo, one of [`networks::NAMES`]; `None` for another name.
+    ///
+    /// For `lenet` they are [`lenet`](Self::lenet)'s. For the others, what [`networks::preset`] knows of the
+    /// authors' code: quantizer, normalization, which layers are searched (the rest has 8 bits), length,
+    /// batch and learning rate of the retrains. Ours are the rest: the rate falls along a cosine,
+    /// full-precision training runs for 30 epochs, every held-out image counts, and the search ends after
+    /// 300 evaluations. Where there is a
+    /// published assignment, it stands [`beside`](Self::beside) what is found.
+    #[must_use]
+    pub fn preset(name: &str, seed: u64) -> Option<Self> {
+        let (preset, network) = networks::preset(name).zip(networks::by_name(name))?;
+        let lenet = Self::lenet(seed);
+        let published = preset.published.map(|published| ("published".to_owned(), published.bits));
+        let beside = published.into_iter().collect();
+        if name == "lenet" {
+            return Some(Self { beside, ..lenet });
+        }
+        let cosine = |schedule| Schedule { decay: Decay::Cosine, ..schedule };
+        let layers = network.profiles().into_iter().enumerate();
+        let fixed = layers.filter(|(index, _)| !preset.searched.contains(index));
+        let sgd = Sgd { learning_rate: 0.02, momentum: 0.9, weight_decay: 5e-4 };
+        Some(Self {
+            quantizer: preset.quantizer,
+            fixed_layers: fixed.map(|(_, layer)| (layer.name, Bitwidth::EIGHT)).collect(),
+            normalization: Some(preset.normalization),
+            pretrain: Schedule {
+                warmup_steps: 200,
+                max_shift: network.input()[1] / 16,
+                ..cosine(Schedule::new(Length::Epochs(30.0), 64, sgd))
+            },
+            // Networks that err more often need more images for the same precision.
+            search_validation: lenet.validation,
+            short_retrain: cosine(preset.short_retrain),
+            long_retrain: cosine(preset.long_retrain),
+            budget: Budget { evaluations: Some(300), ..lenet.budget },
+            beside,
+            ..lenet
+        })
     }
 }
 
@@ -166,14 +217,15 @@ impl Experiment {
         self
     }
 
-    /// Starts from these full-precision weights instead of training some.
+    /// Starts from these full-precision weights instead of training some, or
+    /// [fine-tunes](ExperimentConfig::fine_tune) them first.
     #[must_use]
     pub fn weights(mut self, weights: NetworkState) -> Self {
         self.weights = Some(weights);
         self
     }
 
-    /// Only the first part of [`run`](Self::run): full-precision training.
+    /// Only the first part of [`run`](Self::run): full-precision training, or fine-tuning.
     ///
     /// # Errors
     /// [`ReleqError::Cancelled`], or another [`ReleqError`] if the inputs do not fit together.
@@ -183,7 +235,7 @@ impl Experiment {
         on_progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<NetworkState, ReleqError> {
         let splits = split(self.data, &self.config)?;
-        pretrain(&self.network, &splits, &self.config, cancel, on_progress)
+        pretrain(&self.network, self.weights, &splits, &self.config, cancel, on_progress)
     }
 
     /// Runs everything; `cancel` may be set from anywhere, as from a Ctrl-C handler.
@@ -227,13 +279,23 @@ impl Experiment {
         }
         // A wrong setting shows now, not after the pretraining.
         search_of(None, Box::<Shaped>::default())?;
+        let layers = network.quantizable_layers();
+        for (label, bits) in &config.beside {
+            if bits.len() != layers {
+                let reason = format!(
+                    "`{label}` has {} bitwidths, the network has {layers} layers",
+                    bits.len()
+                );
+                return Err(ReleqError::Setting { setting: "beside", reason });
+            }
+            for &bits in bits.iter() {
+                quantizer.quantize(&[0.5], bits).map_err(TrainError::from)?;
+            }
+        }
 
         let source = data.source.clone();
         let splits = split(data, &config)?;
-        let weights = match weights {
-            Some(weights) => weights,
-            None => pretrain(&network, &splits, &config, cancel, on_progress)?,
-        };
+        let weights = pretrain(&network, weights, &splits, &config, cancel, on_progress)?;
         clock.lap("pretrain");
 
         let setup = RetrainSetup {
@@ -288,7 +350,7 @@ impl Experiment {
         clock.lap("final");
 
         let chosen = match &rows {
-            Some(rows) => rows.first().map(|row| row.bits.clone()),
+            Some(rows) => rows.iter().find(|row| row.label == RELEQ).map(|row| row.bits.clone()),
             None => {
                 let best = found.best_within(config.tolerance).or(found.best.as_ref());
                 best.map(|scored| scored.bits.clone())
@@ -345,24 +407,32 @@ impl Clock {
 fn split(data: DataSet, config: &ExperimentConfig) -> Result<Splits, ReleqError> {
     let (train, validation) = data.train.split(config.validation, config.seed)?;
     let search_validation = validation.take(config.search_validation, config.seed);
-    let normalization = Normalization::measured(&train);
+    let normalization =
+        config.normalization.clone().unwrap_or_else(|| Normalization::measured(&train));
     Ok(Splits { train, validation, search_validation, test: data.test, normalization })
 }
 
+/// Full-precision weights: `given` as they are or fine-tuned, else trained from the seed.
 fn pretrain(
     network: &Network,
+    given: Option<NetworkState>,
     splits: &Splits,
     config: &ExperimentConfig,
     cancel: &AtomicBool,
     on_progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<NetworkState, ReleqError> {
+    let (start, schedule) = match (given, config.fine_tune) {
+        (Some(weights), None) => return Ok(weights),
+        (Some(weights), Some(schedule)) => (weights, schedule),
+        (None, _) => (NetworkState::init(network, config.seed), config.pretrain),
+    };
     let mut trainer = config.backend.trainer(network, config.quantizer)?;
-    trainer.load(&NetworkState::init(network, config.seed))?;
+    trainer.load(&start)?;
     train::train(
         trainer.as_mut(),
         &splits.train,
         &splits.normalization,
-        &config.pretrain,
+        &schedule,
         config.seed,
         &mut |progress| {
             on_progress(Progress {

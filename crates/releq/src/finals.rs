@@ -51,7 +51,8 @@ struct Walk {
 
 impl Finals<'_> {
     /// Every search tries its candidates from the cheapest upwards until the long retrain of one is
-    /// within the tolerance on the validation images; uniform bitwidths are retrained beside them.
+    /// within the tolerance on the validation images; what the configuration names and uniform bitwidths
+    /// are retrained beside them.
     ///
     /// The agent's row comes first. The test images choose nothing.
     pub(crate) fn run(
@@ -70,7 +71,14 @@ impl Finals<'_> {
         walks.extend(comparisons.iter().map(|o| self.walk(format!("{} search", o.agent), o)));
 
         let mut done: BTreeMap<BitwidthAssignment, Retrained> = BTreeMap::new();
-        let mut pending = uniform.clone();
+        let beside: Vec<(String, BitwidthAssignment)> = self
+            .config
+            .beside
+            .iter()
+            .cloned()
+            .chain(uniform.into_iter().map(|bits| (format!("uniform {}", bits[0]), bits)))
+            .collect();
+        let mut pending: Vec<_> = beside.iter().map(|(_, bits)| bits.clone()).collect();
         loop {
             for walk in walks.iter_mut().filter(|walk| !walk.settled) {
                 match walk.candidates.get(walk.tried) {
@@ -113,8 +121,8 @@ impl Finals<'_> {
                 rows.push(self.row(&walk.label, bits, &done[bits])?);
             }
         }
-        for bits in &uniform {
-            rows.push(self.row(&format!("uniform {}", bits[0]), bits, &done[bits])?);
+        for (label, bits) in &beside {
+            rows.push(self.row(label, bits, &done[bits])?);
         }
         Ok(rows)
     }

@@ -529,7 +529,9 @@ impl Search {
         let evaluations = environment.scored().len();
         let scored = environment.scored().to_vec();
         let mut greedy = None;
-        if stop != StopReason::Cancelled && agent.begin(1, Mode::Greedy).is_some() {
+        // Without an episode nothing was learned that an answer could follow from.
+        let learned = episodes > 0 && stop != StopReason::Cancelled;
+        if learned && agent.begin(1, Mode::Greedy).is_some() {
             match play(agent, &mut environment, 1) {
                 Err(ReleqError::Cancelled) => {}
                 other => {
