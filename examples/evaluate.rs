@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
@@ -26,11 +26,14 @@ use releq::{
     evaluate::Backend,
     quant::QuantizerKind,
     zoo::{
-        checkpoint::{Checkpoint, CheckpointError, NameMap},
-        data::{ImageSet, Normalization, mnist},
+        data::{ImageSet, Normalization},
         networks,
-        train::{self, AccuracyReport, NetworkState, Trainer},
+        train::{self, AccuracyReport, Trainer},
     },
+};
+use releq_example_support::{
+    checkpoint,
+    data::{self, Split},
 };
 use serde::Serialize;
 
@@ -92,22 +95,6 @@ struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Split {
-    Test,
-    Train,
-}
-
-impl Split {
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Test => "test",
-            Self::Train => "train",
-        }
-    }
-}
-
 /// What is printed.
 #[derive(Debug, Serialize)]
 struct Outcome {
@@ -146,10 +133,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     // The network, its weights, its bitwidths: whatever is wrong shows before any image is read.
     let name = &args.network;
-    let network = networks::by_name(name).with_context(|| {
-        format!("no network `{name}`; there are {}", networks::NAMES.join(", "))
-    })?;
-    let (network, state) = weights(args, network)?;
+    let network = checkpoint::network(name)?;
+    let (network, state) = checkpoint::open(&args.weights, args.key.as_deref(), network)?;
     let preset = networks::preset(network.name()).context("every network has a preset")?;
     let bits = args.bits.as_ref().map(|bits| per_layer(bits, &network)).transpose()?;
     let normalization = match (&args.mean, &args.std) {
@@ -159,7 +144,7 @@ fn run(args: &Args) -> Result<()> {
     let (backend, first) = trainer(args, &network)?;
 
     let started = Instant::now();
-    let (images, data) = images(args, &network)?;
+    let (images, data) = data::load(&args.data_dir, args.split, &network)?;
     let images = match args.limit {
         Some(limit) => images.take(limit.get(), 0),
         None => images,
@@ -211,35 +196,6 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The weights in the checkpoint, and the network that they fit: the one asked for, or a variant of it (a
-/// ResNet-20 with other shortcuts), which is said.
-fn weights(args: &Args, network: Network) -> Result<(Network, NetworkState)> {
-    let names = |network: &Network| match &args.key {
-        Some(key) => NameMap::of(network.name()).key(key),
-        None => NameMap::of(network.name()),
-    };
-    let checkpoint = Checkpoint::open(&args.weights)?;
-    let error = match checkpoint.state(&network, &names(&network)) {
-        Ok(state) => return Ok((network, state)),
-        Err(error @ CheckpointError::Mismatch { .. }) => error,
-        Err(error) => return Err(error.into()),
-    };
-    let zoo = networks::NAMES.into_iter().filter_map(networks::by_name);
-    let fits = zoo.filter(|other| checkpoint.check(other, &names(other)).is_ok());
-    let fits: Vec<Network> = fits.collect();
-    match fits.as_slice() {
-        [] => Err(error.into()),
-        [other] if other.name().starts_with(&format!("{}_", network.name())) => {
-            eprintln!("the checkpoint is one of `{}`, which is used", other.name());
-            Ok((other.clone(), checkpoint.state(other, &names(other))?))
-        }
-        fits => {
-            let fits: Vec<_> = fits.iter().map(Network::name).collect();
-            bail!("{error}\nit fits --network {}", fits.join(" or "))
-        }
-    }
-}
-
 /// One bitwidth for every layer, from as many or from one.
 fn per_layer(bits: &BitwidthAssignment, network: &Network) -> Result<BitwidthAssignment> {
     let layers = network.profiles();
@@ -266,27 +222,6 @@ fn trainer(args: &Args, network: &Network) -> Result<(Backend, Box<dyn Trainer>)
         Ok(trainer) => Ok((Backend::Native, trainer)),
         Err(_) => Ok((Backend::Flex, Backend::Flex.trainer(network, args.quantizer)?)),
     }
-}
-
-/// The images and where they come from.
-fn images(args: &Args, network: &Network) -> Result<(ImageSet, String)> {
-    let shape = network.input();
-    let (set, source) = if shape == [1, 28, 28] {
-        let data = mnist::load(&args.data_dir)?;
-        (if args.split == Split::Test { data.test } else { data.train }, data.source)
-    } else {
-        let folder = args.data_dir.join(args.split.folder());
-        (image_folder::load(&folder, shape)?, folder.display().to_string())
-    };
-    if set.classes() != network.outputs() {
-        bail!(
-            "{source} has {} classes, but network `{}` has {} outputs; is it the data it was trained on?",
-            set.classes(),
-            network.name(),
-            network.outputs()
-        );
-    }
-    Ok((set, source))
 }
 
 /// Shows all images to the network, in chunks that the threads take in turn.
@@ -368,71 +303,4 @@ fn print(outcome: &Outcome) {
         table.add_row([label, &value]);
     }
     println!("{table}");
-}
-
-/// Reads `CLASS/*.jpg` whole, until `releq_zoo::data` does.
-mod image_folder {
-    use std::{
-        fs,
-        path::{Path, PathBuf},
-    };
-
-    use anyhow::{Context, Result, bail, ensure};
-    use releq::zoo::data::ImageSet;
-
-    /// All images of a folder, classes and files in the order of their names.
-    pub(super) fn load(folder: &Path, shape: [usize; 3]) -> Result<ImageSet> {
-        let [channels, height, width] = shape;
-        let classes: Vec<PathBuf> =
-            entries(folder)?.into_iter().filter(|path| path.is_dir()).collect();
-        ensure!(
-            !classes.is_empty(),
-            "{} has no folder for each class; unpack the images so that it does",
-            folder.display()
-        );
-        ensure!(
-            channels == 3,
-            "an image folder gives colour, but the network takes {channels} channels"
-        );
-        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-        for (label, class) in classes.iter().enumerate() {
-            let label = u8::try_from(label).context("more than 256 classes")?;
-            for path in entries(class)? {
-                let image = image::open(&path)
-                    .with_context(|| format!("cannot decode {}", path.display()))?
-                    .into_rgb8();
-                let (got_width, got_height) = image.dimensions();
-                if (got_width as usize, got_height as usize) != (width, height) {
-                    bail!(
-                        "{} has {got_width} x {got_height} pixels, the network takes {width} x {height}",
-                        path.display()
-                    );
-                }
-                let bytes = image.as_raw();
-                for channel in 0..channels {
-                    pixels.extend(bytes.iter().skip(channel).step_by(channels));
-                }
-                labels.push(label);
-            }
-        }
-        let name = folder.display().to_string();
-        Ok(ImageSet::new(name, shape, classes.len(), pixels, labels)?)
-    }
-
-    /// What is in a folder, by name; without hidden files.
-    fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-        let read = || -> std::io::Result<Vec<PathBuf>> {
-            fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
-        };
-        let mut paths = read().with_context(|| {
-            let folder = folder.display();
-            format!("cannot read {folder}; --data-dir must hold `test` and `train` with a folder for each class")
-        })?;
-        let hidden = |path: &Path| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-        };
-        paths.retain(|path| !hidden(path));
-        paths.sort();
-        Ok(paths)
-    }
 }

@@ -1,0 +1,54 @@
+//! Networks by name, and the weights that fit them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use releq::{
+    core::Network,
+    zoo::{
+        checkpoint::{Checkpoint, CheckpointError, NameMap},
+        networks,
+        train::NetworkState,
+    },
+};
+
+/// The network of the zoo of this name.
+///
+/// # Errors
+/// If there is none; the message lists those that there are.
+pub fn network(name: &str) -> Result<Network> {
+    networks::by_name(name)
+        .with_context(|| format!("no network `{name}`; there are {}", networks::NAMES.join(", ")))
+}
+
+/// The weights in a checkpoint, under `key` if it is given, and the network that they fit: the one asked for,
+/// or a variant of it (a ResNet-20 with other shortcuts), which is said.
+///
+/// # Errors
+/// If the file cannot be read or fits neither; the message names the networks of the zoo that it fits.
+pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network, NetworkState)> {
+    let names = |network: &Network| match key {
+        Some(key) => NameMap::of(network.name()).key(key),
+        None => NameMap::of(network.name()),
+    };
+    let checkpoint = Checkpoint::open(path)?;
+    let error = match checkpoint.state(&network, &names(&network)) {
+        Ok(state) => return Ok((network, state)),
+        Err(error @ CheckpointError::Mismatch { .. }) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let zoo = networks::NAMES.into_iter().filter_map(networks::by_name);
+    let fits = zoo.filter(|other| checkpoint.check(other, &names(other)).is_ok());
+    let fits: Vec<Network> = fits.collect();
+    match fits.as_slice() {
+        [] => Err(error.into()),
+        [other] if other.name().starts_with(&format!("{}_", network.name())) => {
+            eprintln!("the checkpoint is one of `{}`, which is used", other.name());
+            Ok((other.clone(), checkpoint.state(other, &names(other))?))
+        }
+        fits => {
+            let fits: Vec<_> = fits.iter().map(Network::name).collect();
+            bail!("{error}\nit fits --network {}", fits.join(" or "))
+        }
+    }
+}

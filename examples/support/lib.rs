@@ -1,0 +1,11 @@
+//! Shared by the examples: reading data and checkpoints, running a search and showing what it found.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "examples talk to their user")]
+
+mod bars;
+pub mod checkpoint;
+pub mod data;
+pub mod image_folder;
+mod search;
+mod tables;
+
+pub use search::SearchArgs;

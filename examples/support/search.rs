@@ -1,0 +1,144 @@
+//! Options of a search, and the run that follows them.
+
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use releq::{
+    Experiment, ExperimentConfig, ReleqError, Report, core::Bitwidth, evaluate::Backend,
+    quant::QuantizerKind,
+};
+
+use crate::{bars::Bars, tables};
+
+/// Options that every search has.
+#[derive(clap::Args, Clone, Debug)]
+pub struct SearchArgs {
+    /// Everything random follows from it: equal seeds give equal reports
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Evaluations side by side; does not change the result [default: all cores]
+    #[arg(long)]
+    pub threads: Option<NonZeroUsize>,
+    /// Assignments that the search may measure
+    #[arg(long)]
+    pub evaluations: Option<usize>,
+    /// Minutes after which the search stops; runs then may differ
+    #[arg(long)]
+    pub minutes: Option<f64>,
+    /// Bitwidths to choose from, from 1 to 8 [default: 2,3,4,5,6,7,8]
+    #[arg(long, value_delimiter = ',', value_name = "BITS")]
+    pub bits: Vec<Bitwidth>,
+    /// Accepted loss of accuracy in percentage points
+    #[arg(long, default_value_t = 0.3, value_name = "POINTS")]
+    pub tolerance: f64,
+    /// Quantizer: wrpn-scaled, dorefa or wrpn [default: the network's]
+    #[arg(long)]
+    pub quantizer: Option<QuantizerKind>,
+    /// What trains: native, or flex (Burn)
+    #[arg(long, default_value_t = Backend::Native)]
+    pub backend: Backend,
+    /// Leave out the random and the layer-by-layer search with as many evaluations
+    #[arg(long)]
+    pub no_comparison: bool,
+    /// Write the whole report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write the final table as CSV
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Print the report as JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl SearchArgs {
+    /// Fails at once, rather than after minutes, if the output files cannot be written.
+    ///
+    /// # Errors
+    /// If one of them cannot.
+    pub fn check(&self) -> Result<()> {
+        for path in self.output.iter().chain(&self.csv) {
+            Report::check_path(path)?;
+        }
+        Ok(())
+    }
+
+    /// What the options say, put over `config`.
+    ///
+    /// # Errors
+    /// If an option is out of its range.
+    pub fn configure(&self, mut config: ExperimentConfig) -> Result<ExperimentConfig> {
+        config.threads = self
+            .threads
+            .unwrap_or(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
+        config.backend = self.backend;
+        config.tolerance = self.tolerance / 100.0;
+        config.quantizer = self.quantizer.unwrap_or(config.quantizer);
+        if !self.bits.is_empty() {
+            config.actions.clone_from(&self.bits);
+        }
+        config.compare = !self.no_comparison;
+        if self.evaluations.is_some() {
+            config.budget.evaluations = self.evaluations;
+        }
+        if let Some(minutes) = self.minutes {
+            config.budget.wall_time = Some(
+                Duration::try_from_secs_f64(60.0 * minutes)
+                    .context("--minutes must be positive")?,
+            );
+        }
+        Ok(config)
+    }
+
+    /// Runs the whole path with progress bars, until the end or Ctrl-C, and writes the report.
+    ///
+    /// # Errors
+    /// If the experiment fails or the report cannot be written.
+    pub fn run(&self, source: &str, experiment: Experiment) -> Result<ExitCode> {
+        eprintln!("data: {source}");
+        // The first Ctrl-C ends the run in good order, the second at once.
+        let cancel = Arc::new(AtomicBool::new(false));
+        let handler = Arc::clone(&cancel);
+        ctrlc::set_handler(move || {
+            if handler.swap(true, Ordering::Relaxed) {
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+        })?;
+
+        let bars = Bars::new(self.json);
+        let outcome = experiment.run(&cancel, &|news| bars.show(&news));
+        bars.finish();
+        let report = match outcome {
+            Err(ReleqError::Cancelled) => {
+                eprintln!("stopped before the search began; there is nothing to write");
+                return Ok(INTERRUPTED.into());
+            }
+            other => other?,
+        };
+
+        if let Some(path) = &self.output {
+            report.write_json(path)?;
+        }
+        if let Some(path) = &self.csv {
+            report.write_csv(path)?;
+        }
+        if self.json {
+            println!("{}", report.to_json());
+        } else {
+            tables::print(&report);
+        }
+        Ok(if report.cancelled { INTERRUPTED.into() } else { ExitCode::SUCCESS })
+    }
+}
+
+/// Exit code after Ctrl-C, as shells have it.
+const INTERRUPTED: u8 = 130;

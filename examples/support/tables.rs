@@ -1,0 +1,100 @@
+//! A report as tables.
+
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use releq::Report;
+
+/// Prints a report for a person.
+pub(crate) fn print(report: &Report) {
+    let [train, validation, test] = report.images;
+    println!("\n{} on {}", report.network, report.data);
+    println!(
+        "{train} images to train on, {validation} held out for every choice, {test} for this report"
+    );
+    println!(
+        "full precision: {:.2} % on the test images ({:.2} % on the held-out ones)",
+        100.0 * report.full_precision_test,
+        100.0 * report.full_precision_validation
+    );
+    println!(
+        "quantizer {}, reward {}, State_Quantization {}",
+        report.quantizer, report.reward, report.state_quantization
+    );
+
+    if report.cancelled {
+        println!("\nstopped early; the best so far, after a short retrain only:");
+    }
+    let mut layers = table(&["layer", "weights", "MACs", "weight std", "bits"]);
+    for layer in &report.layers {
+        layers.add_row([
+            Cell::new(&layer.name),
+            right(layer.weights.to_string()),
+            right(layer.macs.to_string()),
+            right(format!("{:.4}", layer.weight_std)),
+            right(layer.bits.map_or_else(|| "-".into(), |bits| bits.to_string())),
+        ]);
+    }
+    println!("{layers}");
+
+    if !report.rows.is_empty() {
+        let mut rows = table(&[
+            "after the long retrain",
+            "bits",
+            "average",
+            "test %",
+            "loss",
+            "State_Q",
+            "size",
+            "Stripes over 8 bits",
+        ]);
+        rows.add_row([
+            Cell::new("full precision"),
+            Cell::new("float"),
+            right("32".into()),
+            right(format!("{:.2}", 100.0 * report.full_precision_test)),
+        ]);
+        let chosen = report.chosen_row();
+        for row in &report.rows {
+            let label = Cell::new(&row.label);
+            rows.add_row([
+                if Some(row) == chosen { label.add_attribute(Attribute::Bold) } else { label },
+                Cell::new(row.bits.to_string()),
+                right(format!("{:.2}", row.mean_bits)),
+                right(row.failure.as_ref().map_or_else(
+                    || format!("{:.2}", 100.0 * row.test_accuracy),
+                    |_| "failed".into(),
+                )),
+                right(format!("{:+.2}", row.loss_points)),
+                right(format!("{:.4}", row.quant_state)),
+                right(format!("{:.1} kB", row.model_bytes / 1000.0)),
+                right(format!("{:.2}x", row.stripes_speedup_over_8)),
+            ]);
+        }
+        println!("{rows}");
+        println!("loss: percentage points of test accuracy below full precision; less is better");
+    }
+    let seconds: f64 = report.times.values().sum();
+    let search = &report.search;
+    let share = 1.0 - search.times["evaluation_seconds"] / search.times["seconds"].max(1e-9);
+    println!(
+        "{} evaluations in {} episodes ({} failed), {}; {:.1} minutes, {:.2} % of the search outside evaluation",
+        search.evaluations,
+        search.episodes,
+        search.failures,
+        search.stop,
+        seconds / 60.0,
+        100.0 * share
+    );
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
+    table
+}
+
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
