@@ -151,3 +151,65 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     paths.sort();
     Ok(paths)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+    use image::RgbImage;
+    use releq::zoo::data::digits::{self, DigitsConfig};
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_in_its_order_and_colour() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DigitsConfig { train: 50, test: 20, ..DigitsConfig::default() };
+        let drawn = digits::generate(&config).unwrap();
+        write(&folder.path().join("train"), &drawn.train).unwrap();
+        write(&folder.path().join("test"), &drawn.test).unwrap();
+        let read = load_all(folder.path(), None).unwrap();
+        assert_eq!((read.train.len(), read.test.len()), (50, 20));
+        assert_eq!((read.train.shape(), read.train.classes()), ([3, 28, 28], 10));
+        // Sorted by class: image 7 is the third of class 1, and image 21 was.
+        assert_eq!(read.train.label(7), 1);
+        for plane in read.train.image(7).chunks(28 * 28) {
+            assert_eq!(plane, drawn.train.image(21));
+        }
+        // Channels are planes.
+        let path = folder.path().join("train/0/00000.png");
+        RgbImage::from_fn(28, 28, |x, _| image::Rgb([x as u8, 100, 200])).save(&path).unwrap();
+        let read = load(&folder.path().join("train"), Some([3, 28, 28])).unwrap();
+        let planes: Vec<_> =
+            read.image(0).chunks(28 * 28).map(|plane| plane[..2].to_vec()).collect();
+        assert_eq!(planes, [[0, 1], [100, 100], [200, 200]]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |shape, expected: &str| {
+            let message = format!("{:#}", load_all(folder.path(), shape).unwrap_err());
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+        };
+        refused(None, "train; --data-dir must hold");
+        fs::create_dir_all(folder.path().join("train")).unwrap();
+        refused(None, "no folder for each class");
+        fs::create_dir_all(folder.path().join("train/cat")).unwrap();
+        refused(None, "has no image");
+        let save = |name: &str, side| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            RgbImage::new(side, side).save(path).unwrap();
+        };
+        save("train/cat/a.png", 8);
+        save("test/dog/a.png", 8);
+        refused(None, "`train` has the classes cat, but `test` has dog");
+        refused(Some([1, 8, 8]), "1 channels");
+        refused(Some([3, 9, 9]), "a.png has 8 x 8 pixels, not 9 x 9");
+        save("train/cat/b.png", 4);
+        refused(None, "b.png has 4 x 4 pixels");
+        fs::write(folder.path().join("train/cat/b.png"), b"no image").unwrap();
+        refused(None, "b.png");
+    }
+}

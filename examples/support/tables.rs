@@ -74,14 +74,18 @@ pub(crate) fn print(report: &Report) {
     }
     let seconds: f64 = report.times.values().sum();
     let search = &report.search;
+    let minutes = seconds / 60.0;
+    if search.evaluations == 0 {
+        println!("no search; {minutes:.1} minutes");
+        return;
+    }
     let share = 1.0 - search.times["evaluation_seconds"] / search.times["seconds"].max(1e-9);
     println!(
-        "{} evaluations in {} episodes ({} failed), {}; {:.1} minutes, {:.2} % of the search outside evaluation",
+        "{} evaluations in {} episodes ({} failed), {}; {minutes:.1} minutes, {:.2} % of the search outside evaluation",
         search.evaluations,
         search.episodes,
         search.failures,
         search.stop,
-        seconds / 60.0,
         100.0 * share
     );
 }

@@ -1,0 +1,79 @@
+//! Adds a network of your own and searches its bitwidths on an image folder.
+//!
+//! ```text
+//! cargo run --example own_network                           draws a small folder of digits to try it on
+//! cargo run --example own_network -- --data-dir my_images   takes yours: train/CLASS/*.jpg, test/CLASS/*.jpg
+//! ```
+//!
+//! A network is data: its layers in their order. Training, quantization, search and costs follow from it,
+//! for images of any size, as long as all have the same, and for any number of classes.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::Parser;
+use releq::{
+    Experiment, ExperimentConfig,
+    core::{Conv2d, Network, NetworkError},
+    zoo::{
+        data::digits::{self, DigitsConfig},
+        train::Length,
+    },
+};
+use releq_example_support::{SearchArgs, image_folder};
+
+/// The network: two blocks of convolutions, and one layer that names the class.
+fn my_network(input: [usize; 3], classes: usize) -> Result<Network, NetworkError> {
+    Network::builder("mine", input)
+        .conv2d("conv1", 8, 5)
+        .relu("relu1")
+        .max_pool("pool1", 2, 2)
+        .conv("conv2", Conv2d::new(16, 3).padding(1).without_bias())
+        .batch_norm("bn2")
+        .relu("relu2")
+        .conv("conv3", Conv2d::new(32, 3).stride(2))
+        .relu("relu3")
+        .flatten("flatten")
+        .linear("fc", classes)
+        .build()
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    args.search.check()?;
+    let drawn = tempfile::tempdir()?;
+    let folder = match &args.data_dir {
+        Some(folder) => folder,
+        None => draw_digits(drawn.path())?,
+    };
+    let data = image_folder::load_all(folder, None)?;
+    let network = my_network(data.train.shape(), data.train.classes())?;
+
+    // The settings of LeNet suit most small networks. A fifth of the training images makes the choices.
+    let mut config = args.search.configure(ExperimentConfig::lenet(args.search.seed))?;
+    config.validation = data.train.len() / 5;
+    config.pretrain.length = Length::Epochs(10.0);
+    config.budget.evaluations = args.search.evaluations.or(Some(40));
+    args.search.run(&data.source.clone(), Experiment::new(network, data, config))
+}
+
+/// Searches a network that is written in this file.
+#[derive(Parser, Debug)]
+struct Args {
+    /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg` [default: one with digits is drawn]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    search: SearchArgs,
+}
+
+/// 2,500 digits as PNG files, one folder for each of the ten.
+fn draw_digits(folder: &Path) -> Result<&Path> {
+    let data = digits::generate(&DigitsConfig { train: 2000, test: 500, ..Default::default() })?;
+    image_folder::write(&folder.join("train"), &data.train)?;
+    image_folder::write(&folder.join("test"), &data.test)?;
+    Ok(folder)
+}
