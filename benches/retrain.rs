@@ -37,7 +37,7 @@ const MOMENT: f64 = 0.7;
 struct Variant {
     trainer: Box<dyn Trainer>,
     images: Vec<f32>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     trains: bool,
 }
 
@@ -57,7 +57,7 @@ impl Variant {
         let pixels = batch * network.input().iter().product::<usize>();
         // Any numbers do: the work does not depend on them.
         let images = (0..pixels).map(|i| (i * 7919 % 2003) as f32 / 1000.0 - 1.0).collect();
-        let labels = (0..batch).map(|i| (i % network.outputs()) as u8).collect();
+        let labels = (0..batch).map(|i| (i % network.outputs()) as u16).collect();
         Self { trainer, images, labels, trains }
     }
 

@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     Experiment, ExperimentConfig,
     zoo::{
-        data::{DataSet, digits, mnist},
+        data::{self, DataKind, DataSet, Download, digits, mnist},
         networks::lenet,
     },
 };
@@ -57,13 +57,13 @@ fn main() -> Result<ExitCode> {
 
 fn find_data(args: &Args) -> Result<DataSet> {
     if !args.digits {
-        let mut folder = mnist::find(args.data_dir.as_deref())?;
+        let mut folder = data::find(DataKind::Mnist, args.data_dir.as_deref())?;
         if folder.is_none() && args.download {
             let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
                 "download {bar:30} {bytes}/{total_bytes}, {eta} left, {msg}",
             )?);
-            let download = mnist::Download::to_cache()?;
-            folder = Some(mnist::download(&download, &mut |news| {
+            let download = Download::to_cache(DataKind::Mnist)?;
+            folder = Some(data::download(&download, &mut |news| {
                 bar.set_length(news.total.unwrap_or(0));
                 bar.set_position(news.received);
                 bar.set_message(news.file.to_owned());

@@ -19,11 +19,14 @@ use releq::{
     Experiment, ExperimentConfig,
     core::{Conv2d, Network, NetworkError},
     zoo::{
-        data::digits::{self, DigitsConfig},
+        data::{
+            self, ImageFolderConfig,
+            digits::{self, DigitsConfig},
+        },
         train::Length,
     },
 };
-use releq_example_support::{SearchArgs, image_folder};
+use releq_example_support::{SearchArgs, data::write_folder};
 
 /// The network: two blocks of convolutions, and one layer that names the class.
 fn my_network(input: [usize; 3], classes: usize) -> Result<Network, NetworkError> {
@@ -49,7 +52,7 @@ fn main() -> Result<ExitCode> {
         Some(folder) => folder,
         None => draw_digits(drawn.path())?,
     };
-    let data = image_folder::load_all(folder, None)?;
+    let data = data::open(folder, None, &ImageFolderConfig::default())?;
     let network = my_network(data.train.shape(), data.train.classes())?;
 
     // The settings of LeNet suit most small networks. A fifth of the training images makes the choices.
@@ -73,7 +76,7 @@ struct Args {
 /// 2,500 digits as PNG files, one folder for each of the ten.
 fn draw_digits(folder: &Path) -> Result<&Path> {
     let data = digits::generate(&DigitsConfig { train: 2000, test: 500, ..Default::default() })?;
-    image_folder::write(&folder.join("train"), &data.train)?;
-    image_folder::write(&folder.join("test"), &data.test)?;
+    write_folder(&folder.join("train"), &data.train)?;
+    write_folder(&folder.join("test"), &data.test)?;
     Ok(folder)
 }

@@ -121,7 +121,8 @@ fn settings(args: &Args, network: &str) -> Result<ExperimentConfig> {
         schedule.length = epochs.map_or(schedule.length, Length::Epochs);
         schedule.sgd.learning_rate = args.learning_rate.unwrap_or(schedule.sgd.learning_rate);
         schedule.batch_size = args.batch_size.map_or(schedule.batch_size, NonZeroUsize::get);
-        schedule.max_shift = args.shift.unwrap_or(schedule.max_shift);
+        let augmentation = &mut schedule.augmentation;
+        augmentation.max_shift = args.shift.unwrap_or(augmentation.max_shift);
         schedule.check()?;
     }
     if let Some(epochs) = args.epochs {

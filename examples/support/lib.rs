@@ -4,7 +4,6 @@
 mod bars;
 pub mod checkpoint;
 pub mod data;
-pub mod image_folder;
 mod search;
 mod tables;
 

@@ -11,10 +11,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use releq_zoo::data::{
-    DataError,
-    mnist::{self, Download},
-};
+use releq_zoo::data::{self, DataError, DataKind, Download, mnist};
 
 const NAMES: [&str; 4] = [
     "train-images-idx3-ubyte",
@@ -52,7 +49,7 @@ fn the_real_files_are_all_there() {
     for dir in [folder.clone(), folder.parent().unwrap().to_owned()] {
         let data = mnist::load(&dir).unwrap();
         assert_eq!((data.train.len(), data.test.len()), (60_000, 10_000));
-        let first = |set: &releq_zoo::data::ImageSet| [0, 1, 2, 3, 4].map(|i| set.label(i));
+        let first = |set: &data::ImageSet| [0, 1, 2, 3, 4].map(|i| set.label(i));
         assert_eq!(first(&data.train), [5, 0, 4, 1, 9]);
         assert_eq!(first(&data.test), [7, 2, 1, 0, 4]);
         assert!(data.source.contains("MNIST from"));
@@ -64,15 +61,15 @@ fn folders_are_looked_through_and_named_when_files_are_missing() {
     let dir = tempfile::tempdir().unwrap();
     let nested = dir.path().join("MNIST").join("raw");
     write_small(&nested, 3, 28, &[1, 2, 9]);
-    assert_eq!(mnist::find(Some(dir.path())).unwrap(), Some(nested.clone()));
+    assert_eq!(data::find(DataKind::Mnist, Some(dir.path())).unwrap(), Some(nested.clone()));
     assert_eq!(mnist::load(dir.path()).unwrap().train.len(), 3);
     // The names that some tools unpack to.
     fs::rename(nested.join(NAMES[1]), nested.join("train-labels.idx1-ubyte")).unwrap();
     assert_eq!(mnist::load(dir.path()).unwrap().train.len(), 3);
     fs::remove_file(nested.join(NAMES[0])).unwrap();
-    let error = mnist::find(Some(dir.path())).unwrap_err().to_string();
+    let error = data::find(DataKind::Mnist, Some(dir.path())).unwrap_err().to_string();
     assert!(error.contains("missing train-images-idx3-ubyte"), "{error}");
-    assert!(mnist::find(Some(&dir.path().join("nowhere"))).is_err());
+    assert!(data::find(DataKind::Mnist, Some(&dir.path().join("nowhere"))).is_err());
 }
 
 #[test]
@@ -160,7 +157,11 @@ fn answer(
 }
 
 fn from(address: &str, folder: &Path) -> Download {
-    Download { base_urls: vec![address.to_owned()], attempts: 3, ..Download::new(folder) }
+    Download {
+        base_urls: vec![address.to_owned()],
+        attempts: 3,
+        ..Download::new(DataKind::Mnist, folder)
+    }
 }
 
 #[test]
@@ -175,7 +176,7 @@ fn the_real_files_download_whole_broken_or_resumed() {
         let target = tempfile::tempdir().unwrap();
         let folder = target.path().join("new");
         let mut last = 0;
-        let got = mnist::download(&from(&address, &folder), &mut |news| {
+        let got = data::download(&from(&address, &folder), &mut |news| {
             assert_eq!(news.files, 4);
             last = news.received;
         });
@@ -186,7 +187,7 @@ fn the_real_files_download_whole_broken_or_resumed() {
         assert_eq!(parts, 4, "no part is left over");
         // What is there is not fetched again.
         let nowhere = from("http://127.0.0.1:9", &folder);
-        mnist::download(&nowhere, &mut |_| panic!("nothing to fetch")).unwrap();
+        data::download(&nowhere, &mut |_| panic!("nothing to fetch")).unwrap();
     }
 }
 
@@ -194,7 +195,7 @@ fn the_real_files_download_whole_broken_or_resumed() {
 fn a_wrong_file_is_not_kept() {
     let (address, _) = serve(PathBuf::new(), Manner::Garbage);
     let target = tempfile::tempdir().unwrap();
-    let error = mnist::download(&from(&address, target.path()), &mut |_| {}).unwrap_err();
+    let error = data::download(&from(&address, target.path()), &mut |_| {}).unwrap_err();
     assert!(matches!(error, DataError::Checksum { .. }), "{error}");
     assert_eq!(fs::read_dir(target.path()).unwrap().count(), 0);
 }
@@ -203,16 +204,17 @@ fn a_wrong_file_is_not_kept() {
 fn servers_and_folders_that_fail_are_named() {
     let target = tempfile::tempdir().unwrap();
     let (address, _) = serve(PathBuf::new(), Manner::NotFound);
-    let error = mnist::download(&from(&address, target.path()), &mut |_| {}).unwrap_err();
+    let error = data::download(&from(&address, target.path()), &mut |_| {}).unwrap_err();
     assert!(matches!(error, DataError::HttpStatus { status: 404, .. }), "{error}");
     // Port 9 on loopback has no listener.
-    let error = mnist::download(&from("http://127.0.0.1:9", target.path()), &mut |_| {});
+    let error = data::download(&from("http://127.0.0.1:9", target.path()), &mut |_| {});
     assert!(matches!(error, Err(DataError::Transfer { attempts: 3, .. })), "{error:?}");
-    let nothing = Download { base_urls: Vec::new(), ..Download::new(target.path()) };
-    assert!(matches!(mnist::download(&nothing, &mut |_| {}), Err(DataError::NoAddress)));
+    let nothing =
+        Download { base_urls: Vec::new(), ..Download::new(DataKind::Mnist, target.path()) };
+    assert!(matches!(data::download(&nothing, &mut |_| {}), Err(DataError::NoAddress)));
     // A file where the folder should be.
     let file = target.path().join("file");
     fs::write(&file, "x").unwrap();
-    let error = mnist::download(&from(&address, &file.join("sub")), &mut |_| {}).unwrap_err();
+    let error = data::download(&from(&address, &file.join("sub")), &mut |_| {}).unwrap_err();
     assert!(matches!(error, DataError::Write { .. }), "{error}");
 }

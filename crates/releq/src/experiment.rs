@@ -14,7 +14,7 @@ use releq_hw::StateQuantization;
 use releq_quant::QuantizerKind;
 use releq_reward::{Reward, Shaped};
 use releq_zoo::{
-    data::{DataSet, ImageSet, Normalization},
+    data::{Augmentation, DataSet, ImageSet, Normalization},
     networks,
     train::{self, Decay, Length, NetworkState, Schedule, Sgd, TrainError},
 };
@@ -162,7 +162,7 @@ impl ExperimentConfig {
             normalization: Some(preset.normalization),
             pretrain: Schedule {
                 warmup_steps: 200,
-                max_shift: network.input()[1] / 16,
+                augmentation: Augmentation { max_shift: network.input()[1] / 16, mirror: false },
                 ..cosine(Schedule::new(Length::Epochs(30.0), 64, sgd))
             },
             // Networks that err more often need more images for the same precision.

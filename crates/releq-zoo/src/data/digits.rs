@@ -3,7 +3,7 @@
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{DataError, DataSet, ImageSet};
+use super::{DataError, DataSet, ImageSet, Label};
 
 /// Side of an image in pixels, as in MNIST.
 const SIDE: usize = 28;
@@ -144,7 +144,8 @@ pub fn generate(config: &DigitsConfig) -> Result<DataSet, DataError> {
         if (0.0..=high).contains(&value) {
             Ok(())
         } else {
-            Err(DataError::Parameter { field, found: value.to_string(), expected })
+            let (of, found) = ("digits", value.to_string());
+            Err(DataError::Parameter { of, field, found, expected })
         }
     };
     check("rotation", config.rotation.into(), 3.2, "0 to 3.2")?;
@@ -153,7 +154,7 @@ pub fn generate(config: &DigitsConfig) -> Result<DataSet, DataError> {
     check("clutter", config.clutter, 1.0, "0 to 1")?;
     let draw_set = |name: &str, stream: u64, count: usize| {
         let mut pixels = Vec::with_capacity(count * SIDE * SIDE);
-        let labels: Vec<u8> = (0..count).map(|index| (index % 10) as u8).collect();
+        let labels: Vec<Label> = (0..count).map(|index| (index % 10) as Label).collect();
         for (index, &label) in labels.iter().enumerate() {
             let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
             rng.set_stream(2 * index as u64 + stream);

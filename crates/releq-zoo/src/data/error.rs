@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::{BadImage, DataKind, Label, image_folder::EXTENSIONS};
+
 /// Why a data set could not be found, fetched, read or made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -128,7 +130,7 @@ pub enum DataError {
         /// Position of the label, from 0.
         index: usize,
         /// The label.
-        found: u8,
+        found: Label,
         /// Number of classes.
         classes: usize,
     },
@@ -156,8 +158,8 @@ pub enum DataError {
         /// Channels, height, width.
         shape: [usize; 3],
     },
-    /// The number of classes does not fit a label byte.
-    #[error("{name}: {found} classes, expected 1 to 256")]
+    /// The number of classes does not fit a label.
+    #[error("{name}: {found} classes, expected 1 to 65536")]
     InvalidClasses {
         /// The image set.
         name: String,
@@ -183,10 +185,12 @@ pub enum DataError {
         /// Images in the set.
         len: usize,
     },
-    /// A parameter of the generator is out of range.
-    #[error("digits: `{field}` is {found}, expected {expected}")]
+    /// A parameter is out of range.
+    #[error("{of}: `{field}` is {found}, expected {expected}")]
     Parameter {
-        /// The field of [`DigitsConfig`](super::digits::DigitsConfig).
+        /// What it is a parameter of.
+        of: &'static str,
+        /// The field, of [`DigitsConfig`](super::digits::DigitsConfig) for one.
         field: &'static str,
         /// The value given.
         found: String,
@@ -195,15 +199,187 @@ pub enum DataError {
     },
     /// A folder does not hold the data set's files.
     #[error(
-        "no MNIST in {}: missing {}; name a folder that has the four files (plain or .gz), \
-         itself or in `mnist/` or `MNIST/raw/`",
-        folder.display(), missing.join(", ")
+        "no {kind} in {}: missing {}; name a folder that has {}",
+        folder.display(), missing.join(", "), kind.layout()
     )]
     NotFound {
+        /// The data set looked for.
+        kind: DataKind,
         /// The folder.
         folder: PathBuf,
         /// The files that are not there.
-        missing: Vec<&'static str>,
+        missing: Vec<String>,
+    },
+    /// A folder holds no data set that is known here.
+    #[error(
+        "no data set in {}; looked for {}",
+        folder.display(),
+        DataKind::ALL.map(|kind| format!("{kind} ({})", kind.layout())).join("; ")
+    )]
+    NothingFound {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A folder holds several data sets.
+    #[error(
+        "{} holds several data sets: {}; say which, or name the folder of one",
+        folder.display(),
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Ambiguous {
+        /// The folder.
+        folder: PathBuf,
+        /// What is there.
+        found: Vec<DataKind>,
+    },
+    /// A name is none of a data set.
+    #[error("`{name}` names no data set; known are {}", DataKind::ALL.map(DataKind::slug).join(", "))]
+    UnknownKind {
+        /// The name.
+        name: String,
+    },
+    /// There is nothing to download for this kind of data.
+    #[error("{kind} cannot be downloaded; place the files by hand")]
+    NotDownloadable {
+        /// The kind of data.
+        kind: DataKind,
+    },
+    /// A file breaks the rules of its format.
+    #[error("{}, byte {offset}: {problem}; this is no whole {format} file", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Name of the format.
+        format: &'static str,
+        /// Where in the data, decompressed if it is compressed.
+        offset: u64,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// A pickle asks for a function or a class that plain data does not need. Nothing was called.
+    #[error(
+        "{}, byte {offset}: the pickle asks to run `{callable}`, which a data file has no need of; \
+         nothing was run, and the file should not be trusted",
+        path.display()
+    )]
+    PickleCode {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// What it asks for.
+        callable: String,
+    },
+    /// A file has another number of images than the format or its neighbours say.
+    #[error("{}: {found} images, expected {expected}; fetch the file again", path.display())]
+    ImageCount {
+        /// The file.
+        path: PathBuf,
+        /// Images expected.
+        expected: usize,
+        /// Images in it.
+        found: usize,
+    },
+    /// An archive cannot be read to its end.
+    #[error("{}: cannot read the archive; fetch the file again", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Files that go by the same names are of another data set.
+    #[error("{}: these are the labels of {found}, not of {expected}", path.display())]
+    OtherData {
+        /// The label file.
+        path: PathBuf,
+        /// The data set asked for.
+        expected: DataKind,
+        /// The data set there.
+        found: DataKind,
+    },
+    /// Images of a folder do not decode.
+    #[error(
+        "{}: {} of {total} images do not decode: {}; remove them, or choose to skip such images",
+        folder.display(), bad.len(), listed(bad)
+    )]
+    BadImages {
+        /// The folder.
+        folder: PathBuf,
+        /// Images looked at.
+        total: usize,
+        /// Those that do not decode, in the order of the folder.
+        bad: Vec<BadImage>,
+    },
+    /// One image of a folder has another size than the first.
+    #[error(
+        "{}: {}x{} pixels, but {} has {}x{}; choose a size to bring all images to",
+        path.display(), found[1], found[0], first.display(), expected[1], expected[0]
+    )]
+    MixedSizes {
+        /// The image.
+        path: PathBuf,
+        /// Its height and width.
+        found: [usize; 2],
+        /// The first image.
+        first: PathBuf,
+        /// Its height and width.
+        expected: [usize; 2],
+    },
+    /// A folder has no folder per class.
+    #[error(
+        "{}: no classes; an image folder has one folder of images per class, \
+         as in {}/CLASS/image.jpg",
+        folder.display(), folder.display()
+    )]
+    NoClasses {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder of a class has no image.
+    #[error("{}: no image of this class; expected {} files", folder.display(), EXTENSIONS.join(", "))]
+    EmptyClass {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Training and test folder have different classes.
+    #[error(
+        "{} has other classes than {}: missing {}, unexpected {}",
+        test.display(), train.display(), or_none(missing), or_none(unexpected)
+    )]
+    ClassMismatch {
+        /// The training folder.
+        train: PathBuf,
+        /// The test folder.
+        test: PathBuf,
+        /// Classes that only the training folder has.
+        missing: Vec<String>,
+        /// Classes that only the test folder has.
+        unexpected: Vec<String>,
+    },
+    /// The decoded images would not fit the memory allowed.
+    #[error(
+        "{}: {images} images of shape {shape:?} need {bytes} bytes, more than the {limit} allowed; \
+         choose a smaller size, take fewer images, or read them from disk as they are needed",
+        folder.display()
+    )]
+    TooLarge {
+        /// The folder.
+        folder: PathBuf,
+        /// Number of images.
+        images: usize,
+        /// Channels, height, width.
+        shape: [usize; 3],
+        /// Bytes they need.
+        bytes: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A folder changed while it was read.
+    #[error("{} changed while it was read; read it again once nothing writes to it", folder.display())]
+    Changed {
+        /// The folder.
+        folder: PathBuf,
     },
     /// The system names no cache folder for this user.
     #[error("this system names no cache folder for the user; name a folder for the download")]
@@ -237,7 +413,7 @@ pub enum DataError {
     },
     /// A downloaded file is not the one published.
     #[error(
-        "{url}: the decompressed file has md5 {found}, expected {expected}; \
+        "{url}: what came has md5 {found}, expected {expected}; \
          it was damaged on the way or replaced, and was not kept"
     )]
     Checksum {
@@ -248,4 +424,18 @@ pub enum DataError {
         /// The checksum of what came.
         found: String,
     },
+}
+
+/// The first bad images, one after the other.
+fn listed(bad: &[BadImage]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = bad.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if bad.len() > SHOWN {
+        text.push_str(&format!(" and {} more", bad.len() - SHOWN));
+    }
+    text
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

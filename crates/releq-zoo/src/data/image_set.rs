@@ -1,13 +1,16 @@
 //! Images in memory.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::DataError;
+use super::{DataError, Dataset, Label, parallel};
 
 /// Labelled images of one shape, as bytes; never empty.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,7 +19,7 @@ pub struct ImageSet {
     shape: [usize; 3],
     classes: usize,
     pixels: Vec<u8>,
-    labels: Vec<u8>,
+    labels: Vec<Label>,
 }
 
 impl ImageSet {
@@ -28,20 +31,20 @@ impl ImageSet {
     ///
     /// # Errors
     /// When a dimension is zero, there is no image, the pixels are not as many as the shape and the
-    /// labels say, `classes` is not from 1 to 256, or a label names no class.
+    /// labels say, `classes` is not from 1 to 65,536, or a label names no class.
     pub fn new(
         name: impl Into<String>,
         shape: [usize; 3],
         classes: usize,
         pixels: Vec<u8>,
-        labels: Vec<u8>,
+        labels: Vec<Label>,
     ) -> Result<Self, DataError> {
         let name = name.into();
         let size = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
         let Some(size) = size.filter(|&size| size > 0) else {
             return Err(DataError::InvalidShape { name, shape });
         };
-        if !(1..=256).contains(&classes) {
+        if !(1..=usize::from(Label::MAX) + 1).contains(&classes) {
             return Err(DataError::InvalidClasses { name, found: classes });
         }
         let expected = size.saturating_mul(labels.len());
@@ -87,7 +90,7 @@ impl ImageSet {
     ///
     /// # Panics
     /// When `index` is not below [`len`](Self::len).
-    pub fn label(&self, index: usize) -> u8 {
+    pub fn label(&self, index: usize) -> Label {
         self.labels[index]
     }
 
@@ -101,39 +104,6 @@ impl ImageSet {
     pub fn image(&self, index: usize) -> &[u8] {
         let size = self.image_size();
         &self.pixels[index * size..][..size]
-    }
-
-    /// Gathers images as normalized floats, replacing what `images` and `labels` held.
-    ///
-    /// # Shapes
-    /// - `images`: `[indices.len(), channels, height, width]`
-    /// - `labels`: `[indices.len()]`
-    ///
-    /// # Panics
-    /// When an index is not below [`len`](Self::len) or `normalization` has another number of
-    /// channels.
-    pub fn gather(
-        &self,
-        indices: &[usize],
-        normalization: &Normalization,
-        images: &mut Vec<f32>,
-        labels: &mut Vec<u8>,
-    ) {
-        let [channels, height, width] = self.shape;
-        assert_eq!(normalization.mean.len(), channels, "one mean per channel of {}", self.name);
-        assert_eq!(normalization.std.len(), channels, "one deviation per channel of {}", self.name);
-        let tables: Vec<[f32; 256]> = (0..channels).map(|c| normalization.table(c)).collect();
-        images.clear();
-        labels.clear();
-        images.reserve(indices.len() * self.image_size());
-        labels.reserve(indices.len());
-        for &index in indices {
-            let planes = self.image(index).chunks_exact(height * width);
-            for (plane, table) in planes.zip(&tables) {
-                images.extend(plane.iter().map(|&pixel| table[usize::from(pixel)]));
-            }
-            labels.push(self.labels[index]);
-        }
     }
 
     /// Splits off `holdout` images, each class in its share: (rest, held out).
@@ -167,6 +137,43 @@ impl ImageSet {
         self.subset(&self.stratified(n.clamp(1, self.len()), seed))
     }
 
+    /// All images of `data`, read into memory on all processors.
+    ///
+    /// # Errors
+    /// When an image cannot be read, or [`new`](Self::new) refuses what `data` says about itself.
+    pub fn read(data: &dyn Dataset) -> Result<Self, DataError> {
+        let shape = data.shape();
+        let size = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+        let Some(size) = size.filter(|&size| size > 0) else {
+            return Err(DataError::InvalidShape { name: data.name().to_owned(), shape });
+        };
+        let mut pixels = vec![0; size * data.len()];
+        let failed: Mutex<Option<(usize, DataError)>> = Mutex::new(None);
+        let images = pixels.chunks_exact_mut(size).enumerate();
+        parallel::for_each(images, parallel::threads(0), |(index, image)| {
+            if let Err(error) = data.read_image(index, image) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                // The first image that fails, whichever thread comes to it first.
+                if failed.as_ref().is_none_or(|&(other, _)| index < other) {
+                    *failed = Some((index, error));
+                }
+            }
+        });
+        if let Some((_, error)) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let labels = (0..data.len()).map(|index| data.label(index)).collect();
+        Self::new(data.name(), shape, data.classes(), pixels, labels)
+    }
+
+    pub(super) fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    pub(super) fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
     fn image_size(&self) -> usize {
         self.shape.iter().product()
     }
@@ -178,32 +185,77 @@ impl ImageSet {
         Self { name: self.name.clone(), shape: self.shape, classes: self.classes, pixels, labels }
     }
 
-    /// `n` indices in ascending order, each class in proportion; what rounding down leaves over goes
-    /// to the largest remainders (the lower class first).
     fn stratified(&self, n: usize, seed: u64) -> Vec<usize> {
-        let mut members: Vec<Vec<usize>> = vec![Vec::new(); self.classes];
-        for (index, &label) in self.labels.iter().enumerate() {
-            members[usize::from(label)].push(index);
-        }
-        // In u128, so that no count can overflow the product.
-        let share = |class: &Vec<usize>| class.len() as u128 * n as u128;
-        let len = self.len() as u128;
-        let mut quotas: Vec<usize> =
-            members.iter().map(|class| (share(class) / len) as usize).collect();
-        let mut by_remainder: Vec<usize> = (0..self.classes).collect();
-        by_remainder.sort_by_key(|&class| std::cmp::Reverse(share(&members[class]) % len));
-        let left_over = n - quotas.iter().sum::<usize>();
-        by_remainder.iter().take(left_over).for_each(|&class| quotas[class] += 1);
-
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut chosen = Vec::with_capacity(n);
-        for (class, &quota) in members.iter_mut().zip(&quotas) {
-            class.shuffle(&mut rng);
-            chosen.extend_from_slice(&class[..quota]);
-        }
-        chosen.sort_unstable();
-        chosen
+        stratified(&self.labels, self.classes, n, seed)
     }
+}
+
+impl Dataset for ImageSet {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    fn classes(&self) -> usize {
+        self.classes
+    }
+
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn label(&self, index: usize) -> Label {
+        self.labels[index]
+    }
+
+    fn read_image(&self, index: usize, pixels: &mut [u8]) -> Result<(), DataError> {
+        pixels.copy_from_slice(self.image(index));
+        Ok(())
+    }
+
+    fn gather(
+        &self,
+        indices: &[usize],
+        normalization: &Normalization,
+        images: &mut Vec<f32>,
+        labels: &mut Vec<Label>,
+    ) -> Result<(), DataError> {
+        let mut normalize = normalization.start(self.shape, indices.len(), images);
+        indices.iter().for_each(|&index| normalize.push(self.image(index)));
+        labels.clear();
+        labels.extend(indices.iter().map(|&index| self.labels[index]));
+        Ok(())
+    }
+}
+
+/// `n` of the indices of `labels` in ascending order, each class in proportion; what rounding down
+/// leaves over goes to the largest remainders (the lower class first).
+pub(super) fn stratified(labels: &[Label], classes: usize, n: usize, seed: u64) -> Vec<usize> {
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); classes];
+    for (index, &label) in labels.iter().enumerate() {
+        members[usize::from(label)].push(index);
+    }
+    // In u128, so that no count can overflow the product.
+    let share = |class: &Vec<usize>| class.len() as u128 * n as u128;
+    let len = labels.len() as u128;
+    let mut quotas: Vec<usize> =
+        members.iter().map(|class| (share(class) / len) as usize).collect();
+    let mut by_remainder: Vec<usize> = (0..classes).collect();
+    by_remainder.sort_by_key(|&class| std::cmp::Reverse(share(&members[class]) % len));
+    let left_over = n - quotas.iter().sum::<usize>();
+    by_remainder.iter().take(left_over).for_each(|&class| quotas[class] += 1);
+
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut chosen = Vec::with_capacity(n);
+    for (class, &quota) in members.iter_mut().zip(&quotas) {
+        class.shuffle(&mut rng);
+        chosen.extend_from_slice(&class[..quota]);
+    }
+    chosen.sort_unstable();
+    chosen
 }
 
 impl fmt::Debug for ImageSet {
@@ -257,10 +309,42 @@ impl Normalization {
         Self { mean, std }
     }
 
-    /// The normalized value of each byte in channel `channel`.
-    fn table(&self, channel: usize) -> [f32; 256] {
-        let (mean, std) = (self.mean[channel], self.std[channel]);
-        std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std)
+    /// Empties `images` and begins to fill it with `count` normalized images of `shape`.
+    ///
+    /// # Panics
+    /// When there is not one mean and one deviation per channel.
+    pub(super) fn start<'a>(
+        &self,
+        [channels, height, width]: [usize; 3],
+        count: usize,
+        images: &'a mut Vec<f32>,
+    ) -> Normalizing<'a> {
+        assert_eq!(self.mean.len(), channels, "one mean per channel");
+        assert_eq!(self.std.len(), channels, "one deviation per channel");
+        let tables = (self.mean.iter().zip(&self.std))
+            .map(|(mean, std)| std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std))
+            .collect();
+        images.clear();
+        images.reserve(count * channels * height * width);
+        Normalizing { tables, plane_size: height * width, images }
+    }
+}
+
+/// A batch of normalized images in the making.
+pub(super) struct Normalizing<'a> {
+    /// The normalized value of each byte, per channel.
+    tables: Vec<[f32; 256]>,
+    plane_size: usize,
+    images: &'a mut Vec<f32>,
+}
+
+impl Normalizing<'_> {
+    /// Adds an image, or several.
+    pub(super) fn push(&mut self, pixels: &[u8]) {
+        let planes = pixels.chunks_exact(self.plane_size);
+        for (plane, table) in planes.zip(self.tables.iter().cycle()) {
+            self.images.extend(plane.iter().map(|&pixel| table[usize::from(pixel)]));
+        }
     }
 }
 

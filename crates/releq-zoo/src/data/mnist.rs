@@ -1,57 +1,94 @@
-//! Finds, downloads and reads MNIST.
+//! Finds and reads MNIST and Fashion-MNIST, which come in files of the same names.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-use md5::{Digest, Md5};
+use std::path::{Path, PathBuf};
 
 use super::{
-    DataError, DataSet, ImageSet,
-    idx::{self, decompressed},
+    DataError, DataKind, DataSet, ImageSet, Label,
+    download::{Checksum, Published, RemoteFile},
+    idx,
 };
 
-/// One of the four files: its name, and the MD5 of its decompressed bytes.
-struct File {
-    name: &'static str,
-    md5: &'static str,
+/// MNIST on the net. The checksums are of the decompressed files.
+pub(super) const MNIST: Published = Published {
+    mirrors: &[
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    ],
+    files: &[
+        RemoteFile { name: TRAIN[0], md5: Checksum::Content("6bbc9ace898e44ae57da46a324031adb") },
+        RemoteFile { name: TRAIN[1], md5: Checksum::Content("a25bea736e30d166cdddb491f175f624") },
+        RemoteFile { name: TEST[0], md5: Checksum::Content("2646ac647ad5339dbf082846283269ea") },
+        RemoteFile { name: TEST[1], md5: Checksum::Content("27ae3e4e09519cfbb04c329615203637") },
+    ],
+};
+
+/// Fashion-MNIST on the net (Xiao, Rasul and Vollgraf, 2017), with the checksums of its authors.
+pub(super) const FASHION_MNIST: Published = Published {
+    mirrors: &["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"],
+    files: &[
+        RemoteFile { name: TRAIN[0], md5: Checksum::File("8d4fb7e6c68d591d4c3dfef9ec88bf0d") },
+        RemoteFile { name: TRAIN[1], md5: Checksum::File("25c81989df183df01b3e8a0aad5dffbe") },
+        RemoteFile { name: TEST[0], md5: Checksum::File("bef4ecab320f06d8554ea6380940ec79") },
+        RemoteFile { name: TEST[1], md5: Checksum::File("bb300cfdad3c16e7a12a480ee83cd310") },
+    ],
+};
+
+/// Images and labels.
+const TRAIN: [&str; 2] = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"];
+const TEST: [&str; 2] = ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"];
+
+/// The labels that the test images of each begin with.
+const FIRST_LABELS: [(DataKind, [u8; 10]); 2] = [
+    (DataKind::Mnist, [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]),
+    (DataKind::FashionMnist, [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]),
+];
+
+/// The file in `folder`, under any of the names it goes by: with and without `.gz`, and with a dot
+/// where some tools put one.
+pub(super) fn locate(folder: &Path, file: &RemoteFile) -> Option<PathBuf> {
+    locate_name(folder, file.name)
 }
 
-const TRAIN_IMAGES: File =
-    File { name: "train-images-idx3-ubyte", md5: "6bbc9ace898e44ae57da46a324031adb" };
-const TRAIN_LABELS: File =
-    File { name: "train-labels-idx1-ubyte", md5: "a25bea736e30d166cdddb491f175f624" };
-const TEST_IMAGES: File =
-    File { name: "t10k-images-idx3-ubyte", md5: "2646ac647ad5339dbf082846283269ea" };
-const TEST_LABELS: File =
-    File { name: "t10k-labels-idx1-ubyte", md5: "27ae3e4e09519cfbb04c329615203637" };
-const FILES: [File; 4] = [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS];
-
-/// The file in `folder`, under any of the names it goes by.
-fn locate(folder: &Path, file: &File) -> Option<PathBuf> {
-    let dotted = file.name.replacen("-idx", ".idx", 1);
-    [file.name, &dotted]
+fn locate_name(folder: &Path, name: &str) -> Option<PathBuf> {
+    let plain = name.trim_end_matches(".gz");
+    let dotted = plain.replacen("-idx", ".idx", 1);
+    [plain, &dotted]
         .iter()
         .flat_map(|name| [folder.join(name), folder.join(format!("{name}.gz"))])
         .find(|path| path.is_file())
 }
 
-/// The folder among `dir`, `dir/mnist` and `dir/MNIST/raw` that has all four files.
-fn folder_in(dir: &Path) -> Result<PathBuf, DataError> {
-    let missing = |folder: &Path| -> Vec<&'static str> {
-        FILES.iter().filter(|file| locate(folder, file).is_none()).map(|file| file.name).collect()
+/// The folder in `dir` that has all four files of `kind`.
+///
+/// What has the labels of neither data set is of the kind that is asked for.
+pub(super) fn folder_in(dir: &Path, kind: DataKind) -> Result<PathBuf, DataError> {
+    let [short, long] = match kind {
+        DataKind::FashionMnist => ["fashion-mnist", "FashionMNIST"],
+        _ => ["mnist", "MNIST"],
     };
-    let candidates = [dir.to_owned(), dir.join("mnist"), dir.join("MNIST").join("raw")];
+    let missing = |folder: &Path| -> Vec<String> {
+        let names = [TRAIN, TEST].concat().into_iter();
+        let missing = names.filter(|name| locate_name(folder, name).is_none());
+        missing.map(|name| name.trim_end_matches(".gz").to_owned()).collect()
+    };
+    let candidates = [dir.to_owned(), dir.join(short), dir.join(long).join("raw")];
     if let Some(folder) = candidates.iter().find(|folder| missing(folder).is_empty()) {
         return Ok(folder.clone());
     }
     // Name what is missing where most of it is.
     let nearest =
         candidates.iter().min_by_key(|folder| missing(folder).len()).unwrap_or(&candidates[0]);
-    Err(DataError::NotFound { folder: nearest.clone(), missing: missing(nearest) })
+    Err(DataError::NotFound { kind, folder: nearest.clone(), missing: missing(nearest) })
+}
+
+/// Which of the two data sets `folder` has, judged by its test labels.
+pub(super) fn recognized(folder: &Path) -> Option<DataKind> {
+    let labels = idx::read_labels(&locate_name(folder, TEST[1])?).ok()?;
+    recognize(&labels)
+}
+
+fn recognize(labels: &[u8]) -> Option<DataKind> {
+    FIRST_LABELS.iter().find(|(_, first)| labels.starts_with(first)).map(|&(kind, _)| kind)
 }
 
 /// Reads MNIST from `dir`, from its `mnist/` or from its `MNIST/raw/`.
@@ -59,20 +96,39 @@ fn folder_in(dir: &Path) -> Result<PathBuf, DataError> {
 /// # Errors
 /// When one of the four files is missing, or is not what it should be.
 pub fn load(dir: &Path) -> Result<DataSet, DataError> {
-    let folder = folder_in(dir)?;
-    Ok(DataSet {
-        train: read(&folder, "MNIST train", &TRAIN_IMAGES, &TRAIN_LABELS)?,
-        test: read(&folder, "MNIST test", &TEST_IMAGES, &TEST_LABELS)?,
-        source: format!("MNIST from {}", folder.display()),
-    })
+    load_kind(dir, DataKind::Mnist)
 }
 
-fn read(folder: &Path, name: &str, images: &File, labels: &File) -> Result<ImageSet, DataError> {
-    let path = |file: &File| {
-        locate(folder, file).ok_or_else(|| DataError::NotFound {
-            folder: folder.to_owned(),
-            missing: vec![file.name],
-        })
+/// Reads Fashion-MNIST from `dir`, from its `fashion-mnist/` or from its `FashionMNIST/raw/`.
+///
+/// # Errors
+/// When one of the four files is missing, or is not what it should be.
+pub fn load_fashion(dir: &Path) -> Result<DataSet, DataError> {
+    load_kind(dir, DataKind::FashionMnist)
+}
+
+fn load_kind(dir: &Path, kind: DataKind) -> Result<DataSet, DataError> {
+    let folder = folder_in(dir, kind)?;
+    let (test_labels, train) = (TEST[1], read(&folder, kind, "train", TRAIN)?);
+    let test = read(&folder, kind, "test", TEST)?;
+    let first: Vec<u8> =
+        test.labels().iter().take(10).filter_map(|&label| u8::try_from(label).ok()).collect();
+    if let Some(found) = recognize(&first).filter(|&found| found != kind) {
+        let path = locate_name(&folder, test_labels).unwrap_or(folder);
+        return Err(DataError::OtherData { path, expected: kind, found });
+    }
+    Ok(DataSet { train, test, source: format!("{kind} from {}", folder.display()) })
+}
+
+fn read(
+    folder: &Path,
+    kind: DataKind,
+    part: &str,
+    [images, labels]: [&str; 2],
+) -> Result<ImageSet, DataError> {
+    let path = |name: &str| {
+        let (folder, missing) = (folder.to_owned(), vec![name.to_owned()]);
+        locate_name(&folder, name).ok_or(DataError::NotFound { kind, folder, missing })
     };
     let (images_path, labels_path) = (path(images)?, path(labels)?);
     let images = idx::read_images(&images_path)?;
@@ -90,216 +146,9 @@ fn read(folder: &Path, name: &str, images: &File, labels: &File) -> Result<Image
         });
     }
     if let Some(index) = labels.iter().position(|&label| label > 9) {
-        let name = labels_path.display().to_string();
-        return Err(DataError::LabelOutOfRange { name, index, found: labels[index], classes: 10 });
+        let (name, found) = (labels_path.display().to_string(), Label::from(labels[index]));
+        return Err(DataError::LabelOutOfRange { name, index, found, classes: 10 });
     }
-    ImageSet::new(name, [1, 28, 28], 10, images.pixels, labels)
-}
-
-/// The folder that holds MNIST: `data_dir`, else what the environment variable `RELEQ_DATA_DIR` names,
-/// else the user's cache folder; `None` where neither of the last two has it.
-///
-/// # Errors
-/// When `data_dir` is given and the files are not there.
-pub fn find(data_dir: Option<&Path>) -> Result<Option<PathBuf>, DataError> {
-    if let Some(dir) = data_dir {
-        return folder_in(dir).map(Some);
-    }
-    let named = std::env::var_os("RELEQ_DATA_DIR").map(PathBuf::from);
-    Ok(named.into_iter().chain(cache_folder()).find_map(|dir| folder_in(&dir).ok()))
-}
-
-/// Where downloads go by default.
-fn cache_folder() -> Option<PathBuf> {
-    Some(dirs::cache_dir()?.join("releq").join("mnist"))
-}
-
-/// Public copies of the four files.
-const MIRRORS: [&str; 2] = [
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-];
-
-/// How to download MNIST.
-#[derive(Debug, Clone)]
-pub struct Download {
-    /// Addresses of folders that hold the four files, tried in this order.
-    pub base_urls: Vec<String>,
-    /// The folder that the files go to; created when it is not there.
-    pub folder: PathBuf,
-    /// Attempts per file and address.
-    pub attempts: u32,
-}
-
-impl Download {
-    /// A download from public mirrors into `folder`.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        let base_urls = MIRRORS.iter().map(|&url| url.to_owned()).collect();
-        Self { base_urls, folder: folder.into(), attempts: 3 }
-    }
-
-    /// A download from public mirrors into the user's cache folder, where [`find`] looks.
-    ///
-    /// # Errors
-    /// When the system names no cache folder.
-    pub fn to_cache() -> Result<Self, DataError> {
-        cache_folder().map(Self::new).ok_or(DataError::NoCacheFolder)
-    }
-}
-
-/// How far a download has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DownloadProgress {
-    /// Name of the file.
-    pub file: &'static str,
-    /// Position of the file among all, from 0.
-    pub file_index: usize,
-    /// Number of files.
-    pub files: usize,
-    /// Bytes of this file that are here.
-    pub received: u64,
-    /// Bytes this file has, when the server says so.
-    pub total: Option<u64>,
-}
-
-/// Downloads the files that are not there yet, checks them, and returns their folder.
-///
-/// A file grows under the name `.part` and is renamed once its checksum is right; a `.part` that is
-/// there is gone on with where the server allows it.
-///
-/// # Errors
-/// When a file cannot be fetched whole and right, or the folder cannot be written.
-pub fn download(
-    download: &Download,
-    on_progress: &mut dyn FnMut(DownloadProgress),
-) -> Result<PathBuf, DataError> {
-    let folder = &download.folder;
-    fs::create_dir_all(folder)
-        .map_err(|source| DataError::Write { path: folder.clone(), source })?;
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_connect(Some(Duration::from_secs(20)))
-        .timeout_recv_response(Some(Duration::from_secs(30)))
-        .build()
-        .into();
-    for (file_index, file) in FILES.iter().enumerate() {
-        if locate(folder, file).is_some() {
-            continue;
-        }
-        let mut last = None;
-        let mut attempts = 0;
-        'file: for base in &download.base_urls {
-            let url = format!("{}/{}.gz", base.trim_end_matches('/'), file.name);
-            for _ in 0..download.attempts.max(1) {
-                attempts += 1;
-                let mut report = |received, total| {
-                    on_progress(DownloadProgress {
-                        file: file.name,
-                        file_index,
-                        files: FILES.len(),
-                        received,
-                        total,
-                    });
-                };
-                match fetch(&agent, &url, folder, file, &mut report) {
-                    Ok(()) => {
-                        last = None;
-                        break 'file;
-                    }
-                    // No other address mends this.
-                    Err(error @ DataError::Write { .. }) => return Err(error),
-                    Err(error) => {
-                        log::warn!("{error}");
-                        let gone = matches!(error, DataError::HttpStatus { .. });
-                        last = Some(error);
-                        if gone {
-                            break;
-                        }
-                    }
-                }
-            }
-        }
-        match last {
-            Some(DataError::Transfer { url, source, .. }) => {
-                return Err(DataError::Transfer { url, attempts, folder: folder.clone(), source });
-            }
-            Some(error) => return Err(error),
-            None if locate(folder, file).is_none() => return Err(DataError::NoAddress),
-            None => {}
-        }
-    }
-    Ok(folder.clone())
-}
-
-/// Fetches one file, going on with a part that is there; leaves the part for the next attempt if the
-/// connection breaks, and removes it if its checksum is wrong.
-fn fetch(
-    agent: &ureq::Agent,
-    url: &str,
-    folder: &Path,
-    file: &File,
-    report: &mut dyn FnMut(u64, Option<u64>),
-) -> Result<(), DataError> {
-    let part = folder.join(format!("{}.gz.part", file.name));
-    let write_error = |source| DataError::Write { path: part.clone(), source };
-    let broken = |source: Box<dyn std::error::Error + Send + Sync>| DataError::Transfer {
-        url: url.to_owned(),
-        attempts: 1,
-        folder: folder.to_owned(),
-        source,
-    };
-    let have = fs::metadata(&part).map_or(0, |metadata| metadata.len());
-    let mut request = agent.get(url);
-    if have > 0 {
-        request = request.header("Range", format!("bytes={have}-"));
-    }
-    let mut response = request.call().map_err(|error| broken(error.into()))?;
-    let status = response.status().as_u16();
-    let (mut received, mut out) = match status {
-        206 => (have, fs::OpenOptions::new().append(true).open(&part)),
-        200 => (0, fs::File::create(&part)),
-        // The part is as long as the file, or longer: start anew.
-        416 => {
-            fs::remove_file(&part).map_err(write_error)?;
-            return Err(broken("the part on disk did not fit, starting anew".into()));
-        }
-        _ => return Err(DataError::HttpStatus { url: url.to_owned(), status }),
-    };
-    let length = response.body().content_length();
-    let total = length.map(|length| received + length);
-    let out = out.as_mut().map_err(|error| write_error(std::io::Error::from(error.kind())))?;
-    let mut body = response.body_mut().as_reader();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let count = body.read(&mut buffer).map_err(|error| broken(error.into()))?;
-        if count == 0 {
-            break;
-        }
-        out.write_all(&buffer[..count]).map_err(write_error)?;
-        received += count as u64;
-        report(received, total);
-    }
-    if total.is_some_and(|total| received < total) {
-        return Err(broken(format!("the connection ended after {received} bytes").into()));
-    }
-    out.sync_all().map_err(write_error)?;
-    let found = match decompressed(&part) {
-        Ok(bytes) => format!("{:x}", HexDigest(Md5::digest(&bytes).as_slice())),
-        Err(_) => "none, for it is no whole gzip file".to_owned(),
-    };
-    if found != file.md5 {
-        fs::remove_file(&part).map_err(write_error)?;
-        let (url, expected) = (url.to_owned(), file.md5.to_owned());
-        return Err(DataError::Checksum { url, expected, found });
-    }
-    fs::rename(&part, folder.join(format!("{}.gz", file.name))).map_err(write_error)
-}
-
-/// Bytes as lower-case hexadecimal digits.
-struct HexDigest<'a>(&'a [u8]);
-
-impl std::fmt::LowerHex for HexDigest<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+    let labels = labels.into_iter().map(Label::from).collect();
+    ImageSet::new(format!("{kind} {part}"), [1, 28, 28], 10, images.pixels, labels)
 }

@@ -12,6 +12,7 @@ use super::{
     ops,
     state::{Role, layer_parameters},
 };
+use crate::data::Label;
 
 /// Images in one forward pass without gradients; more are split, which bounds the memory.
 const INFERENCE_BATCH: usize = 256;
@@ -303,7 +304,7 @@ impl BurnTrainer {
         }
     }
 
-    fn check_batch(&self, images: &[f32], labels: &[u8]) -> Result<(), TrainError> {
+    fn check_batch(&self, images: &[f32], labels: &[Label]) -> Result<(), TrainError> {
         let expected = labels.len() * self.network.input().iter().product::<usize>();
         if images.len() != expected {
             return Err(TrainError::Batch { labels: labels.len(), expected, got: images.len() });
@@ -393,7 +394,12 @@ impl Trainer for BurnTrainer {
         Ok(())
     }
 
-    fn train_step(&mut self, images: &[f32], labels: &[u8], sgd: Sgd) -> Result<f32, TrainError> {
+    fn train_step(
+        &mut self,
+        images: &[f32],
+        labels: &[Label],
+        sgd: Sgd,
+    ) -> Result<f32, TrainError> {
         self.check_batch(images, labels)?;
         let device = self.device.clone().autodiff();
         let track = |trained: &Option<Trained>| {

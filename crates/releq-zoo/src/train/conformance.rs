@@ -7,6 +7,7 @@ use releq_core::{BitwidthAssignment, Conv2d, Network, Op, Pool2d};
 use releq_quant::QuantizerKind;
 
 use super::{BurnTrainer, NetworkState, Parameter, Sgd, TrainError, Trainer};
+use crate::data::Label;
 
 /// Single-precision sums in another order: 24 bits, some thousand terms, a few steps.
 const LOSS_TOLERANCE: f32 = 2e-5;
@@ -77,11 +78,11 @@ pub(crate) fn networks() -> Vec<Network> {
 }
 
 /// `len` normalized images and their labels.
-pub(crate) fn batch(network: &Network, len: usize, seed: u64) -> (Vec<f32>, Vec<u8>) {
+pub(crate) fn batch(network: &Network, len: usize, seed: u64) -> (Vec<f32>, Vec<Label>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let pixels = len * network.input().iter().product::<usize>();
     let images = (0..pixels).map(|_| rng.random_range(-1.5..1.5)).collect();
-    let classes = u8::try_from(network.outputs()).unwrap();
+    let classes = Label::try_from(network.outputs()).unwrap();
     let labels = (0..len).map(|_| rng.random_range(0..classes)).collect();
     (images, labels)
 }
@@ -205,7 +206,7 @@ fn check_errors(network: &Network, make: &mut Make<'_>) {
     assert!(matches!(refused, TrainError::EmptyBatch), "{refused}");
     let refused = trainer.logits(&images[..sample + 1]).unwrap_err();
     assert!(matches!(refused, TrainError::Batch { .. }), "{refused}");
-    labels[1] = u8::try_from(network.outputs()).unwrap();
+    labels[1] = Label::try_from(network.outputs()).unwrap();
     let refused = trainer.train_step(&images, &labels, sgd).unwrap_err();
     assert!(matches!(refused, TrainError::Label { .. }), "{refused}");
 

@@ -2,13 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use releq_quant::QuantError;
 use serde::{Deserialize, Serialize};
 
 use super::{Sgd, TrainError, Trainer};
-use crate::data::{ImageSet, Normalization};
+use crate::data::{Augmentation, Dataset, Normalization};
 
 /// How long to train.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,16 +56,17 @@ pub struct Schedule {
     /// Steps in which the learning rate rises in a straight line to its largest value.
     #[serde(default)]
     pub warmup_steps: usize,
-    /// Every image is shifted at random by up to this many pixels along each axis; black fills in.
+    /// How images are changed at random.
     #[serde(default)]
-    pub max_shift: usize,
+    pub augmentation: Augmentation,
 }
 
 impl Schedule {
     /// A constant learning rate, no warm-up, no augmentation.
     #[must_use]
     pub const fn new(length: Length, batch_size: usize, sgd: Sgd) -> Self {
-        Self { length, batch_size, sgd, decay: Decay::Constant, warmup_steps: 0, max_shift: 0 }
+        let augmentation = Augmentation { max_shift: 0, mirror: false };
+        Self { length, batch_size, sgd, decay: Decay::Constant, warmup_steps: 0, augmentation }
     }
 
     /// Number of steps on a set of `images` images.
@@ -172,7 +173,7 @@ pub struct TrainReport {
 /// loss that is not finite; the trainer's weights are of no use then.
 pub fn train(
     trainer: &mut dyn Trainer,
-    data: &ImageSet,
+    data: &dyn Dataset,
     normalization: &Normalization,
     schedule: &Schedule,
     seed: u64,
@@ -182,16 +183,15 @@ pub fn train(
     check_normalization(data, normalization)?;
     let steps = schedule.steps(data.len());
     let mut order = Order::new(data.len(), seed);
-    let mut shifts = ChaCha8Rng::seed_from_u64(seed);
-    shifts.set_stream(1);
     let (mut indices, mut images, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     let mut report = TrainReport { steps: 0, mean_loss: None, last_loss: None, stopped: false };
     let mut sum = 0.0;
     for step in 0..steps {
         indices.clear();
         indices.extend(order.by_ref().take(schedule.batch_size));
-        data.gather(&indices, normalization, &mut images, &mut labels);
-        shift(&mut images, data.shape(), normalization, schedule.max_shift, &mut shifts);
+        data.gather(&indices, normalization, &mut images, &mut labels)?;
+        let first = step as u64 * schedule.batch_size as u64;
+        schedule.augmentation.apply(&mut images, data.shape(), normalization, seed, first);
         let learning_rate = schedule.learning_rate(step, steps);
         let sgd = Sgd { learning_rate, ..schedule.sgd };
         let loss = match trainer.train_step(&images, &labels, sgd) {
@@ -248,7 +248,7 @@ impl AccuracyReport {
 /// A normalization or images that do not fit, or a batch size of zero.
 pub fn accuracy(
     trainer: &mut dyn Trainer,
-    data: &ImageSet,
+    data: &dyn Dataset,
     normalization: &Normalization,
     batch_size: usize,
 ) -> Result<AccuracyReport, TrainError> {
@@ -260,7 +260,7 @@ pub fn accuracy(
     let indices: Vec<usize> = (0..data.len()).collect();
     let mut correct = 0;
     for batch in indices.chunks(batch_size) {
-        data.gather(batch, normalization, &mut images, &mut labels);
+        data.gather(batch, normalization, &mut images, &mut labels)?;
         let logits = trainer.logits(&images)?;
         let outputs = logits.len() / labels.len();
         let pairs = logits.chunks_exact(outputs).zip(&labels);
@@ -283,7 +283,10 @@ fn largest(logits: &[f32]) -> Option<usize> {
     Some(best)
 }
 
-fn check_normalization(data: &ImageSet, normalization: &Normalization) -> Result<(), TrainError> {
+fn check_normalization(
+    data: &dyn Dataset,
+    normalization: &Normalization,
+) -> Result<(), TrainError> {
     let [channels, ..] = data.shape();
     let (means, deviations) = (normalization.mean.len(), normalization.std.len());
     if means == channels && deviations == channels {
@@ -320,46 +323,15 @@ impl Iterator for Order {
     }
 }
 
-/// Shifts every image by its own random distance and fills in what is black after normalization.
-///
-/// # Shapes
-/// - `images`: `[batch, channels, height, width]`, where `shape` is all but the batch
-fn shift(
-    images: &mut [f32],
-    shape: [usize; 3],
-    normalization: &Normalization,
-    max_shift: usize,
-    rng: &mut ChaCha8Rng,
-) {
-    if max_shift == 0 {
-        return;
-    }
-    let [channels, height, width] = shape;
-    let plane_size = height * width;
-    let mut old = vec![0.0; plane_size];
-    for image in images.chunks_exact_mut(channels * plane_size) {
-        // Source of a pixel is `y + down - max_shift`, kept positive until the borders are checked.
-        let down = rng.random_range(0..=2 * max_shift);
-        let right = rng.random_range(0..=2 * max_shift);
-        for (channel, plane) in image.chunks_exact_mut(plane_size).enumerate() {
-            let black = -normalization.mean[channel] / normalization.std[channel];
-            old.copy_from_slice(plane);
-            for (position, pixel) in plane.iter_mut().enumerate() {
-                let y = (position / width + down).checked_sub(max_shift).filter(|&y| y < height);
-                let x = (position % width + right).checked_sub(max_shift).filter(|&x| x < width);
-                *pixel = y.zip(x).map_or(black, |(y, x)| old[y * width + x]);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::Device;
+    use rand::RngExt;
     use releq_core::{Bitwidth, BitwidthAssignment, Network};
     use releq_quant::QuantizerKind;
 
     use super::*;
+    use crate::data::{ImageSet, Label};
     use crate::train::{BurnTrainer, NetworkState};
 
     const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
@@ -367,7 +339,7 @@ mod tests {
     /// Class 0 is bright on the left, class 1 on the right; the rest is noise.
     fn sides(len: usize) -> ImageSet {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
-        let labels: Vec<u8> = (0..len).map(|index| (index % 2) as u8).collect();
+        let labels: Vec<Label> = (0..len).map(|index| (index % 2) as Label).collect();
         let mut pixels = Vec::new();
         for &label in &labels {
             for position in 0..64 {
@@ -426,7 +398,8 @@ mod tests {
 
     #[test]
     fn a_seed_decides_everything() {
-        let schedule = Schedule { max_shift: 2, ..Schedule::new(Length::Steps(9), 20, SGD) };
+        let augmentation = Augmentation { max_shift: 2, mirror: true };
+        let schedule = Schedule { augmentation, ..Schedule::new(Length::Steps(9), 20, SGD) };
         let state = |seed: u64| -> NetworkState {
             let mut trainer = trainer();
             run(&mut trainer, &schedule, seed).unwrap();
@@ -502,7 +475,7 @@ mod tests {
         fn set_bits(&mut self, _: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
             Ok(())
         }
-        fn train_step(&mut self, _: &[f32], _: &[u8], _: Sgd) -> Result<f32, TrainError> {
+        fn train_step(&mut self, _: &[f32], _: &[Label], _: Sgd) -> Result<f32, TrainError> {
             Err(QuantError::NotFinite { index: 0, value: f32::INFINITY }.into())
         }
         fn logits(&mut self, _: &[f32]) -> Result<Vec<f32>, TrainError> {
@@ -549,38 +522,6 @@ mod tests {
         let normalization = Normalization { mean: vec![0.0; 3], std: vec![1.0; 3] };
         let error = accuracy(&mut trainer(), &sides(4), &normalization, 2).unwrap_err();
         assert!(matches!(error, TrainError::Normalization { channels: 1, .. }), "{error}");
-    }
-
-    #[test]
-    fn shifts_move_whole_images_and_fill_in_black() {
-        let normalization = Normalization { mean: vec![0.5, 0.25], std: vec![0.5, 0.5] };
-        let (height, width, reach) = (5, 4, 2);
-        let size = 2 * height * width;
-        let start: Vec<f32> = (0..40 * size).map(|i| 10.0 + i as f32).collect();
-        let mut images = start.clone();
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
-        shift(&mut images, [2, height, width], &normalization, reach, &mut rng);
-        let mut distances = std::collections::BTreeSet::new();
-        for (old, new) in start.chunks_exact(size).zip(images.chunks_exact(size)) {
-            let moved = |down: isize, right: isize| -> Vec<f32> {
-                let pixel = |i: usize| {
-                    let (channel, y, x) = (i / (height * width), i / width % height, i % width);
-                    let y = y.checked_add_signed(down).filter(|&y| y < height);
-                    let x = x.checked_add_signed(right).filter(|&x| x < width);
-                    // By hand: black is (0 - 0.5) / 0.5 and (0 - 0.25) / 0.5.
-                    let black = [-1.0, -0.5][channel];
-                    y.zip(x).map_or(black, |(y, x)| old[(channel * height + y) * width + x])
-                };
-                (0..size).map(pixel).collect()
-            };
-            let all = (-2..=2).flat_map(|down| (-2..=2).map(move |right| (down, right)));
-            distances.extend(all.filter(|&(down, right)| moved(down, right) == new));
-        }
-        // 40 draws out of 25 distances meet about 20 of them; each image was one of them.
-        assert!(distances.len() > 12, "{distances:?}");
-        let mut same = start.clone();
-        shift(&mut same, [2, height, width], &normalization, 0, &mut rng);
-        assert_eq!(same, start);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use releq_core::{Conv2d, Network, Op, Pool2d, Shape};
 
 use super::{NetworkState, Sgd, dropout::dropout_mask, state::Role};
+use crate::data::Label;
 
 /// Parameters in double precision, by name.
 pub(crate) type Values = BTreeMap<String, Vec<f64>>;
@@ -203,9 +204,9 @@ fn windows(
 }
 
 /// Mean cross-entropy.
-pub(crate) fn cross_entropy(logits: &[f64], labels: &[u8]) -> f64 {
+pub(crate) fn cross_entropy(logits: &[f64], labels: &[Label]) -> f64 {
     let classes = logits.len() / labels.len();
-    let of = |(logits, &label): (&[f64], &u8)| {
+    let of = |(logits, &label): (&[f64], &Label)| {
         let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = logits.iter().map(|x| (x - largest).exp()).sum();
         largest + sum.ln() - logits[usize::from(label)]
@@ -218,7 +219,7 @@ pub(crate) fn gradients(
     network: &Network,
     values: &Values,
     images: &[f32],
-    labels: &[u8],
+    labels: &[Label],
     step: u64,
 ) -> Values {
     // The error falls with the square of the distance, and rounding is 1e-16 over it.

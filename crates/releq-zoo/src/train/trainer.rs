@@ -4,6 +4,7 @@ use releq_core::BitwidthAssignment;
 use releq_quant::QuantError;
 
 use super::NetworkState;
+use crate::data::{DataError, Label};
 
 /// Stochastic gradient descent with momentum, as PyTorch defines it:
 /// `v = momentum * v + (gradient + weight_decay * w)`, `w = w - learning_rate * v`.
@@ -62,7 +63,7 @@ pub enum TrainError {
     #[error("label {label} is not below the {outputs} outputs of the network")]
     Label {
         /// What came.
-        label: u8,
+        label: Label,
         /// Outputs of the network.
         outputs: usize,
     },
@@ -117,6 +118,9 @@ pub enum TrainError {
     /// The quantizer refused.
     #[error(transparent)]
     Quant(#[from] QuantError),
+    /// An image could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
 }
 
 /// Trains and runs one network on one device; each evaluation worker owns one.
@@ -150,7 +154,8 @@ pub trait Trainer: Send {
     ///
     /// # Errors
     /// [`TrainError`] for a batch that does not fit. A loss that is not finite is returned, not refused.
-    fn train_step(&mut self, images: &[f32], labels: &[u8], sgd: Sgd) -> Result<f32, TrainError>;
+    fn train_step(&mut self, images: &[f32], labels: &[Label], sgd: Sgd)
+    -> Result<f32, TrainError>;
 
     /// Outputs for a batch, batch norm with running statistics, no dropout.
     ///

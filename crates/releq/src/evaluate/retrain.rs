@@ -180,7 +180,7 @@ impl<'a> Retrain<'a> {
             };
             let reports = sets
                 .iter()
-                .map(|set| train::accuracy(trainer, set, setup.normalization, EVALUATION_BATCH))
+                .map(|&set| train::accuracy(trainer, set, setup.normalization, EVALUATION_BATCH))
                 .collect::<Result<_, _>>()?;
             Ok(Ok(reports))
         })

@@ -1,7 +1,9 @@
 //! What training lowers.
 
+use crate::data::Label;
+
 /// Mean cross-entropy of `[batch, outputs]` logits, and its gradient.
-pub(super) fn cross_entropy(logits: &[f32], labels: &[u8], gradient: &mut [f32]) -> f32 {
+pub(super) fn cross_entropy(logits: &[f32], labels: &[Label], gradient: &mut [f32]) -> f32 {
     let outputs = logits.len() / labels.len();
     let share = 1.0 / labels.len() as f32;
     let mut loss = 0.0f64;

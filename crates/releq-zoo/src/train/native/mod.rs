@@ -28,6 +28,7 @@ use super::{
     NetworkState, Parameter, Sgd, TrainError, Trainer,
     state::{Role, layer_parameters},
 };
+use crate::data::Label;
 
 /// Values of the largest layer's output in one pass without gradients; it bounds the number of images, and
 /// with 4 bytes each the values stay in the cache.
@@ -240,7 +241,7 @@ impl NativeTrainer {
         Ok(())
     }
 
-    fn check_batch(&self, images: &[f32], labels: &[u8]) -> Result<(), TrainError> {
+    fn check_batch(&self, images: &[f32], labels: &[Label]) -> Result<(), TrainError> {
         let expected = labels.len() * self.sample();
         if images.len() != expected {
             return Err(TrainError::Batch { labels: labels.len(), expected, got: images.len() });
@@ -334,7 +335,12 @@ impl Trainer for NativeTrainer {
         Ok(())
     }
 
-    fn train_step(&mut self, images: &[f32], labels: &[u8], sgd: Sgd) -> Result<f32, TrainError> {
+    fn train_step(
+        &mut self,
+        images: &[f32],
+        labels: &[Label],
+        sgd: Sgd,
+    ) -> Result<f32, TrainError> {
         self.check_batch(images, labels)?;
         let Some(output) = self.output else { return Err(TrainError::EmptyBatch) };
         self.prepare(Mode::Train)?;
