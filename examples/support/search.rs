@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, Result};
 use releq::{
     Experiment, ExperimentConfig, ReleqError, Report, core::Bitwidth, evaluate::Backend,
-    quant::QuantizerKind,
+    quant::QuantizerKind, reward::Shaped,
 };
 
 use crate::{bars::Bars, tables};
@@ -40,6 +40,9 @@ pub struct SearchArgs {
     /// Accepted loss of accuracy in percentage points
     #[arg(long, default_value_t = 0.3, value_name = "POINTS")]
     pub tolerance: f64,
+    /// Share of the full-precision accuracy below which the reward is -1, up to 1 [default: the paper's 0.4]
+    #[arg(long, value_name = "SHARE")]
+    pub threshold: Option<f64>,
     /// Quantizer: wrpn-scaled, dorefa or wrpn [default: the network's]
     #[arg(long)]
     pub quantizer: Option<QuantizerKind>,
@@ -61,11 +64,13 @@ pub struct SearchArgs {
 }
 
 impl SearchArgs {
-    /// Fails at once, rather than after minutes, if the output files cannot be written.
+    /// Fails at once, rather than after minutes, if the output files cannot be written or the threshold is
+    /// out of its range.
     ///
     /// # Errors
-    /// If one of them cannot.
+    /// If one of them is.
     pub fn check(&self) -> Result<()> {
+        self.threshold.map(shaped).transpose()?;
         for path in self.output.iter().chain(&self.csv) {
             Report::check_path(path)?;
         }
@@ -103,7 +108,10 @@ impl SearchArgs {
     ///
     /// # Errors
     /// If the experiment fails or the report cannot be written.
-    pub fn run(&self, source: &str, experiment: Experiment) -> Result<ExitCode> {
+    pub fn run(&self, source: &str, mut experiment: Experiment) -> Result<ExitCode> {
+        if let Some(threshold) = self.threshold {
+            experiment = experiment.reward(shaped(threshold)?);
+        }
         eprintln!("data: {source}");
         // The first Ctrl-C ends the run in good order, the second at once.
         let cancel = Arc::new(AtomicBool::new(false));
@@ -138,6 +146,12 @@ impl SearchArgs {
         }
         Ok(if report.cancelled { INTERRUPTED.into() } else { ExitCode::SUCCESS })
     }
+}
+
+/// The paper's reward with another threshold.
+fn shaped(threshold: f64) -> Result<Shaped> {
+    let paper = Shaped::default();
+    Ok(Shaped::new(paper.a(), paper.b(), threshold).context("--threshold")?)
 }
 
 /// Exit code after Ctrl-C, as shells have it.
