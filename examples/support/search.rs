@@ -151,7 +151,7 @@ impl SearchArgs {
 /// The paper's reward with another threshold.
 fn shaped(threshold: f64) -> Result<Shaped> {
     let paper = Shaped::default();
-    Ok(Shaped::new(paper.a(), paper.b(), threshold).context("--threshold")?)
+    Shaped::new(paper.a(), paper.b(), threshold).context("--threshold")
 }
 
 /// Exit code after Ctrl-C, as shells have it.
