@@ -120,6 +120,10 @@ fn sixty_thousand_real_files_load_and_come_from_the_cache_the_second_time() {
     };
     close(&found.mean, [0.4914, 0.4822, 0.4465], 0.003);
     close(&found.std, [0.2470, 0.2435, 0.2616], 0.006);
+    // What Pillow 13.0.0 decodes the same test files to; single pixels differ by 5 levels of 255 at
+    // most, means by 0.35, for the two round colours differently.
+    let found = Normalization::measured(&decoded.test);
+    close(&found.mean, [125.98676, 123.69122, 114.84741].map(|mean| mean / 255.0), 0.4 / 255.0);
 
     assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 2);
     let cached = timed();
