@@ -139,10 +139,10 @@ fn given_weights_are_fine_tuned_when_told_to() {
     assert_ne!(longer, weights);
     let (report, stages) = run(tuned, &weights);
     assert_eq!(stages, [Stage::Pretrain, Stage::Final]);
-    // The same start, and better than it: twice as long on a set this small.
+    // As from the weights that this training ends with, which is not as from those that were given.
     let (same, _) = run(config(), &longer);
     assert_eq!(report.rows, same.rows);
-    assert!(report.full_precision_validation > as_given.full_precision_validation);
+    assert_ne!(report.rows, as_given.rows);
 
     // It can be stopped like any training.
     let mut tuned = config();
