@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The data folder holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (JPEG, PNG or WebP), or the files of MNIST
-//! for `lenet`. Every choice is made on held-out training images; the test images serve the report alone.
+//! for `lenet`. Every choice is made on held-out images; those that the report counts serve it alone.
 //! Ctrl-C ends the run and still writes the best found so far.
 #![allow(clippy::print_stderr, reason = "an example talks to its user")]
 
@@ -15,7 +15,7 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::Parser;
 use releq::{
-    Experiment, ExperimentConfig,
+    Experiment, ExperimentConfig, HeldOut,
     zoo::train::{Length, Schedule},
 };
 use releq_example_support::{SearchArgs, checkpoint, data};
@@ -71,9 +71,16 @@ struct Args {
     /// Shift training images at random by up to so many pixels in both retrains [default: the preset]
     #[arg(long, value_name = "PIXELS")]
     shift: Option<usize>,
-    /// Training images held out for every choice [default: 5000, of small sets a fifth]
+    /// Mirror every other training image at random in both retrains
+    #[arg(long)]
+    mirror: bool,
+    /// Images held out for every choice [default: 5000, of small sets less]
     #[arg(long, value_name = "N")]
     held_out: Option<usize>,
+    /// Hold out test images instead of training images, which a published checkpoint has mostly seen; the
+    /// report then counts the other test images
+    #[arg(long)]
+    held_out_from_test: bool,
     #[command(flatten)]
     search: SearchArgs,
 }
@@ -100,8 +107,14 @@ fn run(args: &Args) -> Result<ExitCode> {
     let mut config = args.search.configure(settings(args, network.name())?)?;
 
     let data = data::load_all(&args.data_dir, &network)?;
-    let fifth = data.train.len() / 5;
-    config.validation = args.held_out.unwrap_or(config.validation.min(fifth));
+    if args.held_out_from_test {
+        config.held_out = HeldOut::Test;
+    }
+    let most = match config.held_out {
+        HeldOut::Training => data.train.len() / 5,
+        HeldOut::Test => data.test.len() / 2,
+    };
+    config.validation = args.held_out.unwrap_or(config.validation.min(most));
     let source = data.source.clone();
     let mut experiment = Experiment::new(network, data, config);
     if let Some(weights) = weights {
@@ -123,6 +136,7 @@ fn settings(args: &Args, network: &str) -> Result<ExperimentConfig> {
         schedule.batch_size = args.batch_size.map_or(schedule.batch_size, NonZeroUsize::get);
         let augmentation = &mut schedule.augmentation;
         augmentation.max_shift = args.shift.unwrap_or(augmentation.max_shift);
+        augmentation.mirror |= args.mirror;
         schedule.check()?;
     }
     if let Some(epochs) = args.epochs {

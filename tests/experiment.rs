@@ -7,8 +7,10 @@ use std::{
 };
 
 use releq::{
-    Budget, Experiment, ExperimentConfig, Progress, ReleqError, Report, Stage,
+    Budget, Experiment, ExperimentConfig, HeldOut, Progress, ReleqError, Report, Stage,
     core::{Bitwidth, Network},
+    evaluate::EarlyStop,
+    quant::QuantizerKind,
     reward::reward_fn,
     zoo::{
         data::{
@@ -119,6 +121,52 @@ fn diverging_retrains_count_as_failed_and_the_search_goes_on() {
     assert!(reason.contains("loss"), "{reason}");
     // The long retrains of the uniform assignments still stand beside it.
     assert!(report.rows.iter().any(|row| row.label == "uniform 8" && row.failure.is_none()));
+}
+
+#[test]
+fn a_collapsed_retrain_is_given_up_and_no_other_answer_changes() {
+    let config = |early_stop| {
+        let mut config = config(3);
+        // Without a scale, 2 bits round nearly every weight to zero.
+        config.quantizer = QuantizerKind::Wrpn;
+        config.actions = [2, 8].map(|bits| Bitwidth::new(bits).unwrap()).to_vec();
+        config.budget = Budget { evaluations: Some(16), episodes: Some(100), ..Budget::default() };
+        config.compare = false;
+        config.finalists = 1;
+        config.short_retrain.length = Length::Steps(8);
+        config.early_stop = early_stop;
+        config
+    };
+    let (with, without) = (run(config(Some(EarlyStop::default()))), run(config(None)));
+    assert_eq!(
+        timeless(&with),
+        timeless(&run(ExperimentConfig {
+            threads: NonZeroUsize::new(2).unwrap(),
+            ..config(Some(EarlyStop::default()))
+        }))
+    );
+    assert!(without.search.scored.iter().all(|scored| scored.stopped_after.is_none()));
+    let (mut given_up, mut same) = (0, 0);
+    for scored in &with.search.scored {
+        if let Some(step) = scored.stopped_after {
+            assert_eq!(step, 2, "a quarter of the steps: {scored:?}");
+            assert!(scored.acc_state < 0.5, "{scored:?}");
+            given_up += 1;
+        } else if let Some(other) = without.search.scored.iter().find(|o| o.bits == scored.bits) {
+            assert_eq!(scored, other);
+            same += 1;
+        }
+    }
+    assert!(given_up > 0 && same > 0, "{given_up} given up, {same} compared");
+}
+
+#[test]
+fn images_for_choices_can_come_from_the_test_images() {
+    let report = run(ExperimentConfig { held_out: HeldOut::Test, validation: 40, ..config(5) });
+    assert_eq!(report.images, [700, 40, 60]);
+    let all = ExperimentConfig { held_out: HeldOut::Test, validation: 100, ..config(5) };
+    let message = refused(lenet(), all);
+    assert!(message.contains("100"), "{message}");
 }
 
 #[test]

@@ -13,8 +13,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use releq::{
-    Experiment, ExperimentConfig, ReleqError, Report, core::Bitwidth, evaluate::Backend,
-    quant::QuantizerKind, reward::Shaped,
+    Experiment, ExperimentConfig, ReleqError, Report,
+    core::Bitwidth,
+    evaluate::{Backend, EarlyStop},
+    quant::QuantizerKind,
+    reward::Shaped,
 };
 
 use crate::{bars::Bars, tables};
@@ -43,6 +46,10 @@ pub struct SearchArgs {
     /// Share of the full-precision accuracy below which the reward is -1, up to 1 [default: the paper's 0.4]
     #[arg(long, value_name = "SHARE")]
     pub threshold: Option<f64>,
+    /// Give up a short retrain that has taken a quarter of its steps and has less than this share of the
+    /// full-precision accuracy, as after a collapse [default: never]
+    #[arg(long, value_name = "SHARE")]
+    pub early_stop: Option<f64>,
     /// Quantizer: wrpn-scaled, dorefa or wrpn [default: the network's]
     #[arg(long)]
     pub quantizer: Option<QuantizerKind>,
@@ -71,10 +78,17 @@ impl SearchArgs {
     /// If one of them is.
     pub fn check(&self) -> Result<()> {
         self.threshold.map(shaped).transpose()?;
+        if let Some(early_stop) = self.early_stop() {
+            early_stop.check().context("--early-stop")?;
+        }
         for path in self.output.iter().chain(&self.csv) {
             Report::check_path(path)?;
         }
         Ok(())
+    }
+
+    fn early_stop(&self) -> Option<EarlyStop> {
+        self.early_stop.map(|below| EarlyStop { below, ..EarlyStop::default() })
     }
 
     /// What the options say, put over `config`.
@@ -86,6 +100,7 @@ impl SearchArgs {
             .threads
             .unwrap_or(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
         config.backend = self.backend;
+        config.early_stop = self.early_stop().or(config.early_stop);
         config.tolerance = self.tolerance / 100.0;
         config.quantizer = self.quantizer.unwrap_or(config.quantizer);
         if !self.bits.is_empty() {

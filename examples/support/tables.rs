@@ -80,8 +80,9 @@ pub(crate) fn print(report: &Report) {
         return;
     }
     let share = 1.0 - search.times["evaluation_seconds"] / search.times["seconds"].max(1e-9);
+    let given_up = search.scored.iter().filter(|scored| scored.stopped_after.is_some()).count();
     println!(
-        "{} evaluations in {} episodes ({} failed), {}; {minutes:.1} minutes, {:.2} % of the search outside evaluation",
+        "{} evaluations in {} episodes ({} failed, {given_up} given up early), {}; {minutes:.1} minutes, {:.2} % of the search outside evaluation",
         search.evaluations,
         search.episodes,
         search.failures,

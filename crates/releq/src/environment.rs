@@ -91,6 +91,9 @@ pub struct Scored {
     /// Why the evaluation failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The step after which the retrain was given up, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_after: Option<usize>,
 }
 
 /// Everything that defines the environment, apart from the evaluator.
@@ -137,6 +140,7 @@ impl Problem {
             quant_state,
             reward: self.reward.reward(acc_state, quant_state),
             failure: evaluation.failure,
+            stopped_after: evaluation.stopped_after,
             bits,
         })
     }

@@ -17,7 +17,7 @@ pub enum ReleqError {
         reason: String,
     },
     /// A table of measured accuracies that cannot be read.
-    #[error("{file}, line {line}: {reason}", file = path.display())]
+    #[error("{file}{place}: {reason}", file = path.display(), place = place(*line))]
     Table {
         /// The file.
         path: PathBuf,
@@ -57,4 +57,8 @@ pub enum ReleqError {
     /// Stopped by the caller.
     #[error("stopped before there was a result")]
     Cancelled,
+}
+
+fn place(line: u64) -> String {
+    if line == 0 { String::new() } else { format!(", line {line}") }
 }

@@ -11,7 +11,7 @@ mod search;
 
 pub use environment::{ActionSpace, EvaluationMode, Scored, SearchLayer};
 pub use error::ReleqError;
-pub use experiment::{Experiment, ExperimentConfig, Progress, Stage};
+pub use experiment::{Experiment, ExperimentConfig, HeldOut, Progress, Stage};
 pub use releq_agent as agent;
 pub use releq_core as core;
 pub use releq_hw as hw;

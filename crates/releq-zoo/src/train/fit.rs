@@ -1,6 +1,6 @@
 //! The loops over a [`Trainer`]: training by a schedule, and measuring accuracy.
 
-use std::ops::ControlFlow;
+use std::{fmt, ops::ControlFlow};
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -8,7 +8,7 @@ use releq_quant::QuantError;
 use serde::{Deserialize, Serialize};
 
 use super::{Sgd, TrainError, Trainer};
-use crate::data::{Augmentation, Dataset, Normalization};
+use crate::data::{Augmentation, Dataset, Label, Normalization};
 
 /// How long to train.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,17 +160,117 @@ pub struct TrainReport {
     pub mean_loss: Option<f64>,
     /// Loss of the last step; `None` without a step.
     pub last_loss: Option<f32>,
-    /// Whether `on_step` ended it before the schedule did.
+    /// Whether it ended before the schedule did.
     pub stopped: bool,
 }
 
-/// Trains by `schedule`, calling `on_step` after every step; it may break off.
+/// Training by a schedule, one step at a time.
 ///
 /// Equal arguments and trainers in equal states give equal bits.
+pub struct Training<'a> {
+    data: &'a dyn Dataset,
+    normalization: &'a Normalization,
+    schedule: Schedule,
+    seed: u64,
+    steps: usize,
+    order: Order,
+    report: TrainReport,
+    loss_sum: f64,
+    indices: Vec<usize>,
+    images: Vec<f32>,
+    labels: Vec<Label>,
+}
+
+impl fmt::Debug for Training<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Training")
+            .field("data", &self.data.name())
+            .field("schedule", &self.schedule)
+            .field("seed", &self.seed)
+            .field("report", &self.report)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Training<'a> {
+    /// Before the first step.
+    ///
+    /// # Errors
+    /// A schedule or a normalization that does not fit.
+    pub fn new(
+        data: &'a dyn Dataset,
+        normalization: &'a Normalization,
+        schedule: &Schedule,
+        seed: u64,
+    ) -> Result<Self, TrainError> {
+        schedule.check()?;
+        check_normalization(data, normalization)?;
+        let steps = schedule.steps(data.len());
+        Ok(Self {
+            data,
+            normalization,
+            schedule: *schedule,
+            seed,
+            steps,
+            order: Order::new(data.len(), seed),
+            report: TrainReport { steps: 0, mean_loss: None, last_loss: None, stopped: steps > 0 },
+            loss_sum: 0.0,
+            indices: Vec::new(),
+            images: Vec::new(),
+            labels: Vec::new(),
+        })
+    }
+
+    /// Takes the next step with `trainer`, the same every time; `None` after the last one.
+    ///
+    /// # Errors
+    /// Images that do not fit, or [`TrainError::Diverged`] at the first loss that is not finite; the
+    /// trainer's weights are of no use then.
+    pub fn step(&mut self, trainer: &mut dyn Trainer) -> Result<Option<TrainProgress>, TrainError> {
+        let Self { data, normalization, schedule, seed, .. } = *self;
+        let step = self.report.steps;
+        if step == self.steps {
+            return Ok(None);
+        }
+        self.indices.clear();
+        self.indices.extend(self.order.by_ref().take(schedule.batch_size));
+        data.gather(&self.indices, normalization, &mut self.images, &mut self.labels)?;
+        let first = step as u64 * schedule.batch_size as u64;
+        let shape = data.shape();
+        schedule.augmentation.apply(&mut self.images, shape, normalization, seed, first);
+        let learning_rate = schedule.learning_rate(step, self.steps);
+        let sgd = Sgd { learning_rate, ..schedule.sgd };
+        let loss = match trainer.train_step(&self.images, &self.labels, sgd) {
+            // The last update made a weight infinite: the same end, seen before there is a loss.
+            Err(TrainError::Quant(QuantError::NotFinite { .. })) => f32::NAN,
+            result => result?,
+        };
+        if !loss.is_finite() {
+            return Err(TrainError::Diverged { loss, step });
+        }
+        self.loss_sum += f64::from(loss);
+        let taken = step + 1;
+        self.report = TrainReport {
+            steps: taken,
+            mean_loss: Some(self.loss_sum / taken as f64),
+            last_loss: Some(loss),
+            stopped: taken < self.steps,
+        };
+        let epoch = (taken as f64 * schedule.batch_size as f64) / data.len() as f64;
+        Ok(Some(TrainProgress { step: taken, steps: self.steps, epoch, loss, learning_rate }))
+    }
+
+    /// What was done so far; stopped unless it was all.
+    #[must_use]
+    pub const fn report(&self) -> TrainReport {
+        self.report
+    }
+}
+
+/// All of a [`Training`], calling `on_step` after every step; it may break off.
 ///
 /// # Errors
-/// A schedule, a normalization or images that do not fit, or [`TrainError::Diverged`] at the first
-/// loss that is not finite; the trainer's weights are of no use then.
+/// As [`Training::new`] and [`Training::step`].
 pub fn train(
     trainer: &mut dyn Trainer,
     data: &dyn Dataset,
@@ -179,41 +279,13 @@ pub fn train(
     seed: u64,
     on_step: &mut dyn FnMut(TrainProgress) -> ControlFlow<()>,
 ) -> Result<TrainReport, TrainError> {
-    schedule.check()?;
-    check_normalization(data, normalization)?;
-    let steps = schedule.steps(data.len());
-    let mut order = Order::new(data.len(), seed);
-    let (mut indices, mut images, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-    let mut report = TrainReport { steps: 0, mean_loss: None, last_loss: None, stopped: false };
-    let mut sum = 0.0;
-    for step in 0..steps {
-        indices.clear();
-        indices.extend(order.by_ref().take(schedule.batch_size));
-        data.gather(&indices, normalization, &mut images, &mut labels)?;
-        let first = step as u64 * schedule.batch_size as u64;
-        schedule.augmentation.apply(&mut images, data.shape(), normalization, seed, first);
-        let learning_rate = schedule.learning_rate(step, steps);
-        let sgd = Sgd { learning_rate, ..schedule.sgd };
-        let loss = match trainer.train_step(&images, &labels, sgd) {
-            // The last update made a weight infinite: the same end, seen before there is a loss.
-            Err(TrainError::Quant(QuantError::NotFinite { .. })) => f32::NAN,
-            result => result?,
-        };
-        if !loss.is_finite() {
-            return Err(TrainError::Diverged { loss, step });
-        }
-        sum += f64::from(loss);
-        report.steps = step + 1;
-        report.last_loss = Some(loss);
-        report.mean_loss = Some(sum / report.steps as f64);
-        let epoch = (report.steps as f64 * schedule.batch_size as f64) / data.len() as f64;
-        let progress = TrainProgress { step: report.steps, steps, epoch, loss, learning_rate };
+    let mut training = Training::new(data, normalization, schedule, seed)?;
+    while let Some(progress) = training.step(trainer)? {
         if on_step(progress).is_break() {
-            report.stopped = report.steps < steps;
             break;
         }
     }
-    Ok(report)
+    Ok(training.report())
 }
 
 /// How many images a network names rightly.
@@ -331,7 +403,7 @@ mod tests {
     use releq_quant::QuantizerKind;
 
     use super::*;
-    use crate::data::{ImageSet, Label};
+    use crate::data::ImageSet;
     use crate::train::{BurnTrainer, NetworkState};
 
     const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };

@@ -17,7 +17,7 @@ mod trainer;
 
 pub use burn::BurnTrainer;
 pub use fit::{
-    AccuracyReport, Decay, Length, Schedule, TrainProgress, TrainReport, accuracy, train,
+    AccuracyReport, Decay, Length, Schedule, TrainProgress, TrainReport, Training, accuracy, train,
 };
 pub use native::NativeTrainer;
 pub(crate) use state::parameter_shapes;

@@ -1,6 +1,7 @@
 //! How good is an assignment of bitwidths? The [`Evaluator`] seam and its implementations.
 
 mod cached;
+mod early_stop;
 mod retrain;
 mod table;
 
@@ -13,6 +14,7 @@ use std::{
 };
 
 pub use cached::Cached;
+pub use early_stop::EarlyStop;
 use releq_core::BitwidthAssignment;
 pub use retrain::{Backend, Retrain, RetrainSetup};
 use serde::{Deserialize, Serialize};
@@ -34,19 +36,28 @@ pub struct Evaluation {
     /// The measured assignment that answered in place of the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<BitwidthAssignment>,
+    /// The step after which the retrain was given up ([`EarlyStop`]); `accuracy` is that of this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_after: Option<usize>,
 }
 
 impl Evaluation {
     /// An accuracy and nothing else.
     #[must_use]
     pub const fn new(accuracy: f64) -> Self {
-        Self { accuracy, standard_error: None, failure: None, answered_by: None }
+        Self {
+            accuracy,
+            standard_error: None,
+            failure: None,
+            answered_by: None,
+            stopped_after: None,
+        }
     }
 
     /// An evaluation that failed: accuracy 0 and the reason.
     #[must_use]
-    pub const fn failed(reason: String) -> Self {
-        Self { accuracy: 0.0, standard_error: None, failure: Some(reason), answered_by: None }
+    pub fn failed(reason: String) -> Self {
+        Self { failure: Some(reason), ..Self::new(0.0) }
     }
 }
 

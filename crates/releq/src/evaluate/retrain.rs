@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    ops::ControlFlow,
     str::FromStr,
     sync::{
         Mutex, PoisonError,
@@ -16,12 +15,12 @@ use releq_zoo::{
     data::{ImageSet, Normalization},
     train::{
         self, AccuracyReport, BurnTrainer, NativeTrainer, NetworkState, Schedule, TrainError,
-        Trainer,
+        Trainer, Training,
     },
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Evaluation, Evaluator};
+use super::{EarlyStop, Evaluation, Evaluator};
 use crate::ReleqError;
 
 /// What computes the gradients of a retrain.
@@ -107,6 +106,7 @@ pub struct Retrain<'a> {
     setup: RetrainSetup<'a>,
     schedule: Schedule,
     full_precision: f64,
+    early_stop: Option<(EarlyStop, ImageSet)>,
     /// Idle trainers: their buffers live as long as the evaluator.
     idle: Mutex<Vec<Box<dyn Trainer>>>,
 }
@@ -126,7 +126,8 @@ impl<'a> Retrain<'a> {
     /// # Errors
     /// [`ReleqError`] if weights, images and network do not fit together.
     pub fn new(setup: RetrainSetup<'a>, schedule: Schedule) -> Result<Self, ReleqError> {
-        let mut retrain = Self { setup, schedule, full_precision: 1.0, idle: Mutex::default() };
+        let mut retrain =
+            Self { setup, schedule, full_precision: 1.0, early_stop: None, idle: Mutex::default() };
         retrain.full_precision = retrain.full_precision_on(setup.validation)?.accuracy();
         if retrain.full_precision <= 0.0 {
             return Err(ReleqError::Setting {
@@ -135,6 +136,17 @@ impl<'a> Retrain<'a> {
             });
         }
         Ok(retrain)
+    }
+
+    /// Gives up assignments that have collapsed, when [evaluated](Evaluator::evaluate).
+    ///
+    /// # Errors
+    /// [`ReleqError::Setting`] for a field out of its range.
+    pub fn early_stop(mut self, early_stop: EarlyStop) -> Result<Self, ReleqError> {
+        early_stop.check()?;
+        let images = self.setup.validation.take(early_stop.images, self.setup.seed);
+        self.early_stop = Some((early_stop, images));
+        Ok(self)
     }
 
     /// Accuracy of the full-precision weights, without any retraining.
@@ -148,7 +160,7 @@ impl<'a> Retrain<'a> {
         })
     }
 
-    /// Retrains at `bits` and classifies each of `sets`; `None` where the loss diverged.
+    /// Retrains at `bits` and classifies each of `sets`; where the loss diverged, says so instead.
     ///
     /// # Errors
     /// [`ReleqError`] if training fails for another reason.
@@ -158,32 +170,50 @@ impl<'a> Retrain<'a> {
         sets: &[&ImageSet],
     ) -> Result<Result<Vec<AccuracyReport>, String>, ReleqError> {
         self.with_trainer(|trainer, setup| {
-            let cancelled = || setup.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed));
-            trainer.set_bits(Some(bits))?;
-            let seed = assignment_seed(setup.seed, bits);
-            let trained = train::train(
-                trainer,
-                setup.train,
-                setup.normalization,
-                &self.schedule,
-                seed,
-                &mut |_| {
-                    if cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-                },
-            );
-            if cancelled() {
+            Ok(match self.train(trainer, bits, None)? {
+                Trained::Diverged(reason) => Err(reason),
+                _ => Ok(sets
+                    .iter()
+                    .map(|&set| {
+                        train::accuracy(trainer, set, setup.normalization, EVALUATION_BATCH)
+                    })
+                    .collect::<Result<_, _>>()?),
+            })
+        })
+    }
+
+    /// The steps of a retrain.
+    fn train(
+        &self,
+        trainer: &mut dyn Trainer,
+        bits: &BitwidthAssignment,
+        early_stop: Option<&(EarlyStop, ImageSet)>,
+    ) -> Result<Trained, ReleqError> {
+        let Self { setup, schedule, .. } = self;
+        trainer.set_bits(Some(bits))?;
+        let seed = assignment_seed(setup.seed, bits);
+        let mut training = Training::new(setup.train, setup.normalization, schedule, seed)?;
+        loop {
+            if setup.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
                 return Err(ReleqError::Cancelled);
             }
-            match trained {
-                Err(error @ TrainError::Diverged { .. }) => return Ok(Err(error.to_string())),
+            let progress = match training.step(trainer) {
+                Err(error @ TrainError::Diverged { .. }) => {
+                    return Ok(Trained::Diverged(error.to_string()));
+                }
                 other => other?,
             };
-            let reports = sets
-                .iter()
-                .map(|&set| train::accuracy(trainer, set, setup.normalization, EVALUATION_BATCH))
-                .collect::<Result<_, _>>()?;
-            Ok(Ok(reports))
-        })
+            let Some(progress) = progress else { return Ok(Trained::ToTheEnd) };
+            if let Some((stop, images)) = early_stop
+                && progress.step < progress.steps
+                && progress.step == stop.step(progress.steps)
+            {
+                let seen = train::accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?;
+                if seen.accuracy() < stop.below * self.full_precision {
+                    return Ok(Trained::GivenUp { step: progress.step, accuracy: seen });
+                }
+            }
+        }
     }
 
     fn with_trainer<R>(
@@ -209,17 +239,32 @@ impl Evaluator for Retrain<'_> {
     }
 
     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
-        Ok(match self.retrain(bits, &[self.setup.validation])? {
-            Ok(reports) => Evaluation {
-                standard_error: reports.first().map(AccuracyReport::standard_error),
-                ..Evaluation::new(reports.first().map_or(0.0, AccuracyReport::accuracy))
-            },
-            Err(reason) => {
-                log::warn!("{bits}: {reason}; counted as failed");
-                Evaluation::failed(reason)
-            }
+        let answer = |report: AccuracyReport, stopped_after| Evaluation {
+            standard_error: Some(report.standard_error()),
+            stopped_after,
+            ..Evaluation::new(report.accuracy())
+        };
+        self.with_trainer(|trainer, setup| {
+            Ok(match self.train(trainer, bits, self.early_stop.as_ref())? {
+                Trained::Diverged(reason) => {
+                    log::warn!("{bits}: {reason}; counted as failed");
+                    Evaluation::failed(reason)
+                }
+                Trained::GivenUp { step, accuracy } => answer(accuracy, Some(step)),
+                Trained::ToTheEnd => {
+                    let (images, norm) = (setup.validation, setup.normalization);
+                    answer(train::accuracy(trainer, images, norm, EVALUATION_BATCH)?, None)
+                }
+            })
         })
     }
+}
+
+/// How a retrain ended.
+enum Trained {
+    ToTheEnd,
+    GivenUp { step: usize, accuracy: AccuracyReport },
+    Diverged(String),
 }
 
 /// A seed that depends on the run and the assignment alone (64-bit FNV-1a).
