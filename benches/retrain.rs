@@ -1,9 +1,9 @@
 //! Training steps and classification, images per second on one thread: the native trainer beside Burn `flex`.
 //!
 //! ```text
-//! cargo bench --bench retrain                                  # all networks, both trainers
-//! cargo bench --bench retrain -- lenet                         # those with this in their name
-//! cargo bench --bench retrain -- --peer lenet train native 8   # one figure at full precision, for peers/retrain.py
+//! cargo bench --bench retrain                                      # all networks, both trainers
+//! cargo bench --bench retrain -- lenet                             # those with this in their name
+//! cargo bench --bench retrain -- --peer lenet train native 8 128   # one figure at full precision, for peers/retrain.py
 //! ```
 //!
 //! A round runs each variant for a moment, in turn, so that a busy machine hits all alike; the table gives
@@ -47,13 +47,14 @@ impl Variant {
         backend: Backend,
         trains: bool,
         quantizer: Option<QuantizerKind>,
+        batch: Option<usize>,
     ) -> Self {
         let mut trainer = backend.trainer(network, quantizer.unwrap_or_default()).unwrap();
         if quantizer.is_some() {
             let bits = vec!["4"; network.quantizable_layers()].join("-");
             trainer.set_bits(Some(&bits.parse().unwrap())).unwrap();
         }
-        let batch = if trains { TRAIN_BATCH } else { INFER_BATCH };
+        let batch = batch.unwrap_or(if trains { TRAIN_BATCH } else { INFER_BATCH });
         let pixels = batch * network.input().iter().product::<usize>();
         // Any numbers do: the work does not depend on them.
         let images = (0..pixels).map(|i| (i * 7919 % 2003) as f32 / 1000.0 - 1.0).collect();
@@ -99,12 +100,14 @@ fn peak_memory() -> f64 {
 
 /// Serves figures to `peers/retrain.py`: for every line that comes in, the rates of a moment.
 fn peer(arguments: &[String]) {
-    let [network, mode, backend, seconds] = arguments else {
-        println!("usage: --peer <network> <train|infer> <native|flex> <seconds>");
+    let [network, mode, backend, seconds, batch] = arguments else {
+        println!("usage: --peer <network> <train|infer> <native|flex> <seconds> <batch>");
         return;
     };
     let network = networks::by_name(network).unwrap();
-    let mut variant = Variant::new(&network, backend.parse().unwrap(), mode == "train", None);
+    let batch = Some(batch.parse().unwrap());
+    let mut variant =
+        Variant::new(&network, backend.parse().unwrap(), mode == "train", None, batch);
     variant.step();
     let mut rates = Vec::new();
     variant.rates(seconds.parse().unwrap(), &mut rates);
@@ -134,9 +137,9 @@ fn main() {
         for trains in [true, false] {
             let scaled = Some(QuantizerKind::WrpnScaled);
             let mut variants = [
-                Variant::new(&network, Backend::Flex, trains, None),
-                Variant::new(&network, Backend::Native, trains, None),
-                Variant::new(&network, Backend::Native, trains, scaled),
+                Variant::new(&network, Backend::Flex, trains, None, None),
+                Variant::new(&network, Backend::Native, trains, None, None),
+                Variant::new(&network, Backend::Native, trains, scaled, None),
             ];
             variants.iter_mut().for_each(Variant::step);
             let mut rates = [(); 3].map(|()| Vec::new());

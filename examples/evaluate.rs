@@ -17,7 +17,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -136,7 +136,7 @@ fn run(args: &Args) -> Result<()> {
     let network = checkpoint::network(name)?;
     let (network, state) = checkpoint::open(&args.weights, args.key.as_deref(), network)?;
     let preset = networks::preset(network.name()).context("every network has a preset")?;
-    let bits = args.bits.as_ref().map(|bits| per_layer(bits, &network)).transpose()?;
+    let bits = args.bits.as_ref().map(|bits| checkpoint::per_layer(bits, &network)).transpose()?;
     let normalization = match (&args.mean, &args.std) {
         (Some(mean), Some(std)) => Normalization { mean: mean.clone(), std: std.clone() },
         _ => preset.normalization,
@@ -194,23 +194,6 @@ fn run(args: &Args) -> Result<()> {
         print(&outcome);
     }
     Ok(())
-}
-
-/// One bitwidth for every layer, from as many or from one.
-fn per_layer(bits: &BitwidthAssignment, network: &Network) -> Result<BitwidthAssignment> {
-    let layers = network.profiles();
-    match bits.len() {
-        1 => Ok(BitwidthAssignment::uniform(bits[0], layers.len())?),
-        count if count == layers.len() => Ok(bits.clone()),
-        count => {
-            let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
-            bail!(
-                "--bits: {count} bitwidths for the {} layers {}; give one for each, or one for all",
-                layers.len(),
-                names.join(", ")
-            )
-        }
-    }
 }
 
 /// A trainer on the backend that was asked for, or on the first that covers the network.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use releq::{
-    core::Network,
+    core::{BitwidthAssignment, Network},
     zoo::{
         checkpoint::{Checkpoint, CheckpointError, NameMap},
         networks,
@@ -49,6 +49,26 @@ pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network
         fits => {
             let fits: Vec<_> = fits.iter().map(Network::name).collect();
             bail!("{error}\nit fits --network {}", fits.join(" or "))
+        }
+    }
+}
+
+/// One bitwidth for every layer, from as many or from one.
+///
+/// # Errors
+/// If there are neither; the message lists the layers.
+pub fn per_layer(bits: &BitwidthAssignment, network: &Network) -> Result<BitwidthAssignment> {
+    let layers = network.profiles();
+    match bits.len() {
+        1 => Ok(BitwidthAssignment::uniform(bits[0], layers.len())?),
+        count if count == layers.len() => Ok(bits.clone()),
+        count => {
+            let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
+            bail!(
+                "--bits: {count} bitwidths for the {} layers {}; give one for each, or one for all",
+                layers.len(),
+                names.join(", ")
+            )
         }
     }
 }

@@ -4,6 +4,7 @@
 mod bars;
 pub mod checkpoint;
 pub mod data;
+pub mod interrupt;
 mod search;
 mod tables;
 

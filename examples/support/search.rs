@@ -1,15 +1,6 @@
 //! Options of a search, and the run that follows them.
 
-use std::{
-    num::NonZeroUsize,
-    path::PathBuf,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use releq::{
@@ -20,7 +11,11 @@ use releq::{
     reward::Shaped,
 };
 
-use crate::{bars::Bars, tables};
+use crate::{
+    bars::Bars,
+    interrupt::{self, INTERRUPTED},
+    tables,
+};
 
 /// Options that every search has.
 #[derive(clap::Args, Clone, Debug)]
@@ -128,15 +123,7 @@ impl SearchArgs {
             experiment = experiment.reward(shaped(threshold)?);
         }
         eprintln!("data: {source}");
-        // The first Ctrl-C ends the run in good order, the second at once.
-        let cancel = Arc::new(AtomicBool::new(false));
-        let handler = Arc::clone(&cancel);
-        ctrlc::set_handler(move || {
-            if handler.swap(true, Ordering::Relaxed) {
-                std::process::exit(i32::from(INTERRUPTED));
-            }
-        })?;
-
+        let cancel = interrupt::flag()?;
         let bars = Bars::new(self.json);
         let outcome = experiment.run(&cancel, &|news| bars.show(&news));
         bars.finish();
@@ -168,6 +155,3 @@ fn shaped(threshold: f64) -> Result<Shaped> {
     let paper = Shaped::default();
     Shaped::new(paper.a(), paper.b(), threshold).context("--threshold")
 }
-
-/// Exit code after Ctrl-C, as shells have it.
-const INTERRUPTED: u8 = 130;

@@ -79,9 +79,9 @@ class LeNet(nn.Module):
         self.fc1, self.fc2 = nn.Linear(800, 500), nn.Linear(500, 10)
 
     def forward(self, x):
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+        x = F.max_pool2d(F.relu_(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu_(self.conv2(x)), 2)
+        return self.fc2(F.relu_(self.fc1(x.flatten(1))))
 
 
 class SimpleNet(nn.Module):
@@ -91,9 +91,9 @@ class SimpleNet(nn.Module):
         self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
 
     def forward(self, x):
-        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        x = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x.flatten(1))))))
+        x = F.max_pool2d(F.relu_(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu_(self.conv2(x)), 2)
+        return self.fc3(F.relu_(self.fc2(F.relu_(self.fc1(x.flatten(1))))))
 
 
 class Sequential(nn.Module):
@@ -113,7 +113,7 @@ def svhn():
         (32, 1, False), (32, 1, True), (64, 1, False), (64, 1, True),
         (128, 1, False), (128, 1, True), (256, 0, True),
     ]:
-        features += [nn.Conv2d(before, channels, 3, padding=padding), nn.ReLU(), nn.Dropout(0.3)]
+        features += [nn.Conv2d(before, channels, 3, padding=padding), nn.ReLU(inplace=True), nn.Dropout(0.3)]
         features += [nn.MaxPool2d(2)] if pool else []
         before = channels
     return Sequential(features, nn.Sequential(nn.Linear(256, 10)))
@@ -130,9 +130,9 @@ class Svhn10(nn.Module):
 
     def forward(self, x):
         for index in range(1, 9):
-            x = F.relu(getattr(self, f"conv{index}")(x))
+            x = F.relu_(getattr(self, f"conv{index}")(x))
             x = F.max_pool2d(x, 2) if index % 2 == 0 else x
-        return self.fc2(F.relu(self.fc1(x.flatten(1))))
+        return self.fc2(F.relu_(self.fc1(x.flatten(1))))
 
 
 def vgg_features(channels):
@@ -141,7 +141,7 @@ def vgg_features(channels):
         if out == "M":
             features.append(nn.MaxPool2d(2))
         else:
-            features += [nn.Conv2d(before, out, 3, padding=1), nn.ReLU()]
+            features += [nn.Conv2d(before, out, 3, padding=1), nn.ReLU(inplace=True)]
             before = out
     return features
 
@@ -151,7 +151,7 @@ VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512
 
 
 def classifier(inputs, hidden, outputs, dropout_first):
-    linear = [nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU()]
+    linear = [nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(hidden, hidden), nn.ReLU(inplace=True)]
     if dropout_first:
         return nn.Sequential(nn.Dropout(), *linear, nn.Linear(hidden, outputs))
     return nn.Sequential(*linear, nn.Dropout(), nn.Linear(hidden, outputs))
@@ -170,13 +170,13 @@ class Block(nn.Module):
             self.downsample = nn.Sequential(conv, nn.BatchNorm2d(channels))
 
     def forward(self, x):
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        out = self.bn2(self.conv2(F.relu_(self.bn1(self.conv1(x)))))
         if self.downsample is not None:
             x = self.downsample(x)
         elif x.shape != out.shape:
             quarter = self.channels // 4
             x = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, quarter, quarter))
-        return F.relu(out + x)
+        return F.relu_(out + x)
 
 
 class ResNet20(nn.Module):
@@ -195,20 +195,20 @@ class ResNet20(nn.Module):
         self.last = "linear" if padded else "fc"
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu_(self.bn1(self.conv1(x)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return getattr(self, self.last)(x.mean((2, 3)))
 
 
 def alexnet():
     features = [
-        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+        nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
+        nn.Conv2d(192, 384, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1), nn.ReLU(inplace=True),
+        nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2),
     ]
-    linear = [nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU()]
+    linear = [nn.Dropout(), nn.Linear(9216, 4096), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(inplace=True)]
     return Sequential(features, nn.Sequential(*linear, nn.Linear(4096, 1000)))
 
 
@@ -218,13 +218,13 @@ class MobileNetV1(nn.Module):
 
         def first(before, out, stride):
             conv = nn.Conv2d(before, out, 3, stride, 1, bias=False)
-            return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU())
+            return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
 
         def pair(before, out, stride):
             depthwise = nn.Conv2d(before, before, 3, stride, 1, groups=before, bias=False)
             pointwise = nn.Conv2d(before, out, 1, bias=False)
             return nn.Sequential(
-                depthwise, nn.BatchNorm2d(before), nn.ReLU(), pointwise, nn.BatchNorm2d(out), nn.ReLU()
+                depthwise, nn.BatchNorm2d(before), nn.ReLU(inplace=True), pointwise, nn.BatchNorm2d(out), nn.ReLU(inplace=True)
             )
 
         self.model = nn.Sequential(
