@@ -87,7 +87,7 @@ struct Args {
     /// Threads; does not change the result [default: all cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// What computes: native, or flex (Burn) [default: native where it covers the network]
+    /// What computes: native, flex (Burn), or, where they are built in, ndarray and wgpu [default: native where it covers the network]
     #[arg(long)]
     backend: Option<Backend>,
     /// Print an object with `correct` and `total` instead of a table

@@ -88,7 +88,7 @@ struct Args {
     /// Everything random follows from it
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// What trains: native, or flex (Burn)
+    /// What trains: native, flex (Burn), or, where they are built in, ndarray and wgpu (Burn, the latter on a GPU)
     #[arg(long, default_value_t = Backend::Native)]
     backend: Backend,
 }

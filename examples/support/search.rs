@@ -48,7 +48,7 @@ pub struct SearchArgs {
     /// Quantizer: wrpn-scaled, dorefa or wrpn [default: the network's]
     #[arg(long)]
     pub quantizer: Option<QuantizerKind>,
-    /// What trains: native, or flex (Burn)
+    /// What trains: native, flex (Burn), or, where they are built in, ndarray and wgpu (Burn, the latter on a GPU)
     #[arg(long, default_value_t = Backend::Native)]
     pub backend: Backend,
     /// Leave out the random and the layer-by-layer search with as many evaluations

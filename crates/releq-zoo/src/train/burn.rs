@@ -7,7 +7,7 @@ use releq_core::{Bitwidth, BitwidthAssignment, Network, Node, Op, Shape};
 use releq_quant::Quantizer;
 
 use super::{
-    NetworkState, Parameter, Sgd, TrainError, Trainer,
+    NetworkState, Parameter, Sgd, TrainError, Trainer, device,
     dropout::dropout_mask,
     ops,
     state::{Role, layer_parameters},
@@ -126,6 +126,22 @@ impl BurnTrainer {
     /// As [`new`](Self::new).
     pub fn flex(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
         Self::new(network, quantizer, Device::flex())
+    }
+
+    /// A trainer on the CPU, by Burn's `ndarray` backend, which is much slower than `flex`.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] without the Cargo feature `ndarray`.
+    pub fn ndarray(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+        Self::new(network, quantizer, device::ndarray()?)
+    }
+
+    /// A trainer on the GPU that `wgpu` prefers.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] without the Cargo feature `wgpu`, or on a machine without an adapter.
+    pub fn wgpu(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+        Self::new(network, quantizer, device::wgpu()?)
     }
 
     /// The network it trains.

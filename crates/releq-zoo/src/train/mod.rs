@@ -4,6 +4,7 @@
 mod burn;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod device;
 mod dropout;
 mod fit;
 mod init;

@@ -115,6 +115,14 @@ pub enum TrainError {
         /// What it does not cover.
         what: String,
     },
+    /// The device to train on is not there.
+    #[error("backend `{backend}`: {reason}")]
+    Device {
+        /// Name of the backend.
+        backend: &'static str,
+        /// Why, and what helps.
+        reason: String,
+    },
     /// The quantizer refused.
     #[error(transparent)]
     Quant(#[from] QuantError),

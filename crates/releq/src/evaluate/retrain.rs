@@ -30,23 +30,39 @@ pub enum Backend {
     /// Our channels-last CPU trainer, several times faster on small networks.
     #[default]
     Native,
-    /// Burn's `flex` CPU backend, which covers every layer.
+    /// Burn's `flex` CPU backend.
     Flex,
+    /// Burn's `ndarray` CPU backend; needs the Cargo feature of this name.
+    Ndarray,
+    /// A GPU, by Burn's `wgpu` backend; needs the Cargo feature of this name.
+    Wgpu,
 }
 
 impl Backend {
-    /// A trainer of `network` on one thread of this machine.
+    /// All of them, with the names that stand on command lines and in reports.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Native, "native"),
+        (Self::Flex, "flex"),
+        (Self::Ndarray, "ndarray"),
+        (Self::Wgpu, "wgpu"),
+    ];
+
+    /// A trainer of `network`: on one thread of this machine, or on its GPU.
     ///
     /// # Errors
-    /// [`TrainError::Unsupported`] if this backend lacks a layer of the network.
+    /// [`TrainError::Unsupported`] if this backend lacks a layer of the network, [`TrainError::Device`] if
+    /// this build or this machine lacks the backend.
     pub fn trainer(
         self,
         network: &Network,
         quantizer: QuantizerKind,
     ) -> Result<Box<dyn Trainer>, TrainError> {
+        let quantizer = quantizer.build();
         Ok(match self {
-            Self::Native => Box::new(NativeTrainer::new(network, quantizer.build())?),
-            Self::Flex => Box::new(BurnTrainer::flex(network, quantizer.build())?),
+            Self::Native => Box::new(NativeTrainer::new(network, quantizer)?),
+            Self::Flex => Box::new(BurnTrainer::flex(network, quantizer)?),
+            Self::Ndarray => Box::new(BurnTrainer::ndarray(network, quantizer)?),
+            Self::Wgpu => Box::new(BurnTrainer::wgpu(network, quantizer)?),
         })
     }
 }
@@ -54,23 +70,21 @@ impl Backend {
 impl FromStr for Backend {
     type Err = ReleqError;
     fn from_str(text: &str) -> Result<Self, ReleqError> {
-        match text {
-            "native" => Ok(Self::Native),
-            "flex" => Ok(Self::Flex),
-            _ => Err(ReleqError::Setting {
-                setting: "backend",
-                reason: format!("`{text}` is not one of native, flex"),
-            }),
-        }
+        let found = Self::ALL.into_iter().find(|(_, name)| *name == text);
+        found.map(|(backend, _)| backend).ok_or_else(|| ReleqError::Setting {
+            setting: "backend",
+            reason: format!(
+                "`{text}` is not one of {}",
+                Self::ALL.map(|(_, name)| name).join(", ")
+            ),
+        })
     }
 }
 
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Native => "native",
-            Self::Flex => "flex",
-        })
+        let found = Self::ALL.into_iter().find(|(backend, _)| backend == self);
+        f.write_str(found.map_or("", |(_, name)| name))
     }
 }
 
