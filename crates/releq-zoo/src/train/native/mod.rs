@@ -391,16 +391,16 @@ impl Trainer for NativeTrainer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::{collections::BTreeSet, time::Instant};
 
-    use releq_core::{Conv2d, Pool2d};
+    use releq_core::{Conv2d, Pool2d, Shape};
     use releq_quant::QuantizerKind;
 
     use super::*;
     use crate::{
         networks::{self, lenet},
         train::{
-            conformance::{batch, check_trainer, close_values, networks, state},
+            conformance::{batch, check_trainer, close_values, networks, oracle, state},
             reference,
         },
     };
@@ -491,6 +491,78 @@ mod tests {
             let network = networks::by_name(name).unwrap();
             NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap();
         }
+    }
+
+    /// The layer between two others: gradients of its own weights, and through the one before it of its input.
+    fn around(op: Op, from: Shape) -> Network {
+        let (input, first) = match from {
+            Shape::Image { channels, height, width } => {
+                let scale = Conv2d::new(channels, 1).groups(channels);
+                ([channels, height, width], Op::Conv2d(scale))
+            }
+            Shape::Vector { features } => ([features, 1, 1], Op::Flatten),
+        };
+        let network = Network::builder("around", input)
+            .layer("before", first, &[])
+            .layer("layer", op, &[])
+            .relu("relu");
+        match from {
+            Shape::Image { .. } => network.global_avg_pool("pool"),
+            Shape::Vector { .. } => network,
+        }
+        .linear("after", 3)
+        .build()
+        .unwrap()
+    }
+
+    #[test]
+    fn every_layer_shape_of_the_zoo_has_burns_gradients() {
+        const PLAIN: Sgd = Sgd { learning_rate: 1.0, momentum: 0.0, weight_decay: 0.0 };
+        let mut seen = BTreeSet::new();
+        for network in networks::NAMES.into_iter().filter_map(networks::by_name) {
+            for (index, node) in network.nodes().iter().enumerate() {
+                let weighted = matches!(node.op, Op::Conv2d(_) | Op::Linear { .. });
+                let pools = matches!(node.op, Op::MaxPool(_) | Op::AvgPool(_));
+                let from = network.input_shape(index);
+                if !(weighted || pools) || !seen.insert(format!("{:?} of {from:?}", node.op)) {
+                    continue;
+                }
+                let context =
+                    format!("{}, {}: {:?} of {from:?}", network.name(), node.name, node.op);
+                let network = around(node.op, from);
+                let start = NetworkState::init(&network, 3);
+                let (images, labels) = batch(&network, 2, 1);
+                let [got, expected] = [native, oracle].map(|make| {
+                    let mut trainer = make(&network, QuantizerKind::Wrpn);
+                    trainer.load(&start).unwrap();
+                    trainer.train_step(&images, &labels, PLAIN).unwrap();
+                    trainer.state()
+                });
+                for (name, start) in &start.0 {
+                    let gradient = |state: &NetworkState| -> Vec<f32> {
+                        let after = &state.0[name].values;
+                        start
+                            .values
+                            .iter()
+                            .zip(after)
+                            .map(|(before, after)| before - after)
+                            .collect()
+                    };
+                    let (got, expected) = (gradient(&got), gradient(&expected));
+                    let largest = expected.iter().fold(0f32, |largest, g| largest.max(g.abs()));
+                    // Sums of up to 25,000 terms that cancel, in other orders; and the difference of two
+                    // weights is as coarse as the weights are.
+                    let coarse = start.values.iter().fold(0f32, |largest, w| largest.max(w.abs()));
+                    let tolerance = 1e-3 * largest + 4.0 * f32::EPSILON * coarse;
+                    assert!(largest > 0.0 && largest.is_finite(), "{context}, {name}: {largest}");
+                    for (got, expected) in got.iter().zip(&expected) {
+                        let near = (got - expected).abs() <= tolerance;
+                        assert!(near, "{context}, {name}: {got}, expected {expected} of {largest}");
+                    }
+                }
+            }
+        }
+        assert!(seen.len() > 80, "{} shapes", seen.len());
     }
 
     #[test]
