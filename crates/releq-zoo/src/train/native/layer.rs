@@ -155,8 +155,9 @@ pub(super) struct Trained {
 
 impl Trained {
     pub(super) fn new(values: Vec<f32>) -> Self {
-        let zeros = vec![0.0; values.len()];
-        Self { values, gradient: zeros.clone(), velocity: zeros }
+        // Two of `vec!`: memory of zeros costs nothing until a training step writes it, a copy of it does.
+        let len = values.len();
+        Self { values, gradient: vec![0.0; len], velocity: vec![0.0; len] }
     }
 
     pub(super) fn step(&mut self, sgd: Sgd) {
@@ -190,14 +191,20 @@ pub(super) fn pixels(shape: Shape) -> (usize, usize) {
     }
 }
 
+/// `[rows, columns]` to `[columns, rows]`.
+pub(super) fn transpose(from: &[f32], columns: usize, to: &mut [f32]) {
+    let rows = from.len() / columns;
+    for (column, values) in to.chunks_exact_mut(rows).enumerate() {
+        for (value, row) in values.iter_mut().zip(from.chunks_exact(columns)) {
+            *value = row[column];
+        }
+    }
+}
+
 /// `[batch, channels, area]` to `[batch, area, channels]`.
 pub(super) fn to_channels_last(from: &[f32], channels: usize, area: usize, to: &mut [f32]) {
     for (from, to) in from.chunks_exact(channels * area).zip(to.chunks_exact_mut(channels * area)) {
-        for (pixel, values) in to.chunks_exact_mut(channels).enumerate() {
-            for (value, plane) in values.iter_mut().zip(from.chunks_exact(area)) {
-                *value = plane[pixel];
-            }
-        }
+        transpose(from, area, to);
     }
 }
 

@@ -2,15 +2,28 @@
 
 use releq_kernels::{Matrix, matmul};
 
-use super::layer::{Backward, Layer, Parameters, Pass, relu, relu_backward};
+use super::layer::{Backward, Layer, Parameters, Pass, relu, relu_backward, transpose};
 
 pub(super) struct Linear {
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
-    pub(super) relu: bool,
+    inputs: usize,
+    outputs: usize,
+    relu: bool,
+    /// The weights as `[inputs, outputs]`, made by the first evaluation that uses them. The product packs
+    /// weights in the other order anew for every batch, which costs more than multiplying a few images.
+    transposed: Vec<f32>,
+}
+
+impl Linear {
+    pub(super) fn new(inputs: usize, outputs: usize, relu: bool) -> Self {
+        Self { inputs, outputs, relu, transposed: Vec::new() }
+    }
 }
 
 impl Layer for Linear {
+    fn prepare(&mut self, _: &[f32], _: Option<&[f32]>, _: bool) {
+        self.transposed.clear();
+    }
+
     fn keeps_output(&self) -> bool {
         self.relu
     }
@@ -25,7 +38,15 @@ impl Layer for Linear {
         if let Some(bias) = &parameters.bias {
             out.chunks_exact_mut(self.outputs).for_each(|row| row.copy_from_slice(&bias.values));
         }
-        let weight = Matrix::new(&parameters.used, self.outputs, self.inputs).transposed();
+        let weight = if pass.step.is_some() {
+            Matrix::new(&parameters.used, self.outputs, self.inputs).transposed()
+        } else {
+            if self.transposed.is_empty() {
+                self.transposed.resize(parameters.used.len(), 0.0);
+                transpose(&parameters.used, self.inputs, &mut self.transposed);
+            }
+            Matrix::new(&self.transposed, self.inputs, self.outputs)
+        };
         let x = Matrix::new(inputs[0], pass.batch, self.inputs);
         matmul(x, weight, out, parameters.bias.is_some());
         if self.relu {

@@ -34,7 +34,7 @@ use crate::data::Label;
 /// with 4 bytes each the values stay in the cache.
 const INFERENCE_VALUES: usize = 1 << 18;
 /// Images in such a pass, at least.
-const INFERENCE_BATCH: usize = 8;
+const INFERENCE_BATCH: usize = 16;
 
 /// Trains a network on one thread of the CPU, several times faster than general tensors do.
 ///

@@ -153,7 +153,7 @@ fn layer(
     Ok(match network.nodes()[index].op {
         Op::Conv2d(conv) => Box::new(Conv::new(conv, input, relu, isa)?),
         Op::Linear { out_features: outputs, .. } => {
-            Box::new(Linear { inputs: input.len(), outputs, relu })
+            Box::new(Linear::new(input.len(), outputs, relu))
         }
         Op::BatchNorm { epsilon, momentum } => {
             Box::new(BatchNorm::new(channels, (epsilon, momentum), relu, isa)?)
