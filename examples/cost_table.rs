@@ -27,6 +27,7 @@ use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerKind, LayerProfile};
+use releq_example_support::exit_code;
 use releq_hw::{
     CostModelKind, CostReport, CpuKernels, CpuLatency, Energy, LatencyConfig, LatencyTable,
     MemoryTraffic, cost_report,
@@ -70,13 +71,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -11,6 +11,7 @@
 
 use std::{
     num::NonZeroUsize,
+    process::ExitCode,
     sync::{Mutex, atomic::AtomicBool},
 };
 
@@ -21,6 +22,7 @@ use releq::{
     reward::Reward,
     zoo::{data::digits, networks::lenet},
 };
+use releq_example_support::exit_code;
 
 /// Pays for low bitwidths only while accuracy stays above a floor, and the closer to full precision
 /// the better.
@@ -52,8 +54,11 @@ struct Args {
     seed: u64,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    exit_code(|| run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<()> {
     let data = digits::generate(&digits::DigitsConfig { seed: args.seed, ..Default::default() })?;
     println!("data: {}", data.source);
     let mut config = ExperimentConfig::lenet(args.seed);

@@ -34,6 +34,7 @@ use releq::{
 use releq_example_support::{
     checkpoint,
     data::{self, Split},
+    exit_code,
 };
 use serde::Serialize;
 
@@ -120,14 +121,7 @@ struct Outcome {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<()> {

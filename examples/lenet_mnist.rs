@@ -21,7 +21,7 @@ use releq::{
         networks::lenet,
     },
 };
-use releq_example_support::SearchArgs;
+use releq_example_support::{SearchArgs, exit_code};
 
 /// Finds a bitwidth for every layer of LeNet by reinforcement learning.
 #[derive(Parser, Debug)]
@@ -46,11 +46,13 @@ struct Args {
     search: SearchArgs,
 }
 
-fn main() -> Result<ExitCode> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let args = Args::parse();
+fn main() -> ExitCode {
+    exit_code(|| run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<ExitCode> {
     args.search.check()?;
-    let data = find_data(&args)?;
+    let data = find_data(args)?;
     let config = args.search.configure(ExperimentConfig::lenet(args.search.seed))?;
     args.search.run(&data.source.clone(), Experiment::new(lenet(), data, config))
 }

@@ -26,6 +26,7 @@ use releq::{
     hw::{CpuKernels, CpuNetwork, Machine, Timing, time_interleaved, uniform, weights_only},
     zoo::networks,
 };
+use releq_example_support::exit_code;
 use releq_kernels::Isa;
 use serde::Serialize;
 
@@ -80,13 +81,7 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -26,7 +26,7 @@ use releq::{
         train::Length,
     },
 };
-use releq_example_support::{SearchArgs, data::write_folder};
+use releq_example_support::{SearchArgs, data::write_folder, exit_code};
 
 /// The network: two blocks of convolutions, and one layer that names the class.
 fn my_network(input: [usize; 3], classes: usize) -> Result<Network, NetworkError> {
@@ -44,8 +44,11 @@ fn my_network(input: [usize; 3], classes: usize) -> Result<Network, NetworkError
         .build()
 }
 
-fn main() -> Result<ExitCode> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    exit_code(|| run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<ExitCode> {
     args.search.check()?;
     let drawn = tempfile::tempdir()?;
     let folder = match &args.data_dir {

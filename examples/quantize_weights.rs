@@ -21,6 +21,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
+use releq_example_support::exit_code;
 use releq_quant::{Bitwidth, Quantizer, QuantizerKind};
 use serde::Serialize;
 
@@ -78,13 +79,7 @@ struct Report {
 }
 
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<()> {

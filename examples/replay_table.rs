@@ -9,7 +9,7 @@
 //! the agent came to the best entry, and how random search did with as many evaluations.
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
-use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+use std::{ops::ControlFlow, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -25,6 +25,7 @@ use releq::{
     reward::RewardKind,
     zoo::networks::lenet,
 };
+use releq_example_support::exit_code;
 
 /// Searches a table of measured accuracies with the ReLeQ agent.
 #[derive(Parser, Debug)]
@@ -62,8 +63,11 @@ struct Args {
     json: bool,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    exit_code(|| run(&Args::parse()))
+}
+
+fn run(args: &Args) -> Result<()> {
     let mut table = Table::read(&args.table, args.on_miss)?;
     if let Some(percent) = args.full_precision {
         table = table.with_full_precision(percent / 100.0)?;
@@ -132,7 +136,7 @@ fn main() -> Result<()> {
 
     let seconds = started.elapsed().as_secs_f64();
     if args.json {
-        println!("{}", json(&args, &table, &outcomes, optimal, seconds)?);
+        println!("{}", json(args, &table, &outcomes, optimal, seconds)?);
     } else {
         print(&table, &outcomes, optimal, &everything, seconds);
     }

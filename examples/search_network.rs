@@ -18,7 +18,7 @@ use releq::{
     Experiment, ExperimentConfig, HeldOut,
     zoo::train::{Length, Schedule},
 };
-use releq_example_support::{SearchArgs, checkpoint, data};
+use releq_example_support::{SearchArgs, checkpoint, data, exit_code};
 
 /// Finds a bitwidth for every layer of a network of the zoo by reinforcement learning.
 #[derive(Parser, Debug)]
@@ -86,11 +86,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    run(&Args::parse()).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    exit_code(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<ExitCode> {

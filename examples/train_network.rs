@@ -25,7 +25,7 @@ use releq::{
     },
 };
 use releq_example_support::{
-    checkpoint, data,
+    checkpoint, data, exit_code,
     interrupt::{self, INTERRUPTED},
 };
 
@@ -94,11 +94,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    run(&Args::parse()).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    exit_code(|| run(&Args::parse()))
 }
 
 fn run(args: &Args) -> Result<ExitCode> {

@@ -5,7 +5,9 @@ mod bars;
 pub mod checkpoint;
 pub mod data;
 pub mod interrupt;
+mod outcome;
 mod search;
 mod tables;
 
+pub use outcome::exit_code;
 pub use search::SearchArgs;
