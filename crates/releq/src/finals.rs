@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
@@ -49,6 +49,13 @@ struct Walk {
     settled: bool,
 }
 
+impl Walk {
+    /// What it has yet to try.
+    fn rest(&self) -> &[BitwidthAssignment] {
+        if self.settled { &[] } else { &self.candidates[self.tried..] }
+    }
+}
+
 impl Finals<'_> {
     /// Every search tries its candidates from the cheapest upwards until the long retrain of one is
     /// within the tolerance on the validation images; what the configuration names and uniform bitwidths
@@ -80,29 +87,25 @@ impl Finals<'_> {
             .collect();
         let mut pending: Vec<_> = beside.iter().map(|(_, bits)| bits.clone()).collect();
         loop {
-            for walk in walks.iter_mut().filter(|walk| !walk.settled) {
-                match walk.candidates.get(walk.tried) {
-                    Some(bits) => pending.push(bits.clone()),
-                    None => walk.settled = true,
-                }
-            }
-            let mut seen = Vec::new();
-            pending.retain(|bits| {
-                let new = !done.contains_key(bits) && !seen.contains(bits);
-                seen.push(bits.clone());
-                new
-            });
-            if !pending.is_empty() {
-                let answers = self.retrain(long, &pending, done.len(), on_progress)?;
-                done.extend(pending.drain(..).zip(answers));
-            }
-            for walk in walks.iter_mut().filter(|walk| !walk.settled) {
-                let bits = &walk.candidates[walk.tried];
-                walk.tried += 1;
-                walk.settled = self.within_tolerance(&done[bits]);
-            }
-            if walks.iter().all(|walk| walk.settled) {
+            let open: Vec<_> =
+                walks.iter().map(Walk::rest).filter(|rest| !rest.is_empty()).collect();
+            // Threads that would stand idle retrain the candidates that come next. A walk still ends at
+            // its first good one, so the rows are the same for any number of threads.
+            let idle = self.config.threads.get().saturating_sub(pending.len());
+            let ahead = idle.div_ceil(open.len().max(1)).max(1);
+            pending.extend(open.into_iter().flat_map(|rest| rest.iter().take(ahead)).cloned());
+            let mut seen = BTreeSet::new();
+            pending.retain(|bits| !done.contains_key(bits) && seen.insert(bits.clone()));
+            if pending.is_empty() {
                 break;
+            }
+            let answers = self.retrain(long, &pending, done.len(), on_progress)?;
+            done.extend(pending.drain(..).zip(answers));
+            for walk in &mut walks {
+                while let Some(retrained) = walk.rest().first().and_then(|next| done.get(next)) {
+                    walk.tried += 1;
+                    walk.settled = self.within_tolerance(retrained);
+                }
             }
         }
 
