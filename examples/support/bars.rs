@@ -2,13 +2,23 @@
 
 use std::sync::Mutex;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use releq::{Progress, Stage};
 
-/// One progress bar for each stage, on stderr; hidden where nobody watches.
+/// One progress bar for each stage, on stderr. Where that is no terminal, a line for each tenth of a stage
+/// tells how far the run is.
 pub(crate) struct Bars {
     hidden: bool,
-    current: Mutex<Option<(Stage, ProgressBar)>>,
+    current: Mutex<Option<Current>>,
+}
+
+struct Current {
+    stage: Stage,
+    name: &'static str,
+    bar: ProgressBar,
+    /// Whether lines stand for the bar.
+    lines: bool,
+    tenths: usize,
 }
 
 impl Bars {
@@ -18,41 +28,62 @@ impl Bars {
 
     pub(crate) fn show(&self, news: &Progress) {
         let Ok(mut current) = self.current.lock() else { return };
-        if current.as_ref().is_none_or(|(stage, _)| *stage != news.stage) {
-            if let Some((_, bar)) = current.take() {
-                bar.finish();
+        if current.as_ref().is_none_or(|current| current.stage != news.stage) {
+            if let Some(last) = current.take() {
+                last.bar.finish();
             }
-            let name = match news.stage {
-                Stage::Pretrain => "full precision",
-                Stage::Search => "search",
-                Stage::Comparison => "comparison",
-                Stage::Final => "long retrain",
-            };
-            let bar = ProgressBar::new(news.total as u64).with_prefix(name);
-            if self.hidden {
-                bar.set_draw_target(ProgressDrawTarget::hidden());
-            } else if bar.is_hidden() {
-                // Nobody watches a terminal; a log still tells how far the run is.
-                eprintln!("{name}: {} to do", news.total);
-            }
-            if let Ok(style) = ProgressStyle::with_template(
-                "{prefix:>14} {bar:30} {pos:>4}/{len:<4} {elapsed:>4}, {eta:>4} left  {msg}",
-            ) {
-                bar.set_style(style);
-            }
-            *current = Some((news.stage, bar));
+            *current = Some(self.start(news));
         }
-        if let Some((_, bar)) = current.as_ref() {
-            bar.set_position(news.done as u64);
-            bar.set_message(news.message.clone());
+        if let Some(current) = current.as_mut() {
+            current.show(news);
         }
+    }
+
+    fn start(&self, news: &Progress) -> Current {
+        let name = match news.stage {
+            Stage::Pretrain => "full precision",
+            Stage::Search => "search",
+            Stage::Comparison => "comparison",
+            Stage::Final => "long retrain",
+        };
+        let bar = ProgressBar::new(news.total as u64).with_prefix(name);
+        let lines = !self.hidden && bar.is_hidden();
+        if self.hidden {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        } else if lines {
+            eprintln!("{name}: {} to do", news.total);
+        }
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix:>14} {bar:30} {pos:>4}/{len:<4} {elapsed:>4}, {eta:>4} left  {msg}",
+        ) {
+            bar.set_style(style);
+        }
+        Current { stage: news.stage, name, bar, lines, tenths: 0 }
     }
 
     pub(crate) fn finish(&self) {
         if let Ok(mut current) = self.current.lock()
-            && let Some((_, bar)) = current.take()
+            && let Some(last) = current.take()
         {
-            bar.finish();
+            last.bar.finish();
         }
+    }
+}
+
+impl Current {
+    fn show(&mut self, news: &Progress) {
+        // The long retrains become more as a search's candidates fail.
+        self.bar.set_length(news.total as u64);
+        self.bar.set_position(news.done as u64);
+        self.bar.set_message(news.message.clone());
+        let tenths = (10 * news.done).checked_div(news.total).unwrap_or(0);
+        if self.lines && tenths > self.tenths {
+            let left = HumanDuration(self.bar.eta());
+            eprintln!(
+                "{}: {} of {}, {left} left; {}",
+                self.name, news.done, news.total, news.message
+            );
+        }
+        self.tenths = tenths;
     }
 }
