@@ -180,6 +180,11 @@ fn every_way_to_stop_is_named() {
     let settled = run(&narrow.build().unwrap(), &mut RandomSearch::new(2, 1, 4), &evaluator);
     assert_eq!(settled.stop, StopReason::Converged);
     assert!(settled.evaluations <= 16 && settled.episodes > 50);
+    // A limit that is above the number of assignments is never reached, and ends the search too.
+    let many = Budget { evaluations: Some(17), ..Budget::default() };
+    let narrow = builder().budget(many).actions([2, 4].map(|b| Bitwidth::new(b).unwrap()));
+    let settled = run(&narrow.build().unwrap(), &mut RandomSearch::new(2, 1, 4), &evaluator);
+    assert_eq!((settled.stop, settled.evaluations), (StopReason::Converged, 16));
     let cancelled = search(episodes(1000))
         .run(&mut random(), &evaluator, &mut |news| {
             if news.episodes >= 12 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

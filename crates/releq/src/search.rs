@@ -29,7 +29,8 @@ use crate::{
 pub struct Budget {
     /// Episodes to play.
     pub episodes: Option<usize>,
-    /// Distinct assignments to measure; never exceeded.
+    /// Distinct assignments to measure; never exceeded. There may be fewer assignments, or the agent may
+    /// settle before, so a search with this limit alone has a patience of 1000 episodes.
     pub evaluations: Option<usize>,
     /// Episodes in a row that may bring no assignment that is new; more mean that the agent has made up
     /// its mind.
@@ -37,6 +38,17 @@ pub struct Budget {
     /// Wall time, looked at between batches of episodes. The one limit under which two equal runs
     /// may differ.
     pub wall_time: Option<Duration>,
+}
+
+/// Patience where there is no limit but the number of evaluations.
+const PATIENCE: usize = 1000;
+
+impl Budget {
+    /// The patience that counts.
+    fn patience(&self) -> Option<usize> {
+        let may_never_end = self.episodes.is_none() && self.wall_time.is_none();
+        self.patience.or((self.evaluations.is_some() && may_never_end).then_some(PATIENCE))
+    }
 }
 
 /// Why a search ended.
@@ -478,7 +490,7 @@ impl Search {
                     break StopReason::Evaluations;
                 }
             }
-            if self.budget.patience.is_some_and(|patience| episodes - last_new_at > patience) {
+            if self.budget.patience().is_some_and(|patience| episodes - last_new_at > patience) {
                 break StopReason::Converged;
             }
             if self.budget.wall_time.is_some_and(|limit| started.elapsed() >= limit) {
