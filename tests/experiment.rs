@@ -10,6 +10,7 @@ use releq::{
     Budget, Experiment, ExperimentConfig, HeldOut, Progress, ReleqError, Report, Stage,
     core::{Bitwidth, Network},
     evaluate::EarlyStop,
+    hw::StateQuantization,
     quant::QuantizerKind,
     reward::reward_fn,
     zoo::{
@@ -106,6 +107,19 @@ fn a_report_follows_from_its_seed_for_any_number_of_threads() {
     one.write_csv(&path).unwrap();
     let mut csv = csv::Reader::from_path(&path).unwrap();
     assert_eq!(csv.records().count(), one.rows.len());
+}
+
+#[test]
+fn rows_may_have_more_bits_than_the_search_could_choose() {
+    let mut config = config(7);
+    config.actions = [2, 4].map(|bits| Bitwidth::new(bits).unwrap()).to_vec();
+    config.fixed_layers = vec![("conv1".into(), Bitwidth::EIGHT)];
+    config.compare = false;
+    for form in [StateQuantization::MeanBits, StateQuantization::default()] {
+        let report = run(ExperimentConfig { state_quantization: form, ..config.clone() });
+        let uniform8 = report.rows.iter().find(|row| row.label == "uniform 8").unwrap();
+        assert_eq!(uniform8.quant_state, 2.0);
+    }
 }
 
 #[test]

@@ -5,11 +5,7 @@ use std::{fmt, str::FromStr};
 use releq_core::{Bitwidth, CostError, LayerProfile};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    HwError,
-    error::not_negative,
-    price::{at_most, whole},
-};
+use crate::{HwError, error::not_negative, price::whole};
 
 /// How bitwidths become the relative cost that a reward sees, in (0, 1].
 ///
@@ -56,13 +52,13 @@ impl Default for StateQuantization {
 }
 
 impl StateQuantization {
-    /// Cost of `bits` over that of `max_bits` everywhere, in (0, 1].
+    /// Cost of `bits` over that of `max_bits` everywhere: in (0, 1] where no layer has more.
     ///
-    /// `searched` says of every layer whether its bits are searched for rather than fixed.
+    /// `searched` says of every layer whether its bits are searched for rather than fixed. `max_bits` is
+    /// the yardstick and no limit: 8 bits cost 2 by the yardstick of 4.
     ///
     /// # Errors
     /// [`CostError::LengthMismatch`] unless there are as many `bits` and `searched` as `layers`;
-    /// [`CostError::Bitwidth`] if a layer that counts has more than `max_bits`; and
     /// [`CostError::Unsupported`] if no layer counts or the ratio is negative or not finite.
     pub fn quant_state(
         &self,
@@ -92,8 +88,7 @@ impl StateQuantization {
                 Self::MeanBits if searched => 1.0,
                 Self::MeanBits => continue,
             };
-            let bits = at_most(max_bits.get(), bits, &self.to_string(), layer)?;
-            cost += weight * whole(bits).0;
+            cost += weight * f64::from(bits.get());
             most += weight * f64::from(max_bits.get());
         }
         if most > 0.0 {
@@ -194,6 +189,15 @@ mod tests {
     }
 
     #[test]
+    fn more_than_the_yardstick_costs_more_than_one() {
+        let four = Bitwidth::new(4).unwrap();
+        for form in [StateQuantization::MeanBits, StateQuantization::default()] {
+            let got = form.quant_state(&lenet(), &[Bitwidth::EIGHT; 4], &[true; 4], four);
+            assert_eq!(got, Ok(2.0));
+        }
+    }
+
+    #[test]
     fn errors_say_what_is_wrong() {
         let message =
             |form, bits: [u8; 4], searched| state(form, bits, searched).unwrap_err().to_string();
@@ -201,8 +205,6 @@ mod tests {
         assert!(message(nan, [8; 4], [true; 4]).contains("got NaN"));
         let text = message(StateQuantization::MeanBits, [8; 4], [false; 4]);
         assert!(text.contains("an empty set of layers"), "{text}");
-        let text = message(StateQuantization::MeanBits, [8, 9, 8, 8], [true; 4]);
-        assert!(text.contains("mean-bits takes bitwidths of 1 to 8, got 9"), "{text}");
         let few = StateQuantization::MeanBits.quant_state(
             &lenet(),
             &[Bitwidth::EIGHT; 4],

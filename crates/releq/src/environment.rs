@@ -84,7 +84,7 @@ pub struct Scored {
     pub standard_error: Option<f64>,
     /// State_Accuracy: accuracy over full-precision accuracy.
     pub acc_state: f64,
-    /// State_Quantization: cost over the cost of the highest bitwidth.
+    /// State_Quantization: cost over the cost of the highest bitwidth to choose from.
     pub quant_state: f64,
     /// What the reward makes of the two.
     pub reward: f64,

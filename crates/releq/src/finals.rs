@@ -92,8 +92,9 @@ impl Finals<'_> {
             // Threads that would stand idle retrain the candidates that come next. A walk still ends at
             // its first good one, so the rows are the same for any number of threads.
             let idle = self.config.threads.get().saturating_sub(pending.len());
-            let ahead = idle.div_ceil(open.len().max(1)).max(1);
-            pending.extend(open.into_iter().flat_map(|rest| rest.iter().take(ahead)).cloned());
+            let by_rank = (0..self.config.finalists + 1)
+                .flat_map(|rank| open.iter().filter_map(move |rest| rest.get(rank)));
+            pending.extend(by_rank.take(idle.max(open.len())).cloned());
             let mut seen = BTreeSet::new();
             pending.retain(|bits| !done.contains_key(bits) && seen.insert(bits.clone()));
             if pending.is_empty() {

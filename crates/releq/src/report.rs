@@ -41,7 +41,7 @@ pub struct FinalRow {
     pub test_accuracy: f64,
     /// Full-precision test accuracy less this one, in percentage points; negative where it gained.
     pub loss_points: f64,
-    /// State_Quantization.
+    /// State_Quantization; above 1 where the search could not choose as many bits.
     pub quant_state: f64,
     /// Size of the quantized weights with their scales, and of the biases in floating point.
     pub model_bytes: f64,
