@@ -163,6 +163,19 @@ fn a_pickle_that_tries_to_run_code_is_refused_and_not_run() {
 }
 
 #[test]
+fn a_small_pickle_that_asks_for_much_memory_is_refused() {
+    let folder = TempDir::new().unwrap();
+    // Half a megabyte of text, remembered a million times: one byte each.
+    let text = [&b"S'"[..], &vec![b'x'; 1 << 19], b"'\n"].concat();
+    let bomb = [text, vec![0x94; (1 << 20) + 1], vec![b'0']].concat();
+    for (container, build) in CONTAINERS {
+        let path = folder.path().join(container);
+        build(&path, &bomb);
+        refused(&path, "more than 1048576 values");
+    }
+}
+
+#[test]
 fn a_file_that_is_cut_short_is_an_error_wherever_it_is_cut() {
     let folder = TempDir::new().unwrap();
     for file in ["tiny_zip.pt", "tiny_legacy.pth"] {

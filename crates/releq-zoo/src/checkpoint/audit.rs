@@ -8,10 +8,14 @@
 use std::{
     collections::HashMap,
     io::{self, BufRead, Read},
+    rc::Rc,
 };
 
 /// Longest name that is kept; longer strings cannot be one.
 const LONGEST_NAME: u64 = 256;
+
+/// Most values that a pickle may remember; a checkpoint of ten thousand tensors remembers fewer.
+const LARGEST_MEMO: usize = 1 << 20;
 
 /// Why a pickle is not let through.
 #[derive(Debug)]
@@ -92,9 +96,9 @@ struct Audit<'a, R> {
     input: &'a mut R,
     offset: u64,
     /// The two topmost values of the stack, where they are strings; the later one last.
-    recent: [Option<String>; 2],
+    recent: [Option<Rc<str>>; 2],
     /// What the pickle can push again, where it is a string; others count, too.
-    memo: HashMap<u64, Option<String>>,
+    memo: HashMap<u64, Option<Rc<str>>>,
 }
 
 impl<R: BufRead> Audit<'_, R> {
@@ -165,7 +169,8 @@ impl<R: BufRead> Audit<'_, R> {
             }
             b'S' | b'V' => {
                 let line = self.line()?;
-                self.push(Some(line.trim_matches(['\'', '"']).to_owned()));
+                let text = line.trim_matches(['\'', '"']);
+                self.push((text.len() as u64 <= LONGEST_NAME).then(|| text.into()));
             }
             // The memo.
             b'h' => {
@@ -182,25 +187,25 @@ impl<R: BufRead> Audit<'_, R> {
             }
             b'q' => {
                 let key = self.length::<1>()?;
-                self.put(key);
+                self.put(key)?;
             }
             b'r' => {
                 let key = self.length::<4>()?;
-                self.put(key);
+                self.put(key)?;
             }
             b'p' => {
                 let key = self.line()?;
-                self.put(index(&key)?);
+                self.put(index(&key)?)?;
             }
-            0x94 => self.put(self.memo.len() as u64),
+            0x94 => self.put(self.memo.len() as u64)?,
             // Names: GLOBAL, INST, STACK_GLOBAL.
             b'c' | b'i' => {
                 let [module, name] = [self.line()?, self.line()?];
-                self.name(at, Some(module), Some(name))?;
+                self.name(at, Some(&module), Some(&name))?;
             }
             0x93 => {
                 let [module, name] = std::mem::take(&mut self.recent);
-                self.name(at, module, name)?;
+                self.name(at, module.as_deref(), name.as_deref())?;
             }
             // The extension registry names functions by number.
             0x82..=0x84 => {
@@ -218,11 +223,11 @@ impl<R: BufRead> Audit<'_, R> {
     fn name(
         &mut self,
         offset: u64,
-        module: Option<String>,
-        name: Option<String>,
+        module: Option<&str>,
+        name: Option<&str>,
     ) -> Result<(), Refusal> {
         let name = match module.zip(name) {
-            Some((module, name)) if is_harmless(&module, &name) => {
+            Some((module, name)) if is_harmless(module, name) => {
                 self.recent = [None, None];
                 return Ok(());
             }
@@ -232,7 +237,7 @@ impl<R: BufRead> Audit<'_, R> {
         Err(Refusal::Name { offset, name })
     }
 
-    fn push(&mut self, value: Option<String>) {
+    fn push(&mut self, value: Option<Rc<str>>) {
         self.recent.swap(0, 1);
         self.recent[1] = value;
     }
@@ -242,8 +247,13 @@ impl<R: BufRead> Audit<'_, R> {
         self.push(value);
     }
 
-    fn put(&mut self, key: u64) {
+    fn put(&mut self, key: u64) -> io::Result<()> {
+        if self.memo.len() >= LARGEST_MEMO {
+            let message = format!("byte {}: more than {LARGEST_MEMO} values", self.offset);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
         self.memo.insert(key, self.recent[1].clone());
+        Ok(())
     }
 
     fn number(&mut self, bytes: u64) -> io::Result<()> {
@@ -262,7 +272,7 @@ impl<R: BufRead> Audit<'_, R> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.offset += length;
-        self.push(String::from_utf8(bytes).ok());
+        self.push(String::from_utf8(bytes).ok().map(Into::into));
         Ok(())
     }
 
