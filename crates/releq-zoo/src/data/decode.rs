@@ -81,6 +81,8 @@ pub(super) enum DecodeError {
     Truncated,
     #[error("no pixels")]
     Empty,
+    #[error("{0} x {1} pixels are too long and narrow to be scaled")]
+    Narrow(u32, u32),
     #[error(transparent)]
     Image(#[from] ImageError),
 }
@@ -119,25 +121,39 @@ pub(super) fn decode(bytes: &[u8], size: ImageSize) -> Result<DynamicImage, Deco
     }
     Ok(match size {
         ImageSize::AsStored => image,
-        ImageSize::ResizeCrop { resize, crop } => resize_crop(image, resize, crop),
+        ImageSize::ResizeCrop { resize, crop } => return resize_crop(image, resize, crop),
     })
 }
 
-/// Whether an end marker follows the last start of a scan. Compressed data holds neither by accident,
-/// and those of an embedded thumbnail come before.
+/// Whether an end marker follows the last scan (ITU-T T.81, annex B): segments are stepped over by their
+/// length, thumbnails with them; in a scan's data, 0xff stands before 0, a restart or the next marker.
+/// What follows the end is not looked at.
 fn jpeg_ends(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    match (last(0xda), last(0xd9)) {
-        (Some(scan), Some(end)) => scan < end,
-        // Without a scan the decoder has its own word to say.
-        (scan, _) => scan.is_none(),
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    loop {
+        // Bytes between segments are data of a scan, or for the decoder to judge.
+        let Some(at) = rest.iter().position(|&byte| byte == 0xff) else { return false };
+        rest = &rest[at + 1..];
+        match *rest {
+            [] => return false,
+            [0xd9, ..] => return true,
+            // Fill bytes, stuffed zeros, restarts, and markers without a segment.
+            [0xff, ..] => {}
+            [0 | 1 | 0xd0..=0xd8, ..] => rest = &rest[1..],
+            [_, high, low, ..] => {
+                let length = usize::from(u16::from_be_bytes([high, low]));
+                let Some(after) = rest.get(1 + length..) else { return false };
+                rest = after;
+            }
+            _ => return false,
+        }
     }
 }
 
 /// As torchvision's `Resize(resize)` and `CenterCrop(crop)` on images of the Python Imaging Library:
 /// a triangle filter as wide as the scale asks for, the longer side rounded down, the crop's corner
 /// rounded to even.
-fn resize_crop(image: DynamicImage, resize: u32, crop: u32) -> DynamicImage {
+fn resize_crop(image: DynamicImage, resize: u32, crop: u32) -> Result<DynamicImage, DecodeError> {
     let (width, height) = (image.width(), image.height());
     let longer = |long: u32, short: u32| {
         let scaled = u64::from(resize) * u64::from(long) / u64::from(short);
@@ -151,10 +167,15 @@ fn resize_crop(image: DynamicImage, resize: u32, crop: u32) -> DynamicImage {
     let image = if (new_width, new_height) == (width, height) {
         image
     } else {
+        // The filter scales the height first and holds four channels of `f32`.
+        let pixels = u64::from(new_width.max(width)) * u64::from(new_height);
+        if pixels.saturating_mul(16) > LARGEST_BUFFER {
+            return Err(DecodeError::Narrow(width, height));
+        }
         image.resize_exact(new_width, new_height, FilterType::Triangle)
     };
     let corner = |side: u32| (f64::from(side - crop) / 2.0).round_ties_even() as u32;
-    image.crop_imm(corner(new_width), corner(new_height), crop, crop)
+    Ok(image.crop_imm(corner(new_width), corner(new_height), crop, crop))
 }
 
 /// Copies the pixels of `image` to `planes`.
@@ -289,8 +310,20 @@ mod tests {
         }
         let jpeg = encoded(&image, ImageFormat::Jpeg);
         check(&jpeg[..jpeg.len() - 2], "ends early");
-        // What follows the end of a JPEG file does no harm.
-        assert!(decode(&[&jpeg[..], b"trailer"].concat(), ImageSize::AsStored).is_ok());
+        // What follows the end of a JPEG file does no harm, be it the start of another.
+        for trailer in [&b"trailer"[..], &jpeg[..jpeg.len() - 2]] {
+            assert!(decode(&[&jpeg, trailer].concat(), ImageSize::AsStored).is_ok());
+        }
+        // A whole thumbnail in a segment does not stand for the image's own end.
+        let length = u16::try_from(jpeg.len() + 2).unwrap().to_be_bytes();
+        let thumbnail = [&[0xff, 0xe1], &length[..], &jpeg].concat();
+        let with_thumbnail = [&jpeg[..2], &thumbnail, &jpeg[2..]].concat();
+        check(&with_thumbnail[..with_thumbnail.len() - 2], "ends early");
+        assert!(decode(&with_thumbnail, ImageSize::AsStored).is_ok());
+        // Few pixels that would become many.
+        let narrow = encoded(&gradient(1, 1 << 13).into(), ImageFormat::Png);
+        let error = decode(&narrow, ImageSize::ResizeCrop { resize: 256, crop: 224 }).unwrap_err();
+        assert!(error.to_string().contains("1 x 8192 pixels are too long and narrow"), "{error}");
         // A header that asks for more than is allowed.
         let mut png = encoded(&image, ImageFormat::Png);
         png[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
