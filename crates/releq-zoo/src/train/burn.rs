@@ -344,6 +344,10 @@ impl BurnTrainer {
 }
 
 impl Trainer for BurnTrainer {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
     fn load(&mut self, state: &NetworkState) -> Result<(), TrainError> {
         state.check(&self.network)?;
         for index in 0..self.layers.len() {

@@ -4,6 +4,7 @@ use std::{fmt, ops::ControlFlow};
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use releq_core::Network;
 use releq_quant::QuantError;
 use serde::{Deserialize, Serialize};
 
@@ -232,6 +233,7 @@ impl<'a> Training<'a> {
         if step == self.steps {
             return Ok(None);
         }
+        check_images(data, trainer.network())?;
         self.indices.clear();
         self.indices.extend(self.order.by_ref().take(schedule.batch_size));
         data.gather(&self.indices, normalization, &mut self.images, &mut self.labels)?;
@@ -317,7 +319,7 @@ impl AccuracyReport {
 /// The class of the largest output counts; an output that is not a number is never right.
 ///
 /// # Errors
-/// A normalization or images that do not fit, or a batch size of zero.
+/// A normalization or images that do not fit, a batch size of zero, or weights that cannot be quantized.
 pub fn accuracy(
     trainer: &mut dyn Trainer,
     data: &dyn Dataset,
@@ -325,16 +327,17 @@ pub fn accuracy(
     batch_size: usize,
 ) -> Result<AccuracyReport, TrainError> {
     check_normalization(data, normalization)?;
+    check_images(data, trainer.network())?;
     if batch_size == 0 {
         return Err(TrainError::Schedule { field: "batch_size", allowed: "positive", got: 0.0 });
     }
+    let outputs = trainer.network().outputs();
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     let indices: Vec<usize> = (0..data.len()).collect();
     let mut correct = 0;
     for batch in indices.chunks(batch_size) {
         data.gather(batch, normalization, &mut images, &mut labels)?;
         let logits = trainer.logits(&images)?;
-        let outputs = logits.len() / labels.len();
         let pairs = logits.chunks_exact(outputs).zip(&labels);
         correct += pairs.filter(|&(logits, &label)| largest(logits) == Some(label.into())).count();
     }
@@ -353,6 +356,15 @@ fn largest(logits: &[f32]) -> Option<usize> {
         }
     }
     Some(best)
+}
+
+fn check_images(data: &dyn Dataset, network: &Network) -> Result<(), TrainError> {
+    let (expected, got) = (network.input(), data.shape());
+    if expected == got {
+        return Ok(());
+    }
+    let (data, network) = (data.name().to_owned(), network.name().to_owned());
+    Err(TrainError::Images { data, network, expected, got })
 }
 
 fn check_normalization(
@@ -535,9 +547,12 @@ mod tests {
     }
 
     /// A trainer whose weights became infinite in the step before.
-    struct Burst;
+    struct Burst(Network);
 
     impl Trainer for Burst {
+        fn network(&self) -> &Network {
+            &self.0
+        }
         fn load(&mut self, _: &NetworkState) -> Result<(), TrainError> {
             Ok(())
         }
@@ -557,7 +572,8 @@ mod tests {
 
     #[test]
     fn weights_that_cannot_be_quantized_any_more_count_as_divergence() {
-        let error = run(&mut Burst, &Schedule::new(Length::Steps(2), 16, SGD), 0).unwrap_err();
+        let error =
+            run(&mut Burst(tiny()), &Schedule::new(Length::Steps(2), 16, SGD), 0).unwrap_err();
         assert!(matches!(error, TrainError::Diverged { step: 0, .. }), "{error}");
     }
 
@@ -594,6 +610,31 @@ mod tests {
         let normalization = Normalization { mean: vec![0.0; 3], std: vec![1.0; 3] };
         let error = accuracy(&mut trainer(), &sides(4), &normalization, 2).unwrap_err();
         assert!(matches!(error, TrainError::Normalization { channels: 1, .. }), "{error}");
+    }
+
+    #[test]
+    fn images_of_another_size_are_refused_even_where_their_pixels_would_make_whole_images() {
+        // One image has the pixels of four, four have those of one.
+        for shape in [[1, 16, 16], [1, 4, 4], [4, 4, 4]] {
+            let (images, classes) = (8, 2);
+            let pixels = vec![0; images * shape.iter().product::<usize>()];
+            let labels = (0..images).map(|index| (index % classes) as Label).collect();
+            let data = ImageSet::new("other", shape, classes, pixels, labels).unwrap();
+            let channels = shape[0];
+            let normalization =
+                Normalization { mean: vec![0.3; channels], std: vec![0.2; channels] };
+            let mut trainer = trainer();
+            let measured = accuracy(&mut trainer, &data, &normalization, 2).map(|_| ());
+            let schedule = Schedule::new(Length::Steps(1), 8, SGD);
+            let mut go_on = |_| ControlFlow::Continue(());
+            let trained = train(&mut trainer, &data, &normalization, &schedule, 0, &mut go_on);
+            for error in [measured.unwrap_err(), trained.unwrap_err()] {
+                let expected = format!(
+                    "data set `other` has images of {shape:?} (channels, height, width), but network `tiny` takes [1, 8, 8]"
+                );
+                assert_eq!(error.to_string(), expected);
+            }
+        }
     }
 
     #[test]

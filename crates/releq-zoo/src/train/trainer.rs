@@ -1,6 +1,6 @@
 //! The seam between the search and whatever computes gradients.
 
-use releq_core::BitwidthAssignment;
+use releq_core::{BitwidthAssignment, Network};
 use releq_quant::QuantError;
 
 use super::NetworkState;
@@ -38,6 +38,20 @@ pub enum TrainError {
     /// The state holds a parameter that the network lacks.
     #[error("parameter `{0}` belongs to no layer of this network")]
     Unexpected(String),
+    /// A data set of images that the network does not take.
+    #[error(
+        "data set `{data}` has images of {got:?} (channels, height, width), but network `{network}` takes {expected:?}"
+    )]
+    Images {
+        /// Name of the data set.
+        data: String,
+        /// Name of the network.
+        network: String,
+        /// What the network takes.
+        expected: [usize; 3],
+        /// What the data set has.
+        got: [usize; 3],
+    },
     /// As many bitwidths as quantizable layers are needed.
     #[error("the network has {layers} quantizable layers, but {bits} bitwidths came")]
     AssignmentLength {
@@ -139,6 +153,9 @@ pub enum TrainError {
 ///
 /// Equal calls give equal bits, on whatever thread they run.
 pub trait Trainer: Send {
+    /// What it trains.
+    fn network(&self) -> &Network;
+
     /// Replaces all weights and statistics and forgets the optimizer's momentum.
     ///
     /// # Errors

@@ -272,6 +272,10 @@ impl NativeTrainer {
 }
 
 impl Trainer for NativeTrainer {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
     fn load(&mut self, state: &NetworkState) -> Result<(), TrainError> {
         state.check(&self.network)?;
         for unit in &mut self.units {
