@@ -10,7 +10,7 @@ use std::{
 };
 
 use releq_core::{BitwidthAssignment, Network};
-use releq_quant::QuantizerKind;
+use releq_quant::{QuantError, QuantizerKind};
 use releq_zoo::{
     data::{ImageSet, Normalization},
     train::{
@@ -174,7 +174,7 @@ impl<'a> Retrain<'a> {
         })
     }
 
-    /// Retrains at `bits` and classifies each of `sets`; where the loss diverged, says so instead.
+    /// Retrains at `bits` and classifies each of `sets`; where the weights diverged, says so instead.
     ///
     /// # Errors
     /// [`ReleqError`] if training fails for another reason.
@@ -184,25 +184,23 @@ impl<'a> Retrain<'a> {
         sets: &[&ImageSet],
     ) -> Result<Result<Vec<AccuracyReport>, String>, ReleqError> {
         self.with_trainer(|trainer, setup| {
-            Ok(match self.train(trainer, bits, None)? {
-                Trained::Diverged(reason) => Err(reason),
-                _ => Ok(sets
-                    .iter()
-                    .map(|&set| {
-                        train::accuracy(trainer, set, setup.normalization, EVALUATION_BATCH)
-                    })
-                    .collect::<Result<_, _>>()?),
+            unless_diverged(|| {
+                self.train(trainer, bits, None)?;
+                let classify = |&set: &&ImageSet| {
+                    train::accuracy(trainer, set, setup.normalization, EVALUATION_BATCH)
+                };
+                Ok(sets.iter().map(classify).collect::<Result<_, _>>()?)
             })
         })
     }
 
-    /// The steps of a retrain.
+    /// The steps of a retrain; where it was given up, after which step and why.
     fn train(
         &self,
         trainer: &mut dyn Trainer,
         bits: &BitwidthAssignment,
         early_stop: Option<&(EarlyStop, ImageSet)>,
-    ) -> Result<Trained, ReleqError> {
+    ) -> Result<Option<(usize, AccuracyReport)>, ReleqError> {
         let Self { setup, schedule, .. } = self;
         trainer.set_bits(Some(bits))?;
         let seed = assignment_seed(setup.seed, bits);
@@ -211,20 +209,14 @@ impl<'a> Retrain<'a> {
             if setup.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
                 return Err(ReleqError::Cancelled);
             }
-            let progress = match training.step(trainer) {
-                Err(error @ TrainError::Diverged { .. }) => {
-                    return Ok(Trained::Diverged(error.to_string()));
-                }
-                other => other?,
-            };
-            let Some(progress) = progress else { return Ok(Trained::ToTheEnd) };
+            let Some(progress) = training.step(trainer)? else { return Ok(None) };
             if let Some((stop, images)) = early_stop
                 && progress.step < progress.steps
                 && progress.step == stop.step(progress.steps)
             {
                 let seen = train::accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?;
                 if seen.accuracy() < stop.below * self.full_precision {
-                    return Ok(Trained::GivenUp { step: progress.step, accuracy: seen });
+                    return Ok(Some((progress.step, seen)));
                 }
             }
         }
@@ -258,27 +250,34 @@ impl Evaluator for Retrain<'_> {
             stopped_after,
             ..Evaluation::new(report.accuracy())
         };
-        self.with_trainer(|trainer, setup| {
-            Ok(match self.train(trainer, bits, self.early_stop.as_ref())? {
-                Trained::Diverged(reason) => {
-                    log::warn!("{bits}: {reason}; counted as failed");
-                    Evaluation::failed(reason)
+        let outcome = self.with_trainer(|trainer, setup| {
+            unless_diverged(|| {
+                if let Some((step, seen)) = self.train(trainer, bits, self.early_stop.as_ref())? {
+                    return Ok(answer(seen, Some(step)));
                 }
-                Trained::GivenUp { step, accuracy } => answer(accuracy, Some(step)),
-                Trained::ToTheEnd => {
-                    let (images, norm) = (setup.validation, setup.normalization);
-                    answer(train::accuracy(trainer, images, norm, EVALUATION_BATCH)?, None)
-                }
+                let (images, norm) = (setup.validation, setup.normalization);
+                Ok(answer(train::accuracy(trainer, images, norm, EVALUATION_BATCH)?, None))
             })
-        })
+        })?;
+        Ok(outcome.unwrap_or_else(|reason| {
+            log::warn!("{bits}: {reason}; counted as failed");
+            Evaluation::failed(reason)
+        }))
     }
 }
 
-/// How a retrain ended.
-enum Trained {
-    ToTheEnd,
-    GivenUp { step: usize, accuracy: AccuracyReport },
-    Diverged(String),
+/// What `f` gives, or the reason if it met a loss or weights that are not finite: those tell of the assignment,
+/// every other failure of the setup.
+fn unless_diverged<T>(
+    f: impl FnOnce() -> Result<T, ReleqError>,
+) -> Result<Result<T, String>, ReleqError> {
+    match f() {
+        // After the last step no loss shows any more what the weights became.
+        Err(ReleqError::Train(
+            error @ (TrainError::Diverged { .. } | TrainError::Quant(QuantError::NotFinite { .. })),
+        )) => Ok(Err(error.to_string())),
+        other => other.map(Ok),
+    }
 }
 
 /// A seed that depends on the run and the assignment alone (64-bit FNV-1a).
