@@ -124,17 +124,21 @@ fn rows_may_have_more_bits_than_the_search_could_choose() {
 
 #[test]
 fn diverging_retrains_count_as_failed_and_the_search_goes_on() {
-    let mut config = config(1);
-    config.short_retrain.sgd.learning_rate = 1e30;
-    config.short_retrain.length = Length::Steps(4);
-    let report = run(config);
-    assert_eq!(report.search.failures, report.search.evaluations);
-    assert_eq!(report.search.evaluations, 9);
-    assert!(report.search.scored.iter().all(|scored| scored.failure.is_some()));
-    let reason = report.search.scored[0].failure.as_deref().unwrap();
-    assert!(reason.contains("loss"), "{reason}");
-    // The long retrains of the uniform assignments still stand beside it.
-    assert!(report.rows.iter().any(|row| row.label == "uniform 8" && row.failure.is_none()));
+    // The loss tells after a few steps; after the last one only the weights do.
+    for (steps, weight_decay, expected) in [(4, 0.0, "loss"), (1, 1e30, "inf")] {
+        let mut config = config(1);
+        config.short_retrain.sgd.learning_rate = 1e30;
+        config.short_retrain.sgd.weight_decay = weight_decay;
+        config.short_retrain.length = Length::Steps(steps);
+        let report = run(config);
+        assert_eq!(report.search.failures, report.search.evaluations);
+        assert_eq!(report.search.evaluations, 9);
+        assert!(report.search.scored.iter().all(|scored| scored.failure.is_some()));
+        let reason = report.search.scored[0].failure.as_deref().unwrap();
+        assert!(reason.contains(expected), "{reason}");
+        // The long retrains of the uniform assignments still stand beside it.
+        assert!(report.rows.iter().any(|row| row.label == "uniform 8" && row.failure.is_none()));
+    }
 }
 
 #[test]
@@ -277,7 +281,13 @@ fn settings_that_cannot_work_are_refused_by_name() {
 
     let mut no_batch = config(1);
     no_batch.pretrain.batch_size = 0;
-    assert!(refused(lenet(), no_batch).contains("batch"));
+    assert!(
+        refused(lenet(), no_batch).contains("`pretrain`: schedule: `batch_size` must be positive")
+    );
+
+    let mut never_ending = config(1);
+    never_ending.long_retrain.length = Length::Epochs(f64::INFINITY);
+    assert!(refused(lenet(), never_ending).contains("`long_retrain`: schedule: `length.epochs`"));
 
     let no_limit = ExperimentConfig { budget: Budget::default(), ..config(1) };
     assert!(refused(lenet(), no_limit).contains("budget"));

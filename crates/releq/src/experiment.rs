@@ -301,7 +301,18 @@ impl Experiment {
         for &bits in &config.actions {
             quantizer.quantize(&[0.5], bits).map_err(TrainError::from)?;
         }
-        // A wrong setting shows now, not after the pretraining.
+        // A wrong setting shows now, not after the pretraining or the search.
+        for (setting, schedule) in [
+            ("pretrain", Some(&config.pretrain)),
+            ("fine_tune", config.fine_tune.as_ref()),
+            ("short_retrain", Some(&config.short_retrain)),
+            ("long_retrain", Some(&config.long_retrain)),
+        ] {
+            schedule.map_or(Ok(()), Schedule::check).map_err(|error| {
+                let reason = error.to_string();
+                ReleqError::Setting { setting, reason }
+            })?;
+        }
         config.early_stop.map_or(Ok(()), |stop| stop.check())?;
         search_of(None, Box::<Shaped>::default())?;
         let layers = network.quantizable_layers();
@@ -362,6 +373,8 @@ impl Experiment {
         }
         clock.lap("comparisons");
 
+        // The trainers of the search make room for those of the long retrains.
+        drop(evaluator);
         let finals = Finals {
             network: &network,
             config: &config,
