@@ -7,7 +7,7 @@ use releq_core::{Bitwidth, BitwidthAssignment, Network, Node, Op, Shape};
 use releq_quant::Quantizer;
 
 use super::{
-    NetworkState, Parameter, Sgd, TrainError, Trainer, device,
+    NetworkState, OptimizerState, Parameter, Sgd, TrainError, Trainer, device,
     dropout::dropout_mask,
     ops,
     state::{Role, layer_parameters},
@@ -348,6 +348,10 @@ impl Trainer for BurnTrainer {
         &self.network
     }
 
+    fn quantizer(&self) -> &dyn Quantizer {
+        &*self.quantizer
+    }
+
     fn load(&mut self, state: &NetworkState) -> Result<(), TrainError> {
         state.check(&self.network)?;
         for index in 0..self.layers.len() {
@@ -393,6 +397,44 @@ impl Trainer for BurnTrainer {
             }
         }
         state
+    }
+
+    fn optimizer(&self) -> OptimizerState {
+        let mut velocity = NetworkState::default();
+        for (node, layer) in self.network.nodes().iter().zip(&self.layers) {
+            for (role, trained) in [(Role::Weight, &layer.weight), (Role::Bias, &layer.bias)] {
+                let Some(Trained { shape, velocity: memory, .. }) = trained else { continue };
+                let values = match memory {
+                    Some(memory) => floats(memory.clone()),
+                    None => vec![0.0; shape.iter().product()],
+                };
+                let parameter = Parameter { shape: shape.clone(), values };
+                velocity.0.insert(role.name(&node.name), parameter);
+            }
+        }
+        OptimizerState { velocity, steps: self.steps }
+    }
+
+    fn set_optimizer(&mut self, state: &OptimizerState) -> Result<(), TrainError> {
+        state.check(&self.network)?;
+        let mut layers = std::mem::take(&mut self.layers);
+        for (node, layer) in self.network.nodes().iter().zip(&mut layers) {
+            for (role, trained) in
+                [(Role::Weight, &mut layer.weight), (Role::Bias, &mut layer.bias)]
+            {
+                let saved = state.velocity.0.get(&role.name(&node.name));
+                if let Some((trained, saved)) = trained.as_mut().zip(saved) {
+                    trained.velocity = Some(self.tensor(saved));
+                }
+            }
+        }
+        self.layers = layers;
+        self.steps = state.steps;
+        Ok(())
+    }
+
+    fn bits(&self) -> Option<BitwidthAssignment> {
+        BitwidthAssignment::new(self.bits.iter().copied().flatten().collect()).ok()
     }
 
     fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {

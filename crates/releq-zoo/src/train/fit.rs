@@ -8,7 +8,7 @@ use releq_core::Network;
 use releq_quant::QuantError;
 use serde::{Deserialize, Serialize};
 
-use super::{Sgd, TrainError, Trainer};
+use super::{Sgd, TrainError, Trainer, TrainingRun, TrainingState};
 use crate::data::{Augmentation, Dataset, Label, Normalization};
 
 /// How long to train.
@@ -176,7 +176,6 @@ pub struct Training<'a> {
     steps: usize,
     order: Order,
     report: TrainReport,
-    loss_sum: f64,
     indices: Vec<usize>,
     images: Vec<f32>,
     labels: Vec<Label>,
@@ -215,11 +214,69 @@ impl<'a> Training<'a> {
             steps,
             order: Order::new(data.len(), seed),
             report: TrainReport { steps: 0, mean_loss: None, last_loss: None, stopped: steps > 0 },
-            loss_sum: 0.0,
             indices: Vec::new(),
             images: Vec::new(),
             labels: Vec::new(),
         })
+    }
+
+    /// Goes on with what [`state`](Self::state) kept; `trainer` takes over its weights, bitwidths and optimizer.
+    ///
+    /// # Errors
+    /// [`TrainError::Resume`] for another number of images, normalization or quantizer, or a state that does
+    /// not fit the network.
+    pub fn resume(
+        data: &'a dyn Dataset,
+        normalization: &'a Normalization,
+        state: &TrainingState,
+        trainer: &mut dyn Trainer,
+    ) -> Result<Self, TrainError> {
+        let TrainingState { weights, optimizer, run } = state;
+        let mut training = Self::new(data, normalization, &run.schedule, run.seed)?;
+        let given = training.run(trainer);
+        let normalizations = (format!("{:?}", run.normalization), format!("{normalization:?}"));
+        for (what, (expected, got)) in [
+            ("this number of images:", (run.images.to_string(), given.images.to_string())),
+            ("the normalization", normalizations),
+            ("the quantizer", (run.quantizer.clone(), given.quantizer)),
+        ] {
+            if expected != got {
+                return Err(TrainError::Resume { what, expected, got });
+            }
+        }
+        if run.report.steps > training.steps {
+            return Err(TrainError::Resume {
+                what: "a number of steps of at most",
+                expected: training.steps.to_string(),
+                got: run.report.steps.to_string(),
+            });
+        }
+        trainer.load(weights)?;
+        trainer.set_bits(run.bits.as_ref())?;
+        trainer.set_optimizer(optimizer)?;
+        training.report = run.report;
+        let seen = run.report.steps * run.schedule.batch_size;
+        training.order.by_ref().take(seen).for_each(drop);
+        Ok(training)
+    }
+
+    /// What [`resume`](Self::resume) needs, with the weights and the optimizer of `trainer`.
+    #[must_use]
+    pub fn state(&self, trainer: &dyn Trainer) -> TrainingState {
+        let (weights, optimizer) = (trainer.state(), trainer.optimizer());
+        TrainingState { weights, optimizer, run: self.run(trainer) }
+    }
+
+    fn run(&self, trainer: &dyn Trainer) -> TrainingRun {
+        TrainingRun {
+            schedule: self.schedule,
+            seed: self.seed,
+            images: self.data.len(),
+            normalization: self.normalization.clone(),
+            bits: trainer.bits(),
+            quantizer: trainer.quantizer().name().to_owned(),
+            report: self.report,
+        }
     }
 
     /// Takes the next step with `trainer`, the same every time; `None` after the last one.
@@ -250,11 +307,12 @@ impl<'a> Training<'a> {
         if !loss.is_finite() {
             return Err(TrainError::Diverged { loss, step });
         }
-        self.loss_sum += f64::from(loss);
         let taken = step + 1;
+        let before = self.report.mean_loss.unwrap_or(0.0);
+        let mean = before + (f64::from(loss) - before) / taken as f64;
         self.report = TrainReport {
             steps: taken,
-            mean_loss: Some(self.loss_sum / taken as f64),
+            mean_loss: Some(mean),
             last_loss: Some(loss),
             stopped: taken < self.steps,
         };
@@ -412,11 +470,11 @@ mod tests {
     use burn::tensor::Device;
     use rand::RngExt;
     use releq_core::{Bitwidth, BitwidthAssignment, Network};
-    use releq_quant::QuantizerKind;
+    use releq_quant::{Quantizer, QuantizerKind};
 
     use super::*;
     use crate::data::ImageSet;
-    use crate::train::{BurnTrainer, NetworkState};
+    use crate::train::{BurnTrainer, NetworkState, OptimizerState};
 
     const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
 
@@ -547,11 +605,24 @@ mod tests {
     }
 
     /// A trainer whose weights became infinite in the step before.
-    struct Burst(Network);
+    #[derive(Debug)]
+    struct Burst(Network, Box<dyn Quantizer>);
 
     impl Trainer for Burst {
         fn network(&self) -> &Network {
             &self.0
+        }
+        fn quantizer(&self) -> &dyn Quantizer {
+            &*self.1
+        }
+        fn optimizer(&self) -> OptimizerState {
+            OptimizerState::default()
+        }
+        fn set_optimizer(&mut self, _: &OptimizerState) -> Result<(), TrainError> {
+            Ok(())
+        }
+        fn bits(&self) -> Option<BitwidthAssignment> {
+            None
         }
         fn load(&mut self, _: &NetworkState) -> Result<(), TrainError> {
             Ok(())
@@ -572,8 +643,12 @@ mod tests {
 
     #[test]
     fn weights_that_cannot_be_quantized_any_more_count_as_divergence() {
-        let error =
-            run(&mut Burst(tiny()), &Schedule::new(Length::Steps(2), 16, SGD), 0).unwrap_err();
+        let error = run(
+            &mut Burst(tiny(), QuantizerKind::Wrpn.build()),
+            &Schedule::new(Length::Steps(2), 16, SGD),
+            0,
+        )
+        .unwrap_err();
         assert!(matches!(error, TrainError::Diverged { step: 0, .. }), "{error}");
     }
 

@@ -15,6 +15,7 @@ mod reference;
 mod state;
 mod state_file;
 mod trainer;
+mod training_state;
 
 pub use burn::BurnTrainer;
 pub use fit::{
@@ -22,6 +23,7 @@ pub use fit::{
 };
 pub use native::NativeTrainer;
 pub(crate) use state::parameter_shapes;
-pub use state::{NetworkState, Parameter, weight_std};
+pub use state::{NetworkState, OptimizerState, Parameter, weight_std};
 pub use state_file::StateError;
 pub use trainer::{Sgd, TrainError, Trainer};
+pub use training_state::{TrainingRun, TrainingState};

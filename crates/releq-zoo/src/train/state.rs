@@ -101,8 +101,16 @@ impl NetworkState {
     /// [`TrainError::Missing`], [`TrainError::Shape`] or [`TrainError::Unexpected`], naming the
     /// first parameter that does not fit.
     pub fn check(&self, network: &Network) -> Result<(), TrainError> {
+        self.check_shapes(parameter_shapes(network))
+    }
+
+    /// Checks that this holds exactly the parameters of these names and shapes.
+    fn check_shapes(
+        &self,
+        shapes: impl Iterator<Item = (String, Vec<usize>)>,
+    ) -> Result<(), TrainError> {
         let mut known = BTreeMap::new();
-        for (name, shape) in parameter_shapes(network) {
+        for (name, shape) in shapes {
             let Some(parameter) = self.0.get(&name) else {
                 return Err(TrainError::Missing(name));
             };
@@ -149,9 +157,32 @@ impl NetworkState {
     /// Number of values that training adjusts: all but the running statistics.
     #[must_use]
     pub fn trainable_values(&self) -> usize {
-        let trainable =
-            |name: &str| !name.ends_with(".running_mean") && !name.ends_with(".running_var");
-        self.0.iter().filter(|(name, _)| trainable(name)).map(|(_, p)| p.values.len()).sum()
+        self.0.iter().filter(|(name, _)| is_trainable(name)).map(|(_, p)| p.values.len()).sum()
+    }
+}
+
+/// Whether training adjusts the parameter of this name along its gradient.
+fn is_trainable(name: &str) -> bool {
+    !name.ends_with(".running_mean") && !name.ends_with(".running_var")
+}
+
+/// What an optimizer remembers between two steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptimizerState {
+    /// Velocity of every weight and bias, under the name and in the shape of the parameter.
+    pub velocity: NetworkState,
+    /// Steps since the weights were loaded; what dropout leaves out follows from it.
+    pub steps: u64,
+}
+
+impl OptimizerState {
+    /// Checks that this holds exactly the velocities of `network`.
+    ///
+    /// # Errors
+    /// As [`NetworkState::check`].
+    pub fn check(&self, network: &Network) -> Result<(), TrainError> {
+        let shapes = parameter_shapes(network).filter(|(name, _)| is_trainable(name));
+        self.velocity.check_shapes(shapes)
     }
 }
 

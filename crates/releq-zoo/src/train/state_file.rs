@@ -1,7 +1,8 @@
 //! Network states on disk, as safetensors.
 
 use std::{
-    collections::BTreeMap,
+    borrow::Borrow,
+    collections::{BTreeMap, HashMap},
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -48,6 +49,14 @@ pub enum StateError {
         /// Why.
         source: SafeTensorError,
     },
+    /// The file holds no training that can be gone on with.
+    #[error("{}: {reason}", path.display())]
+    Training {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A tensor is not in single precision.
     #[error("{}: tensor `{name}` has type {dtype:?}, only F32 is read", path.display())]
     Dtype {
@@ -66,21 +75,7 @@ impl NetworkState {
     /// # Errors
     /// [`StateError`], naming the file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, StateError> {
-        let path = path.as_ref();
-        let bytes =
-            fs::read(path).map_err(|source| StateError::Read { path: path.to_owned(), source })?;
-        let tensors = SafeTensors::deserialize(&bytes)
-            .map_err(|source| StateError::Format { path: path.to_owned(), source })?;
-        let parameter = |(name, tensor): (&str, TensorView<'_>)| {
-            if tensor.dtype() != Dtype::F32 {
-                let (name, dtype) = (name.to_owned(), tensor.dtype());
-                return Err(StateError::Dtype { path: path.to_owned(), name, dtype });
-            }
-            let (values, _) = tensor.data().as_chunks();
-            let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-            Ok((name.to_owned(), Parameter { shape: tensor.shape().to_vec(), values }))
-        };
-        Ok(Self(tensors.iter().map(parameter).collect::<Result<_, _>>()?))
+        Ok(Self(read_tensors(path.as_ref())?.0))
     }
 
     /// Writes a safetensors file; a file of that name is replaced at once or not at all.
@@ -88,27 +83,57 @@ impl NetworkState {
     /// # Errors
     /// [`StateError`], naming the file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), StateError> {
-        let path = path.as_ref();
-        let encode = |source| StateError::Encode { path: path.to_owned(), source };
-        let bytes: BTreeMap<&str, Vec<u8>> = self
-            .0
-            .iter()
-            .map(|(name, parameter)| {
-                (name.as_str(), parameter.values.iter().flat_map(|v| v.to_le_bytes()).collect())
-            })
-            .collect();
-        let views = self
-            .0
-            .iter()
-            .map(|(name, parameter)| {
-                let view =
-                    TensorView::new(Dtype::F32, parameter.shape.clone(), &bytes[name.as_str()]);
-                Ok((name, view.map_err(encode)?))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let file = safetensors::serialize(views, None).map_err(encode)?;
-        replace(path, &file).map_err(|source| StateError::Write { path: path.to_owned(), source })
+        write_tensors(path.as_ref(), &self.0, HashMap::new())
     }
+}
+
+type Tensors = BTreeMap<String, Parameter>;
+
+/// The tensors of a safetensors file, and its metadata.
+pub(super) fn read_tensors(path: &Path) -> Result<(Tensors, HashMap<String, String>), StateError> {
+    let bytes =
+        fs::read(path).map_err(|source| StateError::Read { path: path.to_owned(), source })?;
+    let format = |source| StateError::Format { path: path.to_owned(), source };
+    let tensors = SafeTensors::deserialize(&bytes).map_err(format)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
+    let parameter = |(name, tensor): (&str, TensorView<'_>)| {
+        if tensor.dtype() != Dtype::F32 {
+            let (name, dtype) = (name.to_owned(), tensor.dtype());
+            return Err(StateError::Dtype { path: path.to_owned(), name, dtype });
+        }
+        let (values, _) = tensor.data().as_chunks();
+        let values = values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        Ok((name.to_owned(), Parameter { shape: tensor.shape().to_vec(), values }))
+    };
+    let tensors = tensors.iter().map(parameter).collect::<Result<_, _>>()?;
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+}
+
+/// Replaces a safetensors file.
+pub(super) fn write_tensors<P: Borrow<Parameter>>(
+    path: &Path,
+    tensors: &BTreeMap<String, P>,
+    metadata: HashMap<String, String>,
+) -> Result<(), StateError> {
+    let encode = |source| StateError::Encode { path: path.to_owned(), source };
+    let bytes: BTreeMap<&str, Vec<u8>> = tensors
+        .iter()
+        .map(|(name, parameter)| {
+            let values = parameter.borrow().values.iter();
+            (name.as_str(), values.flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .map(|(name, parameter)| {
+            let shape = parameter.borrow().shape.clone();
+            let view = TensorView::new(Dtype::F32, shape, &bytes[name.as_str()]);
+            Ok((name, view.map_err(encode)?))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let metadata = (!metadata.is_empty()).then_some(metadata);
+    let file = safetensors::serialize(views, metadata).map_err(encode)?;
+    replace(path, &file).map_err(|source| StateError::Write { path: path.to_owned(), source })
 }
 
 /// Writes beside `path`, then renames, so that no reader ever sees half a file.

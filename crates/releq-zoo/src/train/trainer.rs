@@ -1,9 +1,9 @@
 //! The seam between the search and whatever computes gradients.
 
 use releq_core::{BitwidthAssignment, Network};
-use releq_quant::QuantError;
+use releq_quant::{QuantError, Quantizer};
 
-use super::NetworkState;
+use super::{NetworkState, OptimizerState};
 use crate::data::{DataError, Label};
 
 /// Stochastic gradient descent with momentum, as PyTorch defines it:
@@ -119,6 +119,16 @@ pub enum TrainError {
         /// Steps taken before.
         step: usize,
     },
+    /// A training cannot go on with something else than it was begun with.
+    #[error("the training was begun with {what} {expected}, it cannot go on with {got}")]
+    Resume {
+        /// What is different.
+        what: &'static str,
+        /// What it was begun with.
+        expected: String,
+        /// What came.
+        got: String,
+    },
     /// The trainer does not cover this layer.
     #[error("layer `{layer}`: the {trainer} trainer does not cover {what}")]
     Unsupported {
@@ -156,6 +166,9 @@ pub trait Trainer: Send {
     /// What it trains.
     fn network(&self) -> &Network;
 
+    /// What its weights are quantized with, while bitwidths are set.
+    fn quantizer(&self) -> &dyn Quantizer;
+
     /// Replaces all weights and statistics and forgets the optimizer's momentum.
     ///
     /// # Errors
@@ -164,6 +177,18 @@ pub trait Trainer: Send {
 
     /// The float master weights and the statistics.
     fn state(&self) -> NetworkState;
+
+    /// What the optimizer remembers.
+    fn optimizer(&self) -> OptimizerState;
+
+    /// Lets the optimizer go on from there; the weights stay.
+    ///
+    /// # Errors
+    /// [`TrainError`] if names or shapes differ from the network's; nothing is changed then.
+    fn set_optimizer(&mut self, state: &OptimizerState) -> Result<(), TrainError>;
+
+    /// The bitwidths of the quantizable layers, if they are quantized.
+    fn bits(&self) -> Option<BitwidthAssignment>;
 
     /// Quantizes every quantizable layer from now on, or none.
     ///

@@ -3,7 +3,7 @@
 use releq_core::Shape;
 use releq_kernels::FloatScratch;
 
-use crate::train::Sgd;
+use crate::train::{Sgd, state::Role};
 
 /// One layer of the native trainer. Images are channels-last; a batch is one slice.
 ///
@@ -146,11 +146,31 @@ pub(super) struct Parameters {
     pub(super) used: Vec<f32>,
 }
 
+impl Parameters {
+    /// The parameter of this role, where the optimizer adjusts it.
+    pub(super) fn trained(&self, role: Role) -> Option<&Trained> {
+        match role {
+            Role::Weight => self.weight.as_ref(),
+            Role::Bias => self.bias.as_ref(),
+            Role::RunningMean | Role::RunningVar => None,
+        }
+    }
+
+    /// As [`trained`](Self::trained), to change it.
+    pub(super) fn trained_mut(&mut self, role: Role) -> Option<&mut Trained> {
+        match role {
+            Role::Weight => self.weight.as_mut(),
+            Role::Bias => self.bias.as_mut(),
+            Role::RunningMean | Role::RunningVar => None,
+        }
+    }
+}
+
 /// Trained numbers, their gradient, their optimizer's memory.
 pub(super) struct Trained {
     pub(super) values: Vec<f32>,
     pub(super) gradient: Vec<f32>,
-    velocity: Vec<f32>,
+    pub(super) velocity: Vec<f32>,
 }
 
 impl Trained {

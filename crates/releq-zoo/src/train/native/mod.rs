@@ -25,7 +25,7 @@ use self::{
     plan::{Unit, plan},
 };
 use super::{
-    NetworkState, Parameter, Sgd, TrainError, Trainer,
+    NetworkState, OptimizerState, Parameter, Sgd, TrainError, Trainer,
     state::{Role, layer_parameters},
 };
 use crate::data::Label;
@@ -276,6 +276,10 @@ impl Trainer for NativeTrainer {
         &self.network
     }
 
+    fn quantizer(&self) -> &dyn Quantizer {
+        &*self.quantizer
+    }
+
     fn load(&mut self, state: &NetworkState) -> Result<(), TrainError> {
         state.check(&self.network)?;
         for unit in &mut self.units {
@@ -318,6 +322,42 @@ impl Trainer for NativeTrainer {
             }
         }
         state
+    }
+
+    fn optimizer(&self) -> OptimizerState {
+        let mut velocity = NetworkState::default();
+        for unit in &self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            for (role, shape) in layer_parameters(&self.network, unit.node) {
+                if let Some(trained) = unit.parameters.trained(role) {
+                    let values = trained.velocity.clone();
+                    velocity.0.insert(role.name(name), Parameter { shape, values });
+                }
+            }
+        }
+        OptimizerState { velocity, steps: self.steps }
+    }
+
+    fn set_optimizer(&mut self, state: &OptimizerState) -> Result<(), TrainError> {
+        state.check(&self.network)?;
+        for unit in &mut self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            for (role, _) in layer_parameters(&self.network, unit.node) {
+                let saved = state.velocity.0.get(&role.name(name));
+                if let Some((trained, saved)) = unit.parameters.trained_mut(role).zip(saved) {
+                    trained.velocity.clone_from(&saved.values);
+                }
+            }
+        }
+        self.steps = state.steps;
+        Ok(())
+    }
+
+    fn bits(&self) -> Option<BitwidthAssignment> {
+        let nodes = self.network.nodes();
+        let quantizable = self.units.iter().filter(|unit| nodes[unit.node].op.is_quantizable());
+        let bits: Option<Vec<_>> = quantizable.map(|unit| unit.bits).collect();
+        bits.and_then(|bits| BitwidthAssignment::new(bits).ok())
     }
 
     fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
