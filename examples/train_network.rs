@@ -6,12 +6,19 @@
 //! ```
 //!
 //! What it writes, `evaluate` scores and `search_network` starts from. Ctrl-C ends the training and still writes
-//! the weights as they are.
+//! the weights as they are; with `--state`, the same command goes on from there, to the same bits.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
-use std::{fs, num::NonZeroUsize, path::PathBuf, process::ExitCode, sync::atomic::Ordering};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
@@ -21,13 +28,16 @@ use releq::{
     quant::QuantizerKind,
     zoo::{
         networks,
-        train::{self, Length, NetworkState, Schedule, Training},
+        train::{self, Length, NetworkState, Schedule, Trainer, Training, TrainingState},
     },
 };
 use releq_example_support::{
     checkpoint, data, exit_code,
     interrupt::{self, INTERRUPTED},
 };
+
+/// How often the state of the training is written.
+const SAVE_EVERY: Duration = Duration::from_secs(300);
 
 /// Trains a network of the zoo and writes its weights.
 #[derive(Parser, Debug)]
@@ -37,6 +47,7 @@ use releq_example_support::{
 
 EXAMPLES:
   train_network --network resnet20 --data-dir cifar10 --epochs 60 --output resnet20.safetensors
+  train_network ... --state resnet20.state              can be stopped, and goes on when run again
   train_network ... --weights resnet20.safetensors --bits 4 --epochs 5 --learning-rate 0.005
   train_network ... --print-schedule > schedule.json     the schedule, to change by hand
   train_network ... --schedule schedule.json             train by it
@@ -57,6 +68,10 @@ struct Args {
     /// Where the weights go, as safetensors
     #[arg(long, value_name = "FILE", required_unless_present = "print_schedule")]
     output: Option<PathBuf>,
+    /// Keeps the state of the training here, every five minutes and at its end, and goes on from there if the file
+    /// is there: a run that was stopped ends as if it had not been
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// Weights to start from: PyTorch or safetensors [default: drawn from the seed]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -107,6 +122,15 @@ fn run(args: &Args) -> Result<ExitCode> {
     };
     // Whatever is wrong shows before any image is read.
     Report::check_path(output)?;
+    ensure!(args.state.as_ref() != Some(output), "--state and --output need a file each");
+    let saved = match &args.state {
+        Some(path) if path.exists() => Some(saved(path, args, &schedule)?),
+        Some(path) => {
+            Report::check_path(path)?;
+            None
+        }
+        None => None,
+    };
     let start = match &args.weights {
         Some(path) => {
             let (fitting, weights) = checkpoint::open(path, args.key.as_deref(), network)?;
@@ -116,6 +140,13 @@ fn run(args: &Args) -> Result<ExitCode> {
         None => NetworkState::init(&network, args.seed),
     };
     let bits = args.bits.as_ref().map(|bits| checkpoint::per_layer(bits, &network)).transpose()?;
+    if let Some(state) = &saved {
+        ensure!(
+            state.run.bits == bits,
+            "--bits: the state is of a training in {}",
+            precision(state.run.bits.as_ref())
+        );
+    }
     let mut trainer = args.backend.trainer(&network, args.quantizer)?;
     trainer.load(&start)?;
     trainer.set_bits(bits.as_ref())?;
@@ -137,15 +168,37 @@ fn run(args: &Args) -> Result<ExitCode> {
     if bar.is_hidden() {
         eprintln!("{steps} steps of {} images", schedule.batch_size);
     }
-    let mut training = Training::new(&images.train, &preset.normalization, &schedule, args.seed)?;
+    let (set, norm) = (&images.train, &preset.normalization);
+    let mut training = match &saved {
+        Some(state) => {
+            let training = Training::resume(set, norm, state, trainer.as_mut())?;
+            eprintln!("{} steps were taken before", training.report().steps);
+            bar.set_position(training.report().steps as u64);
+            bar.reset_eta();
+            training
+        }
+        None => Training::new(set, norm, &schedule, args.seed)?,
+    };
+    let keep = |training: &Training<'_>, trainer: &dyn Trainer| -> Result<()> {
+        if let Some(path) = &args.state {
+            training.state(trainer).save(path)?;
+        }
+        Ok(())
+    };
+    let mut kept = Instant::now();
     while !cancel.load(Ordering::Relaxed)
         && let Some(progress) = training.step(trainer.as_mut())?
     {
         bar.set_position(progress.step as u64);
         bar.set_message(format!("epoch {:.2}, loss {:.4}", progress.epoch, progress.loss));
+        if kept.elapsed() > SAVE_EVERY {
+            keep(&training, trainer.as_ref())?;
+            kept = Instant::now();
+        }
     }
     bar.finish();
 
+    keep(&training, trainer.as_ref())?;
     trainer.state().save(output)?;
     let report = training.report();
     let test = train::accuracy(trainer.as_mut(), &images.test, &preset.normalization, 256)?;
@@ -156,10 +209,28 @@ fn run(args: &Args) -> Result<ExitCode> {
         test.correct,
         test.total,
         100.0 * test.accuracy(),
-        bits.map_or_else(|| "full precision".to_owned(), |bits| bits.to_string()),
+        precision(bits.as_ref()),
         output.display()
     );
+    if let (true, Some(path)) = (report.stopped, &args.state) {
+        eprintln!("the same command goes on from {}", path.display());
+    }
     Ok(if report.stopped { INTERRUPTED.into() } else { ExitCode::SUCCESS })
+}
+
+fn precision(bits: Option<&BitwidthAssignment>) -> String {
+    bits.map_or_else(|| "full precision".to_owned(), BitwidthAssignment::to_string)
+}
+
+/// The training in the file, which must be the one that the options ask for.
+fn saved(path: &Path, args: &Args, schedule: &Schedule) -> Result<TrainingState> {
+    let state = TrainingState::load(path)?;
+    ensure!(
+        (state.run.schedule, state.run.seed) == (*schedule, args.seed),
+        "{} is of a training with another schedule or seed; give the same options, or remove it to begin anew",
+        path.display()
+    );
+    Ok(state)
 }
 
 /// The preset's or the file's, and over it what the options say.
