@@ -64,7 +64,7 @@ pub struct Download {
     pub base_urls: Vec<String>,
     /// The folder that the files go to; created when it is not there.
     pub folder: PathBuf,
-    /// Attempts per file and address.
+    /// Attempts per file and address that bring nothing new.
     pub attempts: u32,
 }
 
@@ -123,6 +123,8 @@ pub fn download(
         .http_status_as_error(false)
         .timeout_connect(Some(Duration::from_secs(20)))
         .timeout_recv_response(Some(Duration::from_secs(30)))
+        // A connection that hangs; what a slow one has brought is kept for the next attempt.
+        .timeout_recv_body(Some(Duration::from_secs(600)))
         .build()
         .into();
     for (file_index, file) in files.iter().enumerate() {
@@ -133,8 +135,10 @@ pub fn download(
         let mut attempts = 0;
         'file: for base in &download.base_urls {
             let url = format!("{}/{}", base.trim_end_matches('/'), file.name);
-            for _ in 0..download.attempts.max(1) {
+            let mut in_vain = 0;
+            while in_vain < download.attempts.max(1) {
                 attempts += 1;
+                let before = part_len(folder, file);
                 let mut report = |received, total| {
                     let (file, files) = (file.name, files.len());
                     on_progress(DownloadProgress { file, file_index, files, received, total });
@@ -148,6 +152,8 @@ pub fn download(
                     Err(error @ DataError::Write { .. }) => return Err(error),
                     Err(error) => {
                         log::warn!("{error}");
+                        let grown = part_len(folder, file) > before;
+                        in_vain = if grown { 0 } else { in_vain + 1 };
                         let gone = matches!(error, DataError::HttpStatus { .. });
                         last = Some(error);
                         if gone {
@@ -169,6 +175,15 @@ pub fn download(
     Ok(folder.clone())
 }
 
+/// Where a file grows.
+fn part(folder: &Path, file: &RemoteFile) -> PathBuf {
+    folder.join(format!("{}.part", file.name))
+}
+
+fn part_len(folder: &Path, file: &RemoteFile) -> u64 {
+    fs::metadata(part(folder, file)).map_or(0, |metadata| metadata.len())
+}
+
 /// Fetches one file, going on with a part that is there; leaves the part for the next attempt if the
 /// connection breaks, and removes it if its checksum is wrong.
 fn fetch(
@@ -178,7 +193,7 @@ fn fetch(
     file: &RemoteFile,
     report: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<(), DataError> {
-    let part = folder.join(format!("{}.part", file.name));
+    let part = part(folder, file);
     let write_error = |source| DataError::Write { path: part.clone(), source };
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| DataError::Transfer {
         url: url.to_owned(),
@@ -186,26 +201,47 @@ fn fetch(
         folder: folder.to_owned(),
         source,
     };
-    let have = fs::metadata(&part).map_or(0, |metadata| metadata.len());
+    let mut out =
+        fs::OpenOptions::new().create(true).append(true).open(&part).map_err(write_error)?;
+    match out.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            return Err(broken("another process is downloading it at this moment".into()));
+        }
+        // Not every file system has locks.
+        Err(fs::TryLockError::Error(error)) => log::debug!("{}: {error}", part.display()),
+    }
+    // Another process may have had the lock and renamed what is open here.
+    if is_there(folder, file) {
+        return Ok(());
+    }
+    let have = out.metadata().map_err(write_error)?.len();
     let mut request = agent.get(url);
     if have > 0 {
         request = request.header("Range", format!("bytes={have}-"));
     }
     let mut response = request.call().map_err(|error| broken(error.into()))?;
     let status = response.status().as_u16();
-    let (mut received, mut out) = match status {
-        206 => (have, fs::OpenOptions::new().append(true).open(&part)),
-        200 => (0, fs::File::create(&part)),
+    let mut received = match status {
+        206 => have,
+        200 => {
+            out.set_len(0).map_err(write_error)?;
+            0
+        }
         // The part is as long as the file, or longer: start anew.
         416 => {
             fs::remove_file(&part).map_err(write_error)?;
             return Err(broken("the part on disk did not fit, starting anew".into()));
         }
-        _ => return Err(DataError::HttpStatus { url: url.to_owned(), status }),
+        _ => {
+            if have == 0 {
+                fs::remove_file(&part).map_err(write_error)?;
+            }
+            return Err(DataError::HttpStatus { url: url.to_owned(), status });
+        }
     };
     let length = response.body().content_length();
     let total = length.map(|length| received + length);
-    let out = out.as_mut().map_err(|error| write_error(io::Error::from(error.kind())))?;
     let mut body = response.body_mut().as_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -292,6 +328,27 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         fetch("5d41402abc4b2a76b9719d911017c592").unwrap();
         assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_part_that_another_process_writes_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = ureq::Agent::new_with_defaults();
+        let url = serve(b"hello", 1);
+        let file =
+            RemoteFile { name: "file", md5: Checksum::File("5d41402abc4b2a76b9719d911017c592") };
+        let fetch = || fetch(&agent, &url, folder.path(), &file, &mut |_, _| {});
+        let other = fs::File::create(part(folder.path(), &file)).unwrap();
+        other.lock().unwrap();
+        let error = fetch().unwrap_err();
+        let message = std::error::Error::source(&error).unwrap().to_string();
+        assert!(message.contains("another process is downloading it"), "{message}");
+        assert_eq!(part_len(folder.path(), &file), 0);
+        other.unlock().unwrap();
+        fetch().unwrap();
+        assert_eq!(fs::read(folder.path().join("file")).unwrap(), b"hello");
+        // It is there now: nobody is asked, which would fail.
+        fetch().unwrap();
     }
 
     #[test]
