@@ -11,6 +11,7 @@
 
 use std::{
     num::NonZeroUsize,
+    ops::ControlFlow,
     path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicUsize, Ordering},
@@ -28,12 +29,12 @@ use releq::{
     zoo::{
         data::{ImageSet, Normalization},
         networks,
-        train::{self, AccuracyReport, Trainer},
+        train::{self, AccuracyReport, Schedule, Trainer},
     },
 };
 use releq_example_support::{
     checkpoint,
-    data::{self, Split},
+    data::{self, ImageArgs, Split},
     exit_code,
 };
 use serde::Serialize;
@@ -51,6 +52,7 @@ EXAMPLES:
   evaluate --network simplenet --weights simplenet_cifar.pth.tar --data-dir cifar10
   evaluate ... --bits 8                                 8 bits for the weights of every layer
   evaluate ... --bits 8,5,5,5,8 --quantizer wrpn        one bitwidth for each layer, the paper's quantizer
+  evaluate ... --bits 4 --batch-norm-steps 50           with statistics of the quantized network
   evaluate ... --limit 500 --json                       a quick look, for machines
 
 Set NO_COLOR to print without colours.")]
@@ -67,6 +69,8 @@ struct Args {
     /// Folder with `test/CLASS/*.jpg` and `train/CLASS/*.jpg`, or with the files of MNIST
     #[arg(long, value_name = "DIR", env = "RELEQ_DATA_DIR")]
     data_dir: PathBuf,
+    #[command(flatten)]
+    images: ImageArgs,
     /// Images to score on
     #[arg(long, value_enum, default_value_t = Split::Test)]
     split: Split,
@@ -79,6 +83,10 @@ struct Args {
     /// Quantizer: wrpn-scaled, wrpn or dorefa; the first keeps every layer's scale, the others need a retrain
     #[arg(long, default_value_t = QuantizerKind::WrpnScaled)]
     quantizer: QuantizerKind,
+    /// First let batch norm estimate its statistics anew, on so many batches of 128 training images, as the
+    /// quantized weights make them; no weight changes. 50 are plenty
+    #[arg(long, value_name = "STEPS")]
+    batch_norm_steps: Option<usize>,
     /// Mean of every channel where a pixel is 0 to 1, as 0.5,0.5,0.5 [default: the network's preset]
     #[arg(long, value_name = "MEAN", value_delimiter = ',', requires = "std")]
     mean: Option<Vec<f32>>,
@@ -111,6 +119,7 @@ struct Outcome {
     bits: Option<BitwidthAssignment>,
     mean_bits: Option<f64>,
     quantizer: Option<String>,
+    batch_norm_steps: Option<usize>,
     normalization: Normalization,
     backend: Backend,
     threads: usize,
@@ -135,15 +144,23 @@ fn run(args: &Args) -> Result<()> {
         (Some(mean), Some(std)) => Normalization { mean: mean.clone(), std: std.clone() },
         _ => preset.normalization,
     };
-    let (backend, first) = trainer(args, &network)?;
+    let (backend, mut first) = trainer(args, &network)?;
+    first.load(&state)?;
+    first.set_bits(bits.as_ref())?;
 
     let started = Instant::now();
-    let (images, data) = data::load(&args.data_dir, args.split, &network)?;
-    let images = match args.limit {
-        Some(limit) => images.take(limit.get(), 0),
-        None => images,
-    };
+    let (images, data) =
+        data::load(&args.data_dir, args.split, args.limit, &network, &args.images)?;
     let load_seconds = started.elapsed().as_secs_f64();
+
+    if let Some(steps) = args.batch_norm_steps {
+        let (split, limit) = (Split::Train, NonZeroUsize::new(steps.saturating_mul(128)));
+        let (train, _) = data::load(&args.data_dir, split, limit, &network, &args.images)?;
+        let schedule = Schedule::statistics_only(steps, 128);
+        let mut go_on = |_| ControlFlow::Continue(());
+        train::train(first.as_mut(), &train, &normalization, &schedule, 1, &mut go_on)?;
+    }
+    let state = first.state();
 
     // One trainer for each thread; the first was made already.
     let threads = args
@@ -153,11 +170,10 @@ fn run(args: &Args) -> Result<()> {
         .min(images.len().div_ceil(CHUNK));
     let mut trainers = vec![first];
     for _ in 1..threads {
-        trainers.push(backend.trainer(&network, args.quantizer)?);
-    }
-    for trainer in &mut trainers {
+        let mut trainer = backend.trainer(&network, args.quantizer)?;
         trainer.load(&state)?;
         trainer.set_bits(bits.as_ref())?;
+        trainers.push(trainer);
     }
     let started = Instant::now();
     let report = score(trainers, &images, &normalization, args.json)?;
@@ -175,6 +191,7 @@ fn run(args: &Args) -> Result<()> {
         mean_bits: bits.as_ref().map(BitwidthAssignment::mean),
         quantizer: bits.as_ref().map(|_| args.quantizer.to_string()),
         bits,
+        batch_norm_steps: args.batch_norm_steps,
         normalization,
         backend,
         threads,

@@ -18,7 +18,11 @@ use releq::{
     Experiment, ExperimentConfig, HeldOut,
     zoo::train::{Length, Schedule},
 };
-use releq_example_support::{SearchArgs, checkpoint, data, exit_code};
+use releq_example_support::{
+    SearchArgs, checkpoint,
+    data::{self, ImageArgs},
+    exit_code,
+};
 
 /// Finds a bitwidth for every layer of a network of the zoo by reinforcement learning.
 #[derive(Parser, Debug)]
@@ -44,6 +48,8 @@ struct Args {
     /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or with the files of MNIST
     #[arg(long, value_name = "DIR", env = "RELEQ_DATA_DIR")]
     data_dir: PathBuf,
+    #[command(flatten)]
+    images: ImageArgs,
     /// Full-precision weights: PyTorch (.pt, .pth, .th, .tar; zip or legacy) or safetensors [default: trained]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -102,7 +108,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     };
     let mut config = args.search.configure(settings(args, network.name())?)?;
 
-    let data = data::load_all(&args.data_dir, &network)?;
+    let data = data::load_all(&args.data_dir, &network, &args.images)?;
     if args.held_out_from_test {
         config.held_out = HeldOut::Test;
     }

@@ -32,7 +32,9 @@ use releq::{
     },
 };
 use releq_example_support::{
-    checkpoint, data, exit_code,
+    checkpoint,
+    data::{self, ImageArgs},
+    exit_code,
     interrupt::{self, INTERRUPTED},
 };
 
@@ -65,6 +67,8 @@ struct Args {
         required_unless_present = "print_schedule"
     )]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    images: ImageArgs,
     /// Where the weights go, as safetensors
     #[arg(long, value_name = "FILE", required_unless_present = "print_schedule")]
     output: Option<PathBuf>,
@@ -151,7 +155,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     trainer.load(&start)?;
     trainer.set_bits(bits.as_ref())?;
 
-    let images = data::load_all(data_dir, &network)?;
+    let images = data::load_all(data_dir, &network, &args.images)?;
     let preset = networks::preset(network.name()).context("every network has a preset")?;
     eprintln!(
         "data: {}, {} images to train on, {} to test on",

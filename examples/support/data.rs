@@ -1,13 +1,16 @@
 //! The images that a network takes.
 
-use std::{fs, path::Path};
+use std::{fs, num::NonZeroUsize, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use image::GrayImage;
 use releq::{
     core::Network,
-    zoo::data::{self, Color, DataSet, ImageFolder, ImageFolderConfig, ImageSet, ImageSize},
+    zoo::data::{
+        self, BadImages, Color, DataSet, ImageFolder, ImageFolderConfig, ImageSet, ImageSize,
+        image_folder,
+    },
 };
 use serde::Serialize;
 
@@ -21,30 +24,70 @@ pub enum Split {
     Train,
 }
 
-impl Split {
-    /// Name of their folder.
-    #[must_use]
-    pub const fn folder(self) -> &'static str {
-        match self {
-            Self::Test => "test",
-            Self::Train => "train",
+/// How image folders are read; other data sets have one way only.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ImageArgs {
+    /// Scale the images of an image folder to the size that the network takes [default: only where that is more
+    /// than 64 pixels; of those, the middle is cut out, as ImageNet networks are tested]
+    #[arg(long)]
+    resize: bool,
+    /// Leave out images of an image folder that do not decode [default: name them and end]
+    #[arg(long)]
+    skip_bad_images: bool,
+    /// Most memory in GiB that the images of one folder may take
+    #[arg(long, value_name = "GIB", default_value_t = 3.0)]
+    image_memory: f64,
+}
+
+impl ImageArgs {
+    fn config(&self, network: &Network) -> Result<ImageFolderConfig> {
+        let [channels, height, width] = network.input();
+        let color = if channels == 1 { Color::Gray } else { Color::Rgb };
+        let bad_images = if self.skip_bad_images { BadImages::Skip } else { BadImages::Refuse };
+        ensure!(self.image_memory > 0.0, "--image-memory must be positive");
+        let max_bytes = (self.image_memory * f64::from(1 << 30)) as u64;
+        let default = ImageFolderConfig::default();
+        let mut config = ImageFolderConfig { color, bad_images, max_bytes, ..default };
+        let side = u32::try_from(height)?;
+        if self.resize {
+            ensure!(height == width, "--resize: the network takes images that are not square");
+            config.size = ImageSize::square(side);
+        } else if height == width && height > 64 {
+            config.size = ImageSize::ResizeCrop { resize: side * 8 / 7, crop: side };
         }
+        Ok(config)
     }
 }
 
-/// Images for `network` and where they come from: of an image folder only the half asked for, which alone has to be
-/// there.
+/// Images for `network` and where they come from, `limit` of them at most, every class in its share. Of an image
+/// folder only what is asked for is read, and only that half has to be there.
 ///
 /// # Errors
 /// If they cannot be read, or their size or number of classes is another than the network's.
-pub fn load(dir: &Path, split: Split, network: &Network) -> Result<(ImageSet, String)> {
-    let half = dir.join(split.folder());
-    let (set, source) = if half.is_dir() {
-        let source = half.display().to_string();
-        (ImageFolder::open(half, &config(network)?)?.load()?.images, source)
-    } else {
-        let data = data::open(dir, None, &config(network)?)?;
-        (if split == Split::Test { data.test } else { data.train }, data.source)
+pub fn load(
+    dir: &Path,
+    split: Split,
+    limit: Option<NonZeroUsize>,
+    network: &Network,
+    images: &ImageArgs,
+) -> Result<(ImageSet, String)> {
+    let config = images.config(network)?;
+    let half = match split {
+        Split::Train => Some(dir.join("train")).filter(|folder| folder.is_dir()),
+        Split::Test => image_folder::test_folder(dir),
+    };
+    let (set, source) = match half {
+        Some(half) => {
+            let source = half.display().to_string();
+            let folder = ImageFolder::open(half, &config)?;
+            let folder = limit.map_or(folder.clone(), |limit| folder.take(limit.get(), 0));
+            (folder.load()?.images, source)
+        }
+        None => {
+            let data = data::open(dir, None, &config)?;
+            let set = if split == Split::Test { data.test } else { data.train };
+            (limit.map_or(set.clone(), |limit| set.take(limit.get(), 0)), data.source)
+        }
     };
     check(&set, &source, network)?;
     Ok((set, source))
@@ -54,23 +97,10 @@ pub fn load(dir: &Path, split: Split, network: &Network) -> Result<(ImageSet, St
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_all(dir: &Path, network: &Network) -> Result<DataSet> {
-    let data = data::open(dir, None, &config(network)?)?;
+pub fn load_all(dir: &Path, network: &Network, images: &ImageArgs) -> Result<DataSet> {
+    let data = data::open(dir, None, &images.config(network)?)?;
     check(&data.train, &data.source, network)?;
     Ok(data)
-}
-
-/// Image folders in the colours of the network and, where they are larger than it takes and it is square, scaled
-/// to its size as ImageNet networks are tested: 256 pixels for 224. Small images stay as they are.
-fn config(network: &Network) -> Result<ImageFolderConfig> {
-    let [channels, height, width] = network.input();
-    let color = if channels == 1 { Color::Gray } else { Color::Rgb };
-    let mut config = ImageFolderConfig { color, ..ImageFolderConfig::default() };
-    if height == width && height > 64 {
-        let crop = u32::try_from(height)?;
-        config.size = ImageSize::ResizeCrop { resize: crop * 8 / 7, crop };
-    }
-    Ok(config)
 }
 
 /// Writes images of one channel as `folder/CLASS/INDEX.png`.
@@ -132,14 +162,36 @@ mod tests {
             let input = Network::builder("small", [1, side, side]).conv2d("conv", 2, 3);
             input.flatten("flat").linear("fc", classes).build().unwrap()
         };
-        let read = load_all(folder.path(), &network(28, 10)).unwrap();
+        let args = ImageArgs { resize: false, skip_bad_images: false, image_memory: 1.0 };
+        let read = load_all(folder.path(), &network(28, 10), &args).unwrap();
         assert_eq!((read.train.len(), read.test.len()), (50, 20));
-        let (test, _) = load(folder.path(), Split::Test, &network(28, 10)).unwrap();
-        assert_eq!(test.len(), 20);
+        let test = |folder: &Path, limit, args: &ImageArgs, side| {
+            load(folder, Split::Test, limit, &network(side, 10), args).map(|(images, _)| images)
+        };
+        assert_eq!(test(folder.path(), None, &args, 28).unwrap().len(), 20);
+        assert_eq!(test(folder.path(), NonZeroUsize::new(10), &args, 28).unwrap().len(), 10);
+        // One half alone will do, and it may be called otherwise.
+        let other = tempfile::tempdir().unwrap();
+        fs::rename(folder.path().join("test"), other.path().join("valid")).unwrap();
+        assert_eq!(test(other.path(), None, &args, 28).unwrap().len(), 20);
+
+        let resize = ImageArgs { resize: true, ..args.clone() };
+        assert_eq!(test(other.path(), None, &resize, 30).unwrap().shape(), [1, 30, 30]);
+        let small = ImageArgs { image_memory: 1e-6, ..args.clone() };
+        assert!(
+            test(other.path(), None, &small, 28).unwrap_err().to_string().contains("1073 allowed")
+        );
+        assert!(test(other.path(), NonZeroUsize::new(1), &small, 28).is_ok());
+        fs::write(other.path().join("valid/3/broken.png"), "no image").unwrap();
+        let message = test(other.path(), None, &args, 28).unwrap_err().to_string();
+        assert!(message.contains("broken.png"), "{message}");
+        let skip = ImageArgs { skip_bad_images: true, ..args.clone() };
+        assert_eq!(test(other.path(), None, &skip, 28).unwrap().len(), 20);
+        fs::rename(other.path().join("valid"), folder.path().join("test")).unwrap();
         for (network, expected) in
             [(network(30, 10), "takes [1, 30, 30]"), (network(28, 9), "9 outputs")]
         {
-            let message = load_all(folder.path(), &network).unwrap_err().to_string();
+            let message = load_all(folder.path(), &network, &skip).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -500,14 +500,19 @@ fn list(root: &Path) -> Result<(Vec<String>, Vec<ImageFile>, String), DataError>
     Ok((classes, files, hex(digest.finalize().as_slice())))
 }
 
-/// The folders of training and test images in `dir`: `train`, and the first of `test`, `val`, `valid` and
-/// `validation`.
+/// The folder of test images in `dir`, if there is one: the first of `test`, `val`, `valid` and `validation`.
+#[must_use]
+pub fn test_folder(dir: &Path) -> Option<PathBuf> {
+    TEST_FOLDERS.iter().map(|name| dir.join(name)).find(|folder| folder.is_dir())
+}
+
+/// The folders of training and test images in `dir`: `train`, and the [`test_folder`].
 ///
 /// # Errors
 /// When one of the two is not there.
 pub fn splits(dir: &Path) -> Result<[PathBuf; 2], DataError> {
     let train = dir.join("train");
-    let test = TEST_FOLDERS.iter().map(|name| dir.join(name)).find(|folder| folder.is_dir());
+    let test = test_folder(dir);
     let mut missing = Vec::new();
     if !train.is_dir() {
         missing.push("train/".to_owned());

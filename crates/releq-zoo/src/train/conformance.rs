@@ -234,7 +234,7 @@ fn check_errors(network: &Network, make: &mut Make<'_>) {
     assert_eq!(trainer.state(), start, "network `{}`: a refusal changes nothing", network.name());
 }
 
-fn close(got: &NetworkState, expected: &NetworkState, tolerance: f32, context: &str) {
+pub(crate) fn close(got: &NetworkState, expected: &NetworkState, tolerance: f32, context: &str) {
     assert!(got.0.keys().eq(expected.0.keys()), "{context}: other names");
     for (name, parameter) in &got.0 {
         assert_eq!(parameter.shape, expected.0[name].shape, "{context}: `{name}`");

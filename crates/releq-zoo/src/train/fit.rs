@@ -70,6 +70,17 @@ impl Schedule {
         Self { length, batch_size, sgd, decay: Decay::Constant, warmup_steps: 0, augmentation }
     }
 
+    /// Steps that leave the weights alone: batch norm estimates its statistics anew, as it may need to where
+    /// weights are quantized without a retrain.
+    ///
+    /// A running statistic keeps the share `(1 - momentum)^steps` of its old value: with the usual momentum of
+    /// 0.1, after 50 steps half a percent.
+    #[must_use]
+    pub const fn statistics_only(steps: usize, batch_size: usize) -> Self {
+        let sgd = Sgd { learning_rate: 0.0, momentum: 0.0, weight_decay: 0.0 };
+        Self::new(Length::Steps(steps), batch_size, sgd)
+    }
+
     /// Number of steps on a set of `images` images.
     #[must_use]
     pub fn steps(&self, images: usize) -> usize {
@@ -474,7 +485,7 @@ mod tests {
 
     use super::*;
     use crate::data::ImageSet;
-    use crate::train::{BurnTrainer, NetworkState, OptimizerState};
+    use crate::train::{BurnTrainer, NativeTrainer, NetworkState, OptimizerState, conformance};
 
     const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
 
@@ -638,6 +649,43 @@ mod tests {
         }
         fn logits(&mut self, _: &[f32]) -> Result<Vec<f32>, TrainError> {
             Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn statistics_alone_are_estimated_anew_wherever_they_were() {
+        for network in conformance::networks().iter().filter(|n| n.name() == "residual") {
+            let input = network.input();
+            let pixels = (0..48 * input.iter().product::<usize>()).map(|i| (i * 97 % 256) as u8);
+            let labels = (0..48).map(|index| (index % 3) as Label).collect();
+            let data = ImageSet::new("noise", input, 3, pixels.collect(), labels).unwrap();
+            let normalization = Normalization::measured(&data);
+            let bits = BitwidthAssignment::uniform(
+                Bitwidth::new(3).unwrap(),
+                network.quantizable_layers(),
+            );
+            let bits = bits.unwrap();
+            let settle = |start: &NetworkState| {
+                let mut trainer = NativeTrainer::new(network, QuantizerKind::Wrpn.build()).unwrap();
+                trainer.load(start).unwrap();
+                trainer.set_bits(Some(&bits)).unwrap();
+                let schedule = Schedule::statistics_only(150, 16);
+                let mut go_on = |_| ControlFlow::Continue(());
+                train(&mut trainer, &data, &normalization, &schedule, 1, &mut go_on).unwrap();
+                trainer.state()
+            };
+            let start = conformance::state(network, 3);
+            let mut elsewhere = start.clone();
+            for (name, parameter) in &mut elsewhere.0 {
+                if name.contains(".running_") {
+                    parameter.values.iter_mut().for_each(|value| *value = 3.0 + 2.0 * *value);
+                }
+            }
+            let (one, other) = (settle(&start), settle(&elsewhere));
+            conformance::close(&one, &other, 1e-4, "0.9^150 of what was there is left");
+            for (name, parameter) in &one.0 {
+                assert_eq!(*parameter != start.0[name], name.contains(".running_"), "{name}");
+            }
         }
     }
 
