@@ -157,7 +157,7 @@ impl ExperimentConfig {
 
     /// Settings for a network of the zoo, one of [`networks::NAMES`]; `None` for another name.
     ///
-    /// For `lenet` they are [`lenet`](Self::lenet)'s. For the others, what [`networks::preset`] knows of the
+    /// For `lenet` they are [`lenet`](Self::lenet)'s, with the normalization of published weights. For the others, what [`networks::preset`] knows of the
     /// authors' code: quantizer, normalization, which layers are searched (the rest has 8 bits), length,
     /// batch and learning rate of the retrains. Ours are the rest: the rate falls along a cosine,
     /// full-precision training runs for 30 epochs on images shifted by up to an eighth of their side (for
@@ -171,7 +171,7 @@ impl ExperimentConfig {
         let published = preset.published.map(|published| ("published".to_owned(), published.bits));
         let beside = published.into_iter().collect();
         if name == "lenet" {
-            return Some(Self { beside, ..lenet });
+            return Some(Self { beside, normalization: Some(preset.normalization), ..lenet });
         }
         let cosine = |schedule| Schedule { decay: Decay::Cosine, ..schedule };
         let layers = network.profiles().into_iter().enumerate();
