@@ -80,13 +80,20 @@ pub fn load(
         Some(half) => {
             let source = half.display().to_string();
             let folder = ImageFolder::open(half, &config)?;
-            let folder = limit.map_or(folder.clone(), |limit| folder.take(limit.get(), 0));
+            let folder = match limit {
+                Some(limit) => folder.take(limit.get(), 0),
+                None => folder,
+            };
             (folder.load()?.images, source)
         }
         None => {
             let data = data::open(dir, None, &config)?;
             let set = if split == Split::Test { data.test } else { data.train };
-            (limit.map_or(set.clone(), |limit| set.take(limit.get(), 0)), data.source)
+            let set = match limit {
+                Some(limit) => set.take(limit.get(), 0),
+                None => set,
+            };
+            (set, data.source)
         }
     };
     check(&set, &source, network)?;
