@@ -54,6 +54,20 @@ struct Layer {
     running: Option<[Tensor<1>; 2]>,
 }
 
+impl Layer {
+    /// What the optimizer adjusts.
+    fn trained(&self) -> impl Iterator<Item = (Role, &Trained)> {
+        let named = [(Role::Weight, &self.weight), (Role::Bias, &self.bias)];
+        named.into_iter().filter_map(|(role, trained)| Some((role, trained.as_ref()?)))
+    }
+
+    /// As [`trained`](Self::trained), to change it.
+    fn trained_mut(&mut self) -> impl Iterator<Item = (Role, &mut Trained)> {
+        let named = [(Role::Weight, &mut self.weight), (Role::Bias, &mut self.bias)];
+        named.into_iter().filter_map(|(role, trained)| Some((role, trained.as_mut()?)))
+    }
+}
+
 /// A trained tensor, flat, and its optimizer's memory.
 #[derive(Clone, Debug)]
 struct Trained {
@@ -379,13 +393,9 @@ impl Trainer for BurnTrainer {
     fn state(&self) -> NetworkState {
         let mut state = NetworkState::default();
         for (node, layer) in self.network.nodes().iter().zip(&self.layers) {
-            let trained = [(Role::Weight, &layer.weight), (Role::Bias, &layer.bias)];
-            for (role, trained) in trained {
-                if let Some(Trained { shape, value, .. }) = trained {
-                    let parameter =
-                        Parameter { shape: shape.clone(), values: floats(value.clone()) };
-                    state.0.insert(role.name(&node.name), parameter);
-                }
+            for (role, Trained { shape, value, .. }) in layer.trained() {
+                let parameter = Parameter { shape: shape.clone(), values: floats(value.clone()) };
+                state.0.insert(role.name(&node.name), parameter);
             }
             if let Some(running) = layer.running.clone() {
                 for (role, value) in [Role::RunningMean, Role::RunningVar].into_iter().zip(running)
@@ -402,8 +412,7 @@ impl Trainer for BurnTrainer {
     fn optimizer(&self) -> OptimizerState {
         let mut velocity = NetworkState::default();
         for (node, layer) in self.network.nodes().iter().zip(&self.layers) {
-            for (role, trained) in [(Role::Weight, &layer.weight), (Role::Bias, &layer.bias)] {
-                let Some(Trained { shape, velocity: memory, .. }) = trained else { continue };
+            for (role, Trained { shape, velocity: memory, .. }) in layer.trained() {
                 let values = match memory {
                     Some(memory) => floats(memory.clone()),
                     None => vec![0.0; shape.iter().product()],
@@ -419,13 +428,9 @@ impl Trainer for BurnTrainer {
         state.check(&self.network)?;
         let mut layers = std::mem::take(&mut self.layers);
         for (node, layer) in self.network.nodes().iter().zip(&mut layers) {
-            for (role, trained) in
-                [(Role::Weight, &mut layer.weight), (Role::Bias, &mut layer.bias)]
-            {
+            for (role, trained) in layer.trained_mut() {
                 let saved = state.velocity.0.get(&role.name(&node.name));
-                if let Some((trained, saved)) = trained.as_mut().zip(saved) {
-                    trained.velocity = Some(self.tensor(saved));
-                }
+                trained.velocity = saved.map(|saved| self.tensor(saved));
             }
         }
         self.layers = layers;

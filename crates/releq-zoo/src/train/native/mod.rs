@@ -308,11 +308,10 @@ impl Trainer for NativeTrainer {
             let name = &self.network.nodes()[unit.node].name;
             let parameters = &unit.parameters;
             for (role, shape) in layer_parameters(&self.network, unit.node) {
-                let trained =
-                    |trained: &Option<Trained>| trained.as_ref().map(|t| t.values.clone());
                 let values = match role {
-                    Role::Weight => trained(&parameters.weight),
-                    Role::Bias => trained(&parameters.bias),
+                    Role::Weight | Role::Bias => {
+                        parameters.trained(role).map(|trained| trained.values.clone())
+                    }
                     Role::RunningMean => Some(parameters.running[0].clone()),
                     Role::RunningVar => Some(parameters.running[1].clone()),
                 };
