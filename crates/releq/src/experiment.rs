@@ -158,8 +158,9 @@ impl ExperimentConfig {
     /// Settings for a network of the zoo, one of [`networks::NAMES`]; `None` for another name.
     ///
     /// For `lenet` they are [`lenet`](Self::lenet)'s, with the normalization of published weights. For the
-    /// others, what [`networks::preset`] knows of the authors' code: quantizer, normalization, which layers are searched (the rest has 8 bits), length,
-    /// batch and learning rate of the retrains. Ours are the rest: the rate falls along a cosine,
+    /// others, what [`networks::preset`] knows of the authors' code: quantizer, normalization, which layers
+    /// are searched (the rest has 8 bits), length, batch and learning rate of the retrains. Ours are the
+    /// rest: the rate falls along a cosine,
     /// full-precision training runs for 30 epochs on images shifted by up to an eighth of their side (for
     /// CIFAR-10 also mirrored: He et al. 2015, section 4.2), every held-out image counts, and the search
     /// ends after 300 evaluations. Where there is a published assignment, it stands

@@ -19,7 +19,6 @@ use crate::data::Normalization;
 /// # Examples
 ///
 /// ```
-/// use releq_core::{BitwidthAssignment, Network};
 /// use releq_quant::QuantizerKind;
 /// use releq_zoo::{
 ///     data::{Normalization, digits::{self, DigitsConfig}},
