@@ -13,3 +13,13 @@ pub fn data_dir() -> Option<PathBuf> {
     }
     dir
 }
+
+/// Vendor of this machine's processor and the widest float instructions that it has: recorded answers
+/// hold for processors that agree in both.
+#[must_use]
+pub fn processor() -> String {
+    let vendor = raw_cpuid::CpuId::new()
+        .get_vendor_info()
+        .map_or_else(|| "unknown".to_owned(), |vendor| vendor.as_str().to_owned());
+    format!("{vendor}, {}", releq_kernels::Isa::best().to_string())
+}
