@@ -14,16 +14,16 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use releq::{
     core::LayerKind,
     hw::{CpuKernels, CpuNetwork, uniform, weights_only},
-    zoo::networks,
+    zoo,
 };
 use releq_kernels::Isa;
 
 fn benches(criterion: &mut Criterion) {
-    for name in networks::NAMES {
-        let Some(bits) = networks::published_bits(name) else { continue };
+    for name in zoo::NAMES {
+        let Some(bits) = zoo::published_bits(name) else { continue };
         let mut group = criterion.benchmark_group(name);
         group.sample_size(10).measurement_time(Duration::from_secs(2));
-        let layers = networks::by_name(name).unwrap().profiles();
+        let layers = zoo::by_name(name).unwrap().profiles();
         let (eight, low) = (uniform(8, layers.len()).unwrap(), weights_only(&bits));
         for (label, kernels, bits) in [
             ("bit-serial 8x8", CpuKernels::BitSerial, &eight),

@@ -20,10 +20,8 @@ use releq::{
     core::Network,
     evaluate::Backend,
     quant::QuantizerKind,
-    zoo::{
-        networks,
-        train::{Sgd, Trainer},
-    },
+    train::{Sgd, Trainer},
+    zoo,
 };
 
 /// Images in a training step, and in one classification.
@@ -104,7 +102,7 @@ fn peer(arguments: &[String]) {
         println!("usage: --peer <network> <train|infer> <native|flex> <seconds> <batch>");
         return;
     };
-    let network = networks::by_name(network).unwrap();
+    let network = zoo::by_name(network).unwrap();
     let batch = Some(batch.parse().unwrap());
     let mut variant =
         Variant::new(&network, backend.parse().unwrap(), mode == "train", None, batch);
@@ -133,7 +131,7 @@ fn main() {
         if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
             continue;
         }
-        let network = networks::by_name(name).unwrap();
+        let network = zoo::by_name(name).unwrap();
         for trains in [true, false] {
             let scaled = Some(QuantizerKind::WrpnScaled);
             let mut variants = [

@@ -17,11 +17,7 @@ use std::{
 
 use anyhow::Result;
 use clap::Parser;
-use releq::{
-    Experiment, ExperimentConfig, Progress,
-    reward::Reward,
-    zoo::{data::digits, networks::lenet},
-};
+use releq::{Experiment, ExperimentConfig, Progress, data::digits, reward::Reward, zoo::lenet};
 use releq_example_support::exit_code;
 
 /// Pays for low bitwidths only while accuracy stays above a floor, and the closer to full precision

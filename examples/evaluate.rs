@@ -24,13 +24,11 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     core::{BitwidthAssignment, Network},
+    data::{ImageSet, Normalization},
     evaluate::Backend,
     quant::QuantizerKind,
-    zoo::{
-        data::{ImageSet, Normalization},
-        networks,
-        train::{self, AccuracyReport, Schedule, Trainer},
-    },
+    train::{self, AccuracyReport, Schedule, Trainer},
+    zoo,
 };
 use releq_example_support::{
     checkpoint,
@@ -138,7 +136,7 @@ fn run(args: &Args) -> Result<()> {
     let name = &args.network;
     let network = checkpoint::network(name)?;
     let (network, state) = checkpoint::open(&args.weights, args.key.as_deref(), network)?;
-    let preset = networks::preset(network.name()).context("every network has a preset")?;
+    let preset = zoo::preset(network.name()).context("every network has a preset")?;
     let bits = args.bits.as_ref().map(|bits| checkpoint::per_layer(bits, &network)).transpose()?;
     let normalization = match (&args.mean, &args.std) {
         (Some(mean), Some(std)) => Normalization { mean: mean.clone(), std: std.clone() },

@@ -16,10 +16,8 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     Experiment, ExperimentConfig,
-    zoo::{
-        data::{self, DataKind, DataSet, Download, digits, mnist},
-        networks::lenet,
-    },
+    data::{self, DataKind, DataSet, Download, digits, mnist},
+    zoo::lenet,
 };
 use releq_example_support::{SearchArgs, exit_code};
 

@@ -24,7 +24,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     core::{BitwidthAssignment, LayerKind, LayerProfile},
     hw::{CpuKernels, CpuNetwork, Machine, Timing, time_interleaved, uniform, weights_only},
-    zoo::networks,
+    zoo,
 };
 use releq_example_support::exit_code;
 use releq_kernels::Isa;
@@ -87,10 +87,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let isa = args.isa.unwrap_or_else(Isa::best).check()?;
     let names: Vec<&str> = match args.networks.as_slice() {
-        [] => networks::NAMES
-            .into_iter()
-            .filter(|name| networks::published_bits(name).is_some())
-            .collect(),
+        [] => zoo::NAMES.into_iter().filter(|name| zoo::published_bits(name).is_some()).collect(),
         names => names.iter().map(String::as_str).collect(),
     };
     let mut work = Vec::new();
@@ -129,9 +126,8 @@ fn run(args: &Args) -> Result<()> {
 }
 
 fn layers(name: &str) -> Result<Vec<LayerProfile>> {
-    let network = networks::by_name(name).with_context(|| {
-        format!("no network `{name}`; there are {}", networks::NAMES.join(", "))
-    })?;
+    let network = zoo::by_name(name)
+        .with_context(|| format!("no network `{name}`; there are {}", zoo::NAMES.join(", ")))?;
     Ok(network.profiles())
 }
 
@@ -146,7 +142,7 @@ fn bits(
         Some(bits) => {
             bail!("--weight-bits: {} bitwidths for the {layers} layers of {name}", bits.len())
         }
-        None => networks::published_bits(name)
+        None => zoo::published_bits(name)
             .with_context(|| format!("the paper has no bitwidths for {name}; give --weight-bits")),
     }
 }

@@ -18,13 +18,11 @@ use clap::Parser;
 use releq::{
     Experiment, ExperimentConfig,
     core::{Conv2d, Network, NetworkError},
-    zoo::{
-        data::{
-            self, ImageFolderConfig,
-            digits::{self, DigitsConfig},
-        },
-        train::Length,
+    data::{
+        self, ImageFolderConfig,
+        digits::{self, DigitsConfig},
     },
+    train::Length,
 };
 use releq_example_support::{SearchArgs, data::write_folder, exit_code};
 

@@ -23,7 +23,7 @@ use releq::{
     hw::StateQuantization,
     pareto_frontier,
     reward::RewardKind,
-    zoo::networks::lenet,
+    zoo::lenet,
 };
 use releq_example_support::exit_code;
 

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use releq::{
     Experiment, ExperimentConfig, HeldOut,
-    zoo::train::{Length, Schedule},
+    train::{Length, Schedule},
 };
 use releq_example_support::{
     SearchArgs, checkpoint,

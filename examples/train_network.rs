@@ -25,11 +25,10 @@ use releq::{
     ExperimentConfig, Report,
     core::BitwidthAssignment,
     evaluate::Backend,
+    format,
     quant::QuantizerKind,
-    zoo::{
-        networks,
-        train::{self, Length, NetworkState, Schedule, Trainer, Training, TrainingState},
-    },
+    train::{self, Length, Schedule, Trainer, Training, TrainingState, initial_weights},
+    zoo,
 };
 use releq_example_support::{
     checkpoint,
@@ -141,7 +140,7 @@ fn run(args: &Args) -> Result<ExitCode> {
             network = fitting;
             weights
         }
-        None => NetworkState::init(&network, args.seed),
+        None => initial_weights(&network, args.seed),
     };
     let bits = args.bits.as_ref().map(|bits| checkpoint::per_layer(bits, &network)).transpose()?;
     if let Some(state) = &saved {
@@ -156,7 +155,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     trainer.set_bits(bits.as_ref())?;
 
     let images = data::load_all(data_dir, &network, &args.images)?;
-    let preset = networks::preset(network.name()).context("every network has a preset")?;
+    let preset = zoo::preset(network.name()).context("every network has a preset")?;
     eprintln!(
         "data: {}, {} images to train on, {} to test on",
         images.source,
@@ -203,7 +202,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     bar.finish();
 
     keep(&training, trainer.as_ref())?;
-    trainer.state().save(output)?;
+    format::safetensors::save(output, &trainer.state())?;
     let report = training.report();
     let test = train::accuracy(trainer.as_mut(), &images.test, &preset.normalization, 256)?;
     println!(

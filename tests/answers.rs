@@ -10,15 +10,13 @@ use std::{fs, num::NonZeroUsize, ops::ControlFlow, path::PathBuf, sync::atomic::
 use releq::{
     Budget, Experiment, ExperimentConfig, Report, Scored, Search, SearchLayer, SearchOutcome,
     agent::PpoConfig,
-    evaluate::{Cached, OnMiss, Table},
-    zoo::{
-        data::{
-            DataSet, ImageSet,
-            digits::{self, DigitsConfig},
-        },
-        networks,
-        train::Length,
+    data::{
+        DataSet, ImageSet,
+        digits::{self, DigitsConfig},
     },
+    evaluate::{Cached, OnMiss, Table},
+    train::Length,
+    zoo,
 };
 use releq_test_support::{data_dir, processor};
 use serde_json::{Value, json};
@@ -106,7 +104,7 @@ fn lenet_table_ten_seeds() {
     let table = Table::read(path, OnMiss::Error).unwrap().with_full_precision(0.998).unwrap();
     let layer = |profile| SearchLayer { profile, weight_std: 0.0, fixed: None };
     let search = Search::builder()
-        .layers(networks::lenet().profiles().into_iter().map(layer).collect())
+        .layers(zoo::lenet().profiles().into_iter().map(layer).collect())
         .actions(table.bitwidths())
         .budget(Budget { episodes: Some(400), ..Budget::default() })
         .build()
@@ -151,7 +149,7 @@ fn lenet_digits() {
     let mut config = short(ExperimentConfig::lenet(1));
     config.pretrain.length = Length::Steps(60);
     config.budget = Budget { evaluations: Some(24), ..Budget::default() };
-    let experiment = Experiment::new(networks::lenet(), digits(1200), config);
+    let experiment = Experiment::new(zoo::lenet(), digits(1200), config);
     check("lenet_digits", &report(&experiment.run(&AtomicBool::new(false), &|_| {}).unwrap()));
 }
 
@@ -175,6 +173,6 @@ fn simplenet_digits() {
     let mut config = short(ExperimentConfig::preset("simplenet", 1).unwrap());
     config.pretrain.length = Length::Steps(60);
     config.budget = Budget { evaluations: Some(16), ..Budget::default() };
-    let experiment = Experiment::new(networks::simplenet(), data, config);
+    let experiment = Experiment::new(zoo::simplenet(), data, config);
     check("simplenet_digits", &report(&experiment.run(&AtomicBool::new(false), &|_| {}).unwrap()));
 }

@@ -8,7 +8,7 @@ use releq::{
     evaluate::{Cached, OnMiss, Table},
     hw::StateQuantization,
     pareto_frontier,
-    zoo::networks::lenet,
+    zoo::lenet,
 };
 use releq_test_support::data_dir;
 

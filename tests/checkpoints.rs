@@ -12,12 +12,10 @@ use std::{
 };
 
 use releq::{
-    core::{Conv2d, Network},
-    zoo::{
-        checkpoint::{self, Checkpoint, CheckpointError, NameMap},
-        networks,
-        train::{NetworkState, Parameter},
-    },
+    core::{Conv2d, Network, Parameter, Weights},
+    format::{self, Checkpoint, CheckpointError, NameMap},
+    train::initial_weights,
+    zoo,
 };
 use safetensors::{Dtype, tensor::TensorView};
 use tempfile::TempDir;
@@ -49,7 +47,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 fn refused(path: &Path, expected: &str) -> CheckpointError {
-    let error = checkpoint::load(path, &tiny()).unwrap_err();
+    let error = format::load(path, &tiny()).unwrap_err();
     let message = chain(&error);
     assert!(message.contains(path.to_str().unwrap()), "`{message}` does not name the file");
     assert!(message.contains(expected), "`{message}` lacks `{expected}`");
@@ -146,7 +144,7 @@ fn a_pickle_that_tries_to_run_code_is_refused_and_not_run() {
         for harmless in HARMLESS {
             build(&path, harmless);
             if container != "plain.pkl" {
-                checkpoint::load(&path, &tiny()).unwrap();
+                format::load(&path, &tiny()).unwrap();
             }
         }
         for (name, instructions) in &attacks {
@@ -187,7 +185,7 @@ fn a_file_that_is_cut_short_is_an_error_wherever_it_is_cut() {
         }
     }
     let path = folder.path().join("cut.safetensors");
-    NetworkState::init(&tiny(), 0).save(&path).unwrap();
+    format::safetensors::save(&path, &initial_weights(&tiny(), 0)).unwrap();
     let bytes = fs::read(&path).unwrap();
     for length in (0..bytes.len()).step_by(13) {
         fs::write(&path, &bytes[..length]).unwrap();
@@ -206,7 +204,7 @@ fn no_damaged_byte_panics() {
             damaged[at] ^= 0xFF;
             fs::write(&path, damaged).unwrap();
             // Padding and values may change unseen; what is refused names the file.
-            if let Err(error) = checkpoint::load(&path, &tiny()) {
+            if let Err(error) = format::load(&path, &tiny()) {
                 assert!(chain(&error).contains(file), "{error}");
             }
         }
@@ -240,12 +238,12 @@ fn foreign_files_are_told_apart() {
 fn a_checkpoint_of_another_network_lists_everything_that_differs() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("other.safetensors");
-    let mut state = NetworkState::init(&tiny(), 0);
+    let mut state = initial_weights(&tiny(), 0);
     let wide = Parameter { shape: vec![2, 2, 3, 3], values: vec![0.5; 36] };
     state.0.insert("0.weight".into(), wide);
     state.0.remove("3.bias");
     state.0.insert("4.bias".into(), Parameter { shape: vec![1], values: vec![0.0] });
-    state.save(&path).unwrap();
+    format::safetensors::save(&path, &state).unwrap();
     refused(
         &path,
         "does not fit network `tiny` (missing: 3.bias; unexpected: 4.bias; \
@@ -255,20 +253,20 @@ fn a_checkpoint_of_another_network_lists_everything_that_differs() {
     let CheckpointError::Mismatch { mismatch, .. } = error else { panic!("{error:?}") };
     assert_eq!(mismatch.missing, ["3.bias"]);
 
-    NetworkState::init(&networks::lenet(), 0).save(&path).unwrap();
+    format::safetensors::save(&path, &initial_weights(&zoo::lenet(), 0)).unwrap();
     refused(
         &path,
         "missing: 0.weight, 1.bias, 1.running_mean, 1.running_var, 1.weight, 3.bias and 1 more",
     );
     // Of two sets of weights in one file, the user may name the other one.
     let sets = ["state_dict", "averaged"].map(|key| {
-        let state = NetworkState::init(&tiny(), key.len() as u64);
+        let state = initial_weights(&tiny(), key.len() as u64);
         state.0.into_iter().map(move |(name, values)| (format!("{key}.{name}"), values))
     });
-    NetworkState(sets.into_iter().flatten().collect()).save(&path).unwrap();
-    assert_eq!(checkpoint::load(&path, &tiny()).unwrap(), NetworkState::init(&tiny(), 10));
+    format::safetensors::save(&path, &Weights(sets.into_iter().flatten().collect())).unwrap();
+    assert_eq!(format::load(&path, &tiny()).unwrap(), initial_weights(&tiny(), 10));
     let averaged = Checkpoint::open(&path).unwrap().state(&tiny(), &NameMap::new().key("averaged"));
-    assert_eq!(averaged.unwrap(), NetworkState::init(&tiny(), 8));
+    assert_eq!(averaged.unwrap(), initial_weights(&tiny(), 8));
 }
 
 #[test]
@@ -283,7 +281,7 @@ fn values_that_are_no_weights_are_refused_by_name() {
     let read = |dtype: Dtype, bytes: &[u8]| {
         let tensor = TensorView::new(dtype, vec![1, 2], bytes).unwrap();
         fs::write(&path, safetensors::serialize([("fc.weight", tensor)], None).unwrap()).unwrap();
-        checkpoint::load(&path, &network)
+        format::load(&path, &network)
     };
     let values = |dtype, bytes: &[u8]| read(dtype, bytes).unwrap().0["fc.weight"].values.clone();
     // By hand: 1.5 and -2.

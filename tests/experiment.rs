@@ -9,18 +9,16 @@ use std::{
 use releq::{
     Budget, Experiment, ExperimentConfig, HeldOut, Progress, ReleqError, Report, Stage,
     core::{Bitwidth, Network},
+    data::{
+        DataSet,
+        digits::{self, DigitsConfig},
+    },
     evaluate::EarlyStop,
     hw::StateQuantization,
     quant::QuantizerKind,
     reward::reward_fn,
-    zoo::{
-        data::{
-            DataSet,
-            digits::{self, DigitsConfig},
-        },
-        networks::lenet,
-        train::Length,
-    },
+    train::Length,
+    zoo::lenet,
 };
 use serde_json::Value;
 
@@ -233,8 +231,8 @@ fn given_weights_replace_the_pretraining_and_change_nothing() {
     let weights = Experiment::new(lenet(), data(), config(2)).pretrain(&stop, &|_| {}).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lenet.safetensors");
-    weights.save(&path).unwrap();
-    let weights = releq::zoo::train::NetworkState::load(&path).unwrap();
+    releq::format::safetensors::save(&path, &weights).unwrap();
+    let weights = releq::format::safetensors::load(&path).unwrap();
     let no_pretraining = |news: Progress| assert_ne!(news.stage, Stage::Pretrain);
     let report = Experiment::new(lenet(), data(), config(2))
         .weights(weights)

@@ -20,7 +20,7 @@ use releq::{
     evaluate::{Cached, Evaluation, Evaluator},
     hw::StateQuantization,
     reward::reward_fn,
-    zoo::networks::lenet,
+    zoo::lenet,
 };
 
 /// Accuracy falls by 0.2 for every bit that a layer has fewer than it needs.

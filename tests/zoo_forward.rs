@@ -7,12 +7,11 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use releq::{
-    core::{Conv2d, Network},
+    core::{Conv2d, Network, Parameter, Weights},
+    format,
     quant::QuantizerKind,
-    zoo::{
-        checkpoint, networks,
-        train::{BurnTrainer, NativeTrainer, NetworkState, Parameter, Trainer},
-    },
+    train::{BurnTrainer, NativeTrainer, Trainer, initial_weights},
+    zoo,
 };
 use releq_test_support::data_dir;
 
@@ -35,8 +34,8 @@ fn noise(name: &str, count: usize) -> Vec<f32> {
 }
 
 /// The parameters of `network` by formula.
-fn by_formula(network: &Network) -> NetworkState {
-    let mut state = NetworkState::init(network, 0);
+fn by_formula(network: &Network) -> Weights {
+    let mut state = initial_weights(network, 0);
     for (name, Parameter { shape, values }) in &mut state.0 {
         *values = noise(name, values.len());
         let (offset, scale) = match name.rsplit_once('.').unwrap().1 {
@@ -75,7 +74,7 @@ fn rows(file: &str) -> BTreeMap<String, Vec<[f32; 10]>> {
 }
 
 /// Fails where a trainer gives other logits for the images.
-fn check(network: &Network, state: &NetworkState, expected: &[[f32; 10]]) {
+fn check(network: &Network, state: &Weights, expected: &[[f32; 10]]) {
     let scale = expected.as_flattened().iter().fold(0f32, |max, logit| max.max(logit.abs()));
     for kind in ["burn", "native"] {
         let quantizer = QuantizerKind::Wrpn.build();
@@ -102,11 +101,11 @@ fn check(network: &Network, state: &NetworkState, expected: &[[f32; 10]]) {
 #[test]
 fn every_network_gives_the_logits_of_pytorch() {
     let rows = rows("forward.csv");
-    for name in networks::NAMES {
-        let network = networks::by_name(name).unwrap();
+    for name in zoo::NAMES {
+        let network = zoo::by_name(name).unwrap();
         check(&network, &by_formula(&network), &rows[name]);
     }
-    assert_eq!(rows.len(), networks::NAMES.len());
+    assert_eq!(rows.len(), zoo::NAMES.len());
 }
 
 #[test]
@@ -116,27 +115,27 @@ fn published_checkpoints_give_the_logits_of_pytorch() {
     let files =
         [("simplenet", "simplenet_cifar.pth.tar"), ("resnet20_option_a", "resnet20-12fca82f.th")];
     for (name, file) in files {
-        let network = networks::by_name(name).unwrap();
-        let state = checkpoint::load(folder.join(file), &network).unwrap();
+        let network = zoo::by_name(name).unwrap();
+        let state = format::load(folder.join(file), &network).unwrap();
         check(&network, &state, &rows[name]);
 
         // Ours in between: what we save loads as the same bits.
         let own = tempfile::tempdir().unwrap();
         let path = own.path().join("saved.safetensors");
-        state.save(&path).unwrap();
-        assert_eq!(checkpoint::load(&path, &network).unwrap(), state);
+        format::safetensors::save(&path, &state).unwrap();
+        assert_eq!(format::load(&path, &network).unwrap(), state);
 
         // The other network of the pair cannot take it, and the error says all that is wrong.
         let (other, _) = files[usize::from(name == "simplenet")];
-        let other = networks::by_name(other).unwrap();
-        let message = checkpoint::load(folder.join(file), &other).unwrap_err().to_string();
+        let other = zoo::by_name(other).unwrap();
+        let message = format::load(folder.join(file), &other).unwrap_err().to_string();
         for part in [file, other.name(), "missing: ", "unexpected: ", "of another shape: conv1."] {
             assert!(message.contains(part), "`{message}` lacks `{part}`");
         }
     }
-    let projections = networks::resnet20();
+    let projections = zoo::resnet20();
     let file = folder.join("resnet20-12fca82f.th");
-    let message = checkpoint::load(file, &projections).unwrap_err().to_string();
+    let message = format::load(file, &projections).unwrap_err().to_string();
     assert!(message.contains("missing: layer2.0.downsample.0.weight"), "{message}");
     assert!(!message.contains("unexpected"), "`linear` is `fc` here: {message}");
 }
@@ -152,9 +151,9 @@ fn both_formats_of_torch_save_are_read() {
         .unwrap();
     let expected = by_formula(&network);
     // Under `model_state_dict`, beside an optimizer with momentum.
-    assert_eq!(checkpoint::load(golden("tiny_zip.pt"), &network).unwrap(), expected);
+    assert_eq!(format::load(golden("tiny_zip.pt"), &network).unwrap(), expected);
     // Bare, wrapped by `DataParallel`, in half precision: 11 bits, of values up to 1.5.
-    let legacy = checkpoint::load(golden("tiny_legacy.pth"), &network).unwrap();
+    let legacy = format::load(golden("tiny_legacy.pth"), &network).unwrap();
     assert_eq!(legacy.trainable_values(), expected.trainable_values());
     for (name, Parameter { values, .. }) in &legacy.0 {
         for (half, full) in values.iter().zip(&expected.0[name].values) {

@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use releq::{
-    core::LayerKind,
-    zoo::{networks, train::NetworkState},
-};
+use releq::{core::LayerKind, train::initial_weights, zoo};
 use releq_test_support::data_dir;
 
 fn rows(file: &str) -> Option<Vec<BTreeMap<String, String>>> {
@@ -18,14 +15,14 @@ fn rows(file: &str) -> Option<Vec<BTreeMap<String, String>>> {
 fn every_layer_has_the_reference_shape() {
     let Some(rows) = rows("layer_shapes.csv") else { return };
     let mut seen = 0;
-    for name in networks::NAMES {
+    for name in zoo::NAMES {
         let expected: Vec<_> = rows.iter().filter(|row| row["network"] == name).collect();
         // The one is ours, the other is `resnet20` less two layers.
         if ["svhn10", "resnet20_option_a"].contains(&name) {
             assert!(expected.is_empty(), "{name} has a reference now: compare with it");
             continue;
         }
-        let layers = networks::by_name(name).unwrap().profiles();
+        let layers = zoo::by_name(name).unwrap().profiles();
         assert_eq!(layers.len(), expected.len(), "{name}");
         for (layer, row) in layers.iter().zip(expected) {
             let kind = match layer.kind {
@@ -62,10 +59,10 @@ fn every_network_has_the_reference_number_of_parameters() {
     let Some(rows) = rows("network_totals.csv") else { return };
     for row in rows {
         // 246 MB of random numbers for the two largest would only slow the test down.
-        let network = networks::by_name(&row["network"]).unwrap();
+        let network = zoo::by_name(&row["network"]).unwrap();
         let total: u64 = row["total_params"].parse().unwrap();
         if total < 20_000_000 {
-            let state = NetworkState::init(&network, 0);
+            let state = initial_weights(&network, 0);
             assert_eq!(state.trainable_values() as u64, total, "{}", network.name());
         }
         let weights: u64 = network.profiles().iter().map(|layer| layer.weights()).sum();

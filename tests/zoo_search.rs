@@ -11,26 +11,24 @@ use std::{
 
 use releq::{
     Budget, Experiment, ExperimentConfig, Progress, Report, Stage,
-    core::Network,
-    zoo::{
-        data::{DataSet, ImageSet, Normalization, digits},
-        networks::{self, NAMES},
-        train::{Length, NetworkState},
-    },
+    core::{Network, Weights},
+    data::{DataSet, ImageSet, Normalization, digits},
+    train::Length,
+    zoo::{self, NAMES},
 };
 
 #[test]
 fn every_network_has_settings_of_its_preset() {
     for name in NAMES {
         let config = ExperimentConfig::preset(name, 7).unwrap();
-        let (network, preset) = (networks::by_name(name).unwrap(), networks::preset(name).unwrap());
+        let (network, preset) = (zoo::by_name(name).unwrap(), zoo::preset(name).unwrap());
         let layers: Vec<_> = network.profiles().into_iter().map(|layer| layer.name).collect();
         let fixed: BTreeSet<_> = config.fixed_layers.iter().map(|(layer, _)| layer).collect();
         for (index, layer) in layers.iter().enumerate() {
             assert_eq!(fixed.contains(layer), !preset.searched.contains(&index), "{name} {layer}");
         }
         assert!(config.fixed_layers.iter().all(|(_, bits)| bits.get() == 8), "{name}");
-        let published: Vec<_> = networks::published_bits(name).into_iter().collect();
+        let published: Vec<_> = zoo::published_bits(name).into_iter().collect();
         assert_eq!(
             config.beside.iter().map(|(_, bits)| bits.clone()).collect::<Vec<_>>(),
             published
@@ -81,11 +79,11 @@ fn config() -> ExperimentConfig {
 }
 
 fn network() -> Network {
-    networks::simplenet()
+    zoo::simplenet()
 }
 
 /// The report, and the stages that were run.
-fn run(config: ExperimentConfig, weights: &NetworkState) -> (Report, Vec<Stage>) {
+fn run(config: ExperimentConfig, weights: &Weights) -> (Report, Vec<Stage>) {
     let stages = Mutex::new(Vec::new());
     let news = |news: Progress| {
         let mut stages = stages.lock().unwrap();
@@ -98,7 +96,7 @@ fn run(config: ExperimentConfig, weights: &NetworkState) -> (Report, Vec<Stage>)
     (report, stages.into_inner().unwrap())
 }
 
-fn trained() -> NetworkState {
+fn trained() -> Weights {
     let never = AtomicBool::new(false);
     Experiment::new(network(), data(), config()).pretrain(&never, &|_| {}).unwrap()
 }

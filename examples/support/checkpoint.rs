@@ -4,12 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use releq::{
-    core::{BitwidthAssignment, Network},
-    zoo::{
-        checkpoint::{Checkpoint, CheckpointError, NameMap},
-        networks,
-        train::NetworkState,
-    },
+    core::{BitwidthAssignment, Network, Weights},
+    format::{Checkpoint, CheckpointError, NameMap},
+    zoo,
 };
 
 /// The network of the zoo of this name.
@@ -17,8 +14,8 @@ use releq::{
 /// # Errors
 /// If there is none; the message lists those that there are.
 pub fn network(name: &str) -> Result<Network> {
-    networks::by_name(name)
-        .with_context(|| format!("no network `{name}`; there are {}", networks::NAMES.join(", ")))
+    zoo::by_name(name)
+        .with_context(|| format!("no network `{name}`; there are {}", zoo::NAMES.join(", ")))
 }
 
 /// The weights in a checkpoint, under `key` if it is given, and the network that they fit: the one asked for,
@@ -26,7 +23,7 @@ pub fn network(name: &str) -> Result<Network> {
 ///
 /// # Errors
 /// If the file cannot be read or fits neither; the message names the networks of the zoo that it fits.
-pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network, NetworkState)> {
+pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network, Weights)> {
     let names = |network: &Network| match key {
         Some(key) => NameMap::of(network.name()).key(key),
         None => NameMap::of(network.name()),
@@ -37,7 +34,7 @@ pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network
         Err(error @ CheckpointError::Mismatch { .. }) => error,
         Err(error) => return Err(error.into()),
     };
-    let zoo = networks::NAMES.into_iter().filter_map(networks::by_name);
+    let zoo = zoo::NAMES.into_iter().filter_map(zoo::by_name);
     let fits = zoo.filter(|other| checkpoint.check(other, &names(other)).is_ok());
     let fits: Vec<Network> = fits.collect();
     match fits.as_slice() {

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use image::GrayImage;
 use releq::{
     core::Network,
-    zoo::data::{
+    data::{
         self, BadImages, Color, DataSet, ImageFolder, ImageFolderConfig, ImageSet, ImageSize,
         image_folder,
     },
@@ -154,7 +154,7 @@ fn check(set: &ImageSet, source: &str, network: &Network) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-    use releq::zoo::data::digits::{self, DigitsConfig};
+    use releq::data::digits::{self, DigitsConfig};
 
     use super::*;
 

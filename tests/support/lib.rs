@@ -21,5 +21,5 @@ pub fn processor() -> String {
     let vendor = raw_cpuid::CpuId::new()
         .get_vendor_info()
         .map_or_else(|| "unknown".to_owned(), |vendor| vendor.as_str().to_owned());
-    format!("{vendor}, {}", releq_kernels::Isa::best().to_string())
+    format!("{vendor}, {}", releq_kernels::Isa::best())
 }

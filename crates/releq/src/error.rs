@@ -44,10 +44,10 @@ pub enum ReleqError {
     Agent(#[from] releq_agent::AgentError),
     /// Training failed for another reason than a diverging loss.
     #[error(transparent)]
-    Train(#[from] releq_zoo::train::TrainError),
+    Train(#[from] releq_train::TrainError),
     /// A data set cannot be used.
     #[error(transparent)]
-    Data(#[from] releq_zoo::data::DataError),
+    Data(#[from] releq_data::DataError),
     /// A cost model does not cover the network.
     #[error(transparent)]
     Cost(#[from] CostError),

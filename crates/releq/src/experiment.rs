@@ -9,15 +9,12 @@ use std::{
 };
 
 use releq_agent::{Agent, GreedySearch, PpoConfig, RandomSearch};
-use releq_core::{Bitwidth, BitwidthAssignment, Network};
+use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
+use releq_data::{Augmentation, DataSet, ImageSet, Normalization};
 use releq_hw::StateQuantization;
 use releq_quant::QuantizerKind;
 use releq_reward::{Reward, Shaped};
-use releq_zoo::{
-    data::{Augmentation, DataSet, ImageSet, Normalization},
-    networks,
-    train::{self, Decay, Length, NetworkState, Schedule, Sgd, TrainError},
-};
+use releq_train::{Decay, Length, Schedule, Sgd, TrainError, initial_weights, train};
 
 use serde::{Deserialize, Serialize};
 
@@ -155,10 +152,10 @@ impl ExperimentConfig {
         }
     }
 
-    /// Settings for a network of the zoo, one of [`networks::NAMES`]; `None` for another name.
+    /// Settings for a network of the zoo, one of [`releq_zoo::NAMES`]; `None` for another name.
     ///
     /// For `lenet` they are [`lenet`](Self::lenet)'s, with the normalization of published weights. For the
-    /// others, what [`networks::preset`] knows of the authors' code: quantizer, normalization, which layers
+    /// others, what [`releq_zoo::preset`] knows of the authors' code: quantizer, normalization, which layers
     /// are searched (the rest has 8 bits), length, batch and learning rate of the retrains. Ours are the
     /// rest: the rate falls along a cosine,
     /// full-precision training runs for 30 epochs on images shifted by up to an eighth of their side (for
@@ -167,7 +164,7 @@ impl ExperimentConfig {
     /// [`beside`](Self::beside) what is found.
     #[must_use]
     pub fn preset(name: &str, seed: u64) -> Option<Self> {
-        let (preset, network) = networks::preset(name).zip(networks::by_name(name))?;
+        let (preset, network) = releq_zoo::preset(name).zip(releq_zoo::by_name(name))?;
         let lenet = Self::lenet(seed);
         let published = preset.published.map(|published| ("published".to_owned(), published.bits));
         let beside = published.into_iter().collect();
@@ -207,7 +204,7 @@ pub struct Experiment {
     data: DataSet,
     config: ExperimentConfig,
     reward: Box<dyn Reward>,
-    weights: Option<NetworkState>,
+    weights: Option<Weights>,
 }
 
 impl std::fmt::Debug for Experiment {
@@ -245,7 +242,7 @@ impl Experiment {
     /// Starts from these full-precision weights instead of training some, or
     /// [fine-tunes](ExperimentConfig::fine_tune) them first.
     #[must_use]
-    pub fn weights(mut self, weights: NetworkState) -> Self {
+    pub fn weights(mut self, weights: Weights) -> Self {
         self.weights = Some(weights);
         self
     }
@@ -258,7 +255,7 @@ impl Experiment {
         self,
         cancel: &AtomicBool,
         on_progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<NetworkState, ReleqError> {
+    ) -> Result<Weights, ReleqError> {
         let splits = split(self.data, &self.config)?;
         pretrain(&self.network, self.weights, &splits, &self.config, cancel, on_progress)
     }
@@ -285,7 +282,7 @@ impl Experiment {
         }
 
         let reward_name = reward.name().to_owned();
-        let search_of = |weights: Option<&NetworkState>, reward: Box<dyn Reward>| {
+        let search_of = |weights: Option<&Weights>, reward: Box<dyn Reward>| {
             let mut builder = Search::builder()
                 .network(&network, weights)
                 .actions(config.actions.iter().copied())
@@ -399,7 +396,7 @@ impl Experiment {
                 best.map(|scored| scored.bits.clone())
             }
         };
-        let deviations = weights.weight_stds(&network)?;
+        let deviations = weights.weight_stds(&network).map_err(TrainError::from)?;
         let layers = network
             .profiles()
             .iter()
@@ -468,20 +465,20 @@ fn split(data: DataSet, config: &ExperimentConfig) -> Result<Splits, ReleqError>
 /// Full-precision weights: `given` as they are or fine-tuned, else trained from the seed.
 fn pretrain(
     network: &Network,
-    given: Option<NetworkState>,
+    given: Option<Weights>,
     splits: &Splits,
     config: &ExperimentConfig,
     cancel: &AtomicBool,
     on_progress: &(dyn Fn(Progress) + Sync),
-) -> Result<NetworkState, ReleqError> {
+) -> Result<Weights, ReleqError> {
     let (start, schedule) = match (given, config.fine_tune) {
         (Some(weights), None) => return Ok(weights),
         (Some(weights), Some(schedule)) => (weights, schedule),
-        (None, _) => (NetworkState::init(network, config.seed), config.pretrain),
+        (None, _) => (initial_weights(network, config.seed), config.pretrain),
     };
     let mut trainer = config.backend.trainer(network, config.quantizer)?;
     trainer.load(&start)?;
-    train::train(
+    train(
         trainer.as_mut(),
         &splits.train,
         &splits.normalization,

@@ -7,8 +7,9 @@ use std::{
 };
 
 use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, Network};
+use releq_data::ImageSet;
 use releq_hw::{ModelSize, Stripes};
-use releq_zoo::{data::ImageSet, train::AccuracyReport};
+use releq_train::AccuracyReport;
 
 use crate::{
     ExperimentConfig, FinalRow, Progress, ReleqError, Search, SearchOutcome, Stage,

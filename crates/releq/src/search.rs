@@ -9,10 +9,9 @@ use std::{
 };
 
 use releq_agent::{Agent, Environment, Mode, UpdateStats};
-use releq_core::{Bitwidth, BitwidthAssignment, Network};
+use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
 use releq_hw::StateQuantization;
 use releq_reward::{Reward, Shaped};
-use releq_zoo::train::NetworkState;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -187,7 +186,7 @@ pub fn pareto_frontier(scored: &[Scored]) -> Vec<&Scored> {
 ///
 /// ```
 /// use releq::{Budget, Search, evaluate::{Evaluation, Evaluator}};
-/// use releq::{agent::PpoConfig, core::BitwidthAssignment, zoo::networks::lenet};
+/// use releq::{agent::PpoConfig, core::BitwidthAssignment, zoo::lenet};
 ///
 /// /// Pretends that every layer needs three bits.
 /// struct ThreeBits;
@@ -247,7 +246,7 @@ impl SearchBuilder {
     /// Searches the quantizable layers of `network`; the statistics of `weights` enter the
     /// observation, or 0 without them.
     #[must_use]
-    pub fn network(mut self, network: &Network, weights: Option<&NetworkState>) -> Self {
+    pub fn network(mut self, network: &Network, weights: Option<&Weights>) -> Self {
         let deviations = weights.and_then(|weights| weights.weight_stds(network).ok());
         let deviation = |layer: usize| {
             deviations.as_ref().and_then(|all| all.get(layer)).map_or(0.0, |&std| f64::from(std))

@@ -9,14 +9,11 @@ use std::{
     },
 };
 
-use releq_core::{BitwidthAssignment, Network};
+use releq_core::{BitwidthAssignment, Network, Weights};
+use releq_data::{ImageSet, Normalization};
 use releq_quant::{QuantError, QuantizerKind};
-use releq_zoo::{
-    data::{ImageSet, Normalization},
-    train::{
-        self, AccuracyReport, BurnTrainer, NativeTrainer, NetworkState, Schedule, TrainError,
-        Trainer, Training,
-    },
+use releq_train::{
+    AccuracyReport, BurnTrainer, NativeTrainer, Schedule, TrainError, Trainer, Training, accuracy,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +91,7 @@ pub struct RetrainSetup<'a> {
     /// The network.
     pub network: &'a Network,
     /// Its full-precision weights; every retrain starts from them.
-    pub weights: &'a NetworkState,
+    pub weights: &'a Weights,
     /// Images to train on.
     pub train: &'a ImageSet,
     /// Images to measure the accuracy on, disjoint from `train`.
@@ -170,7 +167,7 @@ impl<'a> Retrain<'a> {
     pub fn full_precision_on(&self, images: &ImageSet) -> Result<AccuracyReport, ReleqError> {
         self.with_trainer(|trainer, setup| {
             trainer.set_bits(None)?;
-            Ok(train::accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?)
+            Ok(accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?)
         })
     }
 
@@ -187,7 +184,7 @@ impl<'a> Retrain<'a> {
             unless_diverged(|| {
                 self.train(trainer, bits, None)?;
                 let classify = |&set: &&ImageSet| {
-                    train::accuracy(trainer, set, setup.normalization, EVALUATION_BATCH)
+                    accuracy(trainer, set, setup.normalization, EVALUATION_BATCH)
                 };
                 Ok(sets.iter().map(classify).collect::<Result<_, _>>()?)
             })
@@ -214,7 +211,7 @@ impl<'a> Retrain<'a> {
                 && progress.step < progress.steps
                 && progress.step == stop.step(progress.steps)
             {
-                let seen = train::accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?;
+                let seen = accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?;
                 if seen.accuracy() < stop.below * self.full_precision {
                     return Ok(Some((progress.step, seen)));
                 }
@@ -256,7 +253,7 @@ impl Evaluator for Retrain<'_> {
                     return Ok(answer(seen, Some(step)));
                 }
                 let (images, norm) = (setup.validation, setup.normalization);
-                Ok(answer(train::accuracy(trainer, images, norm, EVALUATION_BATCH)?, None))
+                Ok(answer(accuracy(trainer, images, norm, EVALUATION_BATCH)?, None))
             })
         })?;
         Ok(outcome.unwrap_or_else(|reason| {

@@ -1,0 +1,441 @@
+//! What can go wrong with data.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::{BadImage, DataKind, Label, sets::image_folder::EXTENSIONS};
+
+/// Why a data set could not be found, fetched, read or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file or folder could not be read.
+    #[error("cannot read {}; check that it exists and is readable", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file or folder could not be created or written.
+    #[error(
+        "cannot write {}; check the permissions and the free space, or choose another folder",
+        path.display()
+    )]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The compressed data is damaged.
+    #[error("{}: corrupt gzip data after {decompressed} good bytes; fetch the file again", path.display())]
+    Gzip {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that could be decompressed before the damage.
+        decompressed: u64,
+        /// What the decompressor said.
+        source: io::Error,
+    },
+    /// An IDX file begins with the wrong four bytes.
+    #[error(
+        "{}, bytes 0-3: magic number is {found:#010x}, expected {expected:#010x} ({meaning}); \
+         is this another file under that name?",
+        path.display()
+    )]
+    IdxMagic {
+        /// The file.
+        path: PathBuf,
+        /// The magic number that this kind of file has.
+        expected: u32,
+        /// The magic number in the file.
+        found: u32,
+        /// The kind of file expected, in words.
+        meaning: &'static str,
+    },
+    /// An IDX file ends before the data its header promises.
+    #[error(
+        "{}: file ends after {found} bytes, expected {expected} (header: dimensions {dims:?}); \
+         it is truncated, fetch it again",
+        path.display()
+    )]
+    IdxTruncated {
+        /// The file.
+        path: PathBuf,
+        /// Dimensions in the header; empty when the header itself is cut.
+        dims: Vec<u32>,
+        /// Bytes the whole file should have.
+        expected: u64,
+        /// Bytes it has.
+        found: u64,
+    },
+    /// An IDX file goes on after the data its header promises.
+    #[error(
+        "{}: data goes on after byte {expected}, where it should end (header: dimensions {dims:?}); \
+         the file is damaged, fetch it again",
+        path.display()
+    )]
+    IdxTrailing {
+        /// The file.
+        path: PathBuf,
+        /// Dimensions in the header.
+        dims: Vec<u32>,
+        /// Bytes the whole file should have.
+        expected: u64,
+    },
+    /// An IDX header asks for more data than is plausible.
+    #[error("{}: header gives dimensions {dims:?}, more than the {limit} bytes allowed", path.display())]
+    IdxTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Dimensions in the header.
+        dims: Vec<u32>,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The images have another size than this data set has.
+    #[error(
+        "{}: images are {}x{} pixels, expected {}x{}",
+        path.display(), found[0], found[1], expected[0], expected[1]
+    )]
+    ImageSize {
+        /// The file.
+        path: PathBuf,
+        /// Rows and columns expected.
+        expected: [u32; 2],
+        /// Rows and columns in the file.
+        found: [u32; 2],
+    },
+    /// The image file and the label file have different counts.
+    #[error(
+        "{} has {images} images but {} has {labels} labels; the two files do not belong together",
+        images_path.display(), labels_path.display()
+    )]
+    CountMismatch {
+        /// The image file.
+        images_path: PathBuf,
+        /// Images in it.
+        images: u32,
+        /// The label file.
+        labels_path: PathBuf,
+        /// Labels in it.
+        labels: u32,
+    },
+    /// A label names no class.
+    #[error("{name}: label of image {index} is {found}, expected 0 to {}", classes.saturating_sub(1))]
+    LabelOutOfRange {
+        /// The image set or the label file.
+        name: String,
+        /// Position of the label, from 0.
+        index: usize,
+        /// The label.
+        found: Label,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// There are not as many pixels as labels and shape ask for.
+    #[error(
+        "{name}: {found} pixel bytes for {labels} labels of shape {shape:?}, expected {expected}"
+    )]
+    PixelCount {
+        /// The image set.
+        name: String,
+        /// Number of labels.
+        labels: usize,
+        /// Channels, height, width.
+        shape: [usize; 3],
+        /// Bytes expected.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// A dimension is zero, or the image is too large to count its pixels.
+    #[error("{name}: image shape {shape:?} is not possible; every dimension must be at least 1")]
+    InvalidShape {
+        /// The image set.
+        name: String,
+        /// Channels, height, width.
+        shape: [usize; 3],
+    },
+    /// The number of classes does not fit a label.
+    #[error("{name}: {found} classes, expected 1 to 65536")]
+    InvalidClasses {
+        /// The image set.
+        name: String,
+        /// Number of classes given.
+        found: usize,
+    },
+    /// There is not one image.
+    #[error("{name}: no images; a data set needs at least one")]
+    Empty {
+        /// The image set or the file.
+        name: String,
+    },
+    /// More images, or fewer, were to be held out than the set can give.
+    #[error(
+        "{name}: cannot hold out {holdout} of {len} images, expected {}",
+        if *len < 2 { "a set of at least 2 images".to_owned() } else { format!("1 to {}", len - 1) }
+    )]
+    Holdout {
+        /// The image set.
+        name: String,
+        /// Images to hold out.
+        holdout: usize,
+        /// Images in the set.
+        len: usize,
+    },
+    /// A parameter is out of range.
+    #[error("{of}: `{field}` is {found}, expected {expected}")]
+    Parameter {
+        /// What it is a parameter of.
+        of: &'static str,
+        /// The field, of [`DigitsConfig`](crate::digits::DigitsConfig) for one.
+        field: &'static str,
+        /// The value given.
+        found: String,
+        /// The values allowed, in words.
+        expected: &'static str,
+    },
+    /// A folder does not hold the data set's files.
+    #[error(
+        "no {kind} in {}: missing {}; name a folder that has {}",
+        folder.display(), missing.join(", "), kind.layout()
+    )]
+    NotFound {
+        /// The data set looked for.
+        kind: DataKind,
+        /// The folder.
+        folder: PathBuf,
+        /// The files that are not there.
+        missing: Vec<String>,
+    },
+    /// A folder holds no data set that is known here.
+    #[error(
+        "no data set in {}; looked for {}",
+        folder.display(),
+        DataKind::ALL.map(|kind| format!("{kind} ({})", kind.layout())).join("; ")
+    )]
+    NothingFound {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A folder holds several data sets.
+    #[error(
+        "{} holds several data sets: {}; say which, or name the folder of one",
+        folder.display(),
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Ambiguous {
+        /// The folder.
+        folder: PathBuf,
+        /// What is there.
+        found: Vec<DataKind>,
+    },
+    /// A name is none of a data set.
+    #[error("`{name}` names no data set; known are {}", DataKind::ALL.map(DataKind::slug).join(", "))]
+    UnknownKind {
+        /// The name.
+        name: String,
+    },
+    /// There is nothing to download for this kind of data.
+    #[error("{kind} cannot be downloaded; place the files by hand")]
+    NotDownloadable {
+        /// The kind of data.
+        kind: DataKind,
+    },
+    /// A file breaks the rules of its format.
+    #[error("{}, byte {offset}: {problem}; this is no whole {format} file", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Name of the format.
+        format: &'static str,
+        /// Where in the data, decompressed if it is compressed.
+        offset: u64,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// A pickle asks for a function or a class that plain data does not need. Nothing was called.
+    #[error(
+        "{}, byte {offset}: the pickle asks to run `{callable}`, which a data file has no need of; \
+         nothing was run, and the file should not be trusted",
+        path.display()
+    )]
+    PickleCode {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// What it asks for.
+        callable: String,
+    },
+    /// A file has another number of images than the format or its neighbours say.
+    #[error("{}: {found} images, expected {expected}; fetch the file again", path.display())]
+    ImageCount {
+        /// The file.
+        path: PathBuf,
+        /// Images expected.
+        expected: usize,
+        /// Images in it.
+        found: usize,
+    },
+    /// An archive cannot be read to its end.
+    #[error("{}: cannot read the archive; fetch the file again", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Files that go by the same names are of another data set.
+    #[error("{}: these are the labels of {found}, not of {expected}", path.display())]
+    OtherData {
+        /// The label file.
+        path: PathBuf,
+        /// The data set asked for.
+        expected: DataKind,
+        /// The data set there.
+        found: DataKind,
+    },
+    /// Images of a folder do not decode.
+    #[error(
+        "{}: {} of {total} images do not decode: {}; remove them, or choose to skip such images",
+        folder.display(), bad.len(), listed(bad)
+    )]
+    BadImages {
+        /// The folder.
+        folder: PathBuf,
+        /// Images looked at.
+        total: usize,
+        /// Those that do not decode, in the order of the folder.
+        bad: Vec<BadImage>,
+    },
+    /// One image of a folder has another size than the first.
+    #[error(
+        "{}: {}x{} pixels, but {} has {}x{}; choose a size to bring all images to",
+        path.display(), found[1], found[0], first.display(), expected[1], expected[0]
+    )]
+    MixedSizes {
+        /// The image.
+        path: PathBuf,
+        /// Its height and width.
+        found: [usize; 2],
+        /// The first image.
+        first: PathBuf,
+        /// Its height and width.
+        expected: [usize; 2],
+    },
+    /// A folder has no folder per class.
+    #[error(
+        "{}: no classes; an image folder has one folder of images per class, \
+         as in {}/CLASS/image.jpg",
+        folder.display(), folder.display()
+    )]
+    NoClasses {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder of a class has no image.
+    #[error("{}: no image of this class; expected {} files", folder.display(), EXTENSIONS.join(", "))]
+    EmptyClass {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// Training and test folder have different classes.
+    #[error(
+        "{} has other classes than {}: missing {}, unexpected {}",
+        test.display(), train.display(), or_none(missing), or_none(unexpected)
+    )]
+    ClassMismatch {
+        /// The training folder.
+        train: PathBuf,
+        /// The test folder.
+        test: PathBuf,
+        /// Classes that only the training folder has.
+        missing: Vec<String>,
+        /// Classes that only the test folder has.
+        unexpected: Vec<String>,
+    },
+    /// The decoded images would not fit the memory allowed.
+    #[error(
+        "{}: {images} images of shape {shape:?} need {bytes} bytes, more than the {limit} allowed; \
+         allow more, choose a smaller size, take fewer images, or read them from disk as they are needed",
+        folder.display()
+    )]
+    TooLarge {
+        /// The folder.
+        folder: PathBuf,
+        /// Number of images.
+        images: usize,
+        /// Channels, height, width.
+        shape: [usize; 3],
+        /// Bytes they need.
+        bytes: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// A folder changed while it was read.
+    #[error("{} changed while it was read; read it again once nothing writes to it", folder.display())]
+    Changed {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The system names no cache folder for this user.
+    #[error("this system names no cache folder for the user; name a folder for the download")]
+    NoCacheFolder,
+    /// No address was given to download from.
+    #[error("no address to download from; give at least one")]
+    NoAddress,
+    /// A download failed at every address.
+    #[error(
+        "cannot download {url} ({attempts} attempts); check the network and any proxy, \
+         or place the file in {} by hand",
+        folder.display()
+    )]
+    Transfer {
+        /// The address tried last.
+        url: String,
+        /// Attempts made, over all addresses.
+        attempts: u32,
+        /// The folder that the file should go to.
+        folder: PathBuf,
+        /// Why the last attempt failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A server answered with something other than the file.
+    #[error("cannot download {url}: the server answered with status {status}, expected 200 or 206")]
+    HttpStatus {
+        /// The address.
+        url: String,
+        /// The status.
+        status: u16,
+    },
+    /// A downloaded file is not the one published.
+    #[error(
+        "{url}: what came has md5 {found}, expected {expected}; \
+         it was damaged on the way or replaced, and was not kept"
+    )]
+    Checksum {
+        /// The address.
+        url: String,
+        /// The published checksum.
+        expected: String,
+        /// The checksum of what came.
+        found: String,
+    },
+}
+
+/// The first bad images, one after the other.
+fn listed(bad: &[BadImage]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = bad.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if bad.len() > SHOWN {
+        text.push_str(&format!(" and {} more", bad.len() - SHOWN));
+    }
+    text
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

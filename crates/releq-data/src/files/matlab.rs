@@ -1,0 +1,396 @@
+//! Reads arrays of bytes from MATLAB files of version 5, which MATLAB 5 to 7.2 write.
+//!
+//! Only what data sets hold is read: real arrays of numbers, plain or compressed. Ours, for the crate
+//! there is (`matfile`) holds a file in memory several times and does not say where one is damaged.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    path::Path,
+};
+
+use flate2::read::ZlibDecoder;
+
+use crate::DataError;
+
+const FORMAT: &str = "MATLAB version 5";
+const HEADER: u64 = 128;
+/// Most bytes of one array: SVHN's largest file has 1.6 GB.
+const LIMIT: u64 = 1 << 31;
+/// What is reserved on the word of a header; more grows as it is read.
+const RESERVED: u64 = 1 << 28;
+
+const MATRIX: u32 = 14;
+const COMPRESSED: u32 = 15;
+
+/// An array whose values are all whole and from 0 to 255.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ByteArray {
+    /// Sizes, the fastest dimension first.
+    pub(crate) dims: Vec<usize>,
+    pub(crate) values: Vec<u8>,
+}
+
+/// Reads the variables `names`, in this order.
+pub(crate) fn read<const N: usize>(
+    path: &Path,
+    names: [&str; N],
+) -> Result<[ByteArray; N], DataError> {
+    let failed = |source| DataError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut reader = Reader { path, file: BufReader::with_capacity(1 << 18, file), offset: 0 };
+    let big_endian = reader.header(length)?;
+    let mut found = names.map(|_| None);
+    while found.iter().any(Option::is_none) {
+        if reader.offset >= length {
+            let missing: Vec<&str> = (names.iter().zip(&found))
+                .filter(|(_, array)| array.is_none())
+                .map(|(&name, _)| name)
+                .collect();
+            let problem = format!("the file ends and has no variable `{}`", missing.join("`, `"));
+            return Err(reader.damaged(problem));
+        }
+        if let Some((index, array)) = reader.element(length, big_endian, &names)? {
+            found[index] = Some(array);
+        }
+    }
+    // The loop ends when nothing is missing.
+    Ok(found.map(|array| array.unwrap_or(ByteArray { dims: Vec::new(), values: Vec::new() })))
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    file: BufReader<File>,
+    /// Of the element that is being read.
+    offset: u64,
+}
+
+impl Reader<'_> {
+    fn damaged(&self, problem: impl Into<String>) -> DataError {
+        DataError::Format {
+            path: self.path.to_owned(),
+            format: FORMAT,
+            offset: self.offset,
+            problem: problem.into(),
+        }
+    }
+
+    /// What an error while reading means: a file that ends, compressed data that is damaged, or a disk.
+    fn failed(&self, doing: &str, error: &io::Error) -> DataError {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged(format!("the data ends within {doing}")),
+            _ => self.damaged(format!("{doing} cannot be read ({error})")),
+        }
+    }
+
+    /// Whether numbers have their highest byte first.
+    fn header(&mut self, length: u64) -> Result<bool, DataError> {
+        let mut header = [0; HEADER as usize];
+        if length < HEADER {
+            return Err(self.damaged(format!("the file has {length} bytes, less than its header")));
+        }
+        self.file.read_exact(&mut header).map_err(|error| self.failed("the header", &error))?;
+        let order = [header[126], header[127]];
+        let big_endian = order == *b"MI";
+        let version = match order {
+            [b'I', b'M'] => u16::from_le_bytes([header[124], header[125]]),
+            _ => u16::from_be_bytes([header[124], header[125]]),
+        };
+        self.offset = 124;
+        match (&order, version) {
+            (b"IM" | b"MI", 0x0100) => {}
+            (_, 0x0200) => {
+                return Err(
+                    self.damaged("this is version 7.3, which is HDF5; save it as version 7")
+                );
+            }
+            _ => return Err(self.damaged("no version and byte order as in such a file")),
+        }
+        self.offset = HEADER;
+        Ok(big_endian)
+    }
+
+    /// Reads one variable and moves on; gives it with its place in `names` if it is one of them.
+    fn element(
+        &mut self,
+        length: u64,
+        big_endian: bool,
+        names: &[&str],
+    ) -> Result<Option<(usize, ByteArray)>, DataError> {
+        let mut tag = [0; 8];
+        self.file.read_exact(&mut tag).map_err(|error| self.failed("a tag", &error))?;
+        let [kind, size] = words(tag, big_endian);
+        let end = self.offset + 8 + u64::from(size);
+        if end > length {
+            let problem = format!(
+                "the file ends after {length} bytes, within a variable that goes to byte {end}"
+            );
+            return Err(self.damaged(problem));
+        }
+        let body = (&mut self.file).take(size.into());
+        let (result, rest) = match kind {
+            COMPRESSED => {
+                let mut body = ZlibDecoder::new(body);
+                let mut result = variable(&mut body, true, size.into(), big_endian, names);
+                // The checksum comes last and is compared when the end is read.
+                if let Ok(Some(_)) = result
+                    && let Err(error) = io::copy(&mut (&mut body).take(64), &mut io::sink())
+                {
+                    result = Err(Failure::Io("a compressed variable".to_owned(), error));
+                }
+                (result, body.into_inner())
+            }
+            MATRIX => {
+                let mut body = body;
+                (variable(&mut body, false, size.into(), big_endian, names), body)
+            }
+            _ => return Err(self.damaged(format!("an element of type {kind}, expected a matrix"))),
+        };
+        // What was not read is passed over.
+        let skipped = io::copy(&mut { rest }, &mut io::sink());
+        let result = result.map_err(|failure| match failure {
+            Failure::Io(doing, error) => self.failed(&doing, &error),
+            Failure::Problem(problem) => self.damaged(problem),
+        })?;
+        skipped.map_err(|error| self.failed("a variable", &error))?;
+        self.offset = end;
+        Ok(result)
+    }
+}
+
+/// Why a variable cannot be read: while doing what, or what is wrong with it.
+enum Failure {
+    Io(String, io::Error),
+    Problem(String),
+}
+
+fn words(bytes: [u8; 8], big_endian: bool) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = bytes;
+    [[a, b, c, d], [e, f, g, h]]
+        .map(|word| if big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) })
+}
+
+/// A part of a variable: its type and its bytes.
+struct Part {
+    kind: u32,
+    bytes: Vec<u8>,
+}
+
+/// Reads a part of at most `limit` bytes and the padding behind it.
+fn part(input: &mut impl Read, big_endian: bool, doing: &str, limit: u64) -> Result<Part, Failure> {
+    let failed = |error| Failure::Io(doing.to_owned(), error);
+    let mut tag = [0; 8];
+    input.read_exact(&mut tag).map_err(failed)?;
+    let [first, size] = words(tag, big_endian);
+    // Up to four bytes are packed into the tag, their number into the upper half of the type.
+    if first >> 16 != 0 {
+        let (kind, size) = (first & 0xffff, (first >> 16) as usize);
+        let bytes = tag[4..].get(..size);
+        let bytes = bytes
+            .ok_or_else(|| Failure::Problem(format!("{doing} packs {size} bytes into four")))?;
+        return Ok(Part { kind, bytes: bytes.to_vec() });
+    }
+    let size = u64::from(size);
+    if size > limit {
+        return Err(Failure::Problem(format!(
+            "{doing} has {size} bytes, expected at most {limit}"
+        )));
+    }
+    let mut bytes = Vec::with_capacity(size.min(RESERVED) as usize);
+    input.by_ref().take(size).read_to_end(&mut bytes).map_err(failed)?;
+    if (bytes.len() as u64) < size {
+        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+    }
+    let mut padding = [0; 8];
+    input.read_exact(&mut padding[..(8 - size as usize % 8) % 8]).map_err(failed)?;
+    Ok(Part { kind: first, bytes })
+}
+
+/// Reads a variable, as far as needed to see that it is none of `names`.
+fn variable(
+    input: &mut impl Read,
+    compressed: bool,
+    size: u64,
+    big_endian: bool,
+    names: &[&str],
+) -> Result<Option<(usize, ByteArray)>, Failure> {
+    if compressed {
+        let mut tag = [0; 8];
+        let failed = |error| Failure::Io("a compressed variable".to_owned(), error);
+        input.read_exact(&mut tag).map_err(failed)?;
+        let [kind, _] = words(tag, big_endian);
+        if kind != MATRIX {
+            return Err(Failure::Problem(format!("a compressed element of type {kind}")));
+        }
+    }
+    if size == 0 {
+        return Ok(None);
+    }
+    let flags = part(input, big_endian, "the array flags", 8)?;
+    let dims = part(input, big_endian, "the dimensions", 4 * 32)?;
+    let name = part(input, big_endian, "the name", 1 << 10)?;
+    let name = String::from_utf8_lossy(&name.bytes).into_owned();
+    let Some(index) = names.iter().position(|&wanted| wanted == name) else { return Ok(None) };
+    let flags: [u8; 8] = flags
+        .bytes
+        .try_into()
+        .map_err(|_| Failure::Problem(format!("`{name}`: the array flags are not eight bytes")))?;
+    let [flags, _] = words(flags, big_endian);
+    // Classes 6 to 13 are arrays of numbers; bit 11 says that they are complex.
+    let class = flags & 0xff;
+    if !(6..=13).contains(&class) || flags & 0x800 != 0 {
+        let problem = format!("`{name}` is no array of real numbers (class {class})");
+        return Err(Failure::Problem(problem));
+    }
+    let dims: Vec<usize> = dims
+        .bytes
+        .chunks_exact(4)
+        .map(|word| words([word[0], word[1], word[2], word[3], 0, 0, 0, 0], big_endian)[0] as usize)
+        .collect();
+    let data = part(input, big_endian, &format!("the values of `{name}`"), LIMIT)?;
+    let values = bytes(data, big_endian)
+        .map_err(|problem| Failure::Problem(format!("`{name}`: {problem}")))?;
+    let expected = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+    if expected != Some(values.len()) {
+        let problem = format!("`{name}` has {} values for dimensions {dims:?}", values.len());
+        return Err(Failure::Problem(problem));
+    }
+    Ok(Some((index, ByteArray { dims, values })))
+}
+
+/// The values of a part as bytes.
+fn bytes(part: Part, big_endian: bool) -> Result<Vec<u8>, String> {
+    let width = match part.kind {
+        2 => return Ok(part.bytes),
+        1 => 1,
+        3 | 4 => 2,
+        5..=7 => 4,
+        9 | 12 | 13 => 8,
+        kind => return Err(format!("values of type {kind}, expected numbers")),
+    };
+    let values = part.bytes.chunks_exact(width).map(|value| {
+        let mut le = [0; 8];
+        le[..width].copy_from_slice(value);
+        if big_endian {
+            le[..width].reverse();
+        }
+        let [a, b, c, d, ..] = le;
+        // Signed numbers that are negative are too large as unsigned ones.
+        let number = match part.kind {
+            7 => f64::from(f32::from_le_bytes([a, b, c, d])),
+            9 => f64::from_le_bytes(le),
+            _ => u64::from_le_bytes(le) as f64,
+        };
+        let byte = number as u8;
+        let fits = f64::from(byte) == number && (part.kind != 1 || byte < 128);
+        if fits {
+            Ok(byte)
+        } else {
+            Err(format!("value {number:?} is not a whole number from 0 to 255"))
+        }
+    });
+    values.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    // `X = [[[0, 1], [2, 3], [4, 5]], [[6, 7], [8, 9], [10, 11]]]` of bytes, `y = [[10], [1]]` and a third
+    // variable before them, as SciPy 1.17.1 writes them: plain with `y` of bytes, and compressed with `y` of
+    // doubles. The first 116 bytes, text for people, are left out.
+    const PLAIN: &str = "00000000000000000001494d0e00000040000000060000000800000006000000000000000500000008000000010000000100\
+        000001000000050000006f746865720000000900000008000000000000000000f83f0e000000480000000600000008000000\
+        0900000000000000050000000c000000020000000300000002000000000000000100010058000000020000000c0000000006\
+        0208040a01070309050b000000000e0000003000000006000000080000000900000000000000050000000800000002000000\
+        010000000100010079000000020002000a010000";
+    const COMPRESSED: &str = "00000000000000000001494d0f00000029000000789ce36360607000623620e680d220c00ae533226190587e49466a1190e6\
+        84ca43c00f7b004f4403e20f00000037000000789ce3636060f000623620e600624e06086005621e2066026266280d028c40\
+        1801e583e419d8983858b818d9993959b9415c00324b01300f0000002d000000789ce36360607000623620e680d220c00ae5\
+        330131231833325402694e2016608001150708fdc11e003205029a";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits = hex.as_bytes().chunks_exact(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        let bytes = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap());
+        std::iter::repeat_n(b' ', 116).chain(bytes).collect()
+    }
+
+    fn written(folder: &tempfile::TempDir, bytes: &[u8]) -> PathBuf {
+        let path = folder.path().join("file.mat");
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    #[test]
+    fn what_scipy_writes_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        for hex in [PLAIN, COMPRESSED] {
+            let path = written(&folder, &bytes(hex));
+            let [y, x] = read(&path, ["y", "X"]).unwrap();
+            assert_eq!((y.dims, y.values), (vec![2, 1], vec![10, 1]));
+            // Down the first dimension first.
+            assert_eq!(x.dims, [2, 3, 2]);
+            assert_eq!(x.values, [0, 6, 2, 8, 4, 10, 1, 7, 3, 9, 5, 11]);
+        }
+    }
+
+    #[test]
+    fn the_other_byte_order_is_read() {
+        // By hand: one matrix of 1 x 2 bytes, its name packed into the tag, its values doubles.
+        let mut file = vec![b' '; 124];
+        let mut push = |bytes: &[u8]| file.extend_from_slice(bytes);
+        push(&[1, 0]);
+        push(b"MI");
+        let words: [u32; 12] = [14, 64, 6, 8, 6, 0, 5, 8, 1, 2, 0x0001_0001, u32::from(b'v') << 24];
+        words.iter().for_each(|word| push(&word.to_be_bytes()));
+        push(&[0, 0, 0, 9, 0, 0, 0, 16]);
+        [3.0_f64, 250.0].iter().for_each(|value| push(&value.to_be_bytes()));
+        let folder = tempfile::tempdir().unwrap();
+        let [v] = read(&written(&folder, &file), ["v"]).unwrap();
+        assert_eq!((v.dims, v.values), (vec![1, 2], vec![3, 250]));
+    }
+
+    #[test]
+    fn every_damage_is_named_with_its_file_and_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |bytes: &[u8], expected: &str| {
+            let message = read(&written(&folder, bytes), ["X", "y"]).unwrap_err().to_string();
+            assert!(message.contains("file.mat, byte "), "{message}");
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+        };
+        for hex in [PLAIN, COMPRESSED] {
+            let whole = bytes(hex);
+            for length in 0..whole.len() {
+                check(&whole[..length], "byte");
+            }
+        }
+        let plain = bytes(PLAIN);
+        check(b"", "0 bytes, less than its header");
+        check(&plain[..plain.len() - 4], "within a variable that goes to byte 336");
+        check(&plain[..200], "has no variable `X`, `y`");
+        check(&plain[..280], "has no variable `y`");
+        let changed = |place: usize, to: &[u8]| {
+            let mut bytes = plain.clone();
+            bytes[place..place + to.len()].copy_from_slice(to);
+            bytes
+        };
+        check(&changed(124, &[0, 2]), "version 7.3, which is HDF5");
+        check(&changed(126, b"xx"), "no version and byte order");
+        check(&changed(128, &[7]), "an element of type 7");
+        // Of `X`: its class, a dimension, the type of its values.
+        check(&changed(216, &[4]), "`X` is no array of real numbers");
+        check(&changed(232, &[3]), "`X` has 12 values for dimensions [3, 3, 2]");
+        check(&changed(256, &[77]), "values of type 77");
+        // The values, which turn out to be none, and the checksum alone.
+        let mut compressed = bytes(COMPRESSED);
+        let end = compressed.len();
+        compressed[end - 10] ^= 0x55;
+        check(&compressed, "`y`: value 5.5");
+        compressed[end - 10] ^= 0x55;
+        compressed[end - 1] ^= 1;
+        check(&compressed, "cannot be read");
+    }
+}

@@ -1,0 +1,255 @@
+//! Reads CIFAR-10 in the three forms it is published in but one: binary and Python batches, in a
+//! folder or in the archive they come in.
+
+use std::{
+    fs::File,
+    io::{BufReader, Read},
+    path::{Path, PathBuf},
+};
+
+use flate2::read::MultiGzDecoder;
+
+use super::published::{Checksum, Published, RemoteFile};
+use crate::{
+    DataError, DataKind, DataSet, ImageSet, Label,
+    files::pickle::{Array, Pickle},
+};
+
+const FORMAT: &str = "CIFAR-10";
+const SHAPE: [usize; 3] = [3, 32, 32];
+const IMAGE: usize = 3 * 32 * 32;
+const CLASSES: usize = 10;
+/// Images in each batch.
+const COUNT: usize = 10_000;
+/// Largest batch that is read: twice what one has.
+const LIMIT: u64 = 64 << 20;
+
+/// The batches as Python pickles; `.bin` follows in their binary form. The last is to test on.
+const BATCHES: [&str; 6] =
+    ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
+const ARCHIVES: [&str; 2] = ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"];
+const FOLDERS: [&str; 3] = ["cifar-10-batches-bin", "cifar-10-batches-py", "cifar10"];
+
+/// CIFAR-10 on the net (Krizhevsky, 2009), in its binary form.
+pub(crate) const PUBLISHED: Published = Published {
+    mirrors: &["https://www.cs.toronto.edu/~kriz/"],
+    files: &[RemoteFile {
+        name: ARCHIVES[0],
+        md5: Checksum::File("c32a1d4ab5d03f1284b67883e8d87530"),
+    }],
+};
+
+/// Where the batches are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    Binary(PathBuf),
+    Python(PathBuf),
+    Archive(PathBuf),
+}
+
+/// The batches in `dir` or in a folder of it that is called as their archive unpacks.
+pub(crate) fn find(dir: &Path) -> Result<Location, DataError> {
+    if dir.is_file() {
+        return Ok(Location::Archive(dir.to_owned()));
+    }
+    let nested = FOLDERS.map(|name| dir.join(name));
+    let deeper = [0, 1].map(|form| nested[2].join(FOLDERS[form]));
+    let folders: Vec<&Path> =
+        std::iter::once(dir).chain(nested.iter().chain(&deeper).map(PathBuf::as_path)).collect();
+    let missing = |folder: &Path, suffix: &str| -> Vec<String> {
+        let names = BATCHES.map(|name| format!("{name}{suffix}")).into_iter();
+        names.filter(|name| !folder.join(name).is_file()).collect()
+    };
+    for &folder in &folders {
+        if missing(folder, ".bin").is_empty() {
+            return Ok(Location::Binary(folder.to_owned()));
+        }
+        if missing(folder, "").is_empty() {
+            return Ok(Location::Python(folder.to_owned()));
+        }
+    }
+    let archives = folders.iter().flat_map(|folder| ARCHIVES.map(|name| folder.join(name)));
+    if let Some(archive) = archives.into_iter().find(|path| path.is_file()) {
+        return Ok(Location::Archive(archive));
+    }
+    // Name what is missing where most of it is.
+    let ways = folders.iter().flat_map(|&folder| [(folder, ".bin"), (folder, "")]);
+    let nearest = ways.min_by_key(|&(folder, suffix)| missing(folder, suffix).len());
+    let (folder, suffix) = nearest.unwrap_or((dir, ".bin"));
+    let missing = missing(folder, suffix);
+    Err(DataError::NotFound { kind: DataKind::Cifar10, folder: folder.to_owned(), missing })
+}
+
+/// Images and labels of one batch.
+struct Batch {
+    path: PathBuf,
+    pixels: Vec<u8>,
+    labels: Vec<Label>,
+}
+
+/// Reads CIFAR-10 from `dir`, which holds the batches, a folder with them, or their archive, or is
+/// that archive.
+///
+/// Python batches are read as data; a pickle that names anything else is refused.
+///
+/// # Errors
+/// When a batch is missing, or is not what it should be.
+pub fn load(dir: &Path) -> Result<DataSet, DataError> {
+    let location = find(dir)?;
+    let (batches, place) = match &location {
+        Location::Binary(folder) => (read_folder(folder, ".bin")?, folder),
+        Location::Python(folder) => (read_folder(folder, "")?, folder),
+        Location::Archive(path) => (read_archive(path)?, path),
+    };
+    let source = format!("CIFAR-10 from {}", place.display());
+    let set = |name: &str, batches: &mut dyn Iterator<Item = Batch>| {
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        for batch in batches {
+            if batch.labels.len() != COUNT {
+                let (path, found) = (batch.path, batch.labels.len());
+                return Err(DataError::ImageCount { path, expected: COUNT, found });
+            }
+            pixels.extend(batch.pixels);
+            labels.extend(batch.labels);
+        }
+        ImageSet::new(name, SHAPE, CLASSES, pixels, labels)
+    };
+    let mut batches = batches.into_iter();
+    Ok(DataSet {
+        train: set("CIFAR-10 train", &mut batches.by_ref().take(5))?,
+        test: set("CIFAR-10 test", &mut batches)?,
+        source,
+    })
+}
+
+fn read_folder(folder: &Path, suffix: &str) -> Result<Vec<Batch>, DataError> {
+    let batches = BATCHES.iter().map(|name| {
+        let path = folder.join(format!("{name}{suffix}"));
+        let failed = |source| DataError::Read { path: path.clone(), source };
+        let mut bytes = Vec::new();
+        File::open(&path).map_err(failed)?.take(LIMIT).read_to_end(&mut bytes).map_err(failed)?;
+        read_batch(path, &bytes)
+    });
+    batches.collect()
+}
+
+/// Reads the batches of an archive, in whatever order they come.
+fn read_archive(path: &Path) -> Result<Vec<Batch>, DataError> {
+    let damaged = |source| DataError::Archive { path: path.to_owned(), source };
+    let file =
+        File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::new(file)));
+    let mut found = BATCHES.map(|_| None);
+    for entry in archive.entries().map_err(damaged)? {
+        let entry = entry.map_err(damaged)?;
+        let name = entry.path().map_err(damaged)?.into_owned();
+        let stem = name.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let index = BATCHES.iter().position(|&batch| stem.trim_end_matches(".bin") == batch);
+        if let Some(index) = index {
+            let mut bytes = Vec::new();
+            entry.take(LIMIT).read_to_end(&mut bytes).map_err(damaged)?;
+            found[index] = Some(read_batch(path.join(name), &bytes)?);
+        }
+    }
+    let batches = found.into_iter().zip(BATCHES).map(|(batch, name)| {
+        batch.ok_or_else(|| DataError::NotFound {
+            kind: DataKind::Cifar10,
+            folder: path.to_owned(),
+            missing: vec![name.to_owned()],
+        })
+    });
+    batches.collect()
+}
+
+fn read_batch(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
+    let batch = if path.extension().is_some_and(|extension| extension == "bin") {
+        read_binary(path, bytes)?
+    } else {
+        read_python(path, bytes)?
+    };
+    let wrong = batch.labels.iter().position(|&label| usize::from(label) >= CLASSES);
+    if let Some(index) = wrong {
+        let (name, found) = (batch.path.display().to_string(), batch.labels[index]);
+        return Err(DataError::LabelOutOfRange { name, index, found, classes: CLASSES });
+    }
+    Ok(batch)
+}
+
+/// One byte of label and the three planes of the image, again and again.
+fn read_binary(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
+    let (records, rest) = bytes.as_chunks::<{ 1 + IMAGE }>();
+    if !rest.is_empty() || records.is_empty() {
+        let problem = format!("the file ends within image {}", records.len());
+        return Err(DataError::Format {
+            path,
+            format: FORMAT,
+            offset: bytes.len() as u64,
+            problem,
+        });
+    }
+    let labels = records.iter().map(|record| Label::from(record[0])).collect();
+    let mut pixels = Vec::with_capacity(records.len() * IMAGE);
+    records.iter().for_each(|record| pixels.extend_from_slice(&record[1..]));
+    Ok(Batch { path, pixels, labels })
+}
+
+/// A dictionary with the array `data`, a row for each image, and the list `labels`.
+fn read_python(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
+    let pickle = Pickle::read(&path, bytes)?;
+    let damaged = |path: &Path, problem: String| DataError::Format {
+        path: path.to_owned(),
+        format: FORMAT,
+        offset: bytes.len() as u64,
+        problem,
+    };
+    let (Some(data), Some(numbers)) =
+        (pickle.array("data", bytes), pickle.numbers("labels", bytes))
+    else {
+        let problem = "the pickle has no array `data` and list `labels`".to_owned();
+        return Err(damaged(&path, problem));
+    };
+    let [count, IMAGE] = data.shape[..] else {
+        let problem = format!("`data` has shape {:?}, expected [{COUNT}, {IMAGE}]", data.shape);
+        return Err(damaged(&path, problem));
+    };
+    if numbers.len() != count {
+        return Err(DataError::ImageCount { path, expected: numbers.len(), found: count });
+    }
+    let mut labels = Vec::with_capacity(count);
+    for (index, &number) in numbers.iter().enumerate() {
+        match Label::try_from(number) {
+            Ok(label) => labels.push(label),
+            Err(_) => return Err(damaged(&path, format!("label of image {index} is {number}"))),
+        }
+    }
+    let pixels = rows(data, count);
+    Ok(Batch { path, pixels, labels })
+}
+
+/// The rows of an array, one after the other.
+fn rows(array: &Array, count: usize) -> Vec<u8> {
+    if !array.columns_first {
+        return array.data.clone();
+    }
+    let row = |index: usize| (0..IMAGE).map(move |column| array.data[column * count + index]);
+    (0..count).flat_map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_out_alike_from_either_order() {
+        let data: Vec<u8> = (0..2 * IMAGE).map(|i| (i % 251) as u8).collect();
+        let columns: Vec<u8> =
+            (0..IMAGE).flat_map(|column| [data[column], data[IMAGE + column]]).collect();
+        let array = |data: &Vec<u8>, columns_first| Array {
+            shape: vec![2, IMAGE],
+            data: data.clone(),
+            columns_first,
+        };
+        assert_eq!(rows(&array(&data, false), 2), data);
+        assert_eq!(rows(&array(&columns, true), 2), data);
+    }
+}

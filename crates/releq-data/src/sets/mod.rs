@@ -1,0 +1,9 @@
+//! The data sets, one file each.
+
+pub mod cifar10;
+pub mod digits;
+pub mod image_folder;
+pub mod mnist;
+pub(crate) mod open;
+pub(crate) mod published;
+pub mod svhn;

@@ -1,0 +1,173 @@
+//! Finds a data set by its name, or finds out which one a folder holds.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{cifar10, image_folder, mnist, svhn};
+use crate::{DataError, DataSet, ImageFolderConfig, files::download::cache_folder};
+
+/// The data sets that can be read from files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum DataKind {
+    /// Handwritten digits, 28 x 28 (LeCun, Cortes and Burges, 1998).
+    Mnist,
+    /// Pieces of clothing, in the form of MNIST (Xiao, Rasul and Vollgraf, 2017).
+    FashionMnist,
+    /// Ten kinds of things and animals, 32 x 32 in colour (Krizhevsky, 2009).
+    Cifar10,
+    /// House numbers, cropped to one digit of 32 x 32 in colour (Netzer et al., 2011).
+    Svhn,
+    /// Image files, one folder per class.
+    ImageFolder,
+}
+
+impl DataKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] =
+        [Self::Mnist, Self::FashionMnist, Self::Cifar10, Self::Svhn, Self::ImageFolder];
+
+    /// The name for command lines and folders; parsing takes it back.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Self::Mnist => "mnist",
+            Self::FashionMnist => "fashion-mnist",
+            Self::Cifar10 => "cifar10",
+            Self::Svhn => "svhn",
+            Self::ImageFolder => "image-folder",
+        }
+    }
+
+    /// The files that make up this kind of data, in words.
+    pub(crate) const fn layout(self) -> &'static str {
+        match self {
+            Self::Mnist => {
+                "the four `-ubyte` files, plain or .gz, itself or in `mnist/` or `MNIST/raw/`"
+            }
+            Self::FashionMnist => {
+                "the four `-ubyte` files, plain or .gz, itself or in `fashion-mnist/` or \
+                 `FashionMNIST/raw/`"
+            }
+            Self::Cifar10 => {
+                "the six batches, binary or Python, itself or in `cifar-10-batches-bin/`, \
+                 `cifar-10-batches-py/` or `cifar10/`, or one of the two archives that hold them"
+            }
+            Self::Svhn => "`train_32x32.mat` and `test_32x32.mat`, itself or in `svhn/`",
+            Self::ImageFolder => {
+                "`train/CLASS/` and `test/CLASS/` or `val/CLASS/` with JPEG, PNG or WebP files"
+            }
+        }
+    }
+
+    /// The folder that holds this data set, `dir` or one in it.
+    fn folder_in(self, dir: &Path) -> Result<PathBuf, DataError> {
+        match self {
+            Self::Mnist | Self::FashionMnist => mnist::folder_in(dir, self),
+            Self::Cifar10 => cifar10::find(dir).map(|_| dir.to_owned()),
+            Self::Svhn => svhn::folder_in(dir),
+            Self::ImageFolder => image_folder::splits(dir).map(|_| dir.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for DataKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mnist => "MNIST",
+            Self::FashionMnist => "Fashion-MNIST",
+            Self::Cifar10 => "CIFAR-10",
+            Self::Svhn => "SVHN",
+            Self::ImageFolder => "image folder",
+        })
+    }
+}
+
+impl FromStr for DataKind {
+    type Err = DataError;
+
+    fn from_str(name: &str) -> Result<Self, DataError> {
+        let found = Self::ALL.into_iter().find(|kind| kind.slug() == name);
+        found.ok_or_else(|| DataError::UnknownKind { name: name.to_owned() })
+    }
+}
+
+/// Reads the data set in `dir`: the `kind` asked for, or else the one that is there.
+///
+/// `images` says how image folders are read; the other kinds have sizes of their own.
+///
+/// # Errors
+/// When there is no such data set in `dir`, there are several and none was asked for, or a file is not
+/// what it should be.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::path::Path;
+///
+/// use releq_data::{self as data, ImageFolderConfig, ImageSize};
+///
+/// // Whatever is in `cats-and-dogs/train/CLASS` and `cats-and-dogs/test/CLASS`, as 32 x 32.
+/// let config = ImageFolderConfig { size: ImageSize::square(32), ..Default::default() };
+/// let data = data::open(Path::new("cats-and-dogs"), None, &config)?;
+/// println!("{}: {} and {} images", data.source, data.train.len(), data.test.len());
+/// # Ok::<(), data::DataError>(())
+/// ```
+pub fn open(
+    dir: &Path,
+    kind: Option<DataKind>,
+    images: &ImageFolderConfig,
+) -> Result<DataSet, DataError> {
+    let kind = kind.map_or_else(|| detect(dir), Ok)?;
+    match kind {
+        DataKind::Mnist => mnist::load(dir),
+        DataKind::FashionMnist => mnist::load_fashion(dir),
+        DataKind::Cifar10 => cifar10::load(dir),
+        DataKind::Svhn => svhn::load(dir),
+        DataKind::ImageFolder => image_folder::load(dir, images),
+    }
+}
+
+/// Which data set is in `dir`.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
+    if let Err(source) = std::fs::metadata(dir) {
+        return Err(DataError::Read { path: dir.to_owned(), source });
+    }
+    let mut found = Vec::new();
+    for kind in DataKind::ALL {
+        let Ok(folder) = kind.folder_in(dir) else { continue };
+        // MNIST and Fashion-MNIST have the same files; other labels in them count as MNIST.
+        let idx = matches!(kind, DataKind::Mnist | DataKind::FashionMnist);
+        if !idx || mnist::recognized(&folder).unwrap_or(DataKind::Mnist) == kind {
+            found.push(kind);
+        }
+    }
+    match found[..] {
+        [] => Err(DataError::NothingFound { folder: dir.to_owned() }),
+        [kind] => Ok(kind),
+        _ => Err(DataError::Ambiguous { folder: dir.to_owned(), found }),
+    }
+}
+
+/// The folder that holds a data set: `data_dir`, else what the environment variable `RELEQ_DATA_DIR`
+/// names, else the user's cache folder; `None` where neither of the last two has it.
+///
+/// # Errors
+/// When `data_dir` is given and the data set is not there.
+pub fn find(kind: DataKind, data_dir: Option<&Path>) -> Result<Option<PathBuf>, DataError> {
+    if let Some(dir) = data_dir {
+        return kind.folder_in(dir).map(Some);
+    }
+    let named = std::env::var_os("RELEQ_DATA_DIR").map(PathBuf::from);
+    let mut places = named.into_iter().chain(cache_folder(kind));
+    Ok(places.find_map(|dir| kind.folder_in(&dir).ok()))
+}

@@ -1,0 +1,118 @@
+//! Reads SVHN, house numbers cropped to one digit, from its two `.mat` files.
+
+use std::path::{Path, PathBuf};
+
+use super::published::{Checksum, Published, RemoteFile};
+use crate::{
+    DataError, DataKind, DataSet, ImageSet, Label,
+    files::matlab::{self, ByteArray},
+};
+
+const TRAIN: &str = "train_32x32.mat";
+const TEST: &str = "test_32x32.mat";
+
+/// SVHN on the net (Netzer et al., 2011).
+pub(crate) const PUBLISHED: Published = Published {
+    mirrors: &["http://ufldl.stanford.edu/housenumbers/"],
+    files: &[
+        RemoteFile { name: TRAIN, md5: Checksum::File("e26dedcc434d2e4c54c9b2d4a06d8373") },
+        RemoteFile { name: TEST, md5: Checksum::File("eb5a983be6a315427106f1b164d9cef3") },
+    ],
+};
+
+const SIDE: usize = 32;
+
+/// The folder among `dir` and `dir/svhn` that has both files.
+pub(crate) fn folder_in(dir: &Path) -> Result<PathBuf, DataError> {
+    let missing = |folder: &Path| -> Vec<String> {
+        let names = [TRAIN, TEST].into_iter();
+        names.filter(|name| !folder.join(name).is_file()).map(str::to_owned).collect()
+    };
+    let nested = dir.join("svhn");
+    for folder in [dir, &nested] {
+        if missing(folder).is_empty() {
+            return Ok(folder.to_owned());
+        }
+    }
+    let nearest = if missing(&nested).len() < 2 { nested } else { dir.to_owned() };
+    Err(DataError::NotFound { kind: DataKind::Svhn, missing: missing(&nearest), folder: nearest })
+}
+
+/// Reads SVHN in its cropped form from `dir` or from its `svhn/`.
+///
+/// The digit 0, which the files call 10, has label 0. The `extra` images are not read.
+///
+/// # Errors
+/// When one of the two files is missing, or is not what it should be.
+pub fn load(dir: &Path) -> Result<DataSet, DataError> {
+    let folder = folder_in(dir)?;
+    Ok(DataSet {
+        train: read(&folder.join(TRAIN), "SVHN train")?,
+        test: read(&folder.join(TEST), "SVHN test")?,
+        source: format!("SVHN from {}", folder.display()),
+    })
+}
+
+fn read(path: &Path, name: &str) -> Result<ImageSet, DataError> {
+    let [images, labels] = matlab::read(path, ["X", "y"])?;
+    let count = match images.dims[..] {
+        [SIDE, SIDE, 3, count] => count,
+        // MATLAB drops trailing dimensions of one.
+        [SIDE, SIDE, 3] => 1,
+        _ => {
+            return Err(DataError::Format {
+                path: path.to_owned(),
+                format: "SVHN",
+                offset: 0,
+                problem: format!("`X` has dimensions {:?}, expected 32, 32, 3, N", images.dims),
+            });
+        }
+    };
+    if labels.values.len() != count {
+        return Err(DataError::ImageCount {
+            path: path.to_owned(),
+            expected: labels.values.len(),
+            found: count,
+        });
+    }
+    if let Some(index) = labels.values.iter().position(|&label| label > 10) {
+        let (name, found) = (path.display().to_string(), Label::from(labels.values[index]));
+        return Err(DataError::LabelOutOfRange { name, index, found, classes: 11 });
+    }
+    let labels = labels.values.iter().map(|&label| Label::from(label % 10)).collect();
+    ImageSet::new(name, [3, SIDE, SIDE], 10, rows_first(images), labels)
+}
+
+/// MATLAB counts down the columns first, images here go along the rows; channels and images are in
+/// the same order.
+fn rows_first(images: ByteArray) -> Vec<u8> {
+    let mut pixels = images.values;
+    for plane in pixels.chunks_exact_mut(SIDE * SIDE) {
+        for y in 0..SIDE {
+            for x in 0..y {
+                plane.swap(y * SIDE + x, x * SIDE + y);
+            }
+        }
+    }
+    pixels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_are_turned() {
+        // Values that tell their place: `X(y, x, channel, image)`.
+        let at = |y: usize, x: usize, plane: usize| (y * 3 + x * 7 + plane * 11) as u8;
+        let mut values = Vec::new();
+        for plane in 0..6 {
+            (0..SIDE).for_each(|x| values.extend((0..SIDE).map(|y| at(y, x, plane))));
+        }
+        let pixels = rows_first(ByteArray { dims: vec![SIDE, SIDE, 3, 2], values });
+        for (index, &pixel) in pixels.iter().enumerate() {
+            let (plane, y, x) = (index / (SIDE * SIDE), index / SIDE % SIDE, index % SIDE);
+            assert_eq!(pixel, at(y, x, plane));
+        }
+    }
+}

@@ -1,0 +1,811 @@
+//! The trainer that covers every network, on any Burn device.
+
+use std::fmt;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use releq_core::{
+    Bitwidth, BitwidthAssignment, Network, Node, Op, Parameter, ParameterRole, Shape, Weights,
+    layer_parameters,
+};
+use releq_data::Label;
+use releq_quant::Quantizer;
+
+mod device;
+mod ops;
+
+use crate::{OptimizerState, Sgd, TrainError, Trainer, dropout::dropout_mask, initial_weights};
+
+/// Images in one forward pass without gradients; more are split, which bounds the memory.
+const INFERENCE_BATCH: usize = 256;
+
+/// Trains a network with Burn: a walk over the layers as tensor operations, gradients by autodiff.
+///
+/// It covers all operations and every Burn device. It starts with the weights of
+/// [`initial_weights`] for seed 0.
+pub struct BurnTrainer {
+    network: Network,
+    quantizer: Box<dyn Quantizer>,
+    /// Without autodiff.
+    device: Device,
+    /// For every node.
+    layers: Vec<Layer>,
+    /// For every node: the bitwidth of its weights, if they are quantized.
+    bits: Vec<Option<Bitwidth>>,
+    /// Training steps since the last load; they choose the dropout masks.
+    steps: u64,
+}
+
+impl fmt::Debug for BurnTrainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BurnTrainer")
+            .field("network", &self.network.name())
+            .field("device", &self.device)
+            .field("bits", &self.bits)
+            .field("steps", &self.steps)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What one node owns, without autodiff.
+#[derive(Clone, Debug, Default)]
+struct Layer {
+    weight: Option<Trained>,
+    bias: Option<Trained>,
+    /// Running mean and variance.
+    running: Option<[Tensor<1>; 2]>,
+}
+
+impl Layer {
+    /// What the optimizer adjusts.
+    fn trained(&self) -> impl Iterator<Item = (ParameterRole, &Trained)> {
+        let named = [(ParameterRole::Weight, &self.weight), (ParameterRole::Bias, &self.bias)];
+        named.into_iter().filter_map(|(role, trained)| Some((role, trained.as_ref()?)))
+    }
+
+    /// As [`trained`](Self::trained), to change it.
+    fn trained_mut(&mut self) -> impl Iterator<Item = (ParameterRole, &mut Trained)> {
+        let named =
+            [(ParameterRole::Weight, &mut self.weight), (ParameterRole::Bias, &mut self.bias)];
+        named.into_iter().filter_map(|(role, trained)| Some((role, trained.as_mut()?)))
+    }
+}
+
+/// A trained tensor, flat, and its optimizer's memory.
+#[derive(Clone, Debug)]
+struct Trained {
+    shape: Vec<usize>,
+    value: Tensor<1>,
+    /// `None` is zero.
+    velocity: Option<Tensor<1>>,
+}
+
+/// The tensors of one node as the forward pass sees them: perhaps quantized, perhaps tracked.
+#[derive(Debug, Default)]
+struct Operands {
+    weight: Option<Weight>,
+    bias: Option<Tensor<1>>,
+}
+
+#[derive(Debug)]
+enum Weight {
+    /// `[out, in / groups, kernel, kernel]`.
+    Conv(Tensor<4>),
+    /// `[out, in]`.
+    Linear(Tensor<2>),
+    /// `[channels]`.
+    Norm(Tensor<1>),
+}
+
+/// A batch between two layers.
+#[derive(Clone, Debug)]
+enum Value {
+    /// `[batch, channels, height, width]`.
+    Image(Tensor<4>),
+    /// `[batch, features]`.
+    Vector(Tensor<2>),
+}
+
+/// What the forward pass does besides.
+enum Mode {
+    /// Dropout, and batch norm with the statistics of the batch, which are kept for every node.
+    Train(Vec<Option<[Tensor<1>; 2]>>),
+    /// Running statistics.
+    Eval,
+}
+
+impl BurnTrainer {
+    /// A trainer of `network` on `device`, whose autodiff setting does not matter.
+    ///
+    /// # Errors
+    /// None at present: Burn covers every operation.
+    pub fn new(
+        network: &Network,
+        quantizer: Box<dyn Quantizer>,
+        device: Device,
+    ) -> Result<Self, TrainError> {
+        let nodes = network.nodes().len();
+        let mut trainer = Self {
+            network: network.clone(),
+            quantizer,
+            device: device.without_autodiff(),
+            layers: vec![Layer::default(); nodes],
+            bits: vec![None; nodes],
+            steps: 0,
+        };
+        trainer.load(&initial_weights(network, 0))?;
+        Ok(trainer)
+    }
+
+    /// A trainer on the CPU, by Burn's `flex` backend.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn flex(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+        Self::new(network, quantizer, Device::flex())
+    }
+
+    /// A trainer on the CPU, by Burn's `ndarray` backend, which is much slower than `flex`.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] without the Cargo feature `ndarray`.
+    pub fn ndarray(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+        Self::new(network, quantizer, device::ndarray()?)
+    }
+
+    /// A trainer on the GPU that `wgpu` prefers.
+    ///
+    /// # Errors
+    /// [`TrainError::Device`] without the Cargo feature `wgpu`, or on a machine without an adapter.
+    pub fn wgpu(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+        Self::new(network, quantizer, device::wgpu()?)
+    }
+
+    /// The network it trains.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn tensor(&self, parameter: &Parameter) -> Tensor<1> {
+        let data = TensorData::new(parameter.values.clone(), [parameter.values.len()]);
+        Tensor::from_data(data, &self.device)
+    }
+
+    /// Images as a tensor.
+    fn input(&self, images: &[f32], device: &Device) -> Value {
+        let [channels, height, width] = self.network.input();
+        let batch = images.len() / (channels * height * width);
+        let data = TensorData::new(images.to_vec(), [batch, channels, height, width]);
+        Value::Image(Tensor::from_data(data, device))
+    }
+
+    /// Shapes and quantizes the flat tensors of node `index`.
+    fn weights(
+        &self,
+        index: usize,
+        weight: Option<Tensor<1>>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<Operands, TrainError> {
+        let (Some(flat), Some(trained)) = (weight, &self.layers[index].weight) else {
+            return Ok(Operands { weight: None, bias });
+        };
+        let weight = match *trained.shape.as_slice() {
+            [out, inputs, rows, columns] => {
+                Weight::Conv(self.quantized(index, flat.reshape([out, inputs, rows, columns]))?)
+            }
+            [out, inputs] => Weight::Linear(self.quantized(index, flat.reshape([out, inputs]))?),
+            _ => Weight::Norm(flat),
+        };
+        Ok(Operands { weight: Some(weight), bias })
+    }
+
+    fn quantized<const D: usize>(
+        &self,
+        index: usize,
+        weight: Tensor<D>,
+    ) -> Result<Tensor<D>, TrainError> {
+        match self.bits[index] {
+            Some(bits) => Ok(releq_quant::fake_quantize(&*self.quantizer, weight, bits)?),
+            None => Ok(weight),
+        }
+    }
+
+    /// Walks the layers.
+    fn forward(&self, input: Value, weights: &[Operands], mode: &mut Mode) -> Value {
+        let nodes = self.network.nodes();
+        // A value is let go after its last reader, so that memory is bounded and reused.
+        let mut last_reader = vec![nodes.len(); nodes.len()];
+        for reader in 0..nodes.len() {
+            for source in self.network.sources(reader).iter().flatten() {
+                last_reader[*source] = reader;
+            }
+        }
+        let mut values: Vec<Option<Value>> = vec![None; nodes.len()];
+        for (index, node) in nodes.iter().enumerate() {
+            let inputs = self.network.sources(index).iter().map(|&source| match source {
+                None => input.clone(),
+                Some(source) => known(values[source].clone()),
+            });
+            let inputs: Vec<Value> = inputs.collect();
+            for &source in self.network.sources(index).iter().flatten() {
+                if last_reader[source] == index {
+                    values[source] = None;
+                }
+            }
+            values[index] = Some(self.apply(index, node, inputs, &weights[index], mode));
+        }
+        known(values.pop().flatten())
+    }
+
+    fn apply(
+        &self,
+        index: usize,
+        node: &Node,
+        mut inputs: Vec<Value>,
+        weights: &Operands,
+        mode: &mut Mode,
+    ) -> Value {
+        let x = inputs.remove(0);
+        let bias = weights.bias.clone();
+        match (node.op, x, &weights.weight) {
+            (Op::Conv2d(conv), Value::Image(x), Some(Weight::Conv(weight))) => {
+                Value::Image(ops::conv2d(x, weight.clone(), bias, conv))
+            }
+            (Op::Linear { .. }, Value::Vector(x), Some(Weight::Linear(weight))) => {
+                Value::Vector(ops::linear(x, weight.clone(), bias))
+            }
+            (Op::BatchNorm { epsilon, .. }, x, Some(Weight::Norm(weight))) => {
+                let affine = [weight.clone(), known(bias)];
+                match x {
+                    Value::Image(x) => Value::Image(self.norm(index, x, affine, epsilon, mode)),
+                    Value::Vector(x) => Value::Vector(self.norm(index, x, affine, epsilon, mode)),
+                }
+            }
+            (Op::Relu, Value::Image(x), _) => Value::Image(burn::tensor::activation::relu(x)),
+            (Op::Relu, Value::Vector(x), _) => Value::Vector(burn::tensor::activation::relu(x)),
+            (Op::MaxPool(pool), Value::Image(x), _) => Value::Image(ops::max_pool(x, pool)),
+            (Op::AvgPool(pool), Value::Image(x), _) => Value::Image(ops::avg_pool(x, pool)),
+            (Op::GlobalAvgPool, Value::Image(x), _) => Value::Vector(ops::global_avg_pool(x)),
+            (Op::Flatten, Value::Image(x), _) => Value::Vector(x.flatten(1, 3)),
+            (Op::Flatten, x @ Value::Vector(_), _) => x,
+            (Op::Dropout { probability }, x, _) => match (x, mode) {
+                (x, Mode::Eval) => x,
+                (Value::Image(x), Mode::Train(_)) => {
+                    Value::Image(self.dropout(index, x, probability))
+                }
+                (Value::Vector(x), Mode::Train(_)) => {
+                    Value::Vector(self.dropout(index, x, probability))
+                }
+            },
+            (Op::PaddedShortcut { out_channels, stride }, Value::Image(x), _) => {
+                Value::Image(ops::padded_shortcut(x, out_channels, stride))
+            }
+            (Op::Add, x, _) => inputs.into_iter().fold(x, |sum, x| match (sum, x) {
+                (Value::Image(sum), Value::Image(x)) => Value::Image(sum + x),
+                (Value::Vector(sum), Value::Vector(x)) => Value::Vector(sum + x),
+                _ => unreachable!("a checked network adds equal shapes"),
+            }),
+            _ => unreachable!("a checked network gives layer `{}` what it needs", node.name),
+        }
+    }
+
+    fn norm<const D: usize>(
+        &self,
+        index: usize,
+        x: Tensor<D>,
+        affine: [Tensor<1>; 2],
+        epsilon: f64,
+        mode: &mut Mode,
+    ) -> Tensor<D> {
+        match mode {
+            Mode::Train(seen) => {
+                let (x, statistics) = ops::batch_norm_train(x, affine, epsilon);
+                seen[index] = Some(statistics);
+                x
+            }
+            Mode::Eval => {
+                ops::batch_norm(x, affine, known(self.layers[index].running.clone()), epsilon)
+            }
+        }
+    }
+
+    fn dropout<const D: usize>(&self, index: usize, x: Tensor<D>, probability: f64) -> Tensor<D> {
+        let dims = x.dims();
+        let mask = dropout_mask(self.steps, index, probability, dims.iter().product());
+        let mask = Tensor::from_data(TensorData::new(mask, dims), &x.device());
+        x * mask
+    }
+
+    /// Moves the running statistics towards those that the batch showed.
+    fn update_running(&mut self, batch: usize, seen: Vec<Option<[Tensor<1>; 2]>>) {
+        for (index, seen) in seen.into_iter().enumerate() {
+            let Op::BatchNorm { momentum, .. } = self.network.nodes()[index].op else { continue };
+            let (Some([mean, variance]), Some(running)) = (seen, &mut self.layers[index].running)
+            else {
+                continue;
+            };
+            let count = (batch * values_per_channel(self.network.shape(index))) as f64;
+            let old = running.clone().map(|old| old.mul_scalar(1.0 - momentum));
+            let [old_mean, old_variance] = old;
+            // PyTorch normalizes with the biased variance, but keeps the unbiased one.
+            let unbiased = count / (count - 1.0);
+            *running = [
+                old_mean + mean.mul_scalar(momentum),
+                old_variance + variance.mul_scalar(momentum * unbiased),
+            ];
+        }
+    }
+
+    fn check_batch(&self, images: &[f32], labels: &[Label]) -> Result<(), TrainError> {
+        let expected = labels.len() * self.network.input().iter().product::<usize>();
+        if images.len() != expected {
+            return Err(TrainError::Batch { labels: labels.len(), expected, got: images.len() });
+        }
+        if labels.is_empty() {
+            return Err(TrainError::EmptyBatch);
+        }
+        let outputs = self.network.outputs();
+        if let Some(&label) = labels.iter().find(|&&label| usize::from(label) >= outputs) {
+            return Err(TrainError::Label { label, outputs });
+        }
+        let lonely = |(index, node): (usize, &Node)| {
+            let values = labels.len() * values_per_channel(self.network.shape(index));
+            (matches!(node.op, Op::BatchNorm { .. }) && values == 1).then(|| node.name.clone())
+        };
+        match self.network.nodes().iter().enumerate().find_map(lonely) {
+            Some(layer) => Err(TrainError::SingleValue { layer }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Trainer for BurnTrainer {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn quantizer(&self) -> &dyn Quantizer {
+        &*self.quantizer
+    }
+
+    fn load(&mut self, state: &Weights) -> Result<(), TrainError> {
+        state.check(&self.network)?;
+        for index in 0..self.layers.len() {
+            let mut layer = Layer::default();
+            let (mut mean, mut variance) = (None, None);
+            for (role, shape) in layer_parameters(&self.network, index) {
+                let name = role.name(&self.network.nodes()[index].name);
+                let value = self.tensor(&state.0[&name]);
+                match role {
+                    ParameterRole::Weight => {
+                        layer.weight = Some(Trained { shape, value, velocity: None });
+                    }
+                    ParameterRole::Bias => {
+                        layer.bias = Some(Trained { shape, value, velocity: None })
+                    }
+                    ParameterRole::RunningMean => mean = Some(value),
+                    ParameterRole::RunningVar => variance = Some(value),
+                }
+            }
+            layer.running = mean.zip(variance).map(|(mean, variance)| [mean, variance]);
+            self.layers[index] = layer;
+        }
+        self.steps = 0;
+        Ok(())
+    }
+
+    fn state(&self) -> Weights {
+        let mut state = Weights::default();
+        for (node, layer) in self.network.nodes().iter().zip(&self.layers) {
+            for (role, Trained { shape, value, .. }) in layer.trained() {
+                let parameter = Parameter { shape: shape.clone(), values: floats(value.clone()) };
+                state.0.insert(role.name(&node.name), parameter);
+            }
+            if let Some(running) = layer.running.clone() {
+                for (role, value) in
+                    [ParameterRole::RunningMean, ParameterRole::RunningVar].into_iter().zip(running)
+                {
+                    let values = floats(value);
+                    let parameter = Parameter { shape: vec![values.len()], values };
+                    state.0.insert(role.name(&node.name), parameter);
+                }
+            }
+        }
+        state
+    }
+
+    fn optimizer(&self) -> OptimizerState {
+        let mut velocity = Weights::default();
+        for (node, layer) in self.network.nodes().iter().zip(&self.layers) {
+            for (role, Trained { shape, velocity: memory, .. }) in layer.trained() {
+                let values = match memory {
+                    Some(memory) => floats(memory.clone()),
+                    None => vec![0.0; shape.iter().product()],
+                };
+                let parameter = Parameter { shape: shape.clone(), values };
+                velocity.0.insert(role.name(&node.name), parameter);
+            }
+        }
+        OptimizerState { velocity, steps: self.steps }
+    }
+
+    fn set_optimizer(&mut self, state: &OptimizerState) -> Result<(), TrainError> {
+        state.check(&self.network)?;
+        let mut layers = std::mem::take(&mut self.layers);
+        for (node, layer) in self.network.nodes().iter().zip(&mut layers) {
+            for (role, trained) in layer.trained_mut() {
+                let saved = state.velocity.0.get(&role.name(&node.name));
+                trained.velocity = saved.map(|saved| self.tensor(saved));
+            }
+        }
+        self.layers = layers;
+        self.steps = state.steps;
+        Ok(())
+    }
+
+    fn bits(&self) -> Option<BitwidthAssignment> {
+        BitwidthAssignment::new(self.bits.iter().copied().flatten().collect()).ok()
+    }
+
+    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+        let nodes = self.network.nodes();
+        let Some(assignment) = bits else {
+            self.bits = vec![None; nodes.len()];
+            return Ok(());
+        };
+        let layers = self.network.quantizable_layers();
+        if assignment.len() != layers {
+            return Err(TrainError::AssignmentLength { layers, bits: assignment.len() });
+        }
+        for &bits in assignment.iter() {
+            self.quantizer.fake_quantize(&[0.5], bits, &mut [0.0])?;
+        }
+        let mut next = assignment.iter().copied();
+        let mut bits_of = |node: &Node| if node.op.is_quantizable() { next.next() } else { None };
+        self.bits = nodes.iter().map(&mut bits_of).collect();
+        Ok(())
+    }
+
+    fn train_step(
+        &mut self,
+        images: &[f32],
+        labels: &[Label],
+        sgd: Sgd,
+    ) -> Result<f32, TrainError> {
+        self.check_batch(images, labels)?;
+        let device = self.device.clone().autodiff();
+        let track = |trained: &Option<Trained>| {
+            trained.as_ref().map(|trained| trained.value.clone().autodiff().require_grad())
+        };
+        let leaves: Vec<[Option<Tensor<1>>; 2]> =
+            self.layers.iter().map(|layer| [track(&layer.weight), track(&layer.bias)]).collect();
+        let weights = leaves
+            .iter()
+            .enumerate()
+            .map(|(index, [weight, bias])| self.weights(index, weight.clone(), bias.clone()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut mode = Mode::Train(vec![None; leaves.len()]);
+        let output = self.forward(self.input(images, &device), &weights, &mut mode);
+        let targets: Vec<i32> = labels.iter().map(|&label| i32::from(label)).collect();
+        let targets = TensorData::new(targets, [labels.len()]);
+        let targets = Tensor::<1, Int>::from_data(targets, &device);
+        let loss = ops::cross_entropy(as_vector(output), targets);
+        let value = floats(loss.clone().inner())[0];
+
+        // A loss that no weight reaches has no gradient at all.
+        if loss.is_tracked() {
+            let gradients = loss.backward();
+            for (layer, leaves) in self.layers.iter_mut().zip(leaves) {
+                for (trained, leaf) in [&mut layer.weight, &mut layer.bias].into_iter().zip(leaves)
+                {
+                    let gradient = leaf.and_then(|leaf| leaf.grad(&gradients));
+                    if let (Some(trained), Some(gradient)) = (trained, gradient) {
+                        trained.step(gradient, sgd);
+                    }
+                }
+            }
+        }
+        if let Mode::Train(seen) = mode {
+            self.update_running(labels.len(), seen);
+        }
+        self.steps += 1;
+        Ok(value)
+    }
+
+    fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
+        let sample: usize = self.network.input().iter().product();
+        if !images.len().is_multiple_of(sample) {
+            let labels = images.len() / sample;
+            let expected = labels * sample;
+            return Err(TrainError::Batch { labels, expected, got: images.len() });
+        }
+        let value = |trained: &Option<Trained>| trained.as_ref().map(|t| t.value.clone());
+        let weights = self
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(index, layer)| self.weights(index, value(&layer.weight), value(&layer.bias)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
+        for batch in images.chunks(INFERENCE_BATCH * sample) {
+            let input = self.input(batch, &self.device);
+            let output = self.forward(input, &weights, &mut Mode::Eval);
+            logits.extend(floats(as_vector(output)));
+        }
+        Ok(logits)
+    }
+}
+
+impl Trained {
+    /// One step along `gradient`, see [`Sgd`].
+    fn step(&mut self, gradient: Tensor<1>, sgd: Sgd) {
+        let gradient = if sgd.weight_decay == 0.0 {
+            gradient
+        } else {
+            gradient + self.value.clone().mul_scalar(sgd.weight_decay)
+        };
+        let velocity = match self.velocity.take() {
+            Some(velocity) if sgd.momentum != 0.0 => velocity.mul_scalar(sgd.momentum) + gradient,
+            _ => gradient,
+        };
+        self.value = self.value.clone() - velocity.clone().mul_scalar(sgd.learning_rate);
+        self.velocity = Some(velocity);
+    }
+}
+
+/// Values that batch norm sees of one channel of one sample.
+fn values_per_channel(shape: Shape) -> usize {
+    match shape {
+        Shape::Image { height, width, .. } => height * width,
+        Shape::Vector { .. } => 1,
+    }
+}
+
+/// What the checks on [`Network`] and [`Weights`] promise to be there.
+#[allow(clippy::expect_used, reason = "network and state are checked before")]
+fn known<T>(value: Option<T>) -> T {
+    value.expect("a checked network has it")
+}
+
+fn as_vector(value: Value) -> Tensor<2> {
+    match value {
+        Value::Image(x) => x.flatten(1, 3),
+        Value::Vector(x) => x,
+    }
+}
+
+#[allow(clippy::expect_used, reason = "all tensors here are made from f32")]
+fn floats<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().expect("the tensor holds f32")
+}
+
+#[cfg(test)]
+mod tests {
+    use releq_core::{Conv2d, Pool2d};
+    use releq_quant::QuantizerKind;
+
+    use super::*;
+    use crate::{
+        check::{batch, close_values, networks, oracle, some_bits, state},
+        reference,
+    };
+
+    const PLAIN: Sgd = Sgd { learning_rate: 1.0, momentum: 0.0, weight_decay: 0.0 };
+    /// Single precision against double: 24 bits, some hundred terms, batch norm over a few values.
+    const TOLERANCE: f32 = 2e-5;
+
+    fn narrow(values: &[f64]) -> Vec<f32> {
+        values.iter().map(|&v| v as f32).collect()
+    }
+
+    #[test]
+    fn losses_and_gradients_are_those_of_the_reference() {
+        for network in networks() {
+            let start = state(&network, 11);
+            let mut trainer = oracle(&network, QuantizerKind::Wrpn);
+            trainer.load(&start).unwrap();
+            // The second step sees other weights and another dropout mask.
+            for step in 0..2 {
+                let before = trainer.state();
+                let values = reference::values(&before);
+                let (images, labels) = batch(&network, 4, step);
+                let loss = trainer.train_step(&images, &labels, PLAIN).unwrap();
+                let (logits, _) = reference::forward(&network, &values, &images, Some(step));
+                let expected = reference::cross_entropy(&logits, &labels) as f32;
+                close_values(&[loss], &[expected], TOLERANCE, network.name());
+                let gradients = reference::gradients(&network, &values, &images, &labels, step);
+                let after = trainer.state();
+                for (name, expected) in &gradients {
+                    let (before, after) = (&before.0[name].values, &after.0[name].values);
+                    let got: Vec<f32> = before.iter().zip(after).map(|(b, a)| b - a).collect();
+                    let context = format!("network `{}`, `{name}`, step {step}", network.name());
+                    close_values(&got, &narrow(expected), TOLERANCE, &context);
+                    assert!(
+                        got.iter().any(|g| g.abs() > 1e-4) || name.ends_with("bias"),
+                        "{context}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn inference_uses_running_statistics_and_no_dropout() {
+        for network in networks() {
+            let start = state(&network, 5);
+            let mut trainer = oracle(&network, QuantizerKind::Wrpn);
+            trainer.load(&start).unwrap();
+            // More than one chunk, the last one not full.
+            let (images, _) = batch(&network, INFERENCE_BATCH + 3, 8);
+            let (expected, _) =
+                reference::forward(&network, &reference::values(&start), &images, None);
+            let got = trainer.logits(&images).unwrap();
+            close_values(&got, &narrow(&expected), TOLERANCE, network.name());
+            assert_eq!(trainer.state(), start, "inference changes nothing");
+        }
+    }
+
+    #[test]
+    fn running_statistics_keep_the_unbiased_variance() {
+        let network = Network::builder("norm", [1, 1, 2])
+            .layer("bn", Op::BatchNorm { epsilon: 1e-5, momentum: 0.25 }, &[])
+            .flatten("flatten")
+            .linear("fc", 2)
+            .build()
+            .unwrap();
+        let mut trainer = oracle(&network, QuantizerKind::Wrpn);
+        let mut start = initial_weights(&network, 0);
+        start.0.get_mut("bn.running_mean").unwrap().values = vec![2.0];
+        start.0.get_mut("bn.running_var").unwrap().values = vec![4.0];
+        trainer.load(&start).unwrap();
+        trainer.train_step(&[1.0, 3.0, 5.0, 7.0], &[0, 1], PLAIN).unwrap();
+        let state = trainer.state();
+        // By hand: mean 4, squared deviations 9 + 1 + 1 + 9 = 20, over 3 because it is unbiased.
+        let mean = 0.75 * 2.0 + 0.25 * 4.0;
+        let variance = 0.75 * 4.0 + 0.25 * 20.0 / 3.0;
+        close_values(&state.0["bn.running_mean"].values, &[mean], 1e-6, "mean");
+        close_values(&state.0["bn.running_var"].values, &[variance], 1e-6, "variance");
+
+        let fed = Network::builder("norm", [2, 1, 1])
+            .flatten("flatten")
+            .batch_norm("bn")
+            .linear("fc", 2)
+            .build()
+            .unwrap();
+        let mut trainer = oracle(&fed, QuantizerKind::Wrpn);
+        let before = trainer.state();
+        let message = trainer.train_step(&[1.0, 2.0], &[0], PLAIN).unwrap_err().to_string();
+        assert!(message.contains("layer `bn`"), "{message}");
+        assert_eq!(trainer.state(), before);
+    }
+
+    #[test]
+    fn momentum_and_weight_decay_are_as_defined() {
+        let network = &networks()[0];
+        let start = state(network, 3);
+        let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01 };
+        let (images, labels) = batch(network, 4, 0);
+        let mut trainer = oracle(network, QuantizerKind::Wrpn);
+        trainer.load(&start).unwrap();
+        let slopes = |state: &Weights| {
+            reference::gradients(network, &reference::values(state), &images, &labels, 0)
+        };
+        let first = slopes(&trainer.state());
+        trainer.train_step(&images, &labels, sgd).unwrap();
+        let second = slopes(&trainer.state());
+        trainer.train_step(&images, &labels, sgd).unwrap();
+        for (name, Parameter { values, .. }) in &trainer.state().0 {
+            let expected: Vec<f32> = (0..values.len())
+                .map(|i| {
+                    let w = f64::from(start.0[name].values[i]);
+                    reference::two_sgd_steps(w, [first[name][i], second[name][i]], sgd) as f32
+                })
+                .collect();
+            close_values(values, &expected, TOLERANCE, name);
+        }
+    }
+
+    /// The state with the weights of quantizable layers replaced by what the quantizer makes of them.
+    fn quantized(network: &Network, state: &Weights, quantizer: &dyn Quantizer) -> Weights {
+        let mut state = state.clone();
+        let layers = network.nodes().iter().filter(|node| node.op.is_quantizable());
+        for (node, &bits) in layers.zip(some_bits(network).iter()) {
+            let values =
+                &mut state.0.get_mut(&ParameterRole::Weight.name(&node.name)).unwrap().values;
+            let float = values.clone();
+            quantizer.fake_quantize(&float, bits, values).unwrap();
+            assert_ne!(*values, float);
+        }
+        state
+    }
+
+    #[test]
+    fn bits_quantize_weights_in_every_pass_and_gradients_pass_through() {
+        for network in networks() {
+            for kind in [QuantizerKind::Wrpn, QuantizerKind::Dorefa, QuantizerKind::WrpnScaled] {
+                let context =
+                    |name: &str| format!("network `{}`, {kind:?}: {name}", network.name());
+                let quantizer = kind.build();
+                let start = state(&network, 13);
+                let replaced = quantized(&network, &start, &*quantizer);
+                let (images, labels) = batch(&network, 5, 1);
+                let [mut by_bits, mut by_hand] = [(); 2].map(|()| oracle(&network, kind));
+                by_bits.load(&start).unwrap();
+                by_bits.set_bits(Some(&some_bits(&network))).unwrap();
+                by_hand.load(&replaced).unwrap();
+                let logits = [&mut by_bits, &mut by_hand].map(|t| t.logits(&images).unwrap());
+                close_values(&logits[0], &logits[1], TOLERANCE, &context("logits"));
+                let losses = [&mut by_bits, &mut by_hand]
+                    .map(|trainer| trainer.train_step(&images, &labels, PLAIN).unwrap());
+                close_values(&losses[..1], &losses[1..], TOLERANCE, &context("loss"));
+
+                // The gradient by the quantized weights is what the quantizer hands on.
+                let (by_bits, by_hand) = (by_bits.state(), by_hand.state());
+                let layers = network.nodes().iter().filter(|node| node.op.is_quantizable());
+                for (node, &bits) in layers.zip(some_bits(&network).iter()) {
+                    let name = ParameterRole::Weight.name(&node.name);
+                    let change = |before: &Weights, after: &Weights| -> Vec<f32> {
+                        let pairs = before.0[&name].values.iter().zip(&after.0[&name].values);
+                        pairs.map(|(before, after)| before - after).collect()
+                    };
+                    let handed = change(&replaced, &by_hand);
+                    let mut expected = vec![0.0; handed.len()];
+                    let float = &start.0[&name].values;
+                    quantizer.backward(float, bits, &handed, &mut expected).unwrap();
+                    let got = change(&start, &by_bits);
+                    close_values(&got, &expected, TOLERANCE, &context(&name));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn padding_is_never_the_maximum_and_not_in_the_mean() {
+        let pooled = |op| {
+            let network = Network::builder("pool", [1, 2, 2])
+                .layer("pool", op, &[])
+                .flatten("flatten")
+                .linear("fc", 1)
+                .build()
+                .unwrap();
+            let mut trainer = oracle(&network, QuantizerKind::Wrpn);
+            let shape = network.profiles()[0].weights() as usize;
+            let mut state = initial_weights(&network, 0);
+            state.0.get_mut("fc.weight").unwrap().values = vec![1.0; shape];
+            state.0.get_mut("fc.bias").unwrap().values = vec![0.0];
+            trainer.load(&state).unwrap();
+            trainer.logits(&[-1.0, -2.0, -3.0, -4.0]).unwrap()
+        };
+        let pool = Pool2d { kernel: 2, stride: 2, padding: 1 };
+        // Every window holds one pixel and three of padding.
+        assert_eq!(pooled(Op::MaxPool(pool)), [-10.0]);
+        assert_eq!(pooled(Op::AvgPool(pool)), [-10.0]);
+    }
+
+    #[test]
+    fn layers_that_reach_no_output_stay_as_they_are() {
+        let network = Network::builder("dead end", [1, 4, 4])
+            .conv("dead", Conv2d::new(2, 3))
+            .flatten("flatten")
+            .from("input")
+            .linear("fc", 2)
+            .build()
+            .unwrap();
+        let mut trainer = oracle(&network, QuantizerKind::Wrpn);
+        let before = trainer.state();
+        let (images, labels) = batch(&network, 3, 0);
+        trainer.train_step(&images, &labels, PLAIN).unwrap();
+        let after = trainer.state();
+        assert_eq!(after.0["dead.weight"], before.0["dead.weight"]);
+        assert_ne!(after.0["fc.weight"], before.0["fc.weight"]);
+    }
+
+    #[test]
+    fn a_hopeless_loss_is_returned() {
+        let network = &networks()[0];
+        let mut trainer = oracle(network, QuantizerKind::Wrpn);
+        let (mut images, labels) = batch(network, 2, 0);
+        images[0] = f32::NAN;
+        assert!(trainer.train_step(&images, &labels, PLAIN).unwrap().is_nan());
+    }
+}

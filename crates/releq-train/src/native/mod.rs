@@ -1,0 +1,564 @@
+//! A CPU trainer without a tensor library: channels-last buffers that make the rounds, direct convolutions.
+//!
+//! One file for each layer kind; [`plan`](plan::plan) chooses between them.
+
+mod batch_norm;
+mod conv;
+mod elementwise;
+mod flatten;
+mod layer;
+mod linear;
+mod loss;
+mod plan;
+mod pool;
+mod shortcut;
+
+use std::fmt;
+
+use releq_core::{
+    BitwidthAssignment, Network, Op, Parameter, ParameterRole, Weights, layer_parameters,
+};
+use releq_data::Label;
+use releq_kernels::{FloatScratch, Isa};
+use releq_quant::Quantizer;
+
+use self::{
+    layer::{Backward, Buffers, Pass, Trained, Upstream, pixels, to_channels_last},
+    loss::cross_entropy,
+    plan::{Unit, plan},
+};
+use crate::{OptimizerState, Sgd, TrainError, Trainer, initial_weights};
+
+/// Values of the largest layer's output in one pass without gradients; it bounds the number of images, and
+/// with 4 bytes each the values stay in the cache.
+const INFERENCE_VALUES: usize = 1 << 18;
+/// Images in such a pass, at least.
+const INFERENCE_BATCH: usize = 16;
+
+/// Trains a network on one thread of the CPU, several times faster than general tensors do.
+///
+/// Images lie channels-last between the layers; convolutions read them in place; ReLU is part of the
+/// layer before it; weights are quantized and packed once in a step. It covers every operation.
+///
+/// Equal calls give equal bits on any thread. Processors of other instruction sets ([`Isa`]) may differ in
+/// the last bits.
+pub struct NativeTrainer {
+    network: Network,
+    quantizer: Box<dyn Quantizer>,
+    units: Vec<Unit>,
+    /// The unit that gives the output.
+    output: Option<usize>,
+    steps: u64,
+    /// Whether the packed weights are those of training, or of evaluation.
+    prepared: Option<Mode>,
+    scratch: FloatScratch,
+    buffers: Buffers,
+    /// What every unit gave, as long as somebody needs it.
+    values: Vec<Option<Vec<f32>>>,
+    gradients: Vec<Option<Vec<f32>>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Train,
+    Evaluate,
+}
+
+impl fmt::Debug for NativeTrainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NativeTrainer")
+            .field("network", &self.network.name())
+            .field("steps", &self.steps)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NativeTrainer {
+    /// A trainer of `network` with the best instructions of this processor, and with the weights of
+    /// [`Weights::init`] for seed 0.
+    ///
+    /// # Errors
+    /// [`TrainError::Unsupported`], naming the first layer that this trainer does not cover.
+    pub fn new(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+        Self::with_isa(network, quantizer, Isa::best())
+    }
+
+    /// As [`new`](Self::new), with the instructions of `isa`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), or where this processor lacks the instructions.
+    pub fn with_isa(
+        network: &Network,
+        quantizer: Box<dyn Quantizer>,
+        isa: Isa,
+    ) -> Result<Self, TrainError> {
+        let plan = plan(network, isa)?;
+        let none = || plan.units.iter().map(|_| None).collect();
+        let mut trainer = Self {
+            network: network.clone(),
+            quantizer,
+            values: none(),
+            gradients: none(),
+            units: plan.units,
+            output: plan.output,
+            steps: 0,
+            prepared: None,
+            scratch: FloatScratch::default(),
+            buffers: Buffers::default(),
+        };
+        trainer.load(&initial_weights(network, 0))?;
+        Ok(trainer)
+    }
+
+    /// Values of one image.
+    fn sample(&self) -> usize {
+        self.network.input().iter().product()
+    }
+
+    /// Quantizes the weights of every layer that has a bitwidth, and lets the layers pack them.
+    fn prepare(&mut self, mode: Mode) -> Result<(), TrainError> {
+        if self.prepared == Some(mode) {
+            return Ok(());
+        }
+        for index in 0..self.units.len() {
+            let unit = &mut self.units[index];
+            let parameters = &mut unit.parameters;
+            let Some(weight) = &parameters.weight else { continue };
+            parameters.used.resize(weight.values.len(), 0.0);
+            match unit.bits {
+                Some(bits) => {
+                    let used = &mut parameters.used;
+                    self.quantizer.fake_quantize(&weight.values, bits, used)?;
+                }
+                None => parameters.used.copy_from_slice(&weight.values),
+            }
+            let mut used = std::mem::take(&mut parameters.used);
+            let bias = parameters.bias.as_ref().map(|bias| bias.values.clone());
+            let (mut bias, mut relu) = (bias, unit.relu);
+            if let (Mode::Evaluate, Some(norm)) = (mode, unit.norm) {
+                let norm = &self.units[norm];
+                if let Op::BatchNorm { epsilon, .. } = self.network.nodes()[norm.node].op {
+                    bias = Some(batch_norm::fold(
+                        &norm.parameters,
+                        epsilon,
+                        &mut used,
+                        bias.as_deref(),
+                    ));
+                    relu = norm.relu;
+                }
+            }
+            let unit = &mut self.units[index];
+            unit.layer.prepare(&used, bias.as_deref(), relu);
+            unit.parameters.used = used;
+        }
+        self.prepared = Some(mode);
+        Ok(())
+    }
+
+    /// Leaves the outputs that are still needed in `values`.
+    fn forward(&mut self, input: &[f32], batch: usize, mode: Mode) {
+        let step = (mode == Mode::Train).then_some(self.steps);
+        for index in 0..self.units.len() {
+            let values = &mut self.values;
+            let unit = &mut self.units[index];
+            let first = unit.sources[0];
+            // In evaluation, a batch norm behind a convolution is part of its weights.
+            let done = mode == Mode::Evaluate && unit.absorbed;
+            let mut out = match first {
+                Some(source) if unit.takes_over || done => {
+                    values[source].take().unwrap_or_default()
+                }
+                _ => self.buffers.take(batch * unit.values),
+            };
+            if !done {
+                let of = |source: &Option<usize>| match source {
+                    None => input,
+                    Some(source) => values[*source].as_deref().unwrap_or_default(),
+                };
+                let mut inputs: Vec<&[f32]> = unit.sources.iter().map(of).collect();
+                if unit.layer.is_in_place() {
+                    let first = inputs.remove(0);
+                    if !unit.takes_over {
+                        out.copy_from_slice(first);
+                    }
+                }
+                let mut pass =
+                    Pass { batch, step, scratch: &mut self.scratch, buffers: &mut self.buffers };
+                unit.layer.forward(&inputs, &mut unit.parameters, &mut pass, &mut out);
+            }
+            values[index] = Some(out);
+            if mode == Mode::Evaluate {
+                self.release_read(index);
+            }
+        }
+    }
+
+    /// Gives back what only this unit still needed, in evaluation.
+    fn release_read(&mut self, index: usize) {
+        let sources = self.units[index].sources.iter().flatten();
+        for source in sources.copied().chain([index]) {
+            if self.units[source].last_reader == index {
+                self.buffers.0.extend(self.values[source].take());
+            }
+        }
+    }
+
+    /// From the gradient of the network's output to the gradients of all parameters; gives all buffers back.
+    fn backward(&mut self, input: &[f32], batch: usize) -> Result<(), TrainError> {
+        for index in (0..self.units.len()).rev() {
+            let unit = &mut self.units[index];
+            let gradient = self.gradients[index].take();
+            unit.reached = gradient.is_some();
+            if let Some(gradient) = gradient {
+                let of = |source: &Option<usize>| match source {
+                    None => input,
+                    Some(source) => self.values[*source].as_deref().unwrap_or_default(),
+                };
+                let inputs: Vec<&[f32]> = unit.sources.iter().map(of).collect();
+                let back = Backward {
+                    inputs: &inputs,
+                    output: self.values[index].as_deref().unwrap_or_default(),
+                    gradient,
+                    upstream: Upstream { sources: &unit.sources, gradients: &mut self.gradients },
+                };
+                let mut pass = Pass {
+                    batch,
+                    step: Some(self.steps),
+                    scratch: &mut self.scratch,
+                    buffers: &mut self.buffers,
+                };
+                unit.layer.backward(back, &mut unit.parameters, &mut pass);
+                if let (Some(weight), Some(bits)) = (&mut unit.parameters.weight, unit.bits) {
+                    // `used` is made anew before its next use: it takes the gradient here.
+                    let used = &mut unit.parameters.used;
+                    used.copy_from_slice(&weight.gradient);
+                    self.quantizer.backward(&weight.values, bits, used, &mut weight.gradient)?;
+                }
+            }
+            self.buffers.0.extend(self.values[index].take());
+        }
+        Ok(())
+    }
+
+    fn check_batch(&self, images: &[f32], labels: &[Label]) -> Result<(), TrainError> {
+        let expected = labels.len() * self.sample();
+        if images.len() != expected {
+            return Err(TrainError::Batch { labels: labels.len(), expected, got: images.len() });
+        }
+        if labels.is_empty() {
+            return Err(TrainError::EmptyBatch);
+        }
+        let outputs = self.network.outputs();
+        if let Some(&label) = labels.iter().find(|&&label| usize::from(label) >= outputs) {
+            return Err(TrainError::Label { label, outputs });
+        }
+        for (index, node) in self.network.nodes().iter().enumerate() {
+            let (_, area) = pixels(self.network.shape(index));
+            if matches!(node.op, Op::BatchNorm { .. }) && labels.len() * area == 1 {
+                return Err(TrainError::SingleValue { layer: node.name.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Images as the layers take them.
+    fn channels_last(&mut self, images: &[f32]) -> Vec<f32> {
+        let [channels, height, width] = self.network.input();
+        let mut input = self.buffers.take(images.len());
+        to_channels_last(images, channels, height * width, &mut input);
+        input
+    }
+}
+
+impl Trainer for NativeTrainer {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn quantizer(&self) -> &dyn Quantizer {
+        &*self.quantizer
+    }
+
+    fn load(&mut self, state: &Weights) -> Result<(), TrainError> {
+        state.check(&self.network)?;
+        for unit in &mut self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            for (role, _) in layer_parameters(&self.network, unit.node) {
+                let Some(Parameter { values, .. }) = state.0.get(&role.name(name)) else {
+                    continue;
+                };
+                let trained = || Some(Trained::new(values.clone()));
+                match role {
+                    ParameterRole::Weight => unit.parameters.weight = trained(),
+                    ParameterRole::Bias => unit.parameters.bias = trained(),
+                    ParameterRole::RunningMean => unit.parameters.running[0].clone_from(values),
+                    ParameterRole::RunningVar => unit.parameters.running[1].clone_from(values),
+                }
+            }
+        }
+        self.steps = 0;
+        self.prepared = None;
+        Ok(())
+    }
+
+    fn state(&self) -> Weights {
+        let mut state = Weights::default();
+        for unit in &self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            let parameters = &unit.parameters;
+            for (role, shape) in layer_parameters(&self.network, unit.node) {
+                let values = match role {
+                    ParameterRole::Weight | ParameterRole::Bias => {
+                        parameters.trained(role).map(|trained| trained.values.clone())
+                    }
+                    ParameterRole::RunningMean => Some(parameters.running[0].clone()),
+                    ParameterRole::RunningVar => Some(parameters.running[1].clone()),
+                };
+                if let Some(values) = values {
+                    state.0.insert(role.name(name), Parameter { shape, values });
+                }
+            }
+        }
+        state
+    }
+
+    fn optimizer(&self) -> OptimizerState {
+        let mut velocity = Weights::default();
+        for unit in &self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            for (role, shape) in layer_parameters(&self.network, unit.node) {
+                if let Some(trained) = unit.parameters.trained(role) {
+                    let values = trained.velocity.clone();
+                    velocity.0.insert(role.name(name), Parameter { shape, values });
+                }
+            }
+        }
+        OptimizerState { velocity, steps: self.steps }
+    }
+
+    fn set_optimizer(&mut self, state: &OptimizerState) -> Result<(), TrainError> {
+        state.check(&self.network)?;
+        for unit in &mut self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            for (role, _) in layer_parameters(&self.network, unit.node) {
+                let saved = state.velocity.0.get(&role.name(name));
+                if let Some((trained, saved)) = unit.parameters.trained_mut(role).zip(saved) {
+                    trained.velocity.clone_from(&saved.values);
+                }
+            }
+        }
+        self.steps = state.steps;
+        Ok(())
+    }
+
+    fn bits(&self) -> Option<BitwidthAssignment> {
+        let nodes = self.network.nodes();
+        let quantizable = self.units.iter().filter(|unit| nodes[unit.node].op.is_quantizable());
+        let bits: Option<Vec<_>> = quantizable.map(|unit| unit.bits).collect();
+        bits.and_then(|bits| BitwidthAssignment::new(bits).ok())
+    }
+
+    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+        let layers = self.network.quantizable_layers();
+        if let Some(bits) = bits {
+            if bits.len() != layers {
+                return Err(TrainError::AssignmentLength { layers, bits: bits.len() });
+            }
+            for &bits in bits.iter() {
+                self.quantizer.quantize(&[0.5], bits)?;
+            }
+        }
+        let mut given = bits.into_iter().flat_map(|bits| bits.iter().copied());
+        let nodes = self.network.nodes();
+        for unit in self.units.iter_mut().filter(|unit| nodes[unit.node].op.is_quantizable()) {
+            unit.bits = given.next();
+        }
+        self.prepared = None;
+        Ok(())
+    }
+
+    fn train_step(
+        &mut self,
+        images: &[f32],
+        labels: &[Label],
+        sgd: Sgd,
+    ) -> Result<f32, TrainError> {
+        self.check_batch(images, labels)?;
+        let Some(output) = self.output else { return Err(TrainError::EmptyBatch) };
+        self.prepare(Mode::Train)?;
+        let batch = labels.len();
+        let input = self.channels_last(images);
+        self.forward(&input, batch, Mode::Train);
+        let logits = self.values[output].as_deref().unwrap_or_default();
+        let mut gradient = self.buffers.take(logits.len());
+        let loss = cross_entropy(logits, labels, &mut gradient);
+        // Nothing may be left of a step that failed.
+        self.gradients.iter_mut().for_each(|gradient| *gradient = None);
+        self.gradients[output] = Some(gradient);
+        self.prepared = None;
+        self.backward(&input, batch)?;
+        self.buffers.give(input);
+        for unit in self.units.iter_mut().filter(|unit| unit.reached) {
+            let parameters = &mut unit.parameters;
+            for trained in parameters.weight.iter_mut().chain(&mut parameters.bias) {
+                trained.step(sgd);
+            }
+        }
+        self.steps += 1;
+        Ok(loss)
+    }
+
+    fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
+        let sample = self.sample();
+        if !images.len().is_multiple_of(sample) {
+            let labels = images.len().div_ceil(sample);
+            return Err(TrainError::Batch { labels, expected: labels * sample, got: images.len() });
+        }
+        self.prepare(Mode::Evaluate)?;
+        let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
+        let largest = self.units.iter().map(|unit| unit.values).max().unwrap_or(1);
+        let batch = (INFERENCE_VALUES / largest).max(INFERENCE_BATCH);
+        for images in images.chunks(batch * sample) {
+            let input = self.channels_last(images);
+            self.forward(&input, images.len() / sample, Mode::Evaluate);
+            if let Some(output) = self.output.and_then(|output| self.values[output].take()) {
+                logits.extend_from_slice(&output);
+                self.buffers.give(output);
+            }
+            self.buffers.give(input);
+        }
+        Ok(logits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use releq_core::{Conv2d, Pool2d};
+    use releq_quant::QuantizerKind;
+
+    use super::*;
+    use crate::{
+        check::{batch, check_trainer, close_values, networks, state},
+        reference,
+    };
+
+    fn native(network: &Network, quantizer: QuantizerKind) -> Box<dyn Trainer> {
+        Box::new(NativeTrainer::new(network, quantizer.build()).unwrap())
+    }
+
+    /// What the common networks lack: odd sides with stride and padding in a chain, ReLU that cannot be folded,
+    /// sums of more than two, a layer that reaches no output, an image that is flattened late.
+    fn more_networks() -> Vec<Network> {
+        let strided = Network::builder("strided chain", [3, 9, 11])
+            .conv("conv1", Conv2d::new(8, 3).stride(2).padding(1))
+            .relu("relu1")
+            .conv("conv2", Conv2d::new(5, 4).padding(3).without_bias())
+            .layer("pool1", Op::MaxPool(Pool2d { kernel: 3, stride: 2, padding: 1 }), &[])
+            .conv("conv3", Conv2d::new(7, 1).stride(3))
+            .flatten("flatten")
+            .layer("fc", Op::Linear { out_features: 4, bias: false }, &[]);
+        let tangled = Network::builder("tangled", [4, 7, 5])
+            .relu("relu0")
+            .conv("depthwise", Conv2d::new(4, 3).stride(2).padding(1).groups(4))
+            .batch_norm("bn1")
+            .relu("relu1")
+            .conv("wide", Conv2d::new(12, 1).groups(2))
+            .batch_norm("bn2")
+            .conv("dead", Conv2d::new(3, 3).padding(1))
+            .from("relu1")
+            .batch_norm("bn3")
+            .conv("other", Conv2d::new(12, 3).padding(1))
+            .from("relu1")
+            .add("sum", &["wide", "other", "bn2"])
+            .relu("relu2")
+            .dropout("drop", 0.2)
+            .max_pool("pool", 2, 1)
+            .relu("relu3")
+            .flatten("flatten")
+            .linear("fc1", 9)
+            .relu("relu4")
+            .linear("fc2", 3)
+            .relu("relu5");
+        let square = Network::builder("square", [8, 1, 1])
+            .conv("conv1", Conv2d::new(33, 3).padding(1).without_bias())
+            .batch_norm("bn1")
+            .relu("relu1")
+            .flatten("flatten")
+            .batch_norm("bn2")
+            .linear("fc", 4);
+        [strided, tangled, square].map(|builder| builder.build().unwrap()).into()
+    }
+
+    #[test]
+    fn agrees_with_the_oracle_on_every_operation_and_instruction_set() {
+        let all: Vec<Network> = networks().into_iter().chain(more_networks()).collect();
+        for isa in Isa::available() {
+            check_trainer(&all, &mut |network, quantizer| {
+                Box::new(NativeTrainer::with_isa(network, quantizer.build(), isa).unwrap())
+            });
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_reference() {
+        const PLAIN: Sgd = Sgd { learning_rate: 1.0, momentum: 0.0, weight_decay: 0.0 };
+        for network in networks().into_iter().chain(more_networks()) {
+            let mut trainer = native(&network, QuantizerKind::Wrpn);
+            let start = state(&network, 11);
+            trainer.load(&start).unwrap();
+            let values = reference::values(&start);
+            let (images, labels) = batch(&network, 4, 0);
+            let loss = trainer.train_step(&images, &labels, PLAIN).unwrap();
+            let (logits, _) = reference::forward(&network, &values, &images, Some(0));
+            let expected = reference::cross_entropy(&logits, &labels) as f32;
+            close_values(&[loss], &[expected], 2e-5, network.name());
+            let after = trainer.state();
+            for (name, expected) in reference::gradients(&network, &values, &images, &labels, 0) {
+                let (before, after) = (&start.0[&name].values, &after.0[&name].values);
+                let got: Vec<f32> = before.iter().zip(after).map(|(b, a)| b - a).collect();
+                let expected: Vec<f32> = expected.iter().map(|&v| v as f32).collect();
+                close_values(&got, &expected, 2e-5, &format!("{}, {name}", network.name()));
+            }
+        }
+    }
+
+    #[test]
+    fn layers_that_reach_no_output_stay_as_they_are() {
+        let network = &more_networks()[1];
+        let mut trainer = native(network, QuantizerKind::Wrpn);
+        let before = trainer.state();
+        let (images, labels) = batch(network, 3, 0);
+        let sgd = Sgd { learning_rate: 0.1, momentum: 0.0, weight_decay: 0.1 };
+        trainer.train_step(&images, &labels, sgd).unwrap();
+        let after = trainer.state();
+        assert_eq!(after.0["dead.weight"], before.0["dead.weight"]);
+        assert_ne!(after.0["other.weight"], before.0["other.weight"]);
+    }
+
+    #[test]
+    fn a_batch_of_one_is_refused_by_batch_norm_and_a_hopeless_loss_returned() {
+        let network = &more_networks()[2];
+        let mut trainer = native(network, QuantizerKind::Wrpn);
+        let before = trainer.state();
+        let sgd = Sgd { learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0 };
+        let (mut images, labels) = batch(network, 2, 0);
+        let refused = trainer.train_step(&images[..8], &labels[..1], sgd).unwrap_err();
+        assert!(refused.to_string().contains("layer `bn1`"), "{refused}");
+        assert_eq!(trainer.state(), before);
+        images[0] = f32::NAN;
+        assert!(trainer.train_step(&images, &labels, sgd).unwrap().is_nan());
+    }
+
+    #[test]
+    fn what_the_kernels_refuse_is_named() {
+        let network = Network::builder("huge window", [1, 300, 300])
+            .max_pool("pool", 300, 1)
+            .flatten("flatten")
+            .linear("fc", 2)
+            .build()
+            .unwrap();
+        let error =
+            NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap_err().to_string();
+        assert!(error.contains("layer `pool`") && error.contains("flex"), "{error}");
+    }
+}

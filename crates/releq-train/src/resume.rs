@@ -1,0 +1,316 @@
+//! A training that has been broken off, in memory and on disk.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+};
+
+use releq_core::{BitwidthAssignment, Weights};
+use releq_data::Normalization;
+use releq_format::safetensors::{SafetensorsError, read_tensors, write_tensors};
+use serde::{Deserialize, Serialize};
+
+use crate::{OptimizerState, Schedule, TrainReport};
+
+/// Everything that a [`Training`](crate::Training) goes on from, as if it had never stopped.
+///
+/// # Examples
+///
+/// ```
+/// use releq_quant::QuantizerKind;
+/// use releq_core::Network;
+/// use releq_data::{Normalization, digits::{self, DigitsConfig}};
+/// use releq_train::{Length, NativeTrainer, Schedule, Sgd, Trainer, Training, TrainingState};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = Network::builder("tiny", [1, 28, 28]).flatten("flatten").linear("fc", 10).build()?;
+/// let images = digits::generate(&DigitsConfig { train: 60, test: 10, ..DigitsConfig::default() })?.train;
+/// let normalization = Normalization::measured(&images);
+/// let sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 0.0 };
+/// let schedule = Schedule::new(Length::Steps(4), 20, sgd);
+/// let trainer = || NativeTrainer::new(&network, QuantizerKind::Wrpn.build());
+///
+/// let mut first = trainer()?;
+/// let mut training = Training::new(&images, &normalization, &schedule, 1)?;
+/// training.step(&mut first)?;
+/// let file = tempfile::NamedTempFile::new()?;
+/// training.state(&first).save(file.path())?;
+///
+/// // Another day:
+/// let mut second = trainer()?;
+/// let state = TrainingState::load(file.path())?;
+/// let mut resumed = Training::resume(&images, &normalization, &state, &mut second)?;
+/// assert_eq!(resumed.step(&mut second)?, training.step(&mut first)?);
+/// assert_eq!(second.state(), first.state());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingState {
+    /// The float master weights and the statistics.
+    pub weights: Weights,
+    /// What the optimizer remembers.
+    pub optimizer: OptimizerState,
+    /// What was trained, how, and how far.
+    pub run: TrainingRun,
+}
+
+/// The part of a [`TrainingState`] that is no tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingRun {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// What the order of the images and their augmentation follow from.
+    pub seed: u64,
+    /// Number of images to train on.
+    pub images: usize,
+    /// How their pixels became numbers.
+    pub normalization: Normalization,
+    /// Bitwidths of the quantized layers.
+    pub bits: Option<BitwidthAssignment>,
+    /// [Name](releq_quant::Quantizer::name) of the quantizer.
+    pub quantizer: String,
+    /// What was done.
+    pub report: TrainReport,
+}
+
+/// A training state that cannot be read from a file or written to one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainingStateError {
+    /// The file cannot be read or written, or is no safetensors file.
+    #[error(transparent)]
+    File(#[from] SafetensorsError),
+    /// The file does not contain a resumable training state.
+    #[error("{}: {reason}", path.display())]
+    NotATraining {
+        /// The file.
+        path: PathBuf,
+        /// What is missing or wrong.
+        reason: String,
+    },
+}
+
+/// Key of the run in the metadata of the file.
+const RUN: &str = "releq_training";
+const WEIGHTS: &str = "weights.";
+const VELOCITY: &str = "velocity.";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    run: TrainingRun,
+    optimizer_steps: u64,
+}
+
+impl TrainingState {
+    /// Reads what [`save`](Self::save) wrote.
+    ///
+    /// # Errors
+    /// [`TrainingStateError`], naming the file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, TrainingStateError> {
+        let path = path.as_ref();
+        let (tensors, metadata) = read_tensors(path)?;
+        let refused =
+            |reason: String| TrainingStateError::NotATraining { path: path.to_owned(), reason };
+        let text = metadata
+            .get(RUN)
+            .ok_or_else(|| refused("it holds no training; are these weights alone?".into()))?;
+        let Metadata { run, optimizer_steps } =
+            serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
+        let mut weights = Weights::default();
+        let mut velocity = Weights::default();
+        for (name, parameter) in tensors {
+            let (of, name) = if let Some(name) = name.strip_prefix(WEIGHTS) {
+                (&mut weights, name)
+            } else if let Some(name) = name.strip_prefix(VELOCITY) {
+                (&mut velocity, name)
+            } else {
+                return Err(refused(format!("tensor `{name}` is neither weight nor velocity")));
+            };
+            of.0.insert(name.to_owned(), parameter);
+        }
+        let optimizer = OptimizerState { velocity, steps: optimizer_steps };
+        Ok(Self { weights, optimizer, run })
+    }
+
+    /// Writes a safetensors file; a file of that name is replaced at once or not at all.
+    ///
+    /// Weights are named `weights.LAYER.weight`, velocities `velocity.LAYER.weight`; the rest is JSON in the
+    /// metadata.
+    ///
+    /// # Errors
+    /// [`TrainingStateError`], naming the file.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TrainingStateError> {
+        let path = path.as_ref();
+        let metadata = Metadata { run: self.run.clone(), optimizer_steps: self.optimizer.steps };
+        let text = serde_json::to_string(&metadata).map_err(|error| {
+            TrainingStateError::NotATraining { path: path.to_owned(), reason: error.to_string() }
+        })?;
+        let mut tensors = BTreeMap::new();
+        for (prefix, state) in [(WEIGHTS, &self.weights), (VELOCITY, &self.optimizer.velocity)] {
+            tensors.extend(state.0.iter().map(|(name, p)| (format!("{prefix}{name}"), p)));
+        }
+        Ok(write_tensors(path, &tensors, HashMap::from([(RUN.to_owned(), text)]))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use releq_core::WeightsError;
+    use releq_data::{
+        Augmentation, ImageSet,
+        digits::{self, DigitsConfig},
+    };
+    use releq_format::safetensors;
+    use releq_quant::QuantizerKind;
+
+    use super::*;
+    use crate::{
+        BurnTrainer, Decay, Length, NativeTrainer, Sgd, TrainError, Trainer, Training, check,
+        check::lenet, initial_weights,
+    };
+
+    fn images(shape: [usize; 3], len: usize) -> ImageSet {
+        let values = len * shape.iter().product::<usize>();
+        let pixels = (0..values).map(|index| (index * 7919 % 251) as u8).collect();
+        let labels = (0..len).map(|index| (index % 3) as u16).collect();
+        ImageSet::new("noise", shape, 3, pixels, labels).unwrap()
+    }
+
+    fn schedule() -> Schedule {
+        let sgd = Sgd { learning_rate: 0.02, momentum: 0.9, weight_decay: 1e-3 };
+        Schedule {
+            decay: Decay::Cosine,
+            warmup_steps: 3,
+            augmentation: Augmentation { max_shift: 1, mirror: true },
+            ..Schedule::new(Length::Steps(11), 6, sgd)
+        }
+    }
+
+    #[test]
+    fn a_training_broken_off_anywhere_ends_with_the_same_bits() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.safetensors");
+        for network in check::networks() {
+            let data = images(network.input(), 14);
+            let normalization = Normalization::measured(&data);
+            let make: [&dyn Fn() -> Box<dyn Trainer>; 2] = [
+                &|| Box::new(NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap()),
+                &|| Box::new(BurnTrainer::flex(&network, QuantizerKind::Wrpn.build()).unwrap()),
+            ];
+            for make in make {
+                for bits in [None, Some(4)] {
+                    let layers = network.quantizable_layers();
+                    let bits = bits.map(|bits| BitwidthAssignment::from_bits(vec![bits; layers]));
+                    let mut straight = make();
+                    straight.set_bits(bits.transpose().unwrap().as_ref()).unwrap();
+                    let schedule = schedule();
+                    let mut training = Training::new(&data, &normalization, &schedule, 3).unwrap();
+                    let mut saved = Vec::new();
+                    loop {
+                        if [0, 1, 7, 11].contains(&training.report().steps) {
+                            saved.push(training.state(straight.as_ref()));
+                        }
+                        if training.step(straight.as_mut()).unwrap().is_none() {
+                            break;
+                        }
+                    }
+                    let end = training.state(straight.as_ref());
+                    assert_eq!(end.run.bits, straight.bits());
+                    for state in saved {
+                        state.save(&path).unwrap();
+                        let read = TrainingState::load(&path).unwrap();
+                        assert_eq!(read, state);
+                        let mut resumed = make();
+                        let mut training =
+                            Training::resume(&data, &normalization, &read, resumed.as_mut())
+                                .unwrap();
+                        while training.step(resumed.as_mut()).unwrap().is_some() {}
+                        assert_eq!(
+                            training.state(resumed.as_ref()),
+                            end,
+                            "`{}` from step {}",
+                            network.name(),
+                            state.run.report.steps
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_training_cannot_go_on_with_is_named() {
+        let data =
+            digits::generate(&DigitsConfig { train: 60, test: 10, ..DigitsConfig::default() });
+        let data = data.unwrap().train;
+        let normalization = Normalization::measured(&data);
+        let trainer = || NativeTrainer::new(&lenet(), QuantizerKind::Wrpn.build()).unwrap();
+        let state = Training::new(&data, &normalization, &schedule(), 3).unwrap().state(&trainer());
+        let refused =
+            |data: &ImageSet, norm: &Normalization, state: &TrainingState, expected: &str| {
+                let mut trainer = trainer();
+                let before = (trainer.state(), trainer.bits());
+                let error = Training::resume(data, norm, state, &mut trainer).unwrap_err();
+                let message = error.to_string();
+                assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+                assert_eq!((trainer.state(), trainer.bits()), before);
+            };
+        refused(&data.take(50, 0), &normalization, &state, "number of images: 60");
+        let other = Normalization { mean: vec![0.5], std: vec![0.5] };
+        refused(&data, &other, &state, "mean: [0.5]");
+        let mut changed = state.clone();
+        changed.run.quantizer = "dorefa".into();
+        refused(&data, &normalization, &changed, "the quantizer dorefa, it cannot go on with wrpn");
+        let mut changed = state.clone();
+        changed.run.report.steps = 12;
+        refused(&data, &normalization, &changed, "at most 11");
+        let mut changed = state.clone();
+        drop(changed.weights.0.remove("fc1.weight"));
+        refused(&data, &normalization, &changed, "`fc1.weight` is missing");
+
+        let mut changed = state;
+        changed.optimizer.velocity.0.get_mut("fc2.bias").unwrap().values.pop();
+        let mut trainer = trainer();
+        let error = trainer.set_optimizer(&changed.optimizer).unwrap_err();
+        assert!(matches!(error, TrainError::Weights(WeightsError::Shape { .. })), "{error}");
+        assert!(trainer.optimizer().velocity.0["fc2.bias"].values.iter().all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn files_that_hold_no_training_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.safetensors");
+        let refused = |expected: &str| {
+            let message = TrainingState::load(&path).unwrap_err().to_string();
+            assert!(message.contains("run.safetensors"), "{message}");
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+        };
+        refused("cannot read");
+        safetensors::save(&path, &initial_weights(&lenet(), 0)).unwrap();
+        refused("it holds no training; are these weights alone?");
+        let metadata = |text: &str| HashMap::from([(RUN.to_owned(), text.to_owned())]);
+        write_tensors::<releq_core::Parameter>(&path, &BTreeMap::new(), metadata("{}")).unwrap();
+        refused("missing field `run`");
+
+        let data = images([1, 28, 28], 12);
+        let normalization = Normalization::measured(&data);
+        let trainer = NativeTrainer::new(&lenet(), QuantizerKind::Wrpn.build()).unwrap();
+        Training::new(&data, &normalization, &schedule(), 3)
+            .unwrap()
+            .state(&trainer)
+            .save(&path)
+            .unwrap();
+        let (mut tensors, metadata) = read_tensors(&path).unwrap();
+        let stray = tensors.remove("velocity.fc1.bias").unwrap();
+        tensors.insert("fc1.bias".into(), stray);
+        write_tensors(&path, &tensors, metadata).unwrap();
+        refused("tensor `fc1.bias` is neither weight nor velocity");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        refused("is not a safetensors file");
+    }
+}
