@@ -78,7 +78,7 @@ mod tests {
         let moved = MemoryTraffic::default().bits(layer, at(2, 8));
         let expected = TrafficBits { weights: 1000, inputs: 6272, outputs: 92_160 };
         assert_eq!(moved, expected);
-        let wide = MemoryTraffic { output_bits: Some(Bitwidth::FULL) };
+        let wide = MemoryTraffic { output_bits: Some(Bitwidth::FLOAT) };
         assert_eq!(wide.bits(layer, at(2, 8)).outputs, 11_520 * 32);
         assert_eq!(wide.layer_cost(layer, at(2, 8)).unwrap().0, (7272.0 + 368_640.0) / 8.0);
     }
