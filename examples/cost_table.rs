@@ -82,7 +82,7 @@ fn run(args: &Args) -> Result<()> {
     let bits: Vec<LayerBits> = weights
         .iter()
         .zip(activations.iter())
-        .map(|(&weight, &activation)| LayerBits { weight, activation })
+        .map(|(&weight, &activation)| LayerBits::new(weight, activation))
         .collect();
     let mut models: Vec<Box<dyn CostModel>> = args.models.iter().map(|kind| kind.build()).collect();
     if let Some(path) = &args.cpu_table {
@@ -108,7 +108,7 @@ fn cpu_latency(
     }
     let config = LatencyConfig { kernels: args.cpu_kernels, ..LatencyConfig::default() };
     // These bits, and weights of 8 to compare with.
-    let eight = bits.iter().map(|bits| LayerBits { weight: Bitwidth::EIGHT, ..*bits });
+    let eight = bits.iter().map(|bits| bits.with_weight(Bitwidth::EIGHT));
     let work = layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight));
     let style = ProgressStyle::with_template("measuring layers {bar:30} {pos}/{len}  {eta} left")?;
     let bar = ProgressBar::new(0).with_style(style);
@@ -343,21 +343,15 @@ impl Row<'_> {
             "{}: `{name}` cannot name a layer",
             self.place("layer")
         );
-        let mut layer = LayerProfile {
-            name,
-            kind,
-            in_channels: self.size("in_ch", 1)?,
-            in_height: self.size("in_h", 1)?,
-            in_width: self.size("in_w", 1)?,
-            out_channels: self.size("out_ch", 1)?,
-            kernel: self.size("kernel", 1)?,
-            stride: self.size("stride", 1)?,
-            padding: self.size("pad", 0)?,
-            groups: self.size("groups", 1)?,
-            out_height: 1,
-            out_width: 1,
-            bias: false,
-        };
+        let (inputs, outputs) = (self.size("in_ch", 1)?, self.size("out_ch", 1)?);
+        let mut layer = LayerProfile::linear(name, inputs, outputs);
+        layer.kind = kind;
+        layer.in_height = self.size("in_h", 1)?;
+        layer.in_width = self.size("in_w", 1)?;
+        layer.kernel = self.size("kernel", 1)?;
+        layer.stride = self.size("stride", 1)?;
+        layer.padding = self.size("pad", 0)?;
+        layer.groups = self.size("groups", 1)?;
         layer.out_height = self.out_side(&layer, "in_h", layer.in_height)?;
         layer.out_width = self.out_side(&layer, "in_w", layer.in_width)?;
         self.check_groups(&layer)?;

@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     Budget, Scored, Search, SearchLayer, SearchOutcome,
     agent::{GreedySearch, PpoConfig, RandomSearch},
-    core::{LayerKind, LayerProfile},
+    core::LayerProfile,
     evaluate::{Cached, Evaluator, OnMiss, Table},
     hw::StateQuantization,
     pareto_frontier,
@@ -249,20 +249,6 @@ fn shapes(profiles: Vec<LayerProfile>, layers: usize) -> Result<Vec<SearchLayer>
 }
 
 fn unknown_layer(name: String) -> SearchLayer {
-    let profile = LayerProfile {
-        name,
-        kind: LayerKind::Linear,
-        in_channels: 1,
-        in_height: 1,
-        in_width: 1,
-        out_channels: 1,
-        kernel: 1,
-        stride: 1,
-        padding: 0,
-        groups: 1,
-        out_height: 1,
-        out_width: 1,
-        bias: false,
-    };
+    let profile = LayerProfile::linear(name, 1, 1);
     SearchLayer { profile, weight_std: 0.0, fixed: None }
 }

@@ -102,8 +102,7 @@ fn lenet_by_cost_prefers_few_bits_where_the_weights_are() {
 
 /// Equal linear layers: the mean-bits form looks at nothing but their number.
 fn alike(layers: usize) -> Vec<LayerProfile> {
-    let fc2 = lenet().profiles().pop().unwrap();
-    (0..layers).map(|index| LayerProfile { name: format!("layer{index}"), ..fc2.clone() }).collect()
+    (0..layers).map(|index| LayerProfile::linear(format!("layer{index}"), 500, 10)).collect()
 }
 
 #[test]

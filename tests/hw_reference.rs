@@ -50,26 +50,18 @@ fn networks() -> Option<HashMap<String, Vec<LayerProfile>>> {
     let mut networks: HashMap<String, Vec<LayerProfile>> = HashMap::new();
     for record in &rows.records {
         let size = |column| rows.number::<usize>(record, column);
-        let layer = LayerProfile {
-            name: rows.text(record, "layer").to_owned(),
-            kind: match rows.text(record, "type") {
-                "conv" => LayerKind::Conv2d,
-                "dw" => LayerKind::DepthwiseConv2d,
-                "fc" => LayerKind::Linear,
-                other => panic!("layer type {other}"),
-            },
-            in_channels: size("in_ch"),
-            in_height: size("in_h"),
-            in_width: size("in_w"),
-            out_channels: size("out_ch"),
-            kernel: size("kernel"),
-            stride: size("stride"),
-            padding: size("pad"),
-            groups: size("groups"),
-            out_height: size("out_h"),
-            out_width: size("out_w"),
-            bias: false,
+        let (inputs, outputs) = (size("in_ch"), size("out_ch"));
+        let mut layer = LayerProfile::linear(rows.text(record, "layer"), inputs, outputs);
+        layer.kind = match rows.text(record, "type") {
+            "conv" => LayerKind::Conv2d,
+            "dw" => LayerKind::DepthwiseConv2d,
+            "fc" => LayerKind::Linear,
+            other => panic!("layer type {other}"),
         };
+        (layer.in_height, layer.in_width) = (size("in_h"), size("in_w"));
+        (layer.out_height, layer.out_width) = (size("out_h"), size("out_w"));
+        (layer.kernel, layer.stride) = (size("kernel"), size("stride"));
+        (layer.padding, layer.groups) = (size("pad"), size("groups"));
         assert_eq!(layer.weights(), rows.number::<u64>(record, "weights"), "{layer:?}");
         assert_eq!(layer.macs(), rows.number::<u64>(record, "macs"), "{layer:?}");
         networks.entry(rows.text(record, "network").to_owned()).or_default().push(layer);
@@ -105,7 +97,7 @@ fn published_bits() -> Option<HashMap<String, Vec<Bitwidth>>> {
 }
 
 fn at(weight: u8, activation: u8) -> LayerBits {
-    LayerBits { weight: weight.try_into().unwrap(), activation: activation.try_into().unwrap() }
+    LayerBits::new(weight.try_into().unwrap(), activation.try_into().unwrap())
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! The seam between an assignment and what it costs.
+//! Cost models: what an assignment of bitwidths costs.
+
+use std::{error::Error, mem::discriminant, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -6,6 +8,7 @@ use crate::{Bitwidth, LayerProfile};
 
 /// Bitwidths of one layer's operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerBits {
     /// Bitwidth of the weights.
     pub weight: Bitwidth,
@@ -14,10 +17,28 @@ pub struct LayerBits {
 }
 
 impl LayerBits {
+    /// Weights of `weight` bits, activations of `activation` bits.
+    #[must_use]
+    pub const fn new(weight: Bitwidth, activation: Bitwidth) -> Self {
+        Self { weight, activation }
+    }
+
     /// Weights of `weight` bits, activations of 8.
     #[must_use]
     pub const fn weights_only(weight: Bitwidth) -> Self {
-        Self { weight, activation: Bitwidth::EIGHT }
+        Self::new(weight, Bitwidth::EIGHT)
+    }
+
+    /// The same with weights of `weight` bits.
+    #[must_use]
+    pub const fn with_weight(self, weight: Bitwidth) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// The same with activations of `activation` bits.
+    #[must_use]
+    pub const fn with_activation(self, activation: Bitwidth) -> Self {
+        Self { activation, ..self }
     }
 }
 
@@ -25,8 +46,25 @@ impl LayerBits {
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub struct Cost(pub f64);
 
-/// A layer that a cost model cannot price.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+impl Cost {
+    /// The cost itself, if it is finite and not negative.
+    ///
+    /// # Errors
+    /// [`CostError::NotACost`] otherwise, which names `model` as where the cost came from.
+    pub fn checked(self, model: &str) -> Result<Self, CostError> {
+        if self.0.is_finite() && self.0 >= 0.0 {
+            Ok(self)
+        } else {
+            Err(CostError::NotACost { model: model.to_owned(), cost: self.0 })
+        }
+    }
+}
+
+/// Why a cost model gave no cost.
+///
+/// Two errors are equal if they have the same contents; of the source of [`Other`](Self::Other), that is its
+/// debug output.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CostError {
     /// The model is not defined at this bitwidth.
@@ -36,8 +74,8 @@ pub enum CostError {
         layer: String,
         /// Name of the cost model.
         model: String,
-        /// What came.
-        got: u8,
+        /// The rejected bitwidth.
+        got: Bitwidth,
         /// Smallest allowed.
         min: u8,
         /// Largest allowed.
@@ -53,7 +91,7 @@ pub enum CostError {
         /// The property that is not covered.
         what: String,
     },
-    /// As many bitwidths as layers are needed.
+    /// The numbers of layers and of bitwidths differ.
     #[error("{layers} layers but {bits} bitwidths")]
     LengthMismatch {
         /// Number of layers.
@@ -61,14 +99,60 @@ pub enum CostError {
         /// Number of bitwidths.
         bits: usize,
     },
+    /// The model returned NaN, an infinity or a negative number.
+    #[error("{model} returned a cost of {cost}: a cost must be finite and not negative")]
+    NotACost {
+        /// Name of the cost model.
+        model: String,
+        /// The number that it returned.
+        cost: f64,
+    },
+    /// An error of a cost model that none of the other variants describes, such as a failed measurement; see
+    /// [`other`](Self::other).
+    #[error("{model} failed")]
+    Other {
+        /// Name of the cost model.
+        model: String,
+        /// What the model reported.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+}
+
+impl CostError {
+    /// Wraps an error of the cost model named `model`.
+    ///
+    /// ```
+    /// # use releq_core::CostError;
+    /// use std::error::Error;
+    ///
+    /// let error = CostError::other("board", "the board does not answer");
+    /// assert_eq!(error.to_string(), "board failed");
+    /// assert_eq!(error.source().unwrap().to_string(), "the board does not answer");
+    /// ```
+    pub fn other(
+        model: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self::Other { model: model.into(), source: Arc::from(source.into()) }
+    }
+}
+
+// Not derived, since errors in general cannot be compared.
+impl PartialEq for CostError {
+    fn eq(&self, other: &Self) -> bool {
+        discriminant(self) == discriminant(other) && format!("{self:?}") == format!("{other:?}")
+    }
 }
 
 /// Prices one inference of a network at given bitwidths.
+///
+/// More bits must never be cheaper, and equal arguments must give equal costs. With the feature `testing`,
+/// `check_cost_model` checks an implementation for this.
 pub trait CostModel: Send + Sync {
-    /// Short name for tables and errors, as `stripes`.
+    /// Short name for tables and errors, such as `stripes`.
     fn name(&self) -> &str;
 
-    /// Unit of every [`Cost`] that this model returns, as `cycles`.
+    /// Unit of every [`Cost`] that this model returns, such as `cycles`.
     fn unit(&self) -> &str;
 
     /// Cost of one inference through `layer`.
@@ -77,14 +161,12 @@ pub trait CostModel: Send + Sync {
     /// [`CostError`] if the model does not cover the layer or the bitwidths.
     fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError>;
 
-    /// Cost of one inference through all layers: their sum. Override it when layers overlap in time.
+    /// Cost of one inference through all layers: their sum. Override it where layers overlap in time.
     ///
     /// # Errors
     /// The first error of [`layer_cost`](Self::layer_cost), or [`CostError::LengthMismatch`].
     fn network_cost(&self, layers: &[LayerProfile], bits: &[LayerBits]) -> Result<Cost, CostError> {
-        if layers.len() != bits.len() {
-            return Err(CostError::LengthMismatch { layers: layers.len(), bits: bits.len() });
-        }
+        check_lengths(layers, bits)?;
         let mut total = 0.0;
         for (layer, &bits) in layers.iter().zip(bits) {
             total += self.layer_cost(layer, bits)?.0;
@@ -93,32 +175,108 @@ pub trait CostModel: Send + Sync {
     }
 }
 
-impl<M: CostModel + ?Sized> CostModel for &M {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
-    fn unit(&self) -> &str {
-        (**self).unit()
-    }
-    fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
-        (**self).layer_cost(layer, bits)
-    }
-    fn network_cost(&self, layers: &[LayerProfile], bits: &[LayerBits]) -> Result<Cost, CostError> {
-        (**self).network_cost(layers, bits)
+/// [`CostModel::network_cost`] for callers that rely on the answer: a model that returns NaN, an infinity or a
+/// negative cost is an error.
+///
+/// # Errors
+/// Those of the model, [`CostError::LengthMismatch`], and [`CostError::NotACost`].
+pub fn checked_network_cost<M: CostModel + ?Sized>(
+    model: &M,
+    layers: &[LayerProfile],
+    bits: &[LayerBits],
+) -> Result<Cost, CostError> {
+    check_lengths(layers, bits)?;
+    model.network_cost(layers, bits)?.checked(model.name())
+}
+
+fn check_lengths(layers: &[LayerProfile], bits: &[LayerBits]) -> Result<(), CostError> {
+    if layers.len() == bits.len() {
+        Ok(())
+    } else {
+        Err(CostError::LengthMismatch { layers: layers.len(), bits: bits.len() })
     }
 }
 
-impl<M: CostModel + ?Sized> CostModel for Box<M> {
-    fn name(&self) -> &str {
-        (**self).name()
+macro_rules! forward_cost_model {
+    ($($pointer:ty),*) => {$(
+        impl<M: CostModel + ?Sized> CostModel for $pointer {
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+            fn unit(&self) -> &str {
+                (**self).unit()
+            }
+            fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
+                (**self).layer_cost(layer, bits)
+            }
+            fn network_cost(
+                &self,
+                layers: &[LayerProfile],
+                bits: &[LayerBits],
+            ) -> Result<Cost, CostError> {
+                (**self).network_cost(layers, bits)
+            }
+        }
+    )*};
+}
+
+forward_cost_model!(&M, Box<M>, Arc<M>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ignores the lengths, as a careless model may.
+    struct Constant(f64);
+
+    impl CostModel for Constant {
+        fn name(&self) -> &str {
+            "constant"
+        }
+        fn unit(&self) -> &str {
+            "1"
+        }
+        fn layer_cost(&self, _: &LayerProfile, _: LayerBits) -> Result<Cost, CostError> {
+            Ok(Cost(self.0))
+        }
+        fn network_cost(&self, _: &[LayerProfile], _: &[LayerBits]) -> Result<Cost, CostError> {
+            Ok(Cost(self.0))
+        }
     }
-    fn unit(&self) -> &str {
-        (**self).unit()
+
+    #[test]
+    fn what_is_not_a_cost_is_an_error_that_names_the_model() {
+        let cost = |cost: f64| checked_network_cost(&Constant(cost), &[], &[]);
+        for good in [0.0, 1.5, f64::MAX] {
+            assert_eq!(cost(good), Ok(Cost(good)));
+        }
+        for bad in [-1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let message = cost(bad).unwrap_err().to_string();
+            let expected = format!("constant returned a cost of {bad}");
+            assert!(message.starts_with(&expected), "{message}");
+        }
+        let bits = [LayerBits::weights_only(Bitwidth::EIGHT)];
+        let mismatch = checked_network_cost(&Constant(1.0), &[], &bits);
+        assert_eq!(mismatch, Err(CostError::LengthMismatch { layers: 0, bits: 1 }));
     }
-    fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
-        (**self).layer_cost(layer, bits)
+
+    #[test]
+    fn pointers_forward_an_overridden_network_cost() {
+        let shared: Arc<dyn CostModel> = Arc::new(Constant(2.0));
+        let boxed: Box<dyn CostModel> = Box::new(Arc::clone(&shared));
+        for model in [&shared as &dyn CostModel, &boxed, &&*shared] {
+            assert_eq!((model.name(), model.unit()), ("constant", "1"));
+            assert_eq!(model.network_cost(&[], &[]), Ok(Cost(2.0)));
+        }
     }
-    fn network_cost(&self, layers: &[LayerProfile], bits: &[LayerBits]) -> Result<Cost, CostError> {
-        (**self).network_cost(layers, bits)
+
+    #[test]
+    fn errors_with_a_source_compare_by_contents() {
+        let error = |text: &str| CostError::other("board", text);
+        assert_eq!(error("offline"), error("offline").clone());
+        assert_ne!(error("offline"), error("busy"));
+        assert_ne!(error("offline"), CostError::other("phone", "offline"));
+        let nan = || CostError::NotACost { model: "board".into(), cost: f64::NAN };
+        assert_eq!(nan(), nan());
     }
 }

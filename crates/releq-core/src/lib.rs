@@ -4,12 +4,16 @@ mod bitwidth;
 mod cost;
 mod network;
 mod profile;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 mod weights;
 
 pub use bitwidth::{Bitwidth, BitwidthAssignment, BitwidthError};
-pub use cost::{Cost, CostError, CostModel, LayerBits};
+pub use cost::{Cost, CostError, CostModel, LayerBits, checked_network_cost};
 pub use network::{Conv2d, Network, NetworkBuilder, NetworkError, Node, Op, Pool2d, Shape};
 pub use profile::{LayerKind, LayerProfile};
+#[cfg(any(test, feature = "testing"))]
+pub use testing::{NetworkCost, check_cost_model, sample_layers};
 pub use weights::{
     Parameter, ParameterRole, Weights, WeightsError, layer_parameters, parameter_shapes, weight_std,
 };

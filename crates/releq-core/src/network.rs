@@ -449,21 +449,7 @@ impl Network {
                 bias: conv.bias,
             }),
             (Op::Linear { out_features, bias }, Shape::Vector { features }, _) => {
-                Some(LayerProfile {
-                    name,
-                    kind: LayerKind::Linear,
-                    in_channels: features,
-                    in_height: 1,
-                    in_width: 1,
-                    out_channels: out_features,
-                    kernel: 1,
-                    stride: 1,
-                    padding: 0,
-                    groups: 1,
-                    out_height: 1,
-                    out_width: 1,
-                    bias,
-                })
+                Some(LayerProfile { bias, ..LayerProfile::linear(name, features, out_features) })
             }
             _ => None,
         }

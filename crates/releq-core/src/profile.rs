@@ -1,6 +1,8 @@
-//! What a cost model needs to know of one quantizable layer.
+//! What a cost model needs to know about one quantizable layer.
 
 use serde::{Deserialize, Serialize};
+
+use crate::{Conv2d, Network, NetworkError};
 
 /// Kind of a layer with quantizable weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,7 +20,20 @@ pub enum LayerKind {
 ///
 /// A [`Linear`](LayerKind::Linear) layer is a 1x1 convolution over one pixel: its features are the
 /// channels, its kernel and its image sides are 1.
+///
+/// [`Network::profiles`] derives the profiles of a network; [`conv2d`](Self::conv2d) and
+/// [`linear`](Self::linear) make one for a layer on its own. All fields can be changed afterwards.
+///
+/// ```
+/// use releq_core::{Conv2d, LayerProfile};
+///
+/// let layer = LayerProfile::conv2d("conv", [3, 32, 32], Conv2d::new(16, 3).padding(1))?;
+/// assert_eq!(layer.macs(), 16 * 3 * 3 * 3 * 32 * 32);
+/// assert_eq!(LayerProfile::linear("fc", 800, 500).weights(), 400_000);
+/// # Ok::<(), releq_core::NetworkError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerProfile {
     /// Name of the layer in its network.
     pub name: String,
@@ -49,6 +64,41 @@ pub struct LayerProfile {
 }
 
 impl LayerProfile {
+    /// A convolution over an image of `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// [`NetworkError`] if a network with this layer would be invalid.
+    pub fn conv2d(
+        name: impl Into<String>,
+        input: [usize; 3],
+        conv: Conv2d,
+    ) -> Result<Self, NetworkError> {
+        let name = name.into();
+        let network = Network::builder(&name, input).conv(&name, conv).build()?;
+        let profile = network.profiles().pop();
+        profile.ok_or(NetworkError::NothingToQuantize { network: name })
+    }
+
+    /// A fully connected layer without a bias.
+    #[must_use]
+    pub fn linear(name: impl Into<String>, in_features: usize, out_features: usize) -> Self {
+        Self {
+            name: name.into(),
+            kind: LayerKind::Linear,
+            in_channels: in_features,
+            in_height: 1,
+            in_width: 1,
+            out_channels: out_features,
+            kernel: 1,
+            stride: 1,
+            padding: 0,
+            groups: 1,
+            out_height: 1,
+            out_width: 1,
+            bias: false,
+        }
+    }
+
     /// Number of weights, without biases.
     #[must_use]
     pub fn weights(&self) -> u64 {

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::{
         Stripes,
-        price::layers::{at, conv, lenet},
+        price::layers::{at, grouped, lenet},
     };
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn errors_carry_its_own_name() {
-        let grouped = LayerProfile { groups: 2, ..conv([4, 4], 8, [3, 1, 1]) };
+        let grouped = grouped();
         let message = DaDianNao.cycles(&grouped, at(8, 8)).unwrap_err().to_string();
         assert!(message.contains("dadiannao"), "{message}");
         assert!(DaDianNao.cycles(&lenet()[0], at(17, 8)).is_err());

@@ -53,6 +53,8 @@ mod bit_operations;
 mod bit_operations_nncf;
 mod bit_serial_cpu;
 mod budget;
+#[cfg(test)]
+mod conformance;
 mod constant_power;
 mod cpu_latency;
 mod dadiannao;
@@ -67,8 +69,6 @@ mod roofline;
 mod speedup;
 mod state_quantization;
 mod stripes;
-#[cfg(any(test, feature = "testing"))]
-mod testing;
 mod weighted_sum;
 
 pub use bit_operations::BitOperations;
@@ -91,8 +91,6 @@ pub use roofline::{PeakScaling, Roofline};
 pub use speedup::{speedup, uniform, weights_only, with_activations};
 pub use state_quantization::StateQuantization;
 pub use stripes::{FullyConnected, SerialOperand, Stripes, StripesConfig};
-#[cfg(any(test, feature = "testing"))]
-pub use testing::check_cost_model;
 pub use weighted_sum::WeightedSum;
 
 #[cfg(doctest)]

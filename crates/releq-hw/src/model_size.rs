@@ -91,7 +91,8 @@ mod tests {
         let scaled = |scales| ModelSize { scales, ..ModelSize::default() };
         assert_eq!(bytes(scaled(ScaleStorage::PerTensor), &layer, 3), 172.75);
         assert_eq!(bytes(scaled(ScaleStorage::PerChannel), &layer, 3), 192.75);
-        let biased = LayerProfile { bias: true, ..linear(500, 10) };
+        let mut biased = linear(500, 10);
+        biased.bias = true;
         assert_eq!(bytes(ModelSize::default(), &biased, 2), 1250.0 + 40.0);
         assert_eq!(bytes(ModelSize::weights_only(), &biased, 2), 1250.0);
     }

@@ -7,23 +7,24 @@ pub(crate) fn whole(count: u64) -> Cost {
     Cost(count as f64)
 }
 
-/// The bitwidth as a factor of a count.
+/// Bits of one stored value as a factor of a count.
 pub(crate) fn wide(bits: Bitwidth) -> u64 {
     u64::from(bits.get())
 }
 
-/// The bitwidth as a factor of a count, if it is at most `max`.
+/// The integer bitwidth as a factor of a count, if it is at most `max`; float never is.
 pub(crate) fn at_most(
     max: u8,
     bits: Bitwidth,
     model: &str,
     layer: &LayerProfile,
 ) -> Result<u64, CostError> {
-    if bits.get() <= max {
-        Ok(wide(bits))
-    } else {
-        let (layer, model) = (layer.name.clone(), model.to_owned());
-        Err(CostError::Bitwidth { layer, model, got: bits.get(), min: 1, max })
+    match bits.integer() {
+        Some(bits) if bits <= max => Ok(bits.into()),
+        _ => {
+            let (layer, model) = (layer.name.clone(), model.to_owned());
+            Err(CostError::Bitwidth { layer, model, got: bits, min: 1, max })
+        }
     }
 }
 
@@ -45,41 +46,34 @@ pub(crate) fn channels_per_group(layer: &LayerProfile) -> u64 {
 
 #[cfg(test)]
 pub(crate) mod layers {
-    use releq_core::{LayerBits, LayerKind, LayerProfile};
+    use releq_core::{Conv2d, LayerBits, LayerProfile};
 
-    /// A convolution over a square image; the output side follows from the rest.
+    /// A convolution over a square image, without a bias.
     pub(crate) fn conv(
-        channels: [usize; 2],
+        [in_channels, out_channels]: [usize; 2],
         side: usize,
         [kernel, stride, padding]: [usize; 3],
     ) -> LayerProfile {
-        let out = (side + 2 * padding - kernel) / stride + 1;
-        LayerProfile {
-            name: "conv".into(),
-            kind: LayerKind::Conv2d,
-            in_channels: channels[0],
-            in_height: side,
-            in_width: side,
-            out_channels: channels[1],
-            kernel,
-            stride,
-            padding,
-            groups: 1,
-            out_height: out,
-            out_width: out,
-            bias: false,
-        }
+        let conv = Conv2d::new(out_channels, kernel).stride(stride).padding(padding);
+        LayerProfile::conv2d("conv", [in_channels, side, side], conv.without_bias()).unwrap()
     }
 
-    pub(crate) fn depthwise(channels: usize, side: usize, shape: [usize; 3]) -> LayerProfile {
-        let layer = conv([channels, channels], side, shape);
-        let name = "depthwise".to_owned();
-        LayerProfile { name, kind: LayerKind::DepthwiseConv2d, groups: channels, ..layer }
+    pub(crate) fn depthwise(
+        channels: usize,
+        side: usize,
+        [kernel, stride, padding]: [usize; 3],
+    ) -> LayerProfile {
+        let conv = Conv2d::new(channels, kernel).stride(stride).padding(padding).groups(channels);
+        LayerProfile::conv2d("depthwise", [channels, side, side], conv.without_bias()).unwrap()
+    }
+
+    /// A convolution in two groups.
+    pub(crate) fn grouped() -> LayerProfile {
+        LayerProfile::conv2d("grouped", [4, 8, 8], Conv2d::new(4, 3).padding(1).groups(2)).unwrap()
     }
 
     pub(crate) fn linear(in_features: usize, out_features: usize) -> LayerProfile {
-        let layer = conv([in_features, out_features], 1, [1, 1, 0]);
-        LayerProfile { name: "linear".into(), kind: LayerKind::Linear, ..layer }
+        LayerProfile::linear("linear", in_features, out_features)
     }
 
     /// LeNet 20-50-500-10.
@@ -93,6 +87,6 @@ pub(crate) mod layers {
     }
 
     pub(crate) fn at(weight: u8, activation: u8) -> LayerBits {
-        LayerBits { weight: weight.try_into().unwrap(), activation: activation.try_into().unwrap() }
+        LayerBits::new(weight.try_into().unwrap(), activation.try_into().unwrap())
     }
 }

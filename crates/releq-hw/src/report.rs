@@ -1,6 +1,8 @@
-//! One assignment under many models, beside its baselines.
+//! The costs of one assignment under several models, next to its baselines.
 
-use releq_core::{Bitwidth, CostError, CostModel, LayerBits, LayerProfile};
+use std::error::Error;
+
+use releq_core::{Bitwidth, CostError, CostModel, LayerBits, LayerProfile, checked_network_cost};
 use serde::{Deserialize, Serialize};
 
 use crate::speedup::ratio;
@@ -10,7 +12,7 @@ use crate::speedup::ratio;
 pub struct CostReport {
     /// One entry for each model that could price the network, in the order given.
     pub models: Vec<ModelCosts>,
-    /// Models that could not, and why.
+    /// The other models, with the reason.
     pub unpriced: Vec<Unpriced>,
 }
 
@@ -64,16 +66,16 @@ impl Costs {
     }
 }
 
-/// A model that could not price one of the assignments.
+/// A model that gave no cost for one of the assignments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpriced {
     /// Name of the model.
     pub model: String,
-    /// Its error.
+    /// The error and its sources.
     pub reason: String,
 }
 
-/// Prices `bits` under every model, beside 8-bit weights and, if given, beside `other`.
+/// Prices `bits` under every model, together with 8-bit weights and, if given, with `other`.
 ///
 /// A model that does not cover a layer or a bitwidth is listed in [`CostReport::unpriced`].
 ///
@@ -109,7 +111,7 @@ pub fn cost_report<M: CostModel>(
             Ok(costs) => report.models.push(costs),
             Err(error) => report
                 .unpriced
-                .push(Unpriced { model: model.name().to_owned(), reason: error.to_string() }),
+                .push(Unpriced { model: model.name().to_owned(), reason: with_sources(&error) }),
         }
     }
     Ok(report)
@@ -122,33 +124,45 @@ fn model_costs<M: CostModel>(
     other: Option<&[LayerBits]>,
 ) -> Result<ModelCosts, CostError> {
     let uniform8: Vec<LayerBits> =
-        bits.iter().map(|bits| LayerBits { weight: Bitwidth::EIGHT, ..*bits }).collect();
+        bits.iter().map(|bits| bits.with_weight(Bitwidth::EIGHT)).collect();
+    let layer_cost = |layer, bits| -> Result<f64, CostError> {
+        Ok(model.layer_cost(layer, bits)?.checked(model.name())?.0)
+    };
+    let network_cost =
+        |bits| -> Result<f64, CostError> { Ok(checked_network_cost(model, layers, bits)?.0) };
     let mut rows = Vec::with_capacity(layers.len());
     for (index, (layer, &bits)) in layers.iter().zip(bits).enumerate() {
         let costs = Costs {
-            cost: model.layer_cost(layer, bits)?.0,
-            uniform8: model.layer_cost(layer, uniform8[index])?.0,
-            other: match other {
-                Some(other) => Some(model.layer_cost(layer, other[index])?.0),
-                None => None,
-            },
+            cost: layer_cost(layer, bits)?,
+            uniform8: layer_cost(layer, uniform8[index])?,
+            other: other.map(|other| layer_cost(layer, other[index])).transpose()?,
         };
         rows.push(LayerCosts { layer: layer.name.clone(), bits, costs });
     }
     let total = Costs {
-        cost: model.network_cost(layers, bits)?.0,
-        uniform8: model.network_cost(layers, &uniform8)?.0,
-        other: match other {
-            Some(other) => Some(model.network_cost(layers, other)?.0),
-            None => None,
-        },
+        cost: network_cost(bits)?,
+        uniform8: network_cost(&uniform8)?,
+        other: other.map(network_cost).transpose()?,
     };
     let (model, unit) = (model.name().to_owned(), model.unit().to_owned());
     Ok(ModelCosts { model, unit, layers: rows, total })
 }
 
+/// The messages of an error and of its sources, in one line.
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
+    use releq_core::Cost;
+
     use super::*;
     use crate::{
         CostModelKind, Stripes,
@@ -181,5 +195,33 @@ mod tests {
         assert_eq!(report.unpriced[0].model, "bitserial-cpu");
         assert!(cost_report(&models, &lenet(), &[at(9, 8); 3], None).is_err());
         assert!(cost_report(&models, &lenet(), &[at(9, 8); 4], Some(&[])).is_err());
+    }
+    /// Fails, or returns what is not a cost.
+    struct Broken(Option<f64>);
+
+    impl CostModel for Broken {
+        fn name(&self) -> &str {
+            "broken"
+        }
+        fn unit(&self) -> &str {
+            "1"
+        }
+        fn layer_cost(&self, _: &LayerProfile, _: LayerBits) -> Result<Cost, CostError> {
+            self.0.map(Cost).ok_or_else(|| CostError::other("broken", "no power"))
+        }
+    }
+
+    #[test]
+    fn the_reason_has_the_source_of_an_error() {
+        for (model, expected) in [
+            (Broken(None), "broken failed: no power"),
+            (
+                Broken(Some(-1.0)),
+                "broken returned a cost of -1: a cost must be finite and not negative",
+            ),
+        ] {
+            let report = cost_report([model], &lenet(), &[at(4, 8); 4], None).unwrap();
+            assert_eq!(report.unpriced[0].reason, expected);
+        }
     }
 }

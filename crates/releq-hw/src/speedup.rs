@@ -1,21 +1,23 @@
-//! Ratios of two assignments, and bitwidths in the form that models take.
+//! Cost ratios of two assignments, and bitwidths in the form that cost models take.
 
-use releq_core::{Bitwidth, BitwidthError, CostError, CostModel, LayerBits, LayerProfile};
+use releq_core::{
+    Bitwidth, BitwidthError, CostError, CostModel, LayerBits, LayerProfile, checked_network_cost,
+};
 
 /// How many times cheaper `bits` are than `baseline`: the cost of the baseline over that of the bits.
 ///
 /// Equal costs give 1, even if both are zero.
 ///
 /// # Errors
-/// Those of the model, for either assignment.
+/// As [`checked_network_cost`], for either assignment.
 pub fn speedup<M: CostModel + ?Sized>(
     model: &M,
     layers: &[LayerProfile],
     bits: &[LayerBits],
     baseline: &[LayerBits],
 ) -> Result<f64, CostError> {
-    let cost = model.network_cost(layers, bits)?.0;
-    let baseline = model.network_cost(layers, baseline)?.0;
+    let cost = checked_network_cost(model, layers, bits)?.0;
+    let baseline = checked_network_cost(model, layers, baseline)?.0;
     Ok(ratio(baseline, cost))
 }
 
@@ -33,7 +35,7 @@ pub fn weights_only(weights: &[Bitwidth]) -> Vec<LayerBits> {
 /// Weights at `weights`, activations of every layer at `activation`.
 #[must_use]
 pub fn with_activations(weights: &[Bitwidth], activation: Bitwidth) -> Vec<LayerBits> {
-    weights.iter().map(|&weight| LayerBits { weight, activation }).collect()
+    weights.iter().map(|&weight| LayerBits::new(weight, activation)).collect()
 }
 
 /// Weights and activations of `layers` layers at `bits` bits; 8 is the baseline of most papers.
@@ -42,7 +44,7 @@ pub fn with_activations(weights: &[Bitwidth], activation: Bitwidth) -> Vec<Layer
 /// [`BitwidthError::OutOfRange`] unless `bits` lies in 1 to 32.
 pub fn uniform(bits: u8, layers: usize) -> Result<Vec<LayerBits>, BitwidthError> {
     let bits = Bitwidth::new(bits)?;
-    Ok(vec![LayerBits { weight: bits, activation: bits }; layers])
+    Ok(vec![LayerBits::new(bits, bits); layers])
 }
 
 #[cfg(test)]

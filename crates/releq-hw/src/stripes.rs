@@ -241,7 +241,7 @@ impl CostModel for Stripes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::price::layers::{at, conv, depthwise, lenet, linear};
+    use crate::price::layers::{at, conv, depthwise, grouped, lenet, linear};
 
     /// Rows of DNNsim output, commit 4748a6001ec5b69061e9e75db824008846c50e07: compute cycles.
     #[test]
@@ -297,9 +297,9 @@ mod tests {
         };
         check(&linear(8, 8), at(17, 8), "stripes takes bitwidths of 1 to 16, got 17");
         check(&linear(8, 8), at(8, 32), "got 32");
-        let grouped = LayerProfile { groups: 2, ..conv([4, 4], 8, [3, 1, 1]) };
-        check(&grouped, at(8, 8), "a convolution in 2 groups");
-        let multiplied = LayerProfile { out_channels: 8, ..depthwise(4, 8, [3, 1, 1]) };
+        check(&grouped(), at(8, 8), "a convolution in 2 groups");
+        let mut multiplied = depthwise(4, 8, [3, 1, 1]);
+        multiplied.out_channels = 8;
         check(&multiplied, at(8, 8), "adds channels");
         let narrow = Stripes::new(StripesConfig { columns: 4, ..StripesConfig::default() });
         assert!(narrow.unwrap().cycles(&linear(8, 8), at(5, 8)).is_err());

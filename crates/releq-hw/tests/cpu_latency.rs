@@ -47,9 +47,12 @@ fn a_measured_network_has_costs_layer_by_layer() {
     assert!((total - each.iter().sum::<f64>()).abs() < 1e-9);
 
     // The same shape by another name costs the same; another shape or other bits were not measured.
-    let renamed = LayerProfile { name: "other".into(), bias: !layers[0].bias, ..layers[0].clone() };
+    let mut renamed = layers[0].clone();
+    renamed.name = "other".into();
+    renamed.bias = !renamed.bias;
     assert_eq!(cpu.layer_cost(&renamed, bits[0]).unwrap().0, each[0]);
-    let wider = LayerProfile { out_channels: 17, ..layers[0].clone() };
+    let mut wider = layers[0].clone();
+    wider.out_channels = 17;
     let error = cpu.layer_cost(&wider, bits[0]).unwrap_err().to_string();
     assert!(error.contains("`first`") && error.contains("2 x 2 bits"), "{error}");
     let other = uniform(3, 1).unwrap()[0];

@@ -57,7 +57,7 @@ impl CpuLatency {
             let (layers, bits) = (layers.len(), bits.len());
             return Err(LatencyError::LengthMismatch { layers, bits });
         }
-        let eight = bits.iter().map(|bits| LayerBits { weight: Bitwidth::EIGHT, ..*bits });
+        let eight = bits.iter().map(|bits| bits.with_weight(Bitwidth::EIGHT));
         let work = layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight));
         Self::new(LatencyTable::measure(work, config, &mut |_, _| ())?)
     }
@@ -114,7 +114,10 @@ impl CostModel for CpuLatency {
     }
 }
 
-/// Layers of one shape cost the same, whatever their names are and whether they add a bias.
+/// The layer without what does not change its cost: its name and its bias.
 fn nameless(layer: &LayerProfile) -> LayerProfile {
-    LayerProfile { name: String::new(), bias: false, ..layer.clone() }
+    let mut layer = layer.clone();
+    layer.name.clear();
+    layer.bias = false;
+    layer
 }
