@@ -7,11 +7,11 @@ use crate::price::{whole, wide};
 
 /// Bit operations (BOPs): `macs * weight bits * activation bits`.
 ///
-/// A proxy that knows no machine: it takes half the bits for half the time. For NNCF's other count of
+/// A proxy that assumes no particular machine: half the bits are half the work. For NNCF's other count of
 /// the same name see [`BitOperationsNncf`](crate::BitOperationsNncf).
 ///
 /// # Units
-/// Bit operations of one inference. Any bitwidth from 1 to 32.
+/// Bit operations of one inference. Any bitwidth from 1 to 32; float counts as 32.
 ///
 /// # Source
 /// The form of public BOPs calculators (`macs * bw * ba`); remembered to be that of HAWQ as well. Adders and

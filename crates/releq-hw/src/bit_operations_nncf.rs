@@ -11,7 +11,7 @@ use crate::price::{whole, wide};
 /// rewards fewer weight bits.
 ///
 /// # Units
-/// MACs times bits of one inference. Any bitwidth from 1 to 32.
+/// MACs times bits of one inference. Any bitwidth from 1 to 32; float counts as 32.
 ///
 /// # Source
 /// The source code of Intel's NNCF (neural network compression framework); there the count is of FLOPs, two

@@ -1,4 +1,4 @@
-//! Energy of a bit-parallel circuit, from a table of energies per operation.
+//! Energy of a bit-parallel circuit, from energies per operation.
 
 use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::{
     price::{whole, wide},
 };
 
-/// Energy of one layer in picojoules, by what it is spent on.
+/// Energy of one layer in picojoules, split into its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnergyPj {
     /// Multiplications and additions.
@@ -36,16 +36,18 @@ impl EnergyPj {
 /// energy = macs * mac + weights * bw * dram_pj_per_bit + (inputs + outputs) * ba * sram_pj_per_bit
 /// ```
 ///
+/// A MAC with a float operand takes `float_mac_pj`, whatever the bits of the other operand.
+///
 /// Not a model of bit-serial hardware, whose arithmetic is linear in the bits: see
-/// [`ConstantPower`](crate::ConstantPower) for that. The addition alone, 0.1 pJ, bounds what fewer bits
+/// [`ConstantPower`](crate::ConstantPower) for that. The addition alone, 0.1 pJ, limits what fewer bits
 /// can save on a MAC.
 ///
 /// # Units
-/// Picojoules of one inference, batch 1. Any bitwidth from 1 to 32.
+/// Picojoules of one inference, batch 1. Any bitwidth from 1 to 32, and float.
 ///
 /// # Source
-/// Horowitz, "Computing's energy problem", ISSCC 2014 (int32 addition 0.1 pJ, multiplication 3.1 pJ, 32 bits
-/// of DRAM 640 pJ), scaled with the bits as in QKeras (`qtools/config_public.py`; for unequal operands
+/// Horowitz, "Computing's energy problem", ISSCC 2014 (int32 addition 0.1 pJ, multiplication 3.1 pJ; float32
+/// addition 0.9 pJ, multiplication 3.7 pJ; 32 bits of DRAM 640 pJ), scaled with the bits as in QKeras (`qtools/config_public.py`; for unequal operands
 /// `multiplier_impl.py` takes their geometric mean).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -58,6 +60,8 @@ pub struct Energy {
     pub add_pj_per_bit: f64,
     /// Width of the accumulator in bits: 32 (our assumption).
     pub accumulator_bits: u8,
+    /// A float32 multiplication and addition in pJ: 3.7 + 0.9 (Horowitz).
+    pub float_mac_pj: f64,
     /// DRAM in pJ/bit: 20.3125 (QKeras `dram_rd`; Horowitz has 640 pJ for 32 bits, 20 pJ/bit).
     pub dram_pj_per_bit: f64,
     /// SRAM in pJ/bit: 0.15625, from 5 pJ for 32 bits of a 32 KB array (EIE, table I).
@@ -71,6 +75,7 @@ impl Default for Energy {
             mul_pj_per_bit: 0.001_041_666_667,
             add_pj_per_bit: 0.003_125,
             accumulator_bits: 32,
+            float_mac_pj: 4.6,
             dram_pj_per_bit: 20.312_5,
             sram_pj_per_bit: 5.0 / 32.0,
         }
@@ -87,6 +92,7 @@ impl Energy {
             ("mul_pj_per_bit2", self.mul_pj_per_bit2),
             ("mul_pj_per_bit", self.mul_pj_per_bit),
             ("add_pj_per_bit", self.add_pj_per_bit),
+            ("float_mac_pj", self.float_mac_pj),
             ("dram_pj_per_bit", self.dram_pj_per_bit),
             ("sram_pj_per_bit", self.sram_pj_per_bit),
         ] {
@@ -98,13 +104,17 @@ impl Energy {
     /// Energy in picojoules of one multiply-accumulate.
     #[must_use]
     pub fn mac_pj(&self, bits: LayerBits) -> f64 {
-        let product = f64::from(bits.weight.get()) * f64::from(bits.activation.get());
+        let (Some(weight), Some(activation)) = (bits.weight.integer(), bits.activation.integer())
+        else {
+            return self.float_mac_pj;
+        };
+        let product = f64::from(weight) * f64::from(activation);
         self.mul_pj_per_bit2 * product
             + self.mul_pj_per_bit * product.sqrt()
             + self.add_pj_per_bit * f64::from(self.accumulator_bits)
     }
 
-    /// Energy of one inference through `layer`, by what it is spent on.
+    /// Energy of one inference through `layer`, split into its parts.
     #[must_use]
     pub fn breakdown(&self, layer: &LayerProfile, bits: LayerBits) -> EnergyPj {
         let weights = layer.weights() * wide(bits.weight);
@@ -134,6 +144,8 @@ impl CostModel for Energy {
 
 #[cfg(test)]
 mod tests {
+    use releq_core::Bitwidth;
+
     use super::*;
     use crate::price::layers::{at, lenet};
 
@@ -143,6 +155,9 @@ mod tests {
         // 32 bits: Horowitz's 3.1 + 0.1; 8 bits: 0.2 + 0.1.
         assert!((energy.mac_pj(at(32, 32)) - 3.2).abs() < 1e-6);
         assert!((energy.mac_pj(at(8, 8)) - 0.3).abs() < 1e-6);
+        let float = LayerBits::weights_only(Bitwidth::FLOAT);
+        assert_eq!(energy.mac_pj(float), 4.6);
+        assert_eq!(energy.breakdown(&lenet()[0], float).weight_memory, 500.0 * 32.0 * 20.3125);
         let layer = energy.breakdown(&lenet()[0], at(2, 8));
         assert!((layer.mac - 43_800.0).abs() < 1e-4);
         assert_eq!(layer.weight_memory, 20_312.5);

@@ -1,4 +1,4 @@
-//! Bytes moved when every tensor moves once.
+//! Bytes moved if every tensor moves once.
 
 use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,7 @@ impl TrafficBits {
 /// room for a whole layer can move. Biases are left out.
 ///
 /// # Units
-/// Bytes of one inference, batch 1, in exact eighths. Any bitwidth from 1 to 32.
+/// Bytes of one inference, batch 1, in exact eighths. Any bitwidth from 1 to 32; a float takes 4 bytes.
 ///
 /// # Source
 /// Arithmetic; the compulsory traffic of the roofline model (Williams et al. 2009).

@@ -1,4 +1,4 @@
-//! Time bound by compute or by bandwidth, whichever is longer.
+//! Time bound by compute or by memory bandwidth.
 
 use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
 use serde::{Deserialize, Serialize};
@@ -31,13 +31,13 @@ impl PeakScaling {
     }
 }
 
-/// Time of one inference, each layer as long as the longer of its arithmetic and its memory traffic.
+/// Time of one inference; each layer takes as long as its arithmetic or its memory traffic, whichever is longer.
 ///
 /// `max(macs / (peak * factor(bw, ba)), bytes / bandwidth)`, with the bytes of [`MemoryTraffic`], summed over
 /// layers.
 ///
 /// # Units
-/// Microseconds of one inference, batch 1. Any bitwidth from 1 to 32.
+/// Microseconds of one inference, batch 1. Any bitwidth from 1 to 32; float counts as 32.
 ///
 /// # Source
 /// Williams, Waterman, Patterson, "Roofline", CACM 2009, applied per layer. There is no default machine: both

@@ -96,7 +96,7 @@ impl Default for StripesConfig {
 /// it mapped them, so the operand is a parameter; by symmetry the formula stays.
 ///
 /// # Errors of [`layer_cost`](CostModel::layer_cost)
-/// [`CostError::Bitwidth`] above `max_bits` (of a fully connected layer as built also above `columns`,
+/// [`CostError::Bitwidth`] above `max_bits` and for float (of a fully connected layer as built also above `columns`,
 /// where the pipeline would stall), and [`CostError::Unsupported`] for grouped convolutions that are not
 /// depthwise, which no run covered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -170,7 +170,7 @@ impl Stripes {
 }
 
 impl StripesConfig {
-    const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self.fully_connected {
             FullyConnected::AsBuilt => "stripes",
             FullyConnected::Proportional => "stripes-proportional",
