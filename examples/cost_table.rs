@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     str::FromStr,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,7 +30,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerKind, LayerProfile};
 use releq_example_support::exit_code;
 use releq_hw::{
-    CostModelKind, CostReport, CpuKernels, CpuLatency, Energy, LatencyConfig, LatencyTable,
+    CostKind, CostReport, CpuKernels, CpuLatency, Energy, LatencyConfig, LatencyTable,
     MemoryTraffic, cost_report,
 };
 
@@ -55,7 +56,7 @@ struct Args {
         value_delimiter = ',',
         default_value = "stripes,stripes-proportional,dadiannao,bitops,bitops-nncf,size,traffic,energy"
     )]
-    models: Vec<CostModelKind>,
+    models: Vec<CostKind>,
     /// Also give the time on a CPU: measured here, kept in this file, and read from there the next time
     #[arg(long, value_name = "FILE")]
     cpu_table: Option<PathBuf>,
@@ -84,9 +85,10 @@ fn run(args: &Args) -> Result<()> {
         .zip(activations.iter())
         .map(|(&weight, &activation)| LayerBits::new(weight, activation))
         .collect();
-    let mut models: Vec<Box<dyn CostModel>> = args.models.iter().map(|kind| kind.build()).collect();
+    let mut models: Vec<Arc<dyn CostModel>> =
+        args.models.iter().map(CostKind::build).collect::<Result<_, _>>()?;
     if let Some(path) = &args.cpu_table {
-        models.push(Box::new(cpu_latency(path, &layers, &bits, args)?));
+        models.push(Arc::new(cpu_latency(path, &layers, &bits, args)?));
     }
     let report = cost_report(models, &layers, &bits, None)?;
     if let Some(unpriced) = report.unpriced.first() {
@@ -177,14 +179,14 @@ fn print_csv(report: &CostReport, layers: &[LayerProfile], bits: &[LayerBits]) -
 
 /// What the cost of a layer is made of, where the model says it.
 fn parts_of(model: &str, layer: &LayerProfile, bits: LayerBits) -> Vec<(&'static str, f64)> {
-    if model == CostModelKind::Energy.name() {
+    if model == Energy::default().name() {
         let energy = Energy::default().breakdown(layer, bits);
         vec![
             ("mac_pj", energy.mac),
             ("weight_memory_pj", energy.weight_memory),
             ("activation_memory_pj", energy.activation_memory),
         ]
-    } else if model == CostModelKind::Traffic.name() {
+    } else if model == MemoryTraffic::default().name() {
         let moved = MemoryTraffic::default().bits(layer, bits);
         vec![
             ("weight_bits", moved.weights as f64),

@@ -113,7 +113,8 @@ fn rows_may_have_more_bits_than_the_search_could_choose() {
     config.actions = [2, 4].map(|bits| Bitwidth::new(bits).unwrap()).to_vec();
     config.fixed_layers = vec![("conv1".into(), Bitwidth::EIGHT)];
     config.compare = false;
-    for form in [StateQuantization::MeanBits, StateQuantization::default()] {
+    let weighted = StateQuantization::CostWeighted { memory_over_mac: 120.0 };
+    for form in [StateQuantization::MeanBits, weighted] {
         let report = run(ExperimentConfig { state_quantization: form, ..config.clone() });
         let uniform8 = report.rows.iter().find(|row| row.label == "uniform 8").unwrap();
         assert_eq!(uniform8.quant_state, 2.0);

@@ -187,7 +187,7 @@ fn states_of_quantization_of_the_published_bitwidths() {
     {
         for (form, expected, tolerance) in [
             (StateQuantization::MeanBits, mean_bits, 1e-9),
-            (StateQuantization::default(), cost_weighted, 5e-5),
+            (StateQuantization::CostWeighted { memory_over_mac: 120.0 }, cost_weighted, 5e-5),
         ] {
             let state = form
                 .quant_state(&networks[network], &bits[network], &searched, Bitwidth::EIGHT)

@@ -1,19 +1,21 @@
 //! Every cost model of this crate passes the suite of `releq-core`.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use releq_core::{CostModel, LayerProfile, NetworkCost, check_cost_model, sample_layers};
 
 use crate::{
-    ConstantPower, CostModelKind, FullyConnected, PeakScaling, Roofline, SerialOperand, Stripes,
+    ConstantPower, CostKind, FullyConnected, PeakScaling, Roofline, SerialOperand, Stripes,
     StripesConfig, WeightedSum,
     price::layers::{conv, depthwise, linear},
 };
 
 /// Every model of this crate.
-fn all() -> Vec<Box<dyn CostModel>> {
-    let mut all: Vec<_> = CostModelKind::ALL.map(CostModelKind::build).into();
+fn all() -> Vec<Arc<dyn CostModel>> {
+    let mut all: Vec<_> = CostKind::all().iter().map(|kind| kind.build().unwrap()).collect();
     for scaling in [PeakScaling::Fixed, PeakScaling::Product, PeakScaling::PowerOfTwo] {
-        all.push(Box::new(Roofline::new(1e12, 1e10, scaling).unwrap()));
+        all.push(Arc::new(Roofline::new(1e12, 1e10, scaling).unwrap()));
     }
     for fully_connected in [FullyConnected::AsBuilt, FullyConnected::Proportional] {
         let config = StripesConfig {
@@ -21,11 +23,11 @@ fn all() -> Vec<Box<dyn CostModel>> {
             fully_connected,
             ..StripesConfig::default()
         };
-        all.push(Box::new(Stripes::new(config).unwrap()));
+        all.push(Arc::new(Stripes::new(config).unwrap()));
     }
-    all.push(Box::new(ConstantPower::relative(Stripes::default())));
+    all.push(Arc::new(ConstantPower::relative(Stripes::default())));
     let sum = WeightedSum::new("sum");
-    all.push(Box::new(sum.with(0.5, Stripes::default()).unwrap()));
+    all.push(Arc::new(sum.with(0.5, Stripes::default()).unwrap()));
     all
 }
 

@@ -1,4 +1,4 @@
-//! Energy of a machine whose power does not depend on the bits.
+//! Energy of a machine whose power does not depend on the bitwidths.
 
 use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
 
@@ -7,7 +7,8 @@ use crate::{HwError, error::positive};
 /// Energy of another model under one assumption: power is constant, so energy is power times time.
 ///
 /// The energy reduction then *equals* the speedup, whatever the power. ReLeQ reports 2.0x for both on Stripes,
-/// which fits; that it assumed this is our reading, and the absolute power of the chip is not known to us.
+/// which agrees with this assumption; that the paper made it is our reading. We do not know the absolute power
+/// of the chip.
 ///
 /// ```
 /// use releq_core::CostModel;
@@ -43,6 +44,12 @@ impl<M: CostModel> ConstantPower<M> {
     pub fn relative(model: M) -> Self {
         let name = format!("{}-constant-power", model.name());
         Self { model, name, unit: "relative energy", pj_per_unit: 1.0 }
+    }
+
+    /// The same model under another name.
+    #[must_use]
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
     }
 }
 

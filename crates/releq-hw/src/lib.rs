@@ -39,13 +39,14 @@
 //! | [`Energy`], [`ConstantPower`] | picojoules of a bit-parallel circuit; any cycle model at constant power |
 //! | [`Roofline`] | microseconds, bound by compute or by bandwidth |
 //! | [`CpuLatency`] | microseconds on this machine's CPU, measured |
+//! | [`MeanBits`], [`CostWeighted`] | bits of the weights, plain or weighed by memory accesses and MACs |
 //! | [`WeightedSum`], [`Budget`] | several models as one; a limit on one |
 //!
 //! The same bits can be worth four times as much in one model as in another, so no single figure here is
 //! "the" speedup: [`cost_report`] puts the models side by side.
 //!
-//! [`StateQuantization`] makes of bits the relative cost that a reward sees; [`CostModelKind`] names the
-//! models in configuration.
+//! [`StateQuantization`] gives the relative cost that a reward sees; [`CostKind`] is the form of a cost model
+//! in configuration.
 
 #![warn(clippy::cast_possible_truncation)]
 
@@ -56,11 +57,13 @@ mod budget;
 #[cfg(test)]
 mod conformance;
 mod constant_power;
+mod cost_weighted;
 mod cpu_latency;
 mod dadiannao;
 mod energy;
 mod error;
 mod kind;
+mod mean_bits;
 mod memory_traffic;
 mod model_size;
 mod price;
@@ -76,6 +79,7 @@ pub use bit_operations_nncf::BitOperationsNncf;
 pub use bit_serial_cpu::{BitSerialCpu, Packing, Polarity};
 pub use budget::{Budget, BudgetUse};
 pub use constant_power::ConstantPower;
+pub use cost_weighted::CostWeighted;
 pub use cpu_latency::{
     CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyRow, LatencyTable,
     Machine, Timing, time_interleaved,
@@ -83,7 +87,8 @@ pub use cpu_latency::{
 pub use dadiannao::DaDianNao;
 pub use energy::{Energy, EnergyPj};
 pub use error::HwError;
-pub use kind::CostModelKind;
+pub use kind::{CostKind, WeightedTerm};
+pub use mean_bits::MeanBits;
 pub use memory_traffic::{MemoryTraffic, TrafficBits};
 pub use model_size::{ModelSize, ScaleStorage};
 pub use report::{CostReport, Costs, LayerCosts, ModelCosts, Unpriced, cost_report};

@@ -80,11 +80,11 @@ pub struct Unpriced {
 /// A model that does not cover a layer or a bitwidth is listed in [`CostReport::unpriced`].
 ///
 /// ```
-/// use releq_core::Network;
-/// use releq_hw::{CostModelKind, cost_report, weights_only};
+/// use releq_core::{CostModel, Network};
+/// use releq_hw::{DaDianNao, Stripes, cost_report, weights_only};
 ///
 /// let network = Network::builder("tiny", [1, 8, 8]).conv2d("conv", 4, 3).flatten("flat").build()?;
-/// let models = CostModelKind::ALL.map(CostModelKind::build);
+/// let models: [&dyn CostModel; 2] = [&Stripes::default(), &DaDianNao];
 /// let bits = weights_only(&[2.try_into()?]);
 /// let report = cost_report(models, &network.profiles(), &bits, None)?;
 /// assert_eq!(report.models[0].model, "stripes");
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        CostModelKind, Stripes,
+        CostKind, Stripes,
         price::layers::{at, lenet},
     };
 
@@ -189,9 +189,9 @@ mod tests {
 
     #[test]
     fn a_model_that_cannot_price_does_not_stop_the_others() {
-        let models = CostModelKind::ALL.map(CostModelKind::build);
+        let models: Vec<_> = CostKind::all().iter().map(|kind| kind.build().unwrap()).collect();
         let report = cost_report(&models, &lenet(), &[at(9, 8); 4], None).unwrap();
-        assert_eq!(report.models.len(), CostModelKind::ALL.len() - 1);
+        assert_eq!(report.models.len(), models.len() - 1);
         assert_eq!(report.unpriced[0].model, "bitserial-cpu");
         assert!(cost_report(&models, &lenet(), &[at(9, 8); 3], None).is_err());
         assert!(cost_report(&models, &lenet(), &[at(9, 8); 4], Some(&[])).is_err());

@@ -1,26 +1,26 @@
-//! The state of quantization: what bits cost, relative to the widest.
+//! State_Quantization: the cost of an assignment, relative to that of the highest bitwidth.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use releq_core::{Bitwidth, CostError, LayerProfile};
+use releq_core::{Bitwidth, CostError, CostModel, LayerBits, LayerProfile};
 use serde::{Deserialize, Serialize};
 
-use crate::{HwError, error::not_negative, price::whole};
+use crate::{CostWeighted, HwError, MeanBits, error::unknown_name};
 
-/// How bitwidths become the relative cost that a reward sees, in (0, 1].
+/// How bitwidths become the relative cost that a reward sees, in (0, 1]: by [`MeanBits`] or [`CostWeighted`].
 ///
 /// Written as `cost-weighted`, `cost-weighted:200` for another ratio than 120, or `mean-bits`.
 ///
 /// # Source
-/// Elthakeb et al., "ReLeQ", arXiv 1811.01704, has the weighted form; the code that it was released with
-/// computes only the mean. On the authors' complete LeNet table, their published answer 2-2-3-2 is the best
-/// under the mean and not under the weighted form.
+/// Elthakeb et al., "ReLeQ", arXiv 1811.01704, defines the weighted form; the code released with it computes
+/// only the mean. On the authors' complete LeNet table, their published answer 2-2-3-2 is the optimum under
+/// the mean and not under the weighted form.
 ///
 /// ```
 /// use releq_hw::StateQuantization;
 ///
 /// let state: StateQuantization = "cost-weighted".parse()?;
-/// assert_eq!(state, StateQuantization::default());
+/// assert_eq!(state, StateQuantization::CostWeighted { memory_over_mac: 120.0 });
 /// assert_eq!("mean-bits".parse(), Ok(StateQuantization::MeanBits));
 /// # Ok::<(), releq_hw::HwError>(())
 /// ```
@@ -30,32 +30,39 @@ pub enum StateQuantization {
     /// `sum((weights * R + macs) * bits) / (max_bits * sum(weights * R + macs))` over all layers, also those
     /// whose bits are fixed.
     CostWeighted {
-        /// `R`, energy of a memory access over that of a MAC. The default 120 is cited by ReLeQ to TETRIS
-        /// (Gao et al., ASPLOS 2017); we found it in no text that we could read, and `nn_dataflow`, the tool
-        /// of TETRIS's authors, has 200 for DRAM.
+        /// `R`, cost of a memory access over that of a MAC; see [`CostWeighted::default`].
         memory_over_mac: f64,
     },
     /// `sum(bits) / (max_bits * searched layers)` over the searched layers alone.
     MeanBits,
 }
 
-/// ReLeQ's ratio.
-const MEMORY_OVER_MAC: f64 = 120.0;
-
 const COST_WEIGHTED: &str = "cost-weighted";
 const MEAN_BITS: &str = "mean-bits";
 
 impl Default for StateQuantization {
     fn default() -> Self {
-        Self::CostWeighted { memory_over_mac: MEMORY_OVER_MAC }
+        let memory_over_mac = CostWeighted::default().memory_over_mac();
+        Self::CostWeighted { memory_over_mac }
     }
 }
 
 impl StateQuantization {
-    /// Cost of `bits` over that of `max_bits` everywhere: in (0, 1] where no layer has more.
+    /// The cost model that this form stands for.
     ///
-    /// `searched` says of every layer whether its bits are searched for rather than fixed. `max_bits` is
-    /// the yardstick and no limit: 8 bits cost 2 by the yardstick of 4.
+    /// # Errors
+    /// [`HwError::Parameter`] if the ratio is negative or not finite.
+    pub fn build(&self) -> Result<Arc<dyn CostModel>, HwError> {
+        Ok(match *self {
+            Self::CostWeighted { memory_over_mac } => Arc::new(CostWeighted::new(memory_over_mac)?),
+            Self::MeanBits => Arc::new(MeanBits),
+        })
+    }
+
+    /// Cost of `bits` over that of `max_bits` in every layer: in (0, 1] if no layer has more.
+    ///
+    /// `searched` tells for every layer whether its bits are searched rather than fixed. `max_bits` is a
+    /// reference and not a limit: relative to 4 bits, 8 bits cost 2.
     ///
     /// # Errors
     /// [`CostError::LengthMismatch`] unless there are as many `bits` and `searched` as `layers`;
@@ -77,19 +84,14 @@ impl StateQuantization {
             model: self.to_string(),
             what,
         };
+        let model = self.build().map_err(|error| unsupported(error.to_string()))?;
+        let max_bits = LayerBits::weights_only(max_bits);
         let (mut cost, mut most) = (0.0, 0.0);
         for ((layer, &bits), &searched) in layers.iter().zip(bits).zip(searched) {
-            let weight = match *self {
-                Self::CostWeighted { memory_over_mac } => {
-                    not_negative(COST_WEIGHTED, "memory_over_mac", memory_over_mac)
-                        .map_err(|error| unsupported(error.to_string()))?;
-                    whole(layer.weights()).0 * memory_over_mac + whole(layer.macs()).0
-                }
-                Self::MeanBits if searched => 1.0,
-                Self::MeanBits => continue,
-            };
-            cost += weight * f64::from(bits.get());
-            most += weight * f64::from(max_bits.get());
+            if searched || *self != Self::MeanBits {
+                cost += model.layer_cost(layer, LayerBits::weights_only(bits))?.0;
+                most += model.layer_cost(layer, max_bits)?.0;
+            }
         }
         if most > 0.0 {
             Ok(cost / most)
@@ -102,7 +104,9 @@ impl StateQuantization {
 impl fmt::Display for StateQuantization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::CostWeighted { memory_over_mac } if memory_over_mac == MEMORY_OVER_MAC => {
+            Self::CostWeighted { memory_over_mac }
+                if memory_over_mac == CostWeighted::default().memory_over_mac() =>
+            {
                 f.pad(COST_WEIGHTED)
             }
             Self::CostWeighted { memory_over_mac } => {
@@ -117,21 +121,18 @@ impl FromStr for StateQuantization {
     type Err = HwError;
     fn from_str(text: &str) -> Result<Self, HwError> {
         let text = text.trim();
-        let unknown = || HwError::UnknownName {
-            what: "state of quantization",
-            got: text.to_owned(),
-            allowed: format!("{COST_WEIGHTED}, {COST_WEIGHTED}:RATIO or {MEAN_BITS}"),
+        let unknown = || {
+            let forms = [COST_WEIGHTED, "cost-weighted:RATIO", MEAN_BITS];
+            unknown_name("state of quantization", text, &forms)
         };
-        match text.split_once(':') {
-            None if text == COST_WEIGHTED => Ok(Self::default()),
-            None if text == MEAN_BITS => Ok(Self::MeanBits),
-            Some((COST_WEIGHTED, ratio)) => {
-                let memory_over_mac = ratio.parse().map_err(|_| unknown())?;
-                not_negative(COST_WEIGHTED, "memory_over_mac", memory_over_mac)?;
-                Ok(Self::CostWeighted { memory_over_mac })
-            }
-            _ => Err(unknown()),
-        }
+        let memory_over_mac = match text.split_once(':') {
+            None if text == MEAN_BITS => return Ok(Self::MeanBits),
+            None if text == COST_WEIGHTED => CostWeighted::default().memory_over_mac(),
+            Some((COST_WEIGHTED, ratio)) => ratio.parse().map_err(|_| unknown())?,
+            _ => return Err(unknown()),
+        };
+        CostWeighted::new(memory_over_mac)?;
+        Ok(Self::CostWeighted { memory_over_mac })
     }
 }
 
@@ -151,10 +152,12 @@ impl From<StateQuantization> for String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use releq_core::BitwidthAssignment;
+    use releq_core::{BitwidthAssignment, checked_network_cost};
 
     use super::*;
-    use crate::price::layers::lenet;
+    use crate::{price::layers::lenet, weights_only};
+
+    const WEIGHTED: StateQuantization = StateQuantization::CostWeighted { memory_over_mac: 120.0 };
 
     fn state(
         form: StateQuantization,
@@ -170,7 +173,7 @@ mod tests {
         let weighted = |memory_over_mac| StateQuantization::CostWeighted { memory_over_mac };
         let all = [true; 4];
         assert_eq!(state(StateQuantization::MeanBits, [2, 2, 3, 2], all), Ok(0.28125));
-        let got = state(StateQuantization::default(), [2, 2, 3, 2], all).unwrap();
+        let got = state(WEIGHTED, [2, 2, 3, 2], all).unwrap();
         assert!((got - 0.362134636).abs() < 1e-9, "{got}");
         for form in [StateQuantization::MeanBits, weighted(0.0), weighted(120.0)] {
             assert_eq!(state(form, [8; 4], all), Ok(1.0));
@@ -184,14 +187,14 @@ mod tests {
     fn fixed_layers_count_only_where_layers_are_weighted() {
         let ends = [false, true, true, false];
         assert_eq!(state(StateQuantization::MeanBits, [8, 2, 4, 8], ends), Ok(0.375));
-        let form = StateQuantization::default();
+        let form = WEIGHTED;
         assert_eq!(state(form, [8, 2, 4, 8], ends), state(form, [8, 2, 4, 8], [true; 4]));
     }
 
     #[test]
     fn more_than_the_yardstick_costs_more_than_one() {
         let four = Bitwidth::new(4).unwrap();
-        for form in [StateQuantization::MeanBits, StateQuantization::default()] {
+        for form in [StateQuantization::MeanBits, WEIGHTED] {
             let got = form.quant_state(&lenet(), &[Bitwidth::EIGHT; 4], &[true; 4], four);
             assert_eq!(got, Ok(2.0));
         }
@@ -231,6 +234,45 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn equals_the_cost_of_searched_layers_over_that_of_the_highest_bits(
+            (bits, max_bits) in (proptest::array::uniform4(1u8..=32), 1u8..=32),
+            searched in proptest::array::uniform4(proptest::bool::ANY),
+        ) {
+            let highest = Bitwidth::new(max_bits).unwrap();
+            let assignment = BitwidthAssignment::from_bits(bits).unwrap();
+            let quant_state = |form: StateQuantization, searched: [bool; 4]| {
+                form.quant_state(&lenet(), &assignment, &searched, highest)
+            };
+            let ratio = |model: &dyn CostModel, searched: [bool; 4]| {
+                let chosen = |bits: Vec<LayerBits>| {
+                    let layers = lenet().into_iter().zip(bits).zip(searched);
+                    let layers = layers.filter_map(|(layer, searched)| searched.then_some(layer));
+                    let (layers, bits): (Vec<_>, Vec<_>) = layers.unzip();
+                    checked_network_cost(model, &layers, &bits).unwrap().0
+                };
+                let highest = vec![LayerBits::weights_only(highest); 4];
+                chosen(weights_only(&assignment)) / chosen(highest)
+            };
+            // The old formulas, bit for bit.
+            let count = searched.iter().filter(|&&searched| searched).count();
+            if count > 0 {
+                let bits = bits.iter().zip(searched).filter(|(_, searched)| *searched);
+                let sum: f64 = bits.map(|(&bits, _)| f64::from(bits)).sum();
+                let mean = sum / (f64::from(max_bits) * count as f64);
+                prop_assert_eq!(quant_state(StateQuantization::MeanBits, searched), Ok(mean));
+                prop_assert_eq!(ratio(&MeanBits, searched), mean);
+            }
+            let (mut cost, mut most) = (0.0, 0.0);
+            for (layer, bits) in lenet().iter().zip(bits) {
+                let weight = layer.weights() as f64 * 120.0 + layer.macs() as f64;
+                cost += weight * f64::from(bits);
+                most += weight * f64::from(max_bits);
+            }
+            prop_assert_eq!(quant_state(WEIGHTED, searched), Ok(cost / most));
+            prop_assert_eq!(ratio(&CostWeighted::default(), [true; 4]), cost / most);
+        }
+
         #[test]
         fn in_the_unit_interval_and_rising_with_bits(
             bits in proptest::array::uniform4(1u8..8), layer in 0usize..4, ratio in 0.0..500.0,

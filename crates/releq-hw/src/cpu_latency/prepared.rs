@@ -10,7 +10,7 @@ use releq_kernels::{
 use serde::{Deserialize, Serialize};
 
 use super::LatencyError;
-use crate::HwError;
+use crate::{HwError, error::unknown_name};
 
 /// Which kernels run a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -58,13 +58,10 @@ impl fmt::Display for CpuKernels {
 impl FromStr for CpuKernels {
     type Err = HwError;
     fn from_str(text: &str) -> Result<Self, HwError> {
-        Self::ALL.into_iter().find(|kernels| kernels.name() == text.trim()).ok_or_else(|| {
-            HwError::UnknownName {
-                what: "CPU kernels",
-                got: text.to_owned(),
-                allowed: Self::ALL.map(Self::name).join(", "),
-            }
-        })
+        Self::ALL
+            .into_iter()
+            .find(|kernels| kernels.name() == text.trim())
+            .ok_or_else(|| unknown_name("CPU kernels", text, &Self::ALL.map(Self::name)))
     }
 }
 
