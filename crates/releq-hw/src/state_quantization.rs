@@ -14,17 +14,17 @@ use crate::{CostWeighted, HwError, MeanBits, error::unknown_name};
 /// # Source
 /// Elthakeb et al., "ReLeQ", arXiv 1811.01704, defines the weighted form; the code released with it computes
 /// only the mean. On the authors' complete LeNet table, their published answer 2-2-3-2 is the optimum under
-/// the mean and not under the weighted form.
+/// the mean and not under the weighted form. The mean is therefore the default.
 ///
 /// ```
 /// use releq_hw::StateQuantization;
 ///
 /// let state: StateQuantization = "cost-weighted".parse()?;
 /// assert_eq!(state, StateQuantization::CostWeighted { memory_over_mac: 120.0 });
-/// assert_eq!("mean-bits".parse(), Ok(StateQuantization::MeanBits));
+/// assert_eq!("mean-bits".parse(), Ok(StateQuantization::default()));
 /// # Ok::<(), releq_hw::HwError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum StateQuantization {
     /// `sum((weights * R + macs) * bits) / (max_bits * sum(weights * R + macs))` over all layers, also those
@@ -34,18 +34,12 @@ pub enum StateQuantization {
         memory_over_mac: f64,
     },
     /// `sum(bits) / (max_bits * searched layers)` over the searched layers alone.
+    #[default]
     MeanBits,
 }
 
 const COST_WEIGHTED: &str = "cost-weighted";
 const MEAN_BITS: &str = "mean-bits";
-
-impl Default for StateQuantization {
-    fn default() -> Self {
-        let memory_over_mac = CostWeighted::default().memory_over_mac();
-        Self::CostWeighted { memory_over_mac }
-    }
-}
 
 impl StateQuantization {
     /// The cost model that this form stands for.
