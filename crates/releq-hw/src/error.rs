@@ -26,6 +26,14 @@ pub enum HwError {
         /// What is wrong.
         reason: String,
     },
+    /// A limit that is no positive amount in the right unit.
+    #[error("limit `{limit}`: {reason}")]
+    Limit {
+        /// The rejected limit.
+        limit: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// No such name.
     #[error("unknown {what} `{got}`: {}expected {allowed}", did_you_mean(.nearest.as_deref()))]
     UnknownName {

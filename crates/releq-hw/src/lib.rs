@@ -40,7 +40,7 @@
 //! | [`Roofline`] | microseconds, bound by compute or by bandwidth |
 //! | [`CpuLatency`] | microseconds on this machine's CPU, measured |
 //! | [`MeanBits`], [`CostWeighted`] | bits of the weights, plain or weighed by memory accesses and MACs |
-//! | [`WeightedSum`], [`Budget`] | several models as one; a limit on one |
+//! | [`WeightedSum`], [`CostLimit`] | several models as one; a limit on one |
 //!
 //! The same bits can be worth four times as much in one model as in another, so no single figure here is
 //! "the" speedup: [`cost_report`] puts the models side by side.
@@ -53,7 +53,6 @@
 mod bit_operations;
 mod bit_operations_nncf;
 mod bit_serial_cpu;
-mod budget;
 #[cfg(test)]
 mod conformance;
 mod constant_power;
@@ -63,6 +62,7 @@ mod dadiannao;
 mod energy;
 mod error;
 mod kind;
+mod limit;
 mod mean_bits;
 mod memory_traffic;
 mod model_size;
@@ -77,7 +77,6 @@ mod weighted_sum;
 pub use bit_operations::BitOperations;
 pub use bit_operations_nncf::BitOperationsNncf;
 pub use bit_serial_cpu::{BitSerialCpu, Packing, Polarity};
-pub use budget::{Budget, BudgetUse};
 pub use constant_power::ConstantPower;
 pub use cost_weighted::CostWeighted;
 pub use cpu_latency::{
@@ -88,6 +87,7 @@ pub use dadiannao::DaDianNao;
 pub use energy::{Energy, EnergyPj};
 pub use error::HwError;
 pub use kind::{CostKind, WeightedTerm};
+pub use limit::{Bound, CostLimit, LimitConfig, LimitUsage};
 pub use mean_bits::MeanBits;
 pub use memory_traffic::{MemoryTraffic, TrafficBits};
 pub use model_size::{ModelSize, ScaleStorage};
