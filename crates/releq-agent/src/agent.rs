@@ -1,28 +1,21 @@
-//! The ask/tell seam between an agent and whatever it acts in.
+//! The ask/tell seam: what an agent is.
 
 use serde::{Deserialize, Serialize};
 
-use crate::AgentError;
+use crate::{AgentError, AgentSnapshot};
 
-/// Whether an agent tries things out.
+/// Whether an agent explores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Tries things out and learns from them.
+    /// Explores, and learns from the rewards.
     Explore,
-    /// Takes the most likely action each time and learns nothing.
+    /// Takes the action it believes best at every step, and learns nothing.
     Greedy,
 }
 
-/// What came of one action.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Transition {
-    /// Reward of the action.
-    pub reward: f64,
-    /// Whether the episode is over.
-    pub terminated: bool,
-}
-
-/// What an agent learned from one batch of episodes; all zero for agents that do not learn.
+/// What an agent learned from one batch of episodes.
+///
+/// Agents without a policy fill in [`mean_return`](Self::mean_return) and leave the rest at 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UpdateStats {
     /// Mean undiscounted sum of rewards over the episodes of the batch.
@@ -43,91 +36,140 @@ pub struct UpdateStats {
     pub explained_variance: f64,
 }
 
-/// Chooses actions, is told what came of them, and learns.
+/// Chooses actions, is told their rewards, and learns.
 ///
-/// Several episodes of equal length run in lockstep: [`begin`](Self::begin) says how many,
-/// [`act`](Self::act) and [`reward`](Self::reward) alternate once for every step, and
-/// [`finish`](Self::finish) ends the batch.
+/// An agent plays batches of episodes of equal length in lockstep: [`begin`](Self::begin) says how
+/// many, [`act`](Self::act) is called once per step, and [`finish`](Self::finish) hands over the
+/// rewards of the whole batch. [`play`](crate::play) is that loop. Rewards come at the end because
+/// agents learn from whole episodes; what an agent must know within an episode belongs in the
+/// observation.
+///
+/// These three methods are all that an agent must have. The name defaults to the name of the type,
+/// and an agent without [`snapshot`](Self::snapshot) works in every search, which then cannot be
+/// resumed. An agent that never looks at a reward, such as random search, ignores the argument of
+/// `finish`.
+///
+/// A call out of turn or with the wrong number of observations or rewards is an error, and changes
+/// nothing.
+///
+/// # Examples
+///
+/// ```
+/// use releq_agent::{Agent, AgentError, Mode, UpdateStats};
+///
+/// /// Takes the same action at every step.
+/// struct Constant(usize);
+///
+/// impl Agent for Constant {
+///     fn begin(&mut self, max_episodes: usize, _: Mode) -> Option<usize> {
+///         (max_episodes > 0).then_some(1)
+///     }
+///     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
+///         Ok(vec![self.0; observations.len()])
+///     }
+///     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+///         let mean_return = rewards.iter().flatten().sum();
+///         Ok(UpdateStats { mean_return, ..UpdateStats::default() })
+///     }
+/// }
+///
+/// assert_eq!(Constant(3).name(), "Constant");
+/// assert!(matches!(Constant(3).snapshot(), Err(AgentError::NoSnapshot { .. })));
+/// ```
 pub trait Agent {
-    /// Short name for tables, as `ppo`.
-    fn name(&self) -> &str;
+    /// Short name for tables and snapshots, such as `ppo`; the name of the type unless overridden.
+    fn name(&self) -> &str {
+        let path = std::any::type_name::<Self>();
+        let path = path.split('<').next().unwrap_or(path);
+        path.rsplit("::").next().unwrap_or(path)
+    }
 
-    /// Starts a batch of episodes, dropping one that was not finished. Gives how many there are, from
-    /// 1 to `max_episodes`, or `None` when there is nothing left to try, or no greedy answer to give.
+    /// Starts a batch of episodes and returns their number, from 1 to `max_episodes`.
+    ///
+    /// Returns `None` if `max_episodes` is 0, if there is nothing left to try, or if the agent has no
+    /// greedy answer. An unfinished batch is dropped in any case.
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize>;
 
-    /// One action for every running episode.
+    /// Chooses one action for every running episode.
     ///
     /// # Shapes
-    /// - `observations`: `[episodes][observation_len]`; output: `[episodes]`, each below the number of
-    ///   actions
+    /// - `observations`: `[episodes][observation_len]`
+    /// - output: `[episodes]`, each below the number of actions
     ///
     /// # Errors
-    /// [`AgentError`] for another number or length of observations, or a call out of turn.
+    /// [`AgentError`] if no batch was begun, or for the wrong number or length of observations.
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError>;
 
-    /// What came of the actions just taken.
+    /// Ends the batch, and learns from it unless it was a greedy one.
+    ///
+    /// # Shapes
+    /// - `rewards`: `[steps][episodes]`, one row for every call of [`act`](Self::act)
     ///
     /// # Errors
-    /// [`AgentError`] for another number of transitions, or a call out of turn.
-    fn reward(&mut self, transitions: &[Transition]) -> Result<(), AgentError>;
+    /// [`AgentError`] if no step was played, for the wrong number of rewards, or for one that is not
+    /// finite.
+    fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError>;
 
-    /// Ends the batch and learns from it; learns nothing from a greedy one.
-    ///
-    /// # Errors
-    /// [`AgentError`] for a call out of turn.
-    fn finish(&mut self) -> Result<UpdateStats, AgentError>;
-
-    /// Probabilities behind the last actions, for agents that have any.
+    /// Probabilities of the actions at the last call of [`act`](Self::act), for agents with a
+    /// stochastic policy.
     ///
     /// # Shapes
     /// - output: `[episodes][actions]`
     fn probabilities(&self) -> Option<&[Vec<f32>]> {
         None
     }
-}
 
-/// Where episodes take place; all of equal length, in lockstep.
-pub trait Environment {
-    /// What can go wrong.
-    type Error;
-
-    /// Starts `episodes` episodes and gives the first observation of each.
+    /// Everything that the agent's future answers depend on, taken between two batches.
     ///
     /// # Errors
-    /// Whatever the environment cannot do.
-    fn reset(&mut self, episodes: usize) -> Result<Vec<Vec<f32>>, Self::Error>;
+    /// [`AgentError::NoSnapshot`] for an agent that does not support it, which is the default;
+    /// [`AgentError::UnfinishedBatch`] between `begin` and `finish`; [`AgentError::Snapshot`] if the
+    /// state holds a number that is not finite.
+    fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
+        Err(AgentError::NoSnapshot { agent: self.name().to_owned() })
+    }
 
-    /// Takes one action in every episode; gives the next observations and what came of the actions.
+    /// Continues from `snapshot` exactly as the agent that it was taken from would have.
+    ///
+    /// This agent must have been made with the same settings; the seed may differ. An unfinished
+    /// batch is dropped.
     ///
     /// # Errors
-    /// Whatever the environment cannot do.
-    #[allow(clippy::type_complexity, reason = "two lists of equal length, named right above")]
-    fn step(&mut self, actions: &[usize]) -> Result<(Vec<Vec<f32>>, Vec<Transition>), Self::Error>;
-}
-
-/// Plays one batch of at most `max_episodes` episodes to their end; `None` if the agent is done.
-///
-/// # Errors
-/// Whatever the agent or the environment fails with.
-pub fn play<E: Environment>(
-    agent: &mut dyn Agent,
-    environment: &mut E,
-    max_episodes: usize,
-    mode: Mode,
-) -> Result<Option<UpdateStats>, E::Error>
-where
-    E::Error: From<AgentError>,
-{
-    let Some(episodes) = agent.begin(max_episodes, mode) else { return Ok(None) };
-    let mut observations = environment.reset(episodes)?;
-    loop {
-        let actions = agent.act(&observations)?;
-        let (next, transitions) = environment.step(&actions)?;
-        agent.reward(&transitions)?;
-        if transitions.iter().all(|transition| transition.terminated) {
-            return Ok(Some(agent.finish()?));
-        }
-        observations = next;
+    /// [`AgentError::NoSnapshot`] for an agent that does not support it, which is the default;
+    /// [`AgentError::Snapshot`], naming the field, for a snapshot of another agent, another version
+    /// or other settings, or a damaged one. The agent is then unchanged.
+    fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+        let _ = snapshot;
+        Err(AgentError::NoSnapshot { agent: self.name().to_owned() })
     }
 }
+
+macro_rules! forward_agent {
+    ($pointer:ty) => {
+        impl<T: Agent + ?Sized> Agent for $pointer {
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+            fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
+                (**self).begin(max_episodes, mode)
+            }
+            fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
+                (**self).act(observations)
+            }
+            fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+                (**self).finish(rewards)
+            }
+            fn probabilities(&self) -> Option<&[Vec<f32>]> {
+                (**self).probabilities()
+            }
+            fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
+                (**self).snapshot()
+            }
+            fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+                (**self).restore(snapshot)
+            }
+        }
+    };
+}
+forward_agent!(&mut T);
+forward_agent!(Box<T>);

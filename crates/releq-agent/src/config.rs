@@ -148,6 +148,16 @@ impl PpoConfig {
         Ppo::new(self, observation_len, action_count, seed)
     }
 
+    /// Name of the first field whose value differs.
+    pub(crate) fn first_difference(&self, other: &Self) -> Option<String> {
+        let fields = |config: &Self| match serde_json::to_value(config) {
+            Ok(serde_json::Value::Object(fields)) => fields,
+            _ => serde_json::Map::new(),
+        };
+        let theirs = fields(other);
+        fields(self).into_iter().find(|(name, value)| theirs.get(name) != Some(value)).map(|f| f.0)
+    }
+
     pub(crate) fn check(&self) -> Result<(), AgentError> {
         let within = |field, value: f64, low: f64, high: f64| {
             if value >= low && value <= high {

@@ -1,12 +1,12 @@
-//! What can go wrong with an agent.
+//! The errors of agents.
 
 use std::path::PathBuf;
 
-/// A setting, a call or a file that an agent cannot work with.
+/// An agent's error: a bad setting, a call out of turn, or an unusable snapshot or file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentError {
-    /// A hyperparameter outside its range.
+    /// A hyperparameter is outside its range.
     #[error("`{field}`: {reason}")]
     Config {
         /// Name of the field.
@@ -14,46 +14,71 @@ pub enum AgentError {
         /// What is wrong with it.
         reason: String,
     },
-    /// `act`, `reward` and `finish` must alternate after `begin`.
-    #[error("`{call}` came out of turn: {expected} was expected")]
+    /// The calls are `begin`, then `act` once per step, then `finish`.
+    #[error("`{call}` was called out of turn, expected `{expected}`")]
     OutOfTurn {
-        /// What was called.
+        /// The call.
         call: &'static str,
-        /// What should have been.
+        /// The call that had to come first.
         expected: &'static str,
     },
-    /// Another number of episodes, or observations of another length.
+    /// The number of episodes, steps or numbers in an observation is wrong.
     #[error("{what}: got {got}, expected {expected}")]
     Count {
         /// What was counted.
         what: &'static str,
-        /// What came.
+        /// The actual number.
         got: usize,
-        /// What was expected.
+        /// The expected number.
         expected: usize,
     },
-    /// A number that is not finite.
+    /// A number is NaN or infinite.
     #[error("{0} is not finite")]
     NotFinite(&'static str),
-    /// A saved agent that cannot be read.
-    #[error("{file} is no saved agent of this version: {reason}", file = path.display())]
+    /// The agent does not implement snapshots, so a search with it cannot be resumed.
+    #[error("agent `{agent}` does not support snapshots")]
+    NoSnapshot {
+        /// Name of the agent.
+        agent: String,
+    },
+    /// A snapshot was asked for between `begin` and `finish`.
+    #[error("agent `{agent}` cannot be saved during an unfinished batch of episodes")]
+    UnfinishedBatch {
+        /// Name of the agent.
+        agent: String,
+    },
+    /// A snapshot cannot be taken or restored.
+    #[error("snapshot of agent `{agent}`, field `{field}`: {reason}")]
+    Snapshot {
+        /// Name of the agent.
+        agent: String,
+        /// The field at fault.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file does not contain a usable agent.
+    #[error("{file} does not contain a usable agent: {reason}", file = path.display())]
     Checkpoint {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: String,
     },
-    /// A file that cannot be read or written.
+    /// A file cannot be read or written.
     #[error("cannot read or write {file}", file = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
+    /// The error of an agent from outside this crate.
+    #[error(transparent)]
+    Other(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Refuses another number than `expected`.
+/// Fails unless `got` is `expected`.
 pub(crate) fn check_count(
     what: &'static str,
     got: usize,

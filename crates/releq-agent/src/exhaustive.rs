@@ -1,9 +1,13 @@
 //! Enumeration of every sequence of actions.
 
-use crate::{Agent, AgentError, Mode, Transition, UpdateStats, error::check_count, turns::Turns};
+use crate::{
+    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    turns::{Turns, mean},
+};
 
-/// Plays every sequence of actions once, in lexicographic order; its greedy answer is the best one
-/// played, the first of equals.
+/// Plays every sequence of actions once, in lexicographic order.
+///
+/// Its greedy answer is the sequence with the highest return so far, the first of equals.
 #[derive(Clone, Debug)]
 pub struct Exhaustive {
     actions: usize,
@@ -11,15 +15,33 @@ pub struct Exhaustive {
     episodes_per_batch: usize,
     /// The next sequence to play; `None` after the last.
     next: Option<Vec<usize>>,
+    /// The sequences of the batch in progress.
     playing: Vec<Vec<usize>>,
-    best: Option<(f64, Vec<usize>)>,
+    best: Option<Best>,
     mode: Mode,
     turns: Turns,
 }
 
+#[derive(Clone, Debug)]
+struct Best {
+    total: f64,
+    actions: Vec<usize>,
+}
+
 impl Exhaustive {
-    /// All sequences of `episode_len` steps with `action_count` actions, `episodes_per_batch` at a time,
-    /// each at least 1.
+    const NAME: &str = "exhaustive";
+    const VERSION: u32 = 1;
+    const FIELDS: &[&str] = &[
+        "action_count",
+        "episode_len",
+        "episodes_per_batch",
+        "next",
+        "best_return",
+        "best_actions",
+    ];
+
+    /// Enumerates the sequences of `episode_len` steps with `action_count` actions,
+    /// `episodes_per_batch` at a time. All three are at least 1.
     #[must_use]
     pub fn new(action_count: usize, episode_len: usize, episodes_per_batch: usize) -> Self {
         let episode_len = episode_len.max(1);
@@ -35,66 +57,94 @@ impl Exhaustive {
         }
     }
 
-    fn take_next(&mut self) -> Option<Vec<usize>> {
-        let now = self.next.take()?;
-        let mut following = now.clone();
+    /// The sequence after `sequence`; `None` after the last.
+    fn following(&self, sequence: &[usize]) -> Option<Vec<usize>> {
+        let mut following = sequence.to_vec();
         for digit in following.iter_mut().rev() {
             *digit += 1;
             if *digit < self.actions {
-                self.next = Some(following);
-                break;
+                return Some(following);
             }
             *digit = 0;
         }
-        Some(now)
+        None
     }
 }
 
 impl Agent for Exhaustive {
     fn name(&self) -> &str {
-        "exhaustive"
+        Self::NAME
     }
 
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
         self.mode = mode;
         self.playing = match mode {
             Mode::Greedy => {
-                self.best.iter().take(max_episodes.min(1)).map(|(_, best)| best.clone()).collect()
+                let best = self.best.as_ref().map(|best| best.actions.clone());
+                best.into_iter().take(max_episodes).collect()
             }
+            // `next` moves on when the batch is finished, so that a dropped batch is played again.
             Mode::Explore => {
                 let limit = max_episodes.min(self.episodes_per_batch);
-                std::iter::from_fn(|| self.take_next()).take(limit).collect()
+                let sequences =
+                    std::iter::successors(self.next.clone(), |last| self.following(last));
+                sequences.take(limit).collect()
             }
         };
-        (!self.playing.is_empty()).then(|| self.turns.begin(self.playing.len()))
+        self.turns.begin(self.playing.len())
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        let step = self.turns.act()?;
-        check_count("episodes observed", observations.len(), self.turns.episodes())?;
-        if step >= self.episode_len {
-            return Err(AgentError::Count {
-                what: "steps in the episode",
-                got: step + 1,
-                expected: self.episode_len,
-            });
-        }
+        let step = self.turns.step_within(observations, self.episode_len)?;
+        self.turns.acted();
         Ok(self.playing.iter().map(|sequence| sequence[step]).collect())
     }
 
-    fn reward(&mut self, transitions: &[Transition]) -> Result<(), AgentError> {
-        self.turns.reward(transitions)
-    }
-
-    fn finish(&mut self) -> Result<UpdateStats, AgentError> {
-        let (stats, returns) = self.turns.finish()?;
+    fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+        let returns = self.turns.finish(rewards)?;
+        let stats = UpdateStats { mean_return: mean(&returns), ..UpdateStats::default() };
         if self.mode == Mode::Explore {
-            for (total, sequence) in returns.into_iter().zip(self.playing.drain(..)) {
-                if self.best.as_ref().is_none_or(|(best, _)| total > *best) {
-                    self.best = Some((total, sequence));
+            self.next = self.playing.last().and_then(|last| self.following(last));
+            for (total, actions) in returns.into_iter().zip(self.playing.drain(..)) {
+                if self.best.as_ref().is_none_or(|best| total > best.total) {
+                    self.best = Some(Best { total, actions });
                 }
             }
         }
         Ok(stats)
+    }
+
+    fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
+        self.turns.check_closed(Self::NAME)?;
+        let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
+        let best = self.best.as_ref();
+        snapshot.check_finite("best_return", best.map(|best| best.total))?;
+        snapshot.set("action_count", &self.actions)?;
+        snapshot.set("episode_len", &self.episode_len)?;
+        snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;
+        snapshot.set("next", &self.next)?;
+        snapshot.set("best_return", &best.map(|best| best.total))?;
+        snapshot.set("best_actions", &best.map(|best| &best.actions))?;
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+        snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
+        snapshot.expect_setting("action_count", self.actions)?;
+        snapshot.expect_setting("episode_len", self.episode_len)?;
+        snapshot.expect_setting("episodes_per_batch", self.episodes_per_batch)?;
+        let actions = |field: &str| snapshot.get_actions(field, self.episode_len, self.actions);
+        let next = match snapshot.state["next"].is_null() {
+            true => None,
+            false => Some(actions("next")?),
+        };
+        let best = match snapshot.get::<Option<f64>>("best_return")? {
+            None => None,
+            Some(total) => Some(Best { total, actions: actions("best_actions")? }),
+        };
+        (self.next, self.best) = (next, best);
+        self.playing.clear();
+        self.turns = Turns::default();
+        Ok(())
     }
 }

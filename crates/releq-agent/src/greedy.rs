@@ -1,35 +1,54 @@
 //! Greedy search, one step of the episode at a time.
 
-use crate::{Agent, AgentError, Mode, Transition, UpdateStats, error::check_count, turns::Turns};
+use crate::{
+    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    turns::{Turns, mean},
+};
 
-/// Starts from the highest action everywhere; tries every action at one step with the others kept,
-/// keeps the best, goes on to the next step, and round again until a whole pass changes nothing.
+/// Coordinate descent: starts from the highest action at every step, tries all actions at one step
+/// while the others stay fixed, keeps the best, and moves on to the next step.
 ///
-/// Its greedy answer is the sequence kept so far.
+/// The search ends when a whole pass over the steps changes nothing. Its greedy answer is the sequence
+/// kept so far.
 #[derive(Clone, Debug)]
 pub struct GreedySearch {
     actions: usize,
     kept: Vec<usize>,
-    best_return: f64,
+    /// The highest return so far; `None` before the first batch.
+    best_return: Option<f64>,
+    /// The step whose actions are being tried.
     position: usize,
-    /// Actions tried at this position, so far.
+    /// Number of actions tried at this position so far.
     tried: usize,
     best_here: usize,
-    /// Positions in a row that changed nothing.
+    /// Number of positions in a row that changed nothing.
     unchanged: usize,
     mode: Mode,
     turns: Turns,
 }
 
 impl GreedySearch {
-    /// A search over episodes of `episode_len` steps with `action_count` actions, each at least 1.
+    const NAME: &str = "greedy";
+    const VERSION: u32 = 1;
+    const FIELDS: &[&str] = &[
+        "action_count",
+        "episode_len",
+        "kept",
+        "best_return",
+        "position",
+        "tried",
+        "best_here",
+        "unchanged",
+    ];
+
+    /// A search over episodes of `episode_len` steps with `action_count` actions. Both are at least 1.
     #[must_use]
     pub fn new(action_count: usize, episode_len: usize) -> Self {
         let actions = action_count.max(1);
         Self {
             actions,
             kept: vec![actions - 1; episode_len.max(1)],
-            best_return: f64::NEG_INFINITY,
+            best_return: None,
             position: 0,
             tried: 0,
             best_here: actions - 1,
@@ -42,48 +61,37 @@ impl GreedySearch {
 
 impl Agent for GreedySearch {
     fn name(&self) -> &str {
-        "greedy"
+        Self::NAME
     }
 
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
         self.mode = mode;
-        let episodes = match mode {
+        self.turns.begin(match mode {
             Mode::Greedy => max_episodes.min(1),
             Mode::Explore if self.unchanged >= self.kept.len() => 0,
             Mode::Explore => max_episodes.min(self.actions - self.tried),
-        };
-        (episodes > 0).then(|| self.turns.begin(episodes))
-    }
-
-    fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        let step = self.turns.act()?;
-        check_count("episodes observed", observations.len(), self.turns.episodes())?;
-        let Some(&kept) = self.kept.get(step) else {
-            return Err(AgentError::Count {
-                what: "steps in the episode",
-                got: step + 1,
-                expected: self.kept.len(),
-            });
-        };
-        Ok(if self.mode == Mode::Explore && step == self.position {
-            (self.tried..self.tried + observations.len()).collect()
-        } else {
-            vec![kept; observations.len()]
         })
     }
 
-    fn reward(&mut self, transitions: &[Transition]) -> Result<(), AgentError> {
-        self.turns.reward(transitions)
+    fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
+        let step = self.turns.step_within(observations, self.kept.len())?;
+        self.turns.acted();
+        Ok(if self.mode == Mode::Explore && step == self.position {
+            (self.tried..self.tried + observations.len()).collect()
+        } else {
+            vec![self.kept[step]; observations.len()]
+        })
     }
 
-    fn finish(&mut self) -> Result<UpdateStats, AgentError> {
-        let (stats, returns) = self.turns.finish()?;
+    fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+        let returns = self.turns.finish(rewards)?;
+        let stats = UpdateStats { mean_return: mean(&returns), ..UpdateStats::default() };
         if self.mode == Mode::Greedy {
             return Ok(stats);
         }
         for (offset, &total) in returns.iter().enumerate() {
-            if total > self.best_return {
-                self.best_return = total;
+            if self.best_return.is_none_or(|best| total > best) {
+                self.best_return = Some(total);
                 self.best_here = self.tried + offset;
             }
         }
@@ -97,5 +105,39 @@ impl Agent for GreedySearch {
             self.tried = 0;
         }
         Ok(stats)
+    }
+
+    fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
+        self.turns.check_closed(Self::NAME)?;
+        let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
+        snapshot.check_finite("best_return", self.best_return)?;
+        snapshot.set("action_count", &self.actions)?;
+        snapshot.set("episode_len", &self.kept.len())?;
+        snapshot.set("kept", &self.kept)?;
+        snapshot.set("best_return", &self.best_return)?;
+        snapshot.set("position", &self.position)?;
+        snapshot.set("tried", &self.tried)?;
+        snapshot.set("best_here", &self.best_here)?;
+        snapshot.set("unchanged", &self.unchanged)?;
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+        snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
+        snapshot.expect_setting("action_count", self.actions)?;
+        snapshot.expect_setting("episode_len", self.kept.len())?;
+        let restored = Self {
+            actions: self.actions,
+            kept: snapshot.get_actions("kept", self.kept.len(), self.actions)?,
+            best_return: snapshot.get("best_return")?,
+            position: snapshot.get_below("position", self.kept.len())?,
+            tried: snapshot.get_below("tried", self.actions)?,
+            best_here: snapshot.get_below("best_here", self.actions)?,
+            unchanged: snapshot.get_below("unchanged", self.kept.len() + 1)?,
+            mode: Mode::Explore,
+            turns: Turns::default(),
+        };
+        *self = restored;
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 mod agent;
 mod checkpoint;
 mod config;
+mod environment;
 mod error;
 mod exhaustive;
 mod gae;
@@ -10,15 +11,18 @@ mod greedy;
 mod network;
 mod ppo;
 mod random;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod turns;
 
-pub use agent::{Agent, Environment, Mode, Transition, UpdateStats, play};
+pub use agent::{Agent, Mode, UpdateStats};
 pub use config::{PpoConfig, Trunk, ValueTarget};
+pub use environment::{Environment, Transition, play};
 pub use error::AgentError;
 pub use exhaustive::Exhaustive;
 pub use gae::gae;
 pub use greedy::GreedySearch;
 pub use ppo::Ppo;
 pub use random::RandomSearch;
+pub use snapshot::AgentSnapshot;

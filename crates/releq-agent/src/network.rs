@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData, activation};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-use crate::Trunk;
+use crate::{AgentError, AgentSnapshot, PpoConfig, Trunk};
 
 /// Units of the trunk and of the policy's layers.
 const HIDDEN: usize = 128;
@@ -13,6 +13,7 @@ const VALUE_HIDDEN: usize = 64;
 
 /// One weight matrix or bias row on the host, `[rows, columns]`, with Adam's two moments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Parameter {
     rows: usize,
     columns: usize,
@@ -38,17 +39,18 @@ impl Parameter {
         Self::new(1, columns, vec![0.0; columns])
     }
 
-    fn is_whole(&self) -> bool {
-        let len = self.rows * self.columns;
-        [&self.values, &self.first_moment, &self.second_moment]
-            .iter()
-            .all(|v| v.len() == len && v.iter().all(|value| value.is_finite()))
+    fn numbers(&self) -> [(&'static str, &[f32]); 3] {
+        [
+            ("values", &self.values),
+            ("first_moment", &self.first_moment),
+            ("second_moment", &self.second_moment),
+        ]
     }
 }
 
 /// Parameters in a fixed order: trunk kernel and bias; then kernel and bias of policy 1, 2, 3 and of
 /// value 1, 2, 3.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ActorCritic {
     trunk: Trunk,
     temperature: f64,
@@ -93,11 +95,38 @@ pub(crate) struct Loss {
 
 /// An episode to imitate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Example {
     pub(crate) episode_return: f64,
     /// `[steps][observation_len]`, in one run.
     pub(crate) observations: Vec<f32>,
     pub(crate) actions: Vec<usize>,
+}
+
+impl Example {
+    /// The best episode of a snapshot, if it has one.
+    pub(crate) fn load(
+        inputs: usize,
+        action_count: usize,
+        snapshot: &AgentSnapshot,
+    ) -> Result<Option<Self>, AgentError> {
+        let best: Option<Self> = snapshot.get("best")?;
+        let Some(example) = &best else { return Ok(None) };
+        let fail = |part: &str, reason: &str| Err(snapshot.error(format!("best.{part}"), reason));
+        if example.actions.is_empty() {
+            return fail("actions", "empty");
+        }
+        if example.actions.iter().any(|&action| action >= action_count) {
+            return fail("actions", "an action is not below `action_count`");
+        }
+        if Some(example.observations.len()) != example.actions.len().checked_mul(inputs) {
+            return fail("observations", "not `observation_len` numbers for every action");
+        }
+        if !example.observations.iter().all(|number| number.is_finite()) {
+            return fail("observations", "a number is not finite");
+        }
+        Ok(best)
+    }
 }
 
 /// Figures of one pass over a batch, before its step.
@@ -114,6 +143,34 @@ fn matrix(values: &[f32], rows: usize, columns: usize, device: &Device) -> Tenso
     Tensor::from_data(TensorData::new(values.to_vec(), [rows, columns]), device)
 }
 
+/// Name, inputs and outputs of every layer.
+fn layers(trunk: Trunk, inputs: usize, actions: usize) -> [(&'static str, usize, usize); 7] {
+    let trunk = match trunk {
+        Trunk::Lstm => (inputs.saturating_add(HIDDEN), 4 * HIDDEN),
+        Trunk::Dense => (inputs, HIDDEN),
+    };
+    [
+        ("trunk", trunk.0, trunk.1),
+        ("policy_1", HIDDEN, HIDDEN),
+        ("policy_2", HIDDEN, HIDDEN),
+        ("policy_3", HIDDEN, actions),
+        ("value_1", HIDDEN, HIDDEN),
+        ("value_2", HIDDEN, VALUE_HIDDEN),
+        ("value_3", VALUE_HIDDEN, 1),
+    ]
+}
+
+/// Name, rows and columns of every parameter, in order.
+fn parameter_names(
+    trunk: Trunk,
+    inputs: usize,
+    actions: usize,
+) -> impl Iterator<Item = (String, usize, usize)> {
+    layers(trunk, inputs, actions).into_iter().flat_map(|(name, rows, columns)| {
+        [(format!("{name}.kernel"), rows, columns), (format!("{name}.bias"), 1, columns)]
+    })
+}
+
 impl ActorCritic {
     pub(crate) fn new(
         trunk: Trunk,
@@ -123,47 +180,82 @@ impl ActorCritic {
         rng: &mut impl Rng,
     ) -> Self {
         let mut parameters = Vec::with_capacity(14);
-        match trunk {
-            Trunk::Lstm => {
-                // Gates in the order input, forget, cell, output; the forget gate starts open.
-                parameters.push(Parameter::kernel(inputs + HIDDEN, 4 * HIDDEN, rng));
-                let mut bias = vec![0.0; 4 * HIDDEN];
-                bias[HIDDEN..2 * HIDDEN].fill(1.0);
-                parameters.push(Parameter::new(1, 4 * HIDDEN, bias));
-            }
-            Trunk::Dense => {
-                parameters.push(Parameter::kernel(inputs, HIDDEN, rng));
-                parameters.push(Parameter::zeros(HIDDEN));
-            }
-        }
-        let heads = [
-            (HIDDEN, HIDDEN),
-            (HIDDEN, HIDDEN),
-            (HIDDEN, actions),
-            (HIDDEN, HIDDEN),
-            (HIDDEN, VALUE_HIDDEN),
-            (VALUE_HIDDEN, 1),
-        ];
-        for (rows, columns) in heads {
+        for (_, rows, columns) in layers(trunk, inputs, actions) {
             parameters.push(Parameter::kernel(rows, columns, rng));
             parameters.push(Parameter::zeros(columns));
+        }
+        if trunk == Trunk::Lstm {
+            // Gates in the order input, forget, cell, output; the forget gate starts open.
+            parameters[1].values[HIDDEN..2 * HIDDEN].fill(1.0);
         }
         Self { trunk, temperature, parameters, adam_steps: 0 }
     }
 
-    pub(crate) fn parameter_count(&self) -> usize {
-        self.parameters.iter().map(|parameter| parameter.values.len()).sum()
+    /// Adds the weights and the state of Adam to a snapshot.
+    pub(crate) fn save(
+        &self,
+        inputs: usize,
+        actions: usize,
+        snapshot: &mut AgentSnapshot,
+    ) -> Result<(), AgentError> {
+        let names = parameter_names(self.trunk, inputs, actions).map(|(name, ..)| name);
+        let mut parameters = serde_json::Map::new();
+        for (name, parameter) in names.zip(&self.parameters) {
+            for (part, numbers) in parameter.numbers() {
+                let field = format!("parameters.{name}.{part}");
+                snapshot.check_finite(&field, numbers.iter().map(|&number| f64::from(number)))?;
+            }
+            let value = serde_json::to_value(parameter);
+            parameters.insert(name, value.map_err(|error| snapshot.error("parameters", error))?);
+        }
+        snapshot.set("parameters", &parameters)?;
+        snapshot.set("adam_steps", &self.adam_steps)
     }
 
-    /// Whether this has the shapes of a new network, and only finite numbers.
-    pub(crate) fn fits(&self, like: &Self) -> bool {
-        self.trunk == like.trunk
-            && self.parameters.len() == like.parameters.len()
-            && self
-                .parameters
-                .iter()
-                .zip(&like.parameters)
-                .all(|(a, b)| (a.rows, a.columns) == (b.rows, b.columns) && a.is_whole())
+    /// The network of a snapshot of an agent with these settings.
+    pub(crate) fn load(
+        config: &PpoConfig,
+        inputs: usize,
+        actions: usize,
+        snapshot: &AgentSnapshot,
+    ) -> Result<Self, AgentError> {
+        let mut saved: serde_json::Map<String, serde_json::Value> = snapshot.get("parameters")?;
+        let mut parameters = Vec::with_capacity(14);
+        for (name, rows, columns) in parameter_names(config.trunk, inputs, actions) {
+            let field = format!("parameters.{name}");
+            let fail = |reason: String| Err(snapshot.error(&field, reason));
+            let Some(value) = saved.remove(&name) else { return fail("missing".into()) };
+            let parameter: Parameter = match serde_json::from_value(value) {
+                Ok(parameter) => parameter,
+                Err(error) => return fail(error.to_string()),
+            };
+            if (parameter.rows, parameter.columns) != (rows, columns) {
+                let (got_rows, got_columns) = (parameter.rows, parameter.columns);
+                return fail(format!("shape {got_rows}x{got_columns}, expected {rows}x{columns}"));
+            }
+            for (part, numbers) in parameter.numbers() {
+                if Some(numbers.len()) != rows.checked_mul(columns) {
+                    return fail(format!("`{part}` has {} numbers", numbers.len()));
+                }
+                // A number beyond the range of `f32` is read as infinity.
+                if !numbers.iter().all(|number| number.is_finite()) {
+                    return fail(format!("`{part}` has a number that is not finite"));
+                }
+            }
+            parameters.push(parameter);
+        }
+        if let Some(name) = saved.keys().next() {
+            return Err(snapshot.error(format!("parameters.{name}"), "unknown field"));
+        }
+        let adam_steps = snapshot.get("adam_steps")?;
+        if adam_steps < 0 {
+            return Err(snapshot.error("adam_steps", "negative"));
+        }
+        Ok(Self { trunk: config.trunk, temperature: config.temperature, parameters, adam_steps })
+    }
+
+    pub(crate) fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(|parameter| parameter.values.len()).sum()
     }
 
     pub(crate) fn tensors(&self, device: &Device) -> Tensors {

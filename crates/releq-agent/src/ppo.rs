@@ -3,14 +3,20 @@
 use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    Agent, AgentError, Mode, PpoConfig, Transition, UpdateStats, ValueTarget,
+    Agent, AgentError, AgentSnapshot, Mode, PpoConfig, UpdateStats, ValueTarget,
     error::check_count,
     gae::gae,
     network::{ActorCritic, Batch, Example, Loss, LossParts, LstmState, Tensors},
+    turns::Turns,
 };
+
+const NAME: &str = "ppo";
+/// Raised whenever the meaning of a field changes.
+const VERSION: u32 = 2;
+const FIELDS: &[&str] =
+    &["config", "observation_len", "action_count", "parameters", "adam_steps", "best", "rng"];
 
 /// The agent of ReLeQ: PPO with an actor-critic that remembers the episode.
 ///
@@ -31,13 +37,13 @@ pub struct Ppo {
     device: Device,
     /// The parameters on the device, made anew after each update.
     tensors: Option<Tensors>,
+    turns: Turns,
     rollout: Option<Rollout>,
     probabilities: Vec<Vec<f32>>,
 }
 
-/// All that a saved agent consists of.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// All that a snapshot holds.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PpoState {
     pub(crate) config: PpoConfig,
     pub(crate) observation_len: usize,
@@ -87,16 +93,43 @@ impl Ppo {
         Ok(Self::from_state(state))
     }
 
-    pub(crate) fn from_state(state: PpoState) -> Self {
+    /// An agent that continues exactly as the one that `snapshot` was taken from, with its settings.
+    ///
+    /// # Errors
+    /// [`AgentError::Snapshot`], naming the field, for a snapshot of another agent or version, or a
+    /// damaged one.
+    pub fn from_snapshot(snapshot: &AgentSnapshot) -> Result<Self, AgentError> {
+        snapshot.expect(NAME, VERSION, FIELDS)?;
+        let config: PpoConfig = snapshot.get("config")?;
+        config.check().map_err(|error| snapshot.error("config", error))?;
+        let [observation_len, action_count] =
+            ["observation_len", "action_count"].map(|field| match snapshot.get(field)? {
+                0 => Err(snapshot.error(field, "must be at least 1")),
+                value => Ok(value),
+            });
+        let (observation_len, action_count) = (observation_len?, action_count?);
+        Ok(Self::from_state(PpoState {
+            network: ActorCritic::load(&config, observation_len, action_count, snapshot)?,
+            best: Example::load(observation_len, action_count, snapshot)?,
+            rng: snapshot.get("rng")?,
+            config,
+            observation_len,
+            action_count,
+        }))
+    }
+
+    fn from_state(state: PpoState) -> Self {
         Self {
             state,
             device: Device::flex(),
             tensors: None,
+            turns: Turns::default(),
             rollout: None,
             probabilities: Vec::new(),
         }
     }
 
+    #[cfg(test)]
     pub(crate) const fn state(&self) -> &PpoState {
         &self.state
     }
@@ -227,14 +260,12 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
 
 impl Agent for Ppo {
     fn name(&self) -> &str {
-        "ppo"
+        NAME
     }
 
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
-        let episodes = max_episodes.min(self.state.config.episodes_per_batch);
-        if episodes == 0 {
-            return None;
-        }
+        self.rollout = None;
+        let episodes = self.turns.begin(max_episodes.min(self.state.config.episodes_per_batch))?;
         let tensors = self.tensors.get_or_insert_with(|| self.state.network.tensors(&self.device));
         self.rollout = Some(Rollout {
             mode,
@@ -250,13 +281,10 @@ impl Agent for Ppo {
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
+        self.turns.step(observations)?;
         let (Some(rollout), Some(tensors)) = (&mut self.rollout, &self.tensors) else {
             return Err(AgentError::OutOfTurn { call: "act", expected: "begin" });
         };
-        if rollout.rewards.len() != rollout.actions.len() {
-            return Err(AgentError::OutOfTurn { call: "act", expected: "reward" });
-        }
-        check_count("episodes observed", observations.len(), rollout.episodes)?;
         let mut flat = Vec::with_capacity(rollout.episodes * self.state.observation_len);
         for observation in observations {
             check_count("observation length", observation.len(), self.state.observation_len)?;
@@ -290,34 +318,19 @@ impl Agent for Ppo {
             rollout.log_probabilities.push(probabilities[action].max(1e-10).ln() as f32);
             self.probabilities.push(probabilities.iter().map(|&p| p as f32).collect());
         }
+        self.turns.acted();
         rollout.observations.extend(flat);
         rollout.values.extend(values);
         rollout.actions.extend(&actions);
         Ok(actions)
     }
 
-    fn reward(&mut self, transitions: &[Transition]) -> Result<(), AgentError> {
-        let Some(rollout) = &mut self.rollout else {
-            return Err(AgentError::OutOfTurn { call: "reward", expected: "begin" });
-        };
-        if rollout.rewards.len() == rollout.actions.len() {
-            return Err(AgentError::OutOfTurn { call: "reward", expected: "act" });
-        }
-        check_count("transitions", transitions.len(), rollout.episodes)?;
-        if !transitions.iter().all(|transition| transition.reward.is_finite()) {
-            return Err(AgentError::NotFinite("reward"));
-        }
-        rollout.rewards.extend(transitions.iter().map(|transition| transition.reward));
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<UpdateStats, AgentError> {
-        let Some(rollout) = self.rollout.take() else {
+    fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+        self.turns.finish(rewards)?;
+        let Some(mut rollout) = self.rollout.take() else {
             return Err(AgentError::OutOfTurn { call: "finish", expected: "begin" });
         };
-        if rollout.rewards.is_empty() || rollout.rewards.len() != rollout.actions.len() {
-            return Err(AgentError::OutOfTurn { call: "finish", expected: "act and reward" });
-        }
+        rollout.rewards = rewards.concat();
         if rollout.mode == Mode::Greedy {
             let mean_return = rollout.rewards.iter().sum::<f64>() / rollout.episodes as f64;
             return Ok(UpdateStats { mean_return, ..UpdateStats::default() });
@@ -325,6 +338,36 @@ impl Agent for Ppo {
         let stats = self.learn(&rollout);
         self.tensors = None;
         Ok(stats)
+    }
+
+    fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
+        self.turns.check_closed(NAME)?;
+        let mut snapshot = AgentSnapshot::new(NAME, VERSION);
+        let PpoState { config, observation_len, action_count, network, best, rng } = &self.state;
+        if let Some(best) = best {
+            snapshot.check_finite("best.episode_return", [best.episode_return])?;
+        }
+        network.save(*observation_len, *action_count, &mut snapshot)?;
+        snapshot.set("config", config)?;
+        snapshot.set("observation_len", observation_len)?;
+        snapshot.set("action_count", action_count)?;
+        snapshot.set("best", best)?;
+        snapshot.set("rng", rng)?;
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+        let restored = Self::from_snapshot(snapshot)?;
+        snapshot.expect_setting("observation_len", self.state.observation_len)?;
+        snapshot.expect_setting("action_count", self.state.action_count)?;
+        if let Some(field) = self.state.config.first_difference(&restored.state.config) {
+            return Err(snapshot.error(
+                format!("config.{field}"),
+                "differs from this agent's; make the agent with the settings of the snapshot",
+            ));
+        }
+        *self = restored;
+        Ok(())
     }
 
     fn probabilities(&self) -> Option<&[Vec<f32>]> {

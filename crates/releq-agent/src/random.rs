@@ -3,7 +3,10 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Agent, AgentError, Mode, Transition, UpdateStats, error::check_count, turns::Turns};
+use crate::{
+    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    turns::{Turns, mean},
+};
 
 /// Chooses every action uniformly at random; has no greedy answer.
 #[derive(Clone, Debug)]
@@ -15,8 +18,12 @@ pub struct RandomSearch {
 }
 
 impl RandomSearch {
-    /// A search over `action_count` actions with `episodes_per_batch` episodes at a time, each at
-    /// least 1.
+    const NAME: &str = "random";
+    const VERSION: u32 = 1;
+    const FIELDS: &[&str] = &["action_count", "episodes_per_batch", "rng"];
+
+    /// A search over `action_count` actions that plays `episodes_per_batch` episodes at a time. Both
+    /// are at least 1.
     #[must_use]
     pub fn new(action_count: usize, seed: u64, episodes_per_batch: usize) -> Self {
         Self {
@@ -30,26 +37,42 @@ impl RandomSearch {
 
 impl Agent for RandomSearch {
     fn name(&self) -> &str {
-        "random"
+        Self::NAME
     }
 
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
-        let episodes = max_episodes.min(self.episodes_per_batch);
-        (mode == Mode::Explore && episodes > 0).then(|| self.turns.begin(episodes))
+        self.turns.begin(match mode {
+            Mode::Explore => max_episodes.min(self.episodes_per_batch),
+            Mode::Greedy => 0,
+        })
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        self.turns.act()?;
-        check_count("episodes observed", observations.len(), self.turns.episodes())?;
-        Ok((0..observations.len()).map(|_| self.rng.random_range(0..self.actions)).collect())
+        self.turns.step(observations)?;
+        self.turns.acted();
+        Ok(observations.iter().map(|_| self.rng.random_range(0..self.actions)).collect())
     }
 
-    fn reward(&mut self, transitions: &[Transition]) -> Result<(), AgentError> {
-        self.turns.reward(transitions)
+    fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+        let returns = self.turns.finish(rewards)?;
+        Ok(UpdateStats { mean_return: mean(&returns), ..UpdateStats::default() })
     }
 
-    fn finish(&mut self) -> Result<UpdateStats, AgentError> {
-        let (stats, _) = self.turns.finish()?;
-        Ok(stats)
+    fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
+        self.turns.check_closed(Self::NAME)?;
+        let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
+        snapshot.set("action_count", &self.actions)?;
+        snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;
+        snapshot.set("rng", &self.rng)?;
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+        snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
+        snapshot.expect_setting("action_count", self.actions)?;
+        snapshot.expect_setting("episodes_per_batch", self.episodes_per_batch)?;
+        self.rng = snapshot.get("rng")?;
+        self.turns = Turns::default();
+        Ok(())
     }
 }

@@ -170,11 +170,11 @@ fn damaged_and_foreign_files_are_refused_by_name() {
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();
     check("EOF");
     std::fs::write(&path, "{}").unwrap();
-    check("missing field `format`");
-    std::fs::write(&path, good.replace("ppo 1", "ppo 99")).unwrap();
-    check("format `releq-agent ppo 99`");
+    check("missing field `agent`");
+    std::fs::write(&path, good.replace("\"version\":2", "\"version\":99")).unwrap();
+    check("field `version`: 99, expected 2");
     std::fs::write(&path, good.replace("\"action_count\":4", "\"action_count\":5")).unwrap();
-    check("do not fit");
+    check("field `parameters.policy_3.kernel`: shape 128x4, expected 128x5");
     let nowhere = folder.path().join("none/agent.json");
     let error = PpoConfig::default().init(4, 4, 9).unwrap().save(&nowhere).unwrap_err();
     assert!(error.to_string().contains("none"));
@@ -203,33 +203,131 @@ fn bad_hyperparameters_are_refused_by_name() {
     assert!(PpoConfig::default().init(4, 0, 1).unwrap_err().to_string().contains("action_count"));
 }
 
-#[test]
-fn calls_out_of_turn_and_bad_counts_are_refused() {
-    let mut agents: Vec<Box<dyn Agent>> = vec![
-        Box::new(PpoConfig::default().init(1, 3, 1).unwrap()),
-        Box::new(RandomSearch::new(3, 1, 4)),
-        Box::new(GreedySearch::new(3, 2)),
-        Box::new(Exhaustive::new(3, 2, 4)),
-    ];
-    let pay = |reward| Transition { reward, terminated: true };
-    for agent in &mut agents {
-        let name = agent.name().to_owned();
-        assert!(agent.act(&[vec![0.0]]).is_err(), "{name}");
-        assert!(agent.reward(&[]).is_err() && agent.finish().is_err(), "{name}");
-        assert_eq!(agent.begin(0, Mode::Explore), None, "{name}");
-        let episodes = agent.begin(2, Mode::Explore).unwrap();
-        assert!(agent.act(&vec![vec![0.0]; episodes + 1]).is_err(), "{name}");
-        let episodes = agent.begin(2, Mode::Explore).unwrap();
-        let actions = agent.act(&vec![vec![0.0]; episodes]).unwrap();
-        assert!(actions.len() == episodes && actions.iter().all(|&a| a < 3), "{name}");
-        assert!(agent.act(&vec![vec![0.0]; episodes]).is_err(), "{name}");
-        assert!(agent.finish().is_err(), "{name}");
-        assert!(agent.reward(&vec![pay(f64::NAN); episodes]).is_err(), "{name}");
+/// As small as an agent can be: one action, whatever happens.
+struct Constant;
+
+impl Agent for Constant {
+    fn begin(&mut self, max_episodes: usize, _: Mode) -> Option<usize> {
+        (max_episodes > 0).then_some(1)
     }
+
+    fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
+        Ok(vec![1; observations.len()])
+    }
+
+    fn finish(&mut self, _: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+        Err(AgentError::Other("the tape is full".into()))
+    }
+}
+
+#[test]
+fn the_smallest_agent_has_a_name_no_snapshot_and_errors_of_its_own() {
+    let mut agent = Constant;
+    assert_eq!(agent.name(), "Constant");
+    let refused = agent.snapshot().unwrap_err().to_string();
+    assert_eq!(refused, "agent `Constant` does not support snapshots");
+    let snapshot = RandomSearch::new(2, 1, 1).snapshot().unwrap();
+    assert!(matches!(agent.restore(&snapshot), Err(AgentError::NoSnapshot { .. })));
+    let error = play(&mut agent, &mut Identity::new(1, 2), 1, Mode::Explore).unwrap_err();
+    assert_eq!(error.to_string(), "the tape is full");
+}
+
+#[test]
+fn pointers_to_agents_and_environments_are_agents_and_environments() {
+    let run = |agent: &mut dyn Agent| {
+        let mut environment: Box<dyn Environment<Error = AgentError>> =
+            Box::new(Identity::new(3, 4));
+        let stats = play(agent, &mut *environment, 8, Mode::Explore).unwrap();
+        assert_eq!(play(agent, &mut environment, 0, Mode::Explore).unwrap(), None);
+        play(agent, &mut &mut environment, 8, Mode::Explore).unwrap();
+        (stats, agent.snapshot().unwrap(), agent.probabilities().map(<[_]>::to_vec))
+    };
+    let new = || PpoConfig::default().init(4, 4, 2).unwrap();
+    let mut boxed: Box<dyn Agent> = Box::new(new());
+    let mut plain = new();
+    let mut borrowed = &mut plain;
+    let expected = run(&mut new());
+    assert_eq!(run(&mut boxed), expected);
+    assert_eq!(run(&mut borrowed), expected);
+    assert_eq!(Agent::name(&boxed), "ppo");
+    boxed.restore(&expected.1).unwrap();
+}
+
+#[test]
+fn snapshots_of_other_settings_and_damaged_weights_are_refused_by_field() {
+    let ppo = |config: PpoConfig, inputs, actions| config.init(inputs, actions, 1).unwrap();
+    let mut agent = ppo(PpoConfig::default(), 4, 4);
+    learn(&mut agent, &mut Identity::new(3, 4), 1);
+    let good = agent.snapshot().unwrap();
+    let refused = |agent: &mut dyn Agent, snapshot: &AgentSnapshot, expected: &str| {
+        let before = agent.snapshot().unwrap();
+        let message = agent.restore(snapshot).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message} does not contain {expected}");
+        assert_eq!(agent.snapshot().unwrap(), before);
+    };
+    refused(&mut ppo(PpoConfig::default(), 5, 4), &good, "`observation_len`: 4, but");
+    refused(&mut ppo(PpoConfig::default(), 4, 3), &good, "`action_count`: 4, but");
+    refused(&mut ppo(PpoConfig::quick(), 4, 4), &good, "`config.ent_coef`: differs");
+    refused(&mut RandomSearch::new(4, 1, 8), &good, "`agent`: taken from agent `ppo`");
+    refused(
+        &mut RandomSearch::new(4, 1, 8),
+        &RandomSearch::new(4, 1, 9).snapshot().unwrap(),
+        "`episodes_per_batch`: 9, but",
+    );
+    refused(
+        &mut Exhaustive::new(4, 3, 8),
+        &Exhaustive::new(4, 2, 8).snapshot().unwrap(),
+        "`episode_len`: 2, but",
+    );
+
+    let change = |pointer: &str, value: serde_json::Value| {
+        let mut changed = serde_json::to_value(&good).unwrap();
+        *changed.pointer_mut(pointer).unwrap() = value;
+        serde_json::from_value::<AgentSnapshot>(changed).unwrap()
+    };
+    let kernel = "/state/parameters/value_2.kernel";
+    let cases: [(String, serde_json::Value, &str); 8] = [
+        (format!("{kernel}/values/7"), serde_json::Value::Null, "`parameters.value_2.kernel`"),
+        (format!("{kernel}/first_moment/7"), 1e300.into(), "`parameters.value_2.kernel`"),
+        (format!("{kernel}/second_moment"), vec![0.0].into(), "`parameters.value_2.kernel`"),
+        ("/state/adam_steps".into(), (-1).into(), "`adam_steps`"),
+        ("/state/best/actions/0".into(), 4.into(), "`best.actions`"),
+        ("/state/best/observations".into(), vec![0.0].into(), "`best.observations`"),
+        ("/state/config/gamma".into(), 2.into(), "`config`: `gamma`"),
+        ("/state/observation_len".into(), u64::MAX.into(), "`parameters.trunk.kernel`: shape"),
+    ];
+    for (pointer, value, expected) in cases {
+        refused(&mut agent, &change(&pointer, value), expected);
+    }
+    let mut huge = Exhaustive::new(2, 2, 8);
+    huge.begin(1, Mode::Explore);
+    for _ in 0..2 {
+        huge.act(&[vec![]]).unwrap();
+    }
+    huge.finish(&[vec![f64::MAX], vec![f64::MAX]]).unwrap();
+    let message = huge.snapshot().unwrap_err().to_string();
+    assert!(message.contains("`best_return`: inf is not finite"), "{message}");
+}
+
+#[test]
+fn bad_observations_are_refused() {
     let mut agent = PpoConfig::default().init(2, 3, 1).unwrap();
     agent.begin(1, Mode::Explore);
     assert!(agent.act(&[vec![0.0]]).unwrap_err().to_string().contains("observation length"));
     assert!(agent.act(&[vec![0.0, f32::NAN]]).is_err());
+}
+
+#[test]
+fn a_dropped_batch_is_played_again_by_searches_that_list() {
+    let mut agents: [Box<dyn Agent>; 2] =
+        [Box::new(GreedySearch::new(3, 2)), Box::new(Exhaustive::new(3, 2, 4))];
+    for agent in &mut agents {
+        let mut first = || {
+            let episodes = agent.begin(3, Mode::Explore).unwrap();
+            [0, 1].map(|_| agent.act(&vec![vec![0.0]; episodes]).unwrap())
+        };
+        assert_eq!(first(), first());
+    }
 }
 
 /// Pays for each step on its own, so that one step at a time finds the best; remembers what was played.

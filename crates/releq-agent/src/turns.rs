@@ -1,58 +1,92 @@
-//! Whose turn it is, and what each episode has earned: shared by the agents that do not learn.
+//! The order of calls, shared by all agents.
 
-use crate::{AgentError, Transition, UpdateStats, error::check_count};
+use crate::{AgentError, error::check_count};
 
-#[derive(Clone, Debug, Default)]
+/// The batch in progress: how many episodes it has and how many steps were played.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Turns {
-    returns: Vec<f64>,
-    step: usize,
-    acted: bool,
+    episodes: usize,
+    steps: usize,
 }
 
 impl Turns {
-    pub(crate) fn begin(&mut self, episodes: usize) -> usize {
-        *self = Self { returns: vec![0.0; episodes], step: 0, acted: false };
-        episodes
+    /// Drops an unfinished batch and starts one of `episodes`, or none if that is 0.
+    pub(crate) fn begin(&mut self, episodes: usize) -> Option<usize> {
+        *self = Self { episodes, steps: 0 };
+        (episodes > 0).then_some(episodes)
     }
 
-    pub(crate) const fn episodes(&self) -> usize {
-        self.returns.len()
+    /// Whether a batch is in progress.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.episodes > 0
     }
 
-    /// Gives the index of the step that the actions are for.
-    pub(crate) fn act(&mut self) -> Result<usize, AgentError> {
-        if self.returns.is_empty() {
-            return Err(AgentError::OutOfTurn { call: "act", expected: "begin" });
+    /// Refuses a snapshot of an unfinished batch.
+    pub(crate) fn check_closed(&self, agent: &str) -> Result<(), AgentError> {
+        if self.is_open() {
+            return Err(AgentError::UnfinishedBatch { agent: agent.to_owned() });
         }
-        if std::mem::replace(&mut self.acted, true) {
-            return Err(AgentError::OutOfTurn { call: "act", expected: "reward" });
-        }
-        self.step += 1;
-        Ok(self.step - 1)
-    }
-
-    pub(crate) fn reward(&mut self, transitions: &[Transition]) -> Result<(), AgentError> {
-        if !self.acted {
-            return Err(AgentError::OutOfTurn { call: "reward", expected: "act" });
-        }
-        check_count("transitions", transitions.len(), self.returns.len())?;
-        for (total, transition) in self.returns.iter_mut().zip(transitions) {
-            if !transition.reward.is_finite() {
-                return Err(AgentError::NotFinite("reward"));
-            }
-            *total += transition.reward;
-        }
-        self.acted = false;
         Ok(())
     }
 
-    /// The figures and the return of every episode.
-    pub(crate) fn finish(&mut self) -> Result<(UpdateStats, Vec<f64>), AgentError> {
-        if self.returns.is_empty() || self.acted || self.step == 0 {
-            return Err(AgentError::OutOfTurn { call: "finish", expected: "act and reward" });
+    /// Returns the index of the step that `observations` belong to; the call is counted by
+    /// [`acted`](Self::acted).
+    pub(crate) fn step(&self, observations: &[Vec<f32>]) -> Result<usize, AgentError> {
+        if !self.is_open() {
+            return Err(AgentError::OutOfTurn { call: "act", expected: "begin" });
         }
-        let returns = std::mem::take(&mut self.returns);
-        let mean_return = returns.iter().sum::<f64>() / returns.len() as f64;
-        Ok((UpdateStats { mean_return, ..UpdateStats::default() }, returns))
+        check_count("episodes observed", observations.len(), self.episodes)?;
+        Ok(self.steps)
     }
+
+    /// As [`step`](Self::step), where episodes have `episode_len` steps.
+    pub(crate) fn step_within(
+        &self,
+        observations: &[Vec<f32>],
+        episode_len: usize,
+    ) -> Result<usize, AgentError> {
+        let step = self.step(observations)?;
+        if step < episode_len {
+            return Ok(step);
+        }
+        Err(AgentError::Count {
+            what: "steps in the episode",
+            got: step + 1,
+            expected: episode_len,
+        })
+    }
+
+    /// Counts one step.
+    pub(crate) const fn acted(&mut self) {
+        self.steps += 1;
+    }
+
+    /// Ends the batch and returns the undiscounted return of every episode. Refused rewards leave
+    /// the batch open.
+    pub(crate) fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<Vec<f64>, AgentError> {
+        if !self.is_open() {
+            return Err(AgentError::OutOfTurn { call: "finish", expected: "begin" });
+        }
+        if self.steps == 0 {
+            return Err(AgentError::OutOfTurn { call: "finish", expected: "act" });
+        }
+        check_count("steps rewarded", rewards.len(), self.steps)?;
+        let mut returns = vec![0.0; self.episodes];
+        for rewards in rewards {
+            check_count("episodes rewarded", rewards.len(), self.episodes)?;
+            for (total, reward) in returns.iter_mut().zip(rewards) {
+                if !reward.is_finite() {
+                    return Err(AgentError::NotFinite("reward"));
+                }
+                *total += reward;
+            }
+        }
+        *self = Self::default();
+        Ok(returns)
+    }
+}
+
+/// The mean of the returns of a batch.
+pub(crate) fn mean(returns: &[f64]) -> f64 {
+    returns.iter().sum::<f64>() / returns.len() as f64
 }

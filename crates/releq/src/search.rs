@@ -498,11 +498,10 @@ impl Search {
             let Some(count) = agent.begin(room, Mode::Explore) else {
                 break StopReason::Exhausted;
             };
-            match play(agent, &mut environment, count) {
+            let update = match play(agent, &mut environment, count) {
                 Err(ReleqError::Cancelled) => break StopReason::Cancelled,
                 other => other?,
-            }
-            let update = agent.finish()?;
+            };
             episodes += count;
             for scored in &environment.scored()[looked_at..] {
                 failures += usize::from(scored.failure.is_some());
@@ -547,7 +546,6 @@ impl Search {
                 Err(ReleqError::Cancelled) => {}
                 other => {
                     other?;
-                    agent.finish()?;
                     greedy = environment.batch_scores().next().cloned();
                 }
             }
@@ -572,17 +570,19 @@ impl Search {
     }
 }
 
+/// Plays the batch that the agent has begun, and lets the agent learn from it.
 fn play<E: Evaluator>(
     agent: &mut dyn Agent,
     environment: &mut BitwidthEnvironment<'_, E>,
     episodes: usize,
-) -> Result<(), ReleqError> {
+) -> Result<UpdateStats, ReleqError> {
     let mut observations = environment.reset(episodes)?;
+    let mut rewards = Vec::with_capacity(environment.episode_len());
     for _ in 0..environment.episode_len() {
         let actions = agent.act(&observations)?;
         let (next, transitions) = environment.step(&actions)?;
-        agent.reward(&transitions)?;
+        rewards.push(transitions.iter().map(|transition| transition.reward).collect());
         observations = next;
     }
-    Ok(())
+    Ok(agent.finish(&rewards)?)
 }
