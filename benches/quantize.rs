@@ -5,9 +5,11 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use releq_quant::{Bitwidth, QuantizerKind};
+use releq_quant::{Bitwidth, LayerWeights, QuantizerKind};
 
 const WEIGHTS: usize = 400_000;
+/// As in LeNet's first linear layer.
+const CHANNELS: usize = 500;
 
 /// A bell of standard deviation 0.05, about as in a trained convolution; the same in every run.
 fn weights() -> Vec<f32> {
@@ -23,6 +25,7 @@ fn weights() -> Vec<f32> {
 
 fn fake_quantize(criterion: &mut Criterion) {
     let weights = weights();
+    let layer = LayerWeights::new(&weights, CHANNELS).expect("the channels divide the weights");
     let mut out = vec![0.0; weights.len()];
     let mut group = criterion.benchmark_group("fake_quantize_400k");
     group.throughput(Throughput::Elements(WEIGHTS as u64));
@@ -36,7 +39,7 @@ fn fake_quantize(criterion: &mut Criterion) {
             group.bench_function(BenchmarkId::new(kind.to_string(), bits), |bencher| {
                 bencher.iter(|| {
                     quantizer
-                        .fake_quantize(black_box(&weights), bits, black_box(&mut out))
+                        .fake_quantize(black_box(layer), bits, black_box(&mut out))
                         .expect("finite weights of 2 to 8 bits quantize");
                 });
             });

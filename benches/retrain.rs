@@ -47,7 +47,7 @@ impl Variant {
         quantizer: Option<QuantizerKind>,
         batch: Option<usize>,
     ) -> Self {
-        let mut trainer = backend.trainer(network, quantizer.unwrap_or_default()).unwrap();
+        let mut trainer = backend.trainer(network, quantizer.unwrap_or_default().build()).unwrap();
         if quantizer.is_some() {
             let bits = vec!["4"; network.quantizable_layers()].join("-");
             trainer.set_bits(Some(&bits.parse().unwrap())).unwrap();

@@ -78,7 +78,8 @@ struct Args {
     /// Bitwidth of the weights of every layer, as 8,4,4,8, or one for all [default: full precision]
     #[arg(long, value_name = "BITS")]
     bits: Option<BitwidthAssignment>,
-    /// Quantizer: wrpn-scaled, wrpn or dorefa; the first keeps every layer's scale, the others need a retrain
+    /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, wrpn or dorefa; the last two do not keep a
+    /// layer's scale and need a retrain
     #[arg(long, default_value_t = QuantizerKind::WrpnScaled)]
     quantizer: QuantizerKind,
     /// First let batch norm estimate its statistics anew, on so many batches of 128 training images, as the
@@ -168,7 +169,7 @@ fn run(args: &Args) -> Result<()> {
         .min(images.len().div_ceil(CHUNK));
     let mut trainers = vec![first];
     for _ in 1..threads {
-        let mut trainer = backend.trainer(&network, args.quantizer)?;
+        let mut trainer = backend.trainer(&network, args.quantizer.build())?;
         trainer.load(&state)?;
         trainer.set_bits(bits.as_ref())?;
         trainers.push(trainer);
@@ -208,11 +209,11 @@ fn run(args: &Args) -> Result<()> {
 /// A trainer on the backend that was asked for, or on the first that covers the network.
 fn trainer(args: &Args, network: &Network) -> Result<(Backend, Box<dyn Trainer>)> {
     if let Some(backend) = args.backend {
-        return Ok((backend, backend.trainer(network, args.quantizer)?));
+        return Ok((backend, backend.trainer(network, args.quantizer.build())?));
     }
-    match Backend::Native.trainer(network, args.quantizer) {
+    match Backend::Native.trainer(network, args.quantizer.build()) {
         Ok(trainer) => Ok((Backend::Native, trainer)),
-        Err(_) => Ok((Backend::Flex, Backend::Flex.trainer(network, args.quantizer)?)),
+        Err(_) => Ok((Backend::Flex, Backend::Flex.trainer(network, args.quantizer.build())?)),
     }
 }
 

@@ -22,29 +22,34 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use releq_example_support::exit_code;
-use releq_quant::{Bitwidth, Quantizer, QuantizerKind};
+use releq_quant::{Bitwidth, LayerWeights, QuantError, Quantizer, QuantizerKind};
 use serde::Serialize;
 
 /// Shows what each bitwidth does to the weights of one layer.
 ///
 /// For every bitwidth: how many different levels the weights take, the bytes of the packed codes, how
 /// many times smaller that is than 32-bit floats, the root mean squared and the largest rounding error,
-/// and the share of weights that become zero.
+/// and the share of weights that become zero. A scheme whose levels are not evenly spaced has no codes.
 #[derive(Parser, Debug)]
 #[command(after_help = "Schemes:
   wrpn         fixed levels from -1 to 1, zero among them; small weights vanish at few bits
   dorefa       2^b levels from -1 to 1 after a tanh, zero not among them; rescales the layer,
                so its error against the given weights is large before retraining
   wrpn-scaled  wrpn on [-c, c], with the c of least squared error for the layer
+  wrpn-scaled-per-channel
+               the same, with a c for each of the --channels
 
 At 1 bit every scheme gives the sign times the mean magnitude.")]
 struct Args {
-    /// Quantization scheme: wrpn, dorefa or wrpn-scaled
+    /// Quantization scheme, see below
     #[arg(long, default_value = "wrpn-scaled")]
     scheme: QuantizerKind,
-    /// Bitwidths to show, from 1 to 8
-    #[arg(long, value_delimiter = ',', default_value = "1,2,3,4,5,6,7,8")]
+    /// Bitwidths to show [default: all that the scheme supports]
+    #[arg(long, value_delimiter = ',')]
     bits: Vec<Bitwidth>,
+    /// Output channels of the layer; its weights come channel by channel
+    #[arg(long, default_value_t = 1)]
+    channels: usize,
     /// Weights to quantize: numbers separated by spaces or newlines
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "count"])]
     file: Option<PathBuf>,
@@ -64,8 +69,9 @@ struct Args {
 struct Row {
     bits: Bitwidth,
     levels: usize,
-    bytes: usize,
-    compression: f64,
+    /// `None` for a scheme without integer codes.
+    bytes: Option<usize>,
+    compression: Option<f64>,
     rms_error: f64,
     max_error: f64,
     share_of_zeros: f64,
@@ -88,7 +94,11 @@ fn run(args: &Args) -> Result<()> {
         None => random_weights(args.seed, args.count),
     };
     let quantizer = args.scheme.build();
-    let rows = args.bits.iter().map(|&bits| row(&*quantizer, &weights, bits));
+    let layer = LayerWeights::new(&weights, args.channels)?;
+    let supported = (1..=8).map(Bitwidth::new).collect::<Result<Vec<_>, _>>()?;
+    let supported = supported.into_iter().filter(|&bits| quantizer.supports(bits)).collect();
+    let bits = if args.bits.is_empty() { supported } else { args.bits.clone() };
+    let rows = bits.into_iter().map(|bits| row(&*quantizer, layer, bits));
     let rows = rows.collect::<Result<_>>()?;
     let report = Report { scheme: args.scheme, weights: weights.len(), rows };
     let text = if args.json { serde_json::to_string_pretty(&report)? } else { table(&report) };
@@ -99,24 +109,31 @@ fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Quantizes at one bitwidth and compares with the weights that came.
-fn row(quantizer: &dyn Quantizer, weights: &[f32], bits: Bitwidth) -> Result<Row> {
-    let quantized = quantizer.quantize(weights, bits)?;
-    let bytes = quantized.pack()?.as_bytes().len();
-    let levels = quantized.codes.iter().collect::<BTreeSet<_>>().len();
+/// Quantizes at one bitwidth and compares with the given weights.
+fn row(quantizer: &dyn Quantizer, weights: LayerWeights<'_>, bits: Bitwidth) -> Result<Row> {
+    let mut rounded = vec![0.0; weights.len()];
+    quantizer.fake_quantize(weights, bits, &mut rounded)?;
+    let bytes = match quantizer.quantize(weights, bits) {
+        Ok(quantized) => Some(quantized.pack()?.as_bytes().len()),
+        Err(QuantError::NoCodes { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
     let (mut squares, mut max_error, mut zeros) = (0.0, 0.0f64, 0);
-    for (&weight, level) in weights.iter().zip(quantized.dequantize()) {
+    let mut levels = BTreeSet::new();
+    for (&weight, &level) in weights.values().iter().zip(&rounded) {
         let error = f64::from(weight) - f64::from(level);
         squares += error * error;
         max_error = max_error.max(error.abs());
         zeros += usize::from(level == 0.0);
+        // Adding zero makes a negative zero positive.
+        levels.insert((level + 0.0).to_bits());
     }
     let count = weights.len() as f64;
     Ok(Row {
         bits,
-        levels,
+        levels: levels.len(),
         bytes,
-        compression: 4.0 * count / bytes as f64,
+        compression: bytes.map(|bytes| 4.0 * count / bytes as f64),
         rms_error: (squares / count).sqrt(),
         max_error,
         share_of_zeros: zeros as f64 / count,
@@ -131,8 +148,8 @@ fn table(report: &Report) -> String {
         table.add_row([
             row.bits.to_string(),
             row.levels.to_string(),
-            row.bytes.to_string(),
-            format!("{:.1}x", row.compression),
+            row.bytes.map_or("-".to_owned(), |bytes| bytes.to_string()),
+            row.compression.map_or("-".to_owned(), |ratio| format!("{ratio:.1}x")),
             format!("{:.3e}", row.rms_error),
             format!("{:.3e}", row.max_error),
             format!("{:.1} %", 100.0 * row.share_of_zeros),

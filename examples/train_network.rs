@@ -150,7 +150,7 @@ fn run(args: &Args) -> Result<ExitCode> {
             precision(state.run.bits.as_ref())
         );
     }
-    let mut trainer = args.backend.trainer(&network, args.quantizer)?;
+    let mut trainer = args.backend.trainer(&network, args.quantizer.build())?;
     trainer.load(&start)?;
     trainer.set_bits(bits.as_ref())?;
 

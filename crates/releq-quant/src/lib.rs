@@ -5,15 +5,15 @@ mod binary;
 mod check;
 mod dorefa;
 mod error;
+mod granularity;
 mod kind;
+mod layer_weights;
 mod least_squares;
 mod mid_tread;
 mod packed;
 mod quantized;
 mod quantizer;
 mod rounding;
-#[cfg(feature = "burn")]
-mod tensor;
 #[cfg(test)]
 mod tests;
 mod wrpn;
@@ -23,12 +23,12 @@ mod wrpn_scaled;
 pub use check::check_quantizer;
 pub use dorefa::Dorefa;
 pub use error::QuantError;
+pub use granularity::Granularity;
 pub use kind::QuantizerKind;
+pub use layer_weights::LayerWeights;
 pub use packed::PackedCodes;
 pub use quantized::Quantized;
 pub use quantizer::Quantizer;
 pub use releq_core::{Bitwidth, BitwidthError};
-#[cfg(feature = "burn")]
-pub use tensor::fake_quantize;
 pub use wrpn::Wrpn;
 pub use wrpn_scaled::{Clip, WrpnScaled};

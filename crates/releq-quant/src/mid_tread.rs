@@ -2,23 +2,20 @@
 
 use releq_core::Bitwidth;
 
-use crate::{Quantized, rounding::round_half_even};
+use crate::rounding::round_half_even;
 
-/// `clip / n * round(n * clamp(w / clip, -1, 1))` with `n = 2^(bits - 1) - 1`, for 2 bits or more.
+/// `clip / n * round(n * clamp(w / clip, -1, 1))` with `n = 2^(bits - 1) - 1`, for 2 bits or more: appends
+/// the codes, whose zero point is `n`, and returns their scale.
 ///
 /// The code `2^bits - 1` is unused: there are `2^bits - 1` levels, zero among them.
-pub(crate) fn quantize(weights: &[f32], bits: Bitwidth, clip: f32) -> Quantized {
+pub(crate) fn quantize(weights: &[f32], bits: Bitwidth, clip: f32, codes: &mut Vec<u8>) -> f32 {
     let n = levels(bits);
-    Quantized {
-        // Within 0..=254 and whole, so the cast to a code is exact.
-        codes: weights.iter().map(|&weight| (steps(weight, clip, n) + n) as u8).collect(),
-        scale: clip / n,
-        zero_point: n,
-        bits,
-    }
+    // Within 0..=254 and whole, so the cast to a code is exact.
+    codes.extend(weights.iter().map(|&weight| (steps(weight, clip, n) + n) as u8));
+    clip / n
 }
 
-/// [`quantize`], then [`Quantized::dequantize`], without the codes between.
+/// [`quantize`], dequantized, without the codes in between.
 pub(crate) fn fake_quantize(weights: &[f32], bits: Bitwidth, clip: f32, out: &mut [f32]) {
     let n = levels(bits);
     let scale = clip / n;

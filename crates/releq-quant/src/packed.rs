@@ -3,7 +3,7 @@
 use releq_core::Bitwidth;
 use serde::{Deserialize, Serialize};
 
-use crate::{QuantError, quantizer::check_length};
+use crate::{QuantError, layer_weights::check_length};
 
 /// `len` codes of `bits` bits each in one run of bits, lowest bit first; unused bits at the end are 0.
 ///
@@ -47,7 +47,8 @@ impl From<PackedCodes> for Raw {
 /// Bytes that `len` codes need.
 fn bytes_for(len: usize, bits: Bitwidth) -> Result<usize, QuantError> {
     if bits > Bitwidth::EIGHT {
-        return Err(QuantError::BitwidthNotSupported { quantizer: "packing", got: bits.get() });
+        let (quantizer, supported) = ("packing".to_owned(), (1..=8).collect());
+        return Err(QuantError::BitwidthNotSupported { quantizer, got: bits, supported });
     }
     len.checked_mul(usize::from(bits.get()))
         .map(|total| total.div_ceil(8))

@@ -1,78 +1,94 @@
-//! The seam that every scheme implements.
+//! The trait that every quantization scheme implements.
+
+use std::sync::Arc;
 
 use releq_core::Bitwidth;
 
-use crate::{QuantError, Quantized};
+use crate::{LayerWeights, QuantError, Quantized};
 
 /// Rounds the weights of one layer to the few levels that a bitwidth allows.
 ///
-/// One call sees all weights of a layer: granularity is per layer. Rounding is half to even.
+/// Three methods are required. `backward` is the straight-through estimator unless a scheme says otherwise,
+/// and `quantize` reports that there are no integer codes unless a scheme provides them. The README has a
+/// complete implementation; [`check_quantizer`](crate::check_quantizer) (feature `testing`) tests one.
 pub trait Quantizer: Send + Sync + std::fmt::Debug {
-    /// Name of the scheme, as `wrpn`.
-    fn name(&self) -> &'static str;
+    /// Name of the scheme, such as `wrpn`, with every setting that changes its answers.
+    ///
+    /// Reports show it, and a training resumes only with a quantizer of the same name.
+    fn name(&self) -> &str;
 
-    /// Rounds to integer codes with a scale and a zero point.
+    /// Whether weights can be quantized to this bitwidth.
+    fn supports(&self, bits: Bitwidth) -> bool;
+
+    /// Writes the quantized weights in floating point to `out`, at most `2^bits` different values in each
+    /// channel. [`LayerWeights::check`] and [`LayerWeights::check_length`] do the checks listed below.
+    ///
+    /// # Shapes
+    /// - `out`: as `weights`
     ///
     /// # Errors
-    /// [`QuantError`] for a bitwidth outside 1 to 8, no weights, or a weight that is not finite.
-    fn quantize(&self, weights: &[f32], bits: Bitwidth) -> Result<Quantized, QuantError>;
-
-    /// Rounds to the levels and writes them in floating point.
-    ///
-    /// # Errors
-    /// As [`quantize`](Self::quantize), or if `out` has another length.
+    /// [`QuantError::BitwidthNotSupported`]; [`QuantError::Empty`] without weights;
+    /// [`QuantError::NotFinite`] for a weight that is NaN or infinite; [`QuantError::Length`] if `out` has
+    /// another length than the weights.
     fn fake_quantize(
         &self,
-        weights: &[f32],
+        weights: LayerWeights<'_>,
         bits: Bitwidth,
         out: &mut [f32],
-    ) -> Result<(), QuantError> {
-        check_length("out", out.len(), weights.len())?;
-        self.quantize(weights, bits)?.dequantize_into(out)
-    }
+    ) -> Result<(), QuantError>;
 
-    /// Gradient with respect to the weights from the one with respect to the quantized weights: the
-    /// straight-through estimator, which takes the derivative of rounding as 1.
+    /// Writes the gradient with respect to the weights to `grad_in`, given `grad_out`, the gradient with
+    /// respect to the quantized weights. It must be linear in `grad_out`.
+    ///
+    /// By default the straight-through estimator, which takes the derivative of rounding as 1: a copy.
+    ///
+    /// # Shapes
+    /// - `grad_out` and `grad_in`: as `weights`
     ///
     /// # Errors
     /// As [`fake_quantize`](Self::fake_quantize).
+    ///
+    /// # Source
+    /// Bengio et al. 2013 (arXiv 1308.3432), section 4.
     fn backward(
         &self,
-        weights: &[f32],
+        weights: LayerWeights<'_>,
         bits: Bitwidth,
         grad_out: &[f32],
         grad_in: &mut [f32],
-    ) -> Result<(), QuantError>;
+    ) -> Result<(), QuantError> {
+        check_gradients(self, weights, bits, grad_out, grad_in)?;
+        grad_in.copy_from_slice(grad_out);
+        Ok(())
+    }
 
-    /// [`fake_quantize`](Self::fake_quantize) on a tensor, differentiable as
-    /// [`backward`](Self::backward) says.
+    /// Quantizes to integer codes with one scale, or one for each channel. Dequantized, they equal what
+    /// [`fake_quantize`](Self::fake_quantize) writes.
     ///
-    /// # Shapes
-    /// - `weights` and output: `[weights of the layer]`; see [`fake_quantize`](crate::fake_quantize)
-    ///   for tensors of any rank
+    /// Only a scheme with evenly spaced levels has such codes. Packing, export and integer kernels need
+    /// them; training does not.
     ///
     /// # Errors
-    /// As [`quantize`](Self::quantize).
-    #[cfg(feature = "burn")]
-    fn fake_quantize_tensor(
-        &self,
-        weights: burn::tensor::Tensor<1>,
-        bits: Bitwidth,
-    ) -> Result<burn::tensor::Tensor<1>, QuantError>;
+    /// [`QuantError::NoCodes`] if the scheme has no integer codes, which is the default. Otherwise as
+    /// [`fake_quantize`](Self::fake_quantize).
+    fn quantize(&self, weights: LayerWeights<'_>, bits: Bitwidth) -> Result<Quantized, QuantError> {
+        let _ = (weights, bits);
+        Err(QuantError::NoCodes { quantizer: self.name().to_owned() })
+    }
 }
 
 macro_rules! forward {
     ($($type:ty),+) => {$(
         impl<Q: Quantizer + ?Sized> Quantizer for $type {
-            fn name(&self) -> &'static str {
+            fn name(&self) -> &str {
                 (**self).name()
             }
-            fn quantize(&self, weights: &[f32], bits: Bitwidth) -> Result<Quantized, QuantError> {
-                (**self).quantize(weights, bits)
+            fn supports(&self, bits: Bitwidth) -> bool {
+                (**self).supports(bits)
             }
             fn fake_quantize(
                 &self,
-                weights: &[f32],
+                weights: LayerWeights<'_>,
                 bits: Bitwidth,
                 out: &mut [f32],
             ) -> Result<(), QuantError> {
@@ -80,67 +96,34 @@ macro_rules! forward {
             }
             fn backward(
                 &self,
-                weights: &[f32],
+                weights: LayerWeights<'_>,
                 bits: Bitwidth,
                 grad_out: &[f32],
                 grad_in: &mut [f32],
             ) -> Result<(), QuantError> {
                 (**self).backward(weights, bits, grad_out, grad_in)
             }
-            #[cfg(feature = "burn")]
-            fn fake_quantize_tensor(
+            fn quantize(
                 &self,
-                weights: burn::tensor::Tensor<1>,
+                weights: LayerWeights<'_>,
                 bits: Bitwidth,
-            ) -> Result<burn::tensor::Tensor<1>, QuantError> {
-                (**self).fake_quantize_tensor(weights, bits)
+            ) -> Result<Quantized, QuantError> {
+                (**self).quantize(weights, bits)
             }
         }
     )+};
 }
-forward!(&Q, Box<Q>);
+forward!(&Q, Box<Q>, Arc<Q>);
 
-/// Refuses what no scheme can take; gives the number of bits.
-pub(crate) fn check(
-    quantizer: &'static str,
-    weights: &[f32],
+/// Checks the arguments of [`Quantizer::backward`].
+pub(crate) fn check_gradients<Q: Quantizer + ?Sized>(
+    quantizer: &Q,
+    weights: LayerWeights<'_>,
     bits: Bitwidth,
-) -> Result<u32, QuantError> {
-    if bits > Bitwidth::EIGHT {
-        return Err(QuantError::BitwidthNotSupported { quantizer, got: bits.get() });
-    }
-    if weights.is_empty() {
-        return Err(QuantError::Empty);
-    }
-    if max_abs(weights).is_finite() {
-        return Ok(u32::from(bits.get()));
-    }
-    let index = weights.iter().position(|weight| !weight.is_finite()).unwrap_or_default();
-    Err(QuantError::NotFinite { index, value: weights[index] })
-}
-
-/// The largest magnitude; infinite or NaN if a weight is.
-///
-/// Without their sign, floats are ordered as their bits are, infinity and then NaN last. A maximum of
-/// integers runs on vectors, and none is lost in it, as NaN is in a maximum of floats.
-pub(crate) fn max_abs(weights: &[f32]) -> f32 {
-    f32::from_bits(weights.iter().fold(0, |max, weight| max.max(weight.abs().to_bits())))
-}
-
-pub(crate) fn check_length(
-    what: &'static str,
-    got: usize,
-    expected: usize,
-) -> Result<(), QuantError> {
-    if got == expected { Ok(()) } else { Err(QuantError::Length { what, got, expected }) }
-}
-
-/// Refuses gradients of another length than the weights.
-pub(crate) fn check_gradients(
-    weights: &[f32],
     grad_out: &[f32],
     grad_in: &[f32],
 ) -> Result<(), QuantError> {
-    check_length("grad_out", grad_out.len(), weights.len())?;
-    check_length("grad_in", grad_in.len(), weights.len())
+    weights.check(quantizer, bits)?;
+    weights.check_length("grad_out", grad_out.len())?;
+    weights.check_length("grad_in", grad_in.len())
 }

@@ -1,5 +1,7 @@
 //! One suite for every scheme, and the vectors of each.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,16 +10,20 @@ fn bits(bits: u8) -> Bitwidth {
     Bitwidth::new(bits).unwrap()
 }
 
-fn all() -> Vec<Box<dyn Quantizer>> {
-    let max_abs = WrpnScaled { clip: Clip::MaxAbs };
-    QuantizerKind::ALL
-        .iter()
-        .map(|kind| kind.build())
-        .chain([Box::new(max_abs) as Box<dyn Quantizer>])
-        .collect()
+fn all() -> Vec<Arc<dyn Quantizer>> {
+    let max_abs = |granularity| WrpnScaled { clip: Clip::MaxAbs, granularity };
+    let kinds = QuantizerKind::ALL.iter().map(|kind| kind.build());
+    let granularities = [Granularity::PerLayer, Granularity::PerChannel];
+    kinds.chain(granularities.map(|g| Arc::new(max_abs(g)) as Arc<dyn Quantizer>)).collect()
 }
 
-fn fake(quantizer: &dyn Quantizer, weights: &[f32], b: u8) -> Vec<f32> {
+/// The bitwidths from 1 to 8 that it supports.
+fn supported(quantizer: &dyn Quantizer) -> impl Iterator<Item = u8> {
+    (1..=8).filter(|b| quantizer.supports(bits(*b)))
+}
+
+fn fake<'a>(quantizer: &dyn Quantizer, weights: impl Into<LayerWeights<'a>>, b: u8) -> Vec<f32> {
+    let weights = weights.into();
     let mut out = vec![0.0; weights.len()];
     quantizer.fake_quantize(weights, bits(b), &mut out).unwrap();
     out
@@ -56,8 +62,8 @@ fn dorefa_has_no_zero_and_spans_one() {
 
 #[test]
 fn one_bit_is_the_sign_times_the_mean_magnitude() {
-    for quantizer in all() {
-        close(&fake(&quantizer, &[-0.3, 0.1, 0.0, -0.2], 1), &[-0.15, 0.15, 0.15, -0.15]);
+    for quantizer in all().iter().filter(|quantizer| quantizer.supports(Bitwidth::ONE)) {
+        close(&fake(quantizer, &[-0.3, 0.1, 0.0, -0.2], 1), &[-0.15, 0.15, 0.15, -0.15]);
     }
 }
 
@@ -67,7 +73,7 @@ fn the_scaled_clip_beats_the_largest_magnitude_where_bits_are_few() {
     let mut weights: Vec<f32> = (-50..=50).map(|i: i32| (i as f32 / 50.0).powi(3) * 0.1).collect();
     weights.push(0.2);
     let error = |clip| {
-        let rounded = fake(&WrpnScaled { clip }, &weights, 2);
+        let rounded = fake(&WrpnScaled { clip, ..WrpnScaled::default() }, &weights, 2);
         weights.iter().zip(&rounded).map(|(a, b)| (a - b).powi(2)).sum::<f32>()
     };
     assert!(error(Clip::MinMse) < 0.95 * error(Clip::MaxAbs));
@@ -80,34 +86,188 @@ fn every_scheme_passes_the_conformance_suite() {
     }
 }
 
-#[test]
-fn bad_input_is_refused() {
-    for quantizer in all() {
-        let name = quantizer.name();
-        for b in [9, 16, 32] {
-            let expected = QuantError::BitwidthNotSupported { quantizer: name, got: b };
-            assert_eq!(quantizer.quantize(&[1.0], bits(b)), Err(expected));
+/// Breaks the promise of its name.
+#[derive(Debug)]
+struct Broken(&'static str);
+
+impl Quantizer for Broken {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn supports(&self, bits: Bitwidth) -> bool {
+        bits.get() == 2
+    }
+
+    fn fake_quantize(
+        &self,
+        weights: LayerWeights<'_>,
+        bits: Bitwidth,
+        out: &mut [f32],
+    ) -> Result<(), QuantError> {
+        Wrpn.fake_quantize(weights, bits, out)?;
+        match self.0 {
+            "levels" => out.copy_from_slice(weights.values()),
+            "order" => out.iter_mut().for_each(|out| *out = -*out),
+            "finite" => out[0] = f32::NAN,
+            _ => {}
         }
-        assert_eq!(quantizer.quantize(&[], bits(4)), Err(QuantError::Empty));
-        for bad in [f32::NAN, f32::INFINITY] {
-            let error = quantizer.quantize(&[1.0, bad], bits(4)).unwrap_err();
-            assert!(matches!(error, QuantError::NotFinite { index: 1, .. }), "{error}");
+        Ok(())
+    }
+
+    fn backward(
+        &self,
+        weights: LayerWeights<'_>,
+        bits: Bitwidth,
+        grad_out: &[f32],
+        grad_in: &mut [f32],
+    ) -> Result<(), QuantError> {
+        Wrpn.backward(weights, bits, grad_out, grad_in)?;
+        if self.0 == "linear" {
+            grad_in.iter_mut().for_each(|grad| *grad = grad.clamp(-1.0, 1.0));
         }
-        let error = quantizer.fake_quantize(&[1.0], bits(4), &mut [0.0; 2]).unwrap_err();
-        assert_eq!(error.to_string(), "out holds 2 values, 1 are needed");
-        assert!(quantizer.backward(&[1.0], bits(4), &[1.0, 2.0], &mut [0.0]).is_err());
-        assert!(quantizer.backward(&[1.0], bits(4), &[1.0], &mut []).is_err());
+        Ok(())
+    }
+
+    fn quantize(&self, weights: LayerWeights<'_>, bits: Bitwidth) -> Result<Quantized, QuantError> {
+        let codes = Wrpn.quantize(weights, bits)?;
+        let scales = codes.scales().iter().map(|scale| scale * 2.0).collect();
+        match self.0 {
+            "codes" => Quantized::new(codes.codes().to_vec(), scales, codes.zero_point(), bits),
+            _ => Ok(codes),
+        }
     }
 }
 
 #[test]
+fn the_conformance_suite_finds_broken_promises() {
+    for (broken, message) in [
+        ("levels", "levels"),
+        ("order", "are not in the order of the weights"),
+        ("finite", "values must be finite"),
+        ("codes", "dequantized codes must equal"),
+        ("linear", "gradients must be linear"),
+        ("nothing else", "1 bits: quantize must fail"),
+    ] {
+        let panic = std::panic::catch_unwind(|| check_quantizer(&Broken(broken))).unwrap_err();
+        let text = panic.downcast_ref::<String>().unwrap();
+        assert!(text.contains(message), "{broken}: {text}");
+    }
+}
+
+#[test]
+fn bad_input_is_refused() {
+    for quantizer in all() {
+        let first = if quantizer.supports(Bitwidth::ONE) { 1 } else { 2 };
+        for b in [9, 16, 32] {
+            let error = quantizer.fake_quantize((&[1.0]).into(), bits(b), &mut [0.0]).unwrap_err();
+            let expected = format!("{} takes {first} to 8 bits, got {b}", quantizer.name());
+            assert_eq!(error.to_string(), expected);
+        }
+        let error = quantizer.fake_quantize((&[1.0]).into(), bits(4), &mut [0.0; 2]).unwrap_err();
+        assert_eq!(error.to_string(), "out holds 2 values, 1 are needed");
+    }
+    for channels in [0, 2, 4] {
+        let error = LayerWeights::new(&[1.0; 3], channels).unwrap_err();
+        assert!(matches!(error, QuantError::Channels { values: 3, .. }), "{error}");
+    }
+}
+
+#[test]
+fn supported_bitwidths_are_listed_as_ranges() {
+    let message = |supported: &[u8]| {
+        let (quantizer, supported) = ("mine".into(), supported.to_vec());
+        QuantError::BitwidthNotSupported { quantizer, got: bits(5), supported }.to_string()
+    };
+    assert_eq!(message(&[1, 2, 3, 8]), "mine takes 1 to 3 or 8 bits, got 5");
+    assert_eq!(message(&[2]), "mine takes 2 bits, got 5");
+    assert_eq!(message(&[]), "mine takes no bitwidth at all, got 5");
+}
+
+#[test]
 fn names_round_trip() {
-    for kind in QuantizerKind::ALL {
+    for &kind in QuantizerKind::ALL {
+        assert_eq!(kind.build().name(), kind.name());
         assert_eq!(kind.to_string().parse::<QuantizerKind>().unwrap(), kind);
         let json = serde_json::to_string(&kind).unwrap();
         assert_eq!(json, format!("\"{kind}\""));
+        assert_eq!(serde_json::from_str::<QuantizerKind>(&json).unwrap(), kind);
     }
-    assert!("tanh".parse::<QuantizerKind>().unwrap_err().to_string().contains("wrpn-scaled"));
+    let message = |name: &str| name.parse::<QuantizerKind>().unwrap_err().to_string();
+    let all = "wrpn, dorefa, wrpn-scaled, wrpn-scaled-per-channel";
+    assert_eq!(message("tanh"), format!("unknown quantizer `tanh`, expected one of {all}"));
+    let near = |name, kind| {
+        let expected = format!("`{name}` (did you mean `{kind}`?), expected one of {all}");
+        assert!(message(name).ends_with(&expected), "{}", message(name));
+    };
+    near("wrnp-scaled", "wrpn-scaled");
+    near("DoReFa", "dorefa");
+    near("wrpn_scaled_per_channel", "wrpn-scaled-per-channel");
+    let error = serde_json::from_str::<QuantizerKind>("\"tanh\"").unwrap_err();
+    assert!(error.to_string().contains(all), "{error}");
+}
+
+#[test]
+fn references_boxes_and_arcs_are_quantizers() {
+    // All methods go through: the scheme overrides each of them.
+    check_quantizer(&&Wrpn);
+    check_quantizer(&(Box::new(Wrpn) as Box<dyn Quantizer>));
+    let shared = QuantizerKind::Dorefa.build();
+    check_quantizer(&shared);
+    assert!(shared.quantize((&[0.5]).into(), bits(3)).is_ok());
+}
+
+#[test]
+fn channels_are_quantized_each_on_its_own() {
+    let values: Vec<f32> = (0..60).map(|i| ((i * 37 % 60) as f32 - 29.5) / 20.0).collect();
+    let scaled: Vec<f32> =
+        values.iter().enumerate().map(|(i, w)| w * [0.01, 1.0, 0.0, 30.0][i / 15]).collect();
+    let weights = LayerWeights::new(&scaled, 4).unwrap();
+    for clip in [Clip::MinMse, Clip::MaxAbs] {
+        let per_layer = WrpnScaled { clip, granularity: Granularity::PerLayer };
+        let per_channel = WrpnScaled { clip, granularity: Granularity::PerChannel };
+        for b in 1..=8 {
+            let expected: Vec<f32> =
+                weights.rows().flat_map(|row| fake(&per_layer, row, b)).collect();
+            let quantized = per_channel.quantize(weights, bits(b)).unwrap();
+            assert_eq!(fake(&per_channel, weights, b), expected);
+            assert_eq!(quantized.dequantize(), expected);
+            assert_eq!(quantized.scales().len(), 4);
+            assert!(expected[30..45].iter().all(|w| *w == 0.0), "a channel of zeros stays zero");
+            // One channel is a layer.
+            assert_eq!(fake(&per_channel, &scaled, b), fake(&per_layer, &scaled, b));
+            assert_eq!(per_layer.quantize(weights, bits(b)).unwrap().scales().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn codes_are_checked() {
+    let new = |codes: &[u8], scales: &[f32], zero_point| {
+        Quantized::new(codes.to_vec(), scales.to_vec(), zero_point, bits(2))
+    };
+    let codes = new(&[0, 1, 2, 3], &[0.5, 2.0], 1.0).unwrap();
+    assert_eq!(codes.dequantize(), [-0.5, 0.0, 2.0, 4.0]);
+    let mut out = [0.0; 4];
+    codes.dequantize_into(&mut out).unwrap();
+    assert_eq!(out, [-0.5, 0.0, 2.0, 4.0]);
+    assert!(codes.dequantize_into(&mut [0.0; 3]).is_err());
+    let json = r#"{"codes":[0,1,2,3],"scales":[0.5,2.0],"zero_point":1.0,"bits":2}"#;
+    assert_eq!(serde_json::to_string(&codes).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Quantized>(json).unwrap(), codes);
+    assert!(serde_json::from_str::<Quantized>(&json.replace("2.0", "-2.0")).is_err());
+
+    assert!(matches!(new(&[], &[1.0], 0.0), Err(QuantError::Empty)));
+    for scales in [&[][..], &[1.0; 2]] {
+        let refused = new(&[1, 2, 3], scales, 0.0);
+        assert!(matches!(refused, Err(QuantError::Channels { values: 3, .. })), "{refused:?}");
+    }
+    for (scale, zero_point) in [(-1.0, 0.0), (f32::NAN, 0.0), (1.0, f32::INFINITY)] {
+        let refused = new(&[1], &[scale], zero_point);
+        assert!(matches!(refused, Err(QuantError::Scale { .. })), "{refused:?}");
+    }
+    let refused = new(&[0, 4], &[1.0], 0.0);
+    assert!(matches!(refused, Err(QuantError::CodeTooWide { index: 1, code: 4, bits: 2 })));
 }
 
 #[test]
@@ -138,13 +298,13 @@ fn extreme_but_finite_weights_stay_finite_and_keep_zero() {
     for largest in [1e-45, 1e-40, 1.2e-38, 3e-37, 1e38, f32::MAX, 0.0] {
         let weights = [0.0, largest, -largest, 0.4 * largest];
         for quantizer in all() {
-            for b in 1..=8 {
+            for b in supported(&quantizer) {
                 let rounded = fake(&quantizer, &weights, b);
                 assert!(rounded.iter().all(|w| w.is_finite()), "{quantizer:?} {b}: {rounded:?}");
                 let has_zero = b > 1 && quantizer.name() != "dorefa";
                 assert!(!has_zero || rounded[0] == 0.0, "{quantizer:?} {b}: {rounded:?}");
                 let mut grad_in = [f32::NAN; 4];
-                quantizer.backward(&weights, bits(b), &[1.0; 4], &mut grad_in).unwrap();
+                quantizer.backward((&weights).into(), bits(b), &[1.0; 4], &mut grad_in).unwrap();
                 assert!(grad_in.iter().all(|g| g.is_finite()), "{quantizer:?} {b}: {grad_in:?}");
             }
         }
@@ -176,9 +336,11 @@ fn the_scaled_clip_is_close_to_the_best_of_a_fine_search() {
         let error = |rounded: &[f32]| -> f64 {
             weights.iter().zip(rounded).map(|(a, b)| f64::from(a - b).powi(2)).sum()
         };
+        let mut out = vec![0.0; weights.len()];
         let best = (1..=1000)
             .map(|i| {
-                error(&mid_tread::quantize(&weights, bits(b), max * i as f32 / 1e3).dequantize())
+                mid_tread::fake_quantize(&weights, bits(b), max * i as f32 / 1e3, &mut out);
+                error(&out)
             })
             .fold(f64::INFINITY, f64::min);
         let found = error(&fake(&WrpnScaled::default(), &weights, b));
@@ -195,23 +357,24 @@ fn weights() -> impl Strategy<Value = Vec<f32>> {
 proptest! {
     #[test]
     fn every_scheme_keeps_its_promises(weights in weights(), b in 1u8..=8) {
-        for quantizer in all() {
-            let quantized = quantizer.quantize(&weights, bits(b)).unwrap();
-            let rounded = fake(&quantizer, &weights, b);
-            prop_assert_eq!(&quantized.dequantize(), &rounded);
+        for quantizer in all().iter().filter(|quantizer| quantizer.supports(bits(b))) {
+            let rounded = fake(quantizer, &weights, b);
             prop_assert!(rounded.iter().all(|w| w.is_finite()));
-            prop_assert!(quantized.codes.iter().all(|&code| u32::from(code) < 1 << b));
 
             // Monotone: a larger weight never gets a smaller level.
             let mut order: Vec<usize> = (0..weights.len()).collect();
             order.sort_by(|&i, &j| weights[i].total_cmp(&weights[j]));
             prop_assert!(order.windows(2).all(|pair| rounded[pair[0]] <= rounded[pair[1]]));
 
+            let quantized = quantizer.quantize((&weights).into(), bits(b)).unwrap();
+            prop_assert_eq!(&quantized.dequantize(), &rounded);
+            prop_assert!(quantized.codes().iter().all(|&code| u32::from(code) < 1 << b));
+
             let packed = quantized.pack().unwrap();
             prop_assert_eq!(packed.as_bytes().len(), (weights.len() * usize::from(b)).div_ceil(8));
             let bytes = packed.as_bytes().to_vec();
             let read = PackedCodes::from_bytes(bytes, weights.len(), bits(b)).unwrap();
-            prop_assert_eq!(read.unpack(), quantized.codes);
+            prop_assert_eq!(read.unpack(), quantized.codes());
         }
     }
 
@@ -229,7 +392,7 @@ proptest! {
     fn wrpn_passes_the_gradient_inside_its_range_only(weights in weights(), b in 1u8..=8) {
         let grad_out: Vec<f32> = (0..weights.len()).map(|i| i as f32 - 7.0).collect();
         let mut grad_in = vec![9.0; weights.len()];
-        Wrpn.backward(&weights, bits(b), &grad_out, &mut grad_in).unwrap();
+        Wrpn.backward((&weights).into(), bits(b), &grad_out, &mut grad_in).unwrap();
         for ((g, out), w) in grad_in.iter().zip(&grad_out).zip(&weights) {
             prop_assert_eq!(*g, if w.abs() <= 1.0 { *out } else { 0.0 });
         }
@@ -246,7 +409,7 @@ fn dorefas_gradient_is_that_of_the_squashed_weights() {
         weights.iter().zip(grad_out).map(|(w, g)| f64::from(g) * w.tanh() / max).sum::<f64>()
     };
     let mut grad_in = [0.0; 5];
-    Dorefa.backward(&weights, bits(3), &grad_out, &mut grad_in).unwrap();
+    Dorefa.backward((&weights).into(), bits(3), &grad_out, &mut grad_in).unwrap();
     for i in 0..5 {
         let at = |shift: f64| {
             let mut w = weights.map(f64::from);
@@ -255,37 +418,5 @@ fn dorefas_gradient_is_that_of_the_squashed_weights() {
         };
         let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
         assert!((slope - f64::from(grad_in[i])).abs() < 1e-4, "{i}: {slope} {}", grad_in[i]);
-    }
-}
-
-#[cfg(feature = "burn")]
-#[test]
-fn tensors_agree_with_slices_in_value_and_gradient() {
-    use burn::tensor::{Device, Tensor};
-
-    let weights: Vec<f32> = (0..60).map(|i| ((i * 37 % 60) as f32 - 29.5) / 20.0).collect();
-    let grad_out: Vec<f32> = (0..60).map(|i| ((i * 17 % 60) as f32 - 30.0) / 10.0).collect();
-    let device = Device::flex().autodiff();
-    for quantizer in all() {
-        for b in 1..=8 {
-            let leaf = Tensor::<1>::from_floats(weights.as_slice(), &device).require_grad();
-            let rounded =
-                fake_quantize(&*quantizer, leaf.clone().reshape([3, 4, 5]), bits(b)).unwrap();
-            let values = rounded.clone().into_data().try_to_vec::<f32>().unwrap();
-            assert_eq!(values, fake(&quantizer, &weights, b));
-            let upstream =
-                Tensor::<1>::from_floats(grad_out.as_slice(), &device).reshape([3, 4, 5]);
-            let grads = (rounded * upstream).sum().backward();
-            let got = leaf.grad(&grads).unwrap().into_data().try_to_vec::<f32>().unwrap();
-            let mut expected = vec![0.0; weights.len()];
-            quantizer.backward(&weights, bits(b), &grad_out, &mut expected).unwrap();
-            for (got, expected) in got.iter().zip(&expected) {
-                assert!(
-                    (got - expected).abs() < 1e-4,
-                    "{} at {b}: {got} {expected}",
-                    quantizer.name()
-                );
-            }
-        }
     }
 }

@@ -1,39 +1,41 @@
-//! WRPN with a scale for every layer: our extension.
+//! WRPN with a scale: our extension.
 
 use releq_core::Bitwidth;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    QuantError, Quantized, Quantizer, binary, least_squares, mid_tread,
-    quantizer::{check, check_gradients, check_length, max_abs},
+    Granularity, LayerWeights, QuantError, Quantized, Quantizer, binary, layer_weights::max_abs,
+    least_squares, mid_tread,
 };
 
-/// How [`WrpnScaled`] finds the clip of a layer.
+/// How [`WrpnScaled`] finds the clip of a layer or channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Clip {
-    /// The clip of least mean squared rounding error, looked for over a histogram of the
-    /// magnitudes, from the largest one down to 1/512 of it; without randomness.
+    /// The clip of least mean squared rounding error, searched over a histogram of the magnitudes, from the
+    /// largest one down to 1/512 of it. No randomness.
     #[default]
     MinMse,
     /// The largest magnitude. At 2 bits this rounds all but the few largest weights to zero.
     MaxAbs,
 }
 
-/// `w_q = c / n * round(n * clamp(w / c, -1, 1))` with `n = 2^(bits - 1) - 1` and a clip `c` for every
-/// layer. **Our extension**, neither in the WRPN paper nor in ReLeQ.
+/// `w_q = c / n * round(n * clamp(w / c, -1, 1))` with `n = 2^(bits - 1) - 1` and a clip `c` for each layer or
+/// each output channel. **Our extension**, neither in the WRPN paper nor in ReLeQ.
 ///
 /// The clip follows the weights from call to call and counts as constant in the gradient. The gradient is
 /// 1 everywhere, outside the clip too: at 2 bits the clip of a bell-shaped layer is about 1.2 standard
 /// deviations, and a gradient of 0 beyond it would freeze a fifth of the weights at the outer levels.
 ///
-/// A layer whose largest magnitude is subnormal is rounded to zeros.
+/// A layer or channel whose largest magnitude is zero or subnormal is rounded to zeros.
 ///
-/// **1 bit**: `sign(w) * mean |w|`, gradient 1 everywhere.
+/// **1 bit**: `sign(w) * mean |w|`, the mean taken over the layer or channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WrpnScaled {
     /// How the clip is found.
     pub clip: Clip,
+    /// Which weights share a clip.
+    pub granularity: Granularity,
 }
 
 impl WrpnScaled {
@@ -53,51 +55,51 @@ impl WrpnScaled {
 }
 
 impl Quantizer for WrpnScaled {
-    fn name(&self) -> &'static str {
-        "wrpn-scaled"
+    fn name(&self) -> &str {
+        match (self.clip, self.granularity) {
+            (Clip::MinMse, Granularity::PerLayer) => "wrpn-scaled",
+            (Clip::MinMse, Granularity::PerChannel) => "wrpn-scaled-per-channel",
+            (Clip::MaxAbs, Granularity::PerLayer) => "wrpn-scaled-max-abs",
+            (Clip::MaxAbs, Granularity::PerChannel) => "wrpn-scaled-max-abs-per-channel",
+        }
     }
 
-    fn quantize(&self, weights: &[f32], bits: Bitwidth) -> Result<Quantized, QuantError> {
-        Ok(match check(self.name(), weights, bits)? {
-            1 => binary::quantize(weights),
-            _ => mid_tread::quantize(weights, bits, self.clip(weights, bits)),
-        })
+    fn supports(&self, bits: Bitwidth) -> bool {
+        bits <= Bitwidth::EIGHT
     }
 
     fn fake_quantize(
         &self,
-        weights: &[f32],
+        weights: LayerWeights<'_>,
         bits: Bitwidth,
         out: &mut [f32],
     ) -> Result<(), QuantError> {
-        check_length("out", out.len(), weights.len())?;
-        match check(self.name(), weights, bits)? {
-            1 => binary::quantize(weights).dequantize_into(out)?,
-            _ => mid_tread::fake_quantize(weights, bits, self.clip(weights, bits), out),
+        weights.check(self, bits)?;
+        weights.check_length("out", out.len())?;
+        let group_len = self.granularity.group_len(weights);
+        let groups = weights.values().chunks_exact(group_len);
+        for (group, out) in groups.zip(out.chunks_exact_mut(group_len)) {
+            match bits {
+                Bitwidth::ONE => binary::fake_quantize(group, out),
+                _ => mid_tread::fake_quantize(group, bits, self.clip(group, bits), out),
+            }
         }
         Ok(())
     }
 
-    fn backward(
-        &self,
-        weights: &[f32],
-        bits: Bitwidth,
-        grad_out: &[f32],
-        grad_in: &mut [f32],
-    ) -> Result<(), QuantError> {
-        check(self.name(), weights, bits)?;
-        check_gradients(weights, grad_out, grad_in)?;
-        grad_in.copy_from_slice(grad_out);
-        Ok(())
-    }
-
-    #[cfg(feature = "burn")]
-    fn fake_quantize_tensor(
-        &self,
-        weights: burn::tensor::Tensor<1>,
-        bits: Bitwidth,
-    ) -> Result<burn::tensor::Tensor<1>, QuantError> {
-        let rounded = crate::tensor::rounded(self, &weights, bits)?;
-        Ok(crate::tensor::straight_through(weights, rounded))
+    fn quantize(&self, weights: LayerWeights<'_>, bits: Bitwidth) -> Result<Quantized, QuantError> {
+        weights.check(self, bits)?;
+        let mut codes = Vec::with_capacity(weights.len());
+        let groups = weights.values().chunks_exact(self.granularity.group_len(weights));
+        let scale = |group: &[f32]| match bits {
+            Bitwidth::ONE => binary::quantize(group, &mut codes),
+            _ => mid_tread::quantize(group, bits, self.clip(group, bits), &mut codes),
+        };
+        let scales = groups.map(scale).collect();
+        let zero_point = match bits {
+            Bitwidth::ONE => binary::ZERO_POINT,
+            _ => mid_tread::levels(bits),
+        };
+        Quantized::new(codes, scales, zero_point, bits)
     }
 }

@@ -127,7 +127,7 @@ pub(crate) fn oracle(network: &Network, quantizer: QuantizerKind) -> Box<dyn Tra
 /// with and without quantized weights; errors; and equal bits in every repetition.
 pub(crate) fn check_trainer(networks: &[Network], make: &mut Make<'_>) {
     for network in networks {
-        for quantizer in [QuantizerKind::Wrpn, QuantizerKind::Dorefa, QuantizerKind::WrpnScaled] {
+        for &quantizer in QuantizerKind::ALL {
             check_against_oracle(network, quantizer, make);
         }
         check_repetition(network, make);

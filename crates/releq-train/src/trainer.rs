@@ -1,8 +1,8 @@
 //! The seam between the search and whatever computes gradients.
 
-use releq_core::{BitwidthAssignment, Network, Weights, WeightsError};
+use releq_core::{Bitwidth, BitwidthAssignment, Network, Shape, Weights, WeightsError};
 use releq_data::{DataError, Label};
-use releq_quant::{QuantError, Quantizer};
+use releq_quant::{LayerWeights, QuantError, Quantizer};
 
 /// Stochastic gradient descent with momentum, as PyTorch defines it:
 /// `v = momentum * v + (gradient + weight_decay * w)`, `w = w - learning_rate * v`.
@@ -219,4 +219,45 @@ pub trait Trainer: Send {
     /// # Errors
     /// [`TrainError::Batch`] if `images` is no whole number of images.
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError>;
+}
+
+/// The bitwidth of each quantizable layer of `network`, in order; `None` where its weights stay in floating
+/// point.
+///
+/// # Errors
+/// [`TrainError::AssignmentLength`], or [`TrainError::Quant`] for a bitwidth that `quantizer` does not support.
+pub(crate) fn layer_bits(
+    network: &Network,
+    quantizer: &dyn Quantizer,
+    bits: Option<&BitwidthAssignment>,
+) -> Result<Vec<Option<Bitwidth>>, TrainError> {
+    let layers = network.quantizable_layers();
+    let Some(assignment) = bits else { return Ok(vec![None; layers]) };
+    if assignment.len() != layers {
+        return Err(TrainError::AssignmentLength { layers, bits: assignment.len() });
+    }
+    let checked = |&bits: &Bitwidth| {
+        if quantizer.supports(bits) {
+            Ok(Some(bits))
+        } else {
+            Err(QuantError::unsupported(quantizer, bits).into())
+        }
+    };
+    assignment.iter().map(checked).collect()
+}
+
+/// The weights of quantizable layer `index` of `network`, with its output channels, for a quantizer.
+///
+/// # Errors
+/// None for weights of a checked network.
+pub(crate) fn layer_weights<'a>(
+    network: &Network,
+    index: usize,
+    values: &'a [f32],
+) -> Result<LayerWeights<'a>, TrainError> {
+    let channels = match network.shape(index) {
+        Shape::Image { channels, .. } => channels,
+        Shape::Vector { features } => features,
+    };
+    Ok(LayerWeights::new(values, channels)?)
 }

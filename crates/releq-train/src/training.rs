@@ -478,6 +478,8 @@ impl Iterator for Order {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use burn::tensor::Device;
     use rand::RngExt;
     use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
@@ -617,7 +619,7 @@ mod tests {
 
     /// A trainer whose weights became infinite in the step before.
     #[derive(Debug)]
-    struct Burst(Network, Box<dyn Quantizer>);
+    struct Burst(Network, Arc<dyn Quantizer>);
 
     impl Trainer for Burst {
         fn network(&self) -> &Network {

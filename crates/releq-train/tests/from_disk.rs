@@ -1,7 +1,7 @@
 //! Training on images that stay on disk.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use std::{fs, ops::ControlFlow};
+use std::{fs, ops::ControlFlow, sync::Arc};
 
 use image::{Rgb, RgbImage};
 use releq_core::{Network, Weights};
@@ -32,7 +32,7 @@ fn training_reads_a_folder_as_it_reads_images_in_memory() {
         .unwrap();
     let normalization = Normalization::measured(&images);
     let trained = |data: &dyn Dataset| -> (Weights, usize) {
-        let mut trainer = NativeTrainer::new(&network, Box::new(WrpnScaled::default())).unwrap();
+        let mut trainer = NativeTrainer::new(&network, Arc::new(WrpnScaled::default())).unwrap();
         let sgd = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 0.0 };
         let schedule = Schedule::new(Length::Steps(20), 4, sgd);
         let mut go_on = |_| ControlFlow::Continue(());

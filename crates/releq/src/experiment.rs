@@ -12,7 +12,7 @@ use releq_agent::{Agent, GreedySearch, PpoConfig, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
 use releq_data::{Augmentation, DataSet, ImageSet, Normalization};
 use releq_hw::StateQuantization;
-use releq_quant::QuantizerKind;
+use releq_quant::{QuantError, QuantizerKind};
 use releq_reward::{Reward, Shaped};
 use releq_train::{Decay, Length, Schedule, Sgd, TrainError, initial_weights, train};
 
@@ -296,8 +296,14 @@ impl Experiment {
             builder.build()
         };
         let quantizer = config.quantizer.build();
+        let supported = |bits: Bitwidth| {
+            if quantizer.supports(bits) {
+                return Ok(());
+            }
+            Err(TrainError::from(QuantError::unsupported(&*quantizer, bits)))
+        };
         for &bits in &config.actions {
-            quantizer.quantize(&[0.5], bits).map_err(TrainError::from)?;
+            supported(bits)?;
         }
         // A wrong setting shows now, not after the pretraining or the search.
         for (setting, schedule) in [
@@ -323,7 +329,7 @@ impl Experiment {
                 return Err(ReleqError::Setting { setting: "beside", reason });
             }
             for &bits in bits.iter() {
-                quantizer.quantize(&[0.5], bits).map_err(TrainError::from)?;
+                supported(bits)?;
             }
         }
 
@@ -338,7 +344,7 @@ impl Experiment {
             train: &splits.train,
             validation: &splits.search_validation,
             normalization: &splits.normalization,
-            quantizer: config.quantizer,
+            quantizer: &quantizer,
             backend: config.backend,
             seed: config.seed,
             cancel: Some(cancel),
@@ -476,7 +482,7 @@ fn pretrain(
         (Some(weights), Some(schedule)) => (weights, schedule),
         (None, _) => (initial_weights(network, config.seed), config.pretrain),
     };
-    let mut trainer = config.backend.trainer(network, config.quantizer)?;
+    let mut trainer = config.backend.trainer(network, config.quantizer.build())?;
     trainer.load(&start)?;
     train(
         trainer.as_mut(),

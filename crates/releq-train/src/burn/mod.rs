@@ -1,6 +1,6 @@
 //! The trainer that covers every network, on any Burn device.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use releq_core::{
@@ -13,7 +13,12 @@ use releq_quant::Quantizer;
 mod device;
 mod ops;
 
-use crate::{OptimizerState, Sgd, TrainError, Trainer, dropout::dropout_mask, initial_weights};
+use crate::{
+    OptimizerState, Sgd, TrainError, Trainer,
+    dropout::dropout_mask,
+    initial_weights,
+    trainer::{layer_bits, layer_weights},
+};
 
 /// Images in one forward pass without gradients; more are split, which bounds the memory.
 const INFERENCE_BATCH: usize = 256;
@@ -24,11 +29,13 @@ const INFERENCE_BATCH: usize = 256;
 /// [`initial_weights`] for seed 0.
 pub struct BurnTrainer {
     network: Network,
-    quantizer: Box<dyn Quantizer>,
+    quantizer: Arc<dyn Quantizer>,
     /// Without autodiff.
     device: Device,
     /// For every node.
     layers: Vec<Layer>,
+    /// What [`set_bits`](Trainer::set_bits) was given.
+    assignment: Option<BitwidthAssignment>,
     /// For every node: the bitwidth of its weights, if they are quantized.
     bits: Vec<Option<Bitwidth>>,
     /// Training steps since the last load; they choose the dropout masks.
@@ -79,6 +86,15 @@ struct Trained {
     velocity: Option<Tensor<1>>,
 }
 
+/// The weight that one node computes with.
+#[derive(Debug)]
+struct Used {
+    /// Flat; the master weights, or their quantized values.
+    tensor: Tensor<1>,
+    /// If it is quantized: the bitwidth, and the master weights in host memory.
+    master: Option<(Bitwidth, Vec<f32>)>,
+}
+
 /// The tensors of one node as the forward pass sees them: perhaps quantized, perhaps tracked.
 #[derive(Debug, Default)]
 struct Operands {
@@ -120,7 +136,7 @@ impl BurnTrainer {
     /// None at present: Burn covers every operation.
     pub fn new(
         network: &Network,
-        quantizer: Box<dyn Quantizer>,
+        quantizer: Arc<dyn Quantizer>,
         device: Device,
     ) -> Result<Self, TrainError> {
         let nodes = network.nodes().len();
@@ -129,6 +145,7 @@ impl BurnTrainer {
             quantizer,
             device: device.without_autodiff(),
             layers: vec![Layer::default(); nodes],
+            assignment: None,
             bits: vec![None; nodes],
             steps: 0,
         };
@@ -140,7 +157,7 @@ impl BurnTrainer {
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn flex(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+    pub fn flex(network: &Network, quantizer: Arc<dyn Quantizer>) -> Result<Self, TrainError> {
         Self::new(network, quantizer, Device::flex())
     }
 
@@ -148,7 +165,7 @@ impl BurnTrainer {
     ///
     /// # Errors
     /// [`TrainError::Device`] without the Cargo feature `ndarray`.
-    pub fn ndarray(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+    pub fn ndarray(network: &Network, quantizer: Arc<dyn Quantizer>) -> Result<Self, TrainError> {
         Self::new(network, quantizer, device::ndarray()?)
     }
 
@@ -156,7 +173,7 @@ impl BurnTrainer {
     ///
     /// # Errors
     /// [`TrainError::Device`] without the Cargo feature `wgpu`, or on a machine without an adapter.
-    pub fn wgpu(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+    pub fn wgpu(network: &Network, quantizer: Arc<dyn Quantizer>) -> Result<Self, TrainError> {
         Self::new(network, quantizer, device::wgpu()?)
     }
 
@@ -179,35 +196,51 @@ impl BurnTrainer {
         Value::Image(Tensor::from_data(data, device))
     }
 
-    /// Shapes and quantizes the flat tensors of node `index`.
-    fn weights(
+    /// The weight of node `index`, quantized if it has a bitwidth.
+    ///
+    /// Quantizers work on slices, so the weights are rounded in host memory, to the same bits as in every
+    /// other trainer.
+    fn used_weight(&self, index: usize) -> Result<Option<Used>, TrainError> {
+        let Some(trained) = &self.layers[index].weight else { return Ok(None) };
+        let Some(bits) = self.bits[index] else {
+            return Ok(Some(Used { tensor: trained.value.clone(), master: None }));
+        };
+        let master = floats(trained.value.clone());
+        let mut values = vec![0.0; master.len()];
+        let weights = layer_weights(&self.network, index, &master)?;
+        self.quantizer.fake_quantize(weights, bits, &mut values)?;
+        let data = TensorData::new(values, [master.len()]);
+        let tensor = Tensor::from_data(data, &self.device);
+        Ok(Some(Used { tensor, master: Some((bits, master)) }))
+    }
+
+    /// The gradient of the master weights of node `index`, from that of its quantized weights.
+    fn master_gradient(
         &self,
         index: usize,
-        weight: Option<Tensor<1>>,
-        bias: Option<Tensor<1>>,
-    ) -> Result<Operands, TrainError> {
+        (bits, master): &(Bitwidth, Vec<f32>),
+        gradient: Tensor<1>,
+    ) -> Result<Tensor<1>, TrainError> {
+        let weights = layer_weights(&self.network, index, master)?;
+        let mut values = vec![0.0; master.len()];
+        self.quantizer.backward(weights, *bits, &floats(gradient), &mut values)?;
+        let data = TensorData::new(values, [master.len()]);
+        Ok(Tensor::from_data(data, &self.device))
+    }
+
+    /// Gives the flat tensors of node `index` their shapes.
+    fn shaped(&self, index: usize, weight: Option<Tensor<1>>, bias: Option<Tensor<1>>) -> Operands {
         let (Some(flat), Some(trained)) = (weight, &self.layers[index].weight) else {
-            return Ok(Operands { weight: None, bias });
+            return Operands { weight: None, bias };
         };
         let weight = match *trained.shape.as_slice() {
             [out, inputs, rows, columns] => {
-                Weight::Conv(self.quantized(index, flat.reshape([out, inputs, rows, columns]))?)
+                Weight::Conv(flat.reshape([out, inputs, rows, columns]))
             }
-            [out, inputs] => Weight::Linear(self.quantized(index, flat.reshape([out, inputs]))?),
+            [out, inputs] => Weight::Linear(flat.reshape([out, inputs])),
             _ => Weight::Norm(flat),
         };
-        Ok(Operands { weight: Some(weight), bias })
-    }
-
-    fn quantized<const D: usize>(
-        &self,
-        index: usize,
-        weight: Tensor<D>,
-    ) -> Result<Tensor<D>, TrainError> {
-        match self.bits[index] {
-            Some(bits) => Ok(releq_quant::fake_quantize(&*self.quantizer, weight, bits)?),
-            None => Ok(weight),
-        }
+        Operands { weight: Some(weight), bias }
     }
 
     /// Walks the layers.
@@ -444,25 +477,15 @@ impl Trainer for BurnTrainer {
     }
 
     fn bits(&self) -> Option<BitwidthAssignment> {
-        BitwidthAssignment::new(self.bits.iter().copied().flatten().collect()).ok()
+        self.assignment.clone()
     }
 
     fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
-        let nodes = self.network.nodes();
-        let Some(assignment) = bits else {
-            self.bits = vec![None; nodes.len()];
-            return Ok(());
-        };
-        let layers = self.network.quantizable_layers();
-        if assignment.len() != layers {
-            return Err(TrainError::AssignmentLength { layers, bits: assignment.len() });
+        let mut layers = layer_bits(&self.network, &*self.quantizer, bits)?.into_iter();
+        for (node, bits) in self.network.nodes().iter().zip(&mut self.bits) {
+            *bits = if node.op.is_quantizable() { layers.next().flatten() } else { None };
         }
-        for &bits in assignment.iter() {
-            self.quantizer.fake_quantize(&[0.5], bits, &mut [0.0])?;
-        }
-        let mut next = assignment.iter().copied();
-        let mut bits_of = |node: &Node| if node.op.is_quantizable() { next.next() } else { None };
-        self.bits = nodes.iter().map(&mut bits_of).collect();
+        self.assignment = bits.cloned();
         Ok(())
     }
 
@@ -474,16 +497,25 @@ impl Trainer for BurnTrainer {
     ) -> Result<f32, TrainError> {
         self.check_batch(images, labels)?;
         let device = self.device.clone().autodiff();
-        let track = |trained: &Option<Trained>| {
-            trained.as_ref().map(|trained| trained.value.clone().autodiff().require_grad())
-        };
-        let leaves: Vec<[Option<Tensor<1>>; 2]> =
-            self.layers.iter().map(|layer| [track(&layer.weight), track(&layer.bias)]).collect();
-        let weights = leaves
+        let used = (0..self.layers.len())
+            .map(|index| self.used_weight(index))
+            .collect::<Result<Vec<_>, _>>()?;
+        // The leaves are the weights that the network computes with. Where they are quantized, the quantizer
+        // says what their gradient means for the master weights.
+        let track = |tensor: &Tensor<1>| tensor.clone().autodiff().require_grad();
+        let leaves: Vec<[Option<Tensor<1>>; 2]> = used
+            .iter()
+            .zip(&self.layers)
+            .map(|(used, layer)| {
+                let weight = used.as_ref().map(|used| track(&used.tensor));
+                [weight, layer.bias.as_ref().map(|bias| track(&bias.value))]
+            })
+            .collect();
+        let weights: Vec<Operands> = leaves
             .iter()
             .enumerate()
-            .map(|(index, [weight, bias])| self.weights(index, weight.clone(), bias.clone()))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(index, [weight, bias])| self.shaped(index, weight.clone(), bias.clone()))
+            .collect();
         let mut mode = Mode::Train(vec![None; leaves.len()]);
         let output = self.forward(self.input(images, &device), &weights, &mut mode);
         let targets: Vec<i32> = labels.iter().map(|&label| i32::from(label)).collect();
@@ -494,11 +526,20 @@ impl Trainer for BurnTrainer {
 
         // A loss that no weight reaches has no gradient at all.
         if loss.is_tracked() {
-            let gradients = loss.backward();
-            for (layer, leaves) in self.layers.iter_mut().zip(leaves) {
-                for (trained, leaf) in [&mut layer.weight, &mut layer.bias].into_iter().zip(leaves)
-                {
-                    let gradient = leaf.and_then(|leaf| leaf.grad(&gradients));
+            let tape = loss.backward();
+            // All of them before the first step, so that an error leaves every weight as it was.
+            let mut gradients = Vec::with_capacity(leaves.len());
+            for (index, (leaves, used)) in leaves.into_iter().zip(&used).enumerate() {
+                let [mut weight, bias] = leaves.map(|leaf| leaf.and_then(|leaf| leaf.grad(&tape)));
+                if let Some(master) = used.as_ref().and_then(|used| used.master.as_ref()) {
+                    let of_master = |gradient| self.master_gradient(index, master, gradient);
+                    weight = weight.map(of_master).transpose()?;
+                }
+                gradients.push([weight, bias]);
+            }
+            for (layer, gradients) in self.layers.iter_mut().zip(gradients) {
+                let trained = [&mut layer.weight, &mut layer.bias];
+                for (trained, gradient) in trained.into_iter().zip(gradients) {
                     if let (Some(trained), Some(gradient)) = (trained, gradient) {
                         trained.step(gradient, sgd);
                     }
@@ -519,13 +560,13 @@ impl Trainer for BurnTrainer {
             let expected = labels * sample;
             return Err(TrainError::Batch { labels, expected, got: images.len() });
         }
-        let value = |trained: &Option<Trained>| trained.as_ref().map(|t| t.value.clone());
-        let weights = self
-            .layers
-            .iter()
-            .enumerate()
-            .map(|(index, layer)| self.weights(index, value(&layer.weight), value(&layer.bias)))
-            .collect::<Result<Vec<_>, _>>()?;
+        let weights = |index: usize| {
+            let weight = self.used_weight(index)?.map(|used| used.tensor);
+            let bias = self.layers[index].bias.as_ref().map(|bias| bias.value.clone());
+            Ok(self.shaped(index, weight, bias))
+        };
+        let weights =
+            (0..self.layers.len()).map(weights).collect::<Result<Vec<_>, TrainError>>()?;
         let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
         for batch in images.chunks(INFERENCE_BATCH * sample) {
             let input = self.input(batch, &self.device);
@@ -708,12 +749,14 @@ mod tests {
     /// The state with the weights of quantizable layers replaced by what the quantizer makes of them.
     fn quantized(network: &Network, state: &Weights, quantizer: &dyn Quantizer) -> Weights {
         let mut state = state.clone();
-        let layers = network.nodes().iter().filter(|node| node.op.is_quantizable());
-        for (node, &bits) in layers.zip(some_bits(network).iter()) {
+        let nodes = network.nodes().iter().enumerate();
+        let layers = nodes.filter(|(_, node)| node.op.is_quantizable());
+        for ((index, node), &bits) in layers.zip(some_bits(network).iter()) {
             let values =
                 &mut state.0.get_mut(&ParameterRole::Weight.name(&node.name)).unwrap().values;
             let float = values.clone();
-            quantizer.fake_quantize(&float, bits, values).unwrap();
+            let weights = layer_weights(network, index, &float).unwrap();
+            quantizer.fake_quantize(weights, bits, values).unwrap();
             assert_ne!(*values, float);
         }
         state
@@ -722,7 +765,7 @@ mod tests {
     #[test]
     fn bits_quantize_weights_in_every_pass_and_gradients_pass_through() {
         for network in networks() {
-            for kind in [QuantizerKind::Wrpn, QuantizerKind::Dorefa, QuantizerKind::WrpnScaled] {
+            for &kind in QuantizerKind::ALL {
                 let context =
                     |name: &str| format!("network `{}`, {kind:?}: {name}", network.name());
                 let quantizer = kind.build();
@@ -741,8 +784,9 @@ mod tests {
 
                 // The gradient by the quantized weights is what the quantizer hands on.
                 let (by_bits, by_hand) = (by_bits.state(), by_hand.state());
-                let layers = network.nodes().iter().filter(|node| node.op.is_quantizable());
-                for (node, &bits) in layers.zip(some_bits(&network).iter()) {
+                let nodes = network.nodes().iter().enumerate();
+                let layers = nodes.filter(|(_, node)| node.op.is_quantizable());
+                for ((index, node), &bits) in layers.zip(some_bits(&network).iter()) {
                     let name = ParameterRole::Weight.name(&node.name);
                     let change = |before: &Weights, after: &Weights| -> Vec<f32> {
                         let pairs = before.0[&name].values.iter().zip(&after.0[&name].values);
@@ -750,8 +794,8 @@ mod tests {
                     };
                     let handed = change(&replaced, &by_hand);
                     let mut expected = vec![0.0; handed.len()];
-                    let float = &start.0[&name].values;
-                    quantizer.backward(float, bits, &handed, &mut expected).unwrap();
+                    let weights = layer_weights(&network, index, &start.0[&name].values).unwrap();
+                    quantizer.backward(weights, bits, &handed, &mut expected).unwrap();
                     let got = change(&start, &by_bits);
                     close_values(&got, &expected, TOLERANCE, &context(&name));
                 }

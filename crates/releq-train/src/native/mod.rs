@@ -13,7 +13,7 @@ mod plan;
 mod pool;
 mod shortcut;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use releq_core::{
     BitwidthAssignment, Network, Op, Parameter, ParameterRole, Weights, layer_parameters,
@@ -27,7 +27,10 @@ use self::{
     loss::cross_entropy,
     plan::{Unit, plan},
 };
-use crate::{OptimizerState, Sgd, TrainError, Trainer, initial_weights};
+use crate::{
+    OptimizerState, Sgd, TrainError, Trainer, initial_weights,
+    trainer::{layer_bits, layer_weights},
+};
 
 /// Values of the largest layer's output in one pass without gradients; it bounds the number of images, and
 /// with 4 bytes each the values stay in the cache.
@@ -44,7 +47,9 @@ const INFERENCE_BATCH: usize = 16;
 /// the last bits.
 pub struct NativeTrainer {
     network: Network,
-    quantizer: Box<dyn Quantizer>,
+    quantizer: Arc<dyn Quantizer>,
+    /// What [`set_bits`](Trainer::set_bits) was given.
+    assignment: Option<BitwidthAssignment>,
     units: Vec<Unit>,
     /// The unit that gives the output.
     output: Option<usize>,
@@ -79,7 +84,7 @@ impl NativeTrainer {
     ///
     /// # Errors
     /// [`TrainError::Unsupported`], naming the first layer that this trainer does not cover.
-    pub fn new(network: &Network, quantizer: Box<dyn Quantizer>) -> Result<Self, TrainError> {
+    pub fn new(network: &Network, quantizer: Arc<dyn Quantizer>) -> Result<Self, TrainError> {
         Self::with_isa(network, quantizer, Isa::best())
     }
 
@@ -89,7 +94,7 @@ impl NativeTrainer {
     /// As [`new`](Self::new), or where this processor lacks the instructions.
     pub fn with_isa(
         network: &Network,
-        quantizer: Box<dyn Quantizer>,
+        quantizer: Arc<dyn Quantizer>,
         isa: Isa,
     ) -> Result<Self, TrainError> {
         let plan = plan(network, isa)?;
@@ -97,6 +102,7 @@ impl NativeTrainer {
         let mut trainer = Self {
             network: network.clone(),
             quantizer,
+            assignment: None,
             values: none(),
             gradients: none(),
             units: plan.units,
@@ -127,8 +133,8 @@ impl NativeTrainer {
             parameters.used.resize(weight.values.len(), 0.0);
             match unit.bits {
                 Some(bits) => {
-                    let used = &mut parameters.used;
-                    self.quantizer.fake_quantize(&weight.values, bits, used)?;
+                    let weights = layer_weights(&self.network, unit.node, &weight.values)?;
+                    self.quantizer.fake_quantize(weights, bits, &mut parameters.used)?;
                 }
                 None => parameters.used.copy_from_slice(&weight.values),
             }
@@ -232,7 +238,8 @@ impl NativeTrainer {
                     // `used` is made anew before its next use: it takes the gradient here.
                     let used = &mut unit.parameters.used;
                     used.copy_from_slice(&weight.gradient);
-                    self.quantizer.backward(&weight.values, bits, used, &mut weight.gradient)?;
+                    let weights = layer_weights(&self.network, unit.node, &weight.values)?;
+                    self.quantizer.backward(weights, bits, used, &mut weight.gradient)?;
                 }
             }
             self.buffers.0.extend(self.values[index].take());
@@ -352,27 +359,16 @@ impl Trainer for NativeTrainer {
     }
 
     fn bits(&self) -> Option<BitwidthAssignment> {
-        let nodes = self.network.nodes();
-        let quantizable = self.units.iter().filter(|unit| nodes[unit.node].op.is_quantizable());
-        let bits: Option<Vec<_>> = quantizable.map(|unit| unit.bits).collect();
-        bits.and_then(|bits| BitwidthAssignment::new(bits).ok())
+        self.assignment.clone()
     }
 
     fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
-        let layers = self.network.quantizable_layers();
-        if let Some(bits) = bits {
-            if bits.len() != layers {
-                return Err(TrainError::AssignmentLength { layers, bits: bits.len() });
-            }
-            for &bits in bits.iter() {
-                self.quantizer.quantize(&[0.5], bits)?;
-            }
-        }
-        let mut given = bits.into_iter().flat_map(|bits| bits.iter().copied());
+        let mut layers = layer_bits(&self.network, &*self.quantizer, bits)?.into_iter();
         let nodes = self.network.nodes();
         for unit in self.units.iter_mut().filter(|unit| nodes[unit.node].op.is_quantizable()) {
-            unit.bits = given.next();
+            unit.bits = layers.next().flatten();
         }
+        self.assignment = bits.cloned();
         self.prepared = None;
         Ok(())
     }

@@ -4,14 +4,14 @@ use std::{
     fmt,
     str::FromStr,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use releq_core::{BitwidthAssignment, Network, Weights};
 use releq_data::{ImageSet, Normalization};
-use releq_quant::{QuantError, QuantizerKind};
+use releq_quant::{QuantError, Quantizer};
 use releq_train::{
     AccuracyReport, BurnTrainer, NativeTrainer, Schedule, TrainError, Trainer, Training, accuracy,
 };
@@ -52,9 +52,8 @@ impl Backend {
     pub fn trainer(
         self,
         network: &Network,
-        quantizer: QuantizerKind,
+        quantizer: Arc<dyn Quantizer>,
     ) -> Result<Box<dyn Trainer>, TrainError> {
-        let quantizer = quantizer.build();
         Ok(match self {
             Self::Native => Box::new(NativeTrainer::new(network, quantizer)?),
             Self::Flex => Box::new(BurnTrainer::flex(network, quantizer)?),
@@ -99,7 +98,7 @@ pub struct RetrainSetup<'a> {
     /// How pixels become numbers.
     pub normalization: &'a Normalization,
     /// How weights are quantized.
-    pub quantizer: QuantizerKind,
+    pub quantizer: &'a Arc<dyn Quantizer>,
     /// What computes the gradients.
     pub backend: Backend,
     /// Seed of the run; each assignment derives its own from it.
@@ -227,7 +226,10 @@ impl<'a> Retrain<'a> {
         let taken = idle().pop();
         let mut trainer = match taken {
             Some(trainer) => trainer,
-            None => self.setup.backend.trainer(self.setup.network, self.setup.quantizer)?,
+            None => {
+                let RetrainSetup { network, quantizer, backend, .. } = self.setup;
+                backend.trainer(network, Arc::clone(quantizer))?
+            }
         };
         trainer.load(self.setup.weights)?;
         let answer = f(trainer.as_mut(), &self.setup);
