@@ -78,7 +78,7 @@ struct Args {
     /// Bitwidth of the weights of every layer, as 8,4,4,8, or one for all [default: full precision]
     #[arg(long, value_name = "BITS")]
     bits: Option<BitwidthAssignment>,
-    /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, wrpn or dorefa; the last two do not keep a
+    /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, powers-of-two, wrpn or dorefa; the last two do not keep a
     /// layer's scale and need a retrain
     #[arg(long, default_value_t = QuantizerKind::WrpnScaled)]
     quantizer: QuantizerKind,

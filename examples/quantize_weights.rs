@@ -38,8 +38,10 @@ use serde::Serialize;
   wrpn-scaled  wrpn on [-c, c], with the c of least squared error for the layer
   wrpn-scaled-per-channel
                the same, with a c for each of the --channels
+  powers-of-two
+               0 and powers of two of either sign, from 2 bits; fine near zero, coarse at the ends
 
-At 1 bit every scheme gives the sign times the mean magnitude.")]
+At 1 bit the others give the sign times the mean magnitude.")]
 struct Args {
     /// Quantization scheme, see below
     #[arg(long, default_value = "wrpn-scaled")]

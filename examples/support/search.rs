@@ -45,7 +45,7 @@ pub struct SearchArgs {
     /// full-precision accuracy, as after a collapse [default: never]
     #[arg(long, value_name = "SHARE")]
     pub early_stop: Option<f64>,
-    /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, dorefa, or wrpn [default: the network's]
+    /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, dorefa, wrpn or powers-of-two [default: the network's]
     #[arg(long)]
     pub quantizer: Option<QuantizerKind>,
     /// What trains: native, flex (Burn), or, where they are built in, ndarray and wgpu (Burn, the latter on a GPU)

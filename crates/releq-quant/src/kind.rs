@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Dorefa, Granularity, QuantError, Quantizer, Wrpn, WrpnScaled};
+use crate::{Dorefa, Granularity, PowersOfTwo, QuantError, Quantizer, Wrpn, WrpnScaled};
 
 /// The name of a scheme of this crate, as it stands in configurations, in reports and on command lines.
 ///
@@ -14,10 +14,10 @@ use crate::{Dorefa, Granularity, QuantError, Quantizer, Wrpn, WrpnScaled};
 /// ```
 /// use releq_quant::{Quantizer, QuantizerKind};
 ///
-/// let kind: QuantizerKind = "wrpn-scaled".parse()?;
-/// assert_eq!(kind.build().name(), "wrpn-scaled");
-/// let error = "wrpn_scaled".parse::<QuantizerKind>().unwrap_err();
-/// assert!(error.to_string().contains("did you mean `wrpn-scaled`?"));
+/// let kind: QuantizerKind = "powers-of-two".parse()?;
+/// assert_eq!(kind.build().name(), "powers-of-two");
+/// let error = "powers-of-2".parse::<QuantizerKind>().unwrap_err();
+/// assert!(error.to_string().contains("did you mean `powers-of-two`?"));
 /// # Ok::<(), releq_quant::QuantError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,12 +33,19 @@ pub enum QuantizerKind {
     WrpnScaled,
     /// [`WrpnScaled`] with its default clip and one scale per channel, `wrpn-scaled-per-channel`.
     WrpnScaledPerChannel,
+    /// [`PowersOfTwo`], `powers-of-two`.
+    PowersOfTwo,
 }
 
 impl QuantizerKind {
     /// Every kind.
-    pub const ALL: &'static [Self] =
-        &[Self::Wrpn, Self::Dorefa, Self::WrpnScaled, Self::WrpnScaledPerChannel];
+    pub const ALL: &'static [Self] = &[
+        Self::Wrpn,
+        Self::Dorefa,
+        Self::WrpnScaled,
+        Self::WrpnScaledPerChannel,
+        Self::PowersOfTwo,
+    ];
 
     /// The name, which is that of the quantizer.
     #[must_use]
@@ -48,6 +55,7 @@ impl QuantizerKind {
             Self::Dorefa => "dorefa",
             Self::WrpnScaled => "wrpn-scaled",
             Self::WrpnScaledPerChannel => "wrpn-scaled-per-channel",
+            Self::PowersOfTwo => "powers-of-two",
         }
     }
 
@@ -62,6 +70,7 @@ impl QuantizerKind {
                 let granularity = Granularity::PerChannel;
                 Arc::new(WrpnScaled { granularity, ..WrpnScaled::default() })
             }
+            Self::PowersOfTwo => Arc::new(PowersOfTwo),
         }
     }
 }

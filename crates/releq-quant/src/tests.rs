@@ -167,6 +167,8 @@ fn bad_input_is_refused() {
         let error = quantizer.fake_quantize((&[1.0]).into(), bits(4), &mut [0.0; 2]).unwrap_err();
         assert_eq!(error.to_string(), "out holds 2 values, 1 are needed");
     }
+    let error = PowersOfTwo.quantize((&[1.0]).into(), bits(4)).unwrap_err();
+    assert!(matches!(&error, QuantError::NoCodes { quantizer } if quantizer == "powers-of-two"));
     for channels in [0, 2, 4] {
         let error = LayerWeights::new(&[1.0; 3], channels).unwrap_err();
         assert!(matches!(error, QuantError::Channels { values: 3, .. }), "{error}");
@@ -194,7 +196,7 @@ fn names_round_trip() {
         assert_eq!(serde_json::from_str::<QuantizerKind>(&json).unwrap(), kind);
     }
     let message = |name: &str| name.parse::<QuantizerKind>().unwrap_err().to_string();
-    let all = "wrpn, dorefa, wrpn-scaled, wrpn-scaled-per-channel";
+    let all = "wrpn, dorefa, wrpn-scaled, wrpn-scaled-per-channel, powers-of-two";
     assert_eq!(message("tanh"), format!("unknown quantizer `tanh`, expected one of {all}"));
     let near = |name, kind| {
         let expected = format!("`{name}` (did you mean `{kind}`?), expected one of {all}");
@@ -366,7 +368,10 @@ proptest! {
             order.sort_by(|&i, &j| weights[i].total_cmp(&weights[j]));
             prop_assert!(order.windows(2).all(|pair| rounded[pair[0]] <= rounded[pair[1]]));
 
-            let quantized = quantizer.quantize((&weights).into(), bits(b)).unwrap();
+            let Ok(quantized) = quantizer.quantize((&weights).into(), bits(b)) else {
+                prop_assert_eq!(quantizer.name(), "powers-of-two");
+                continue;
+            };
             prop_assert_eq!(&quantized.dequantize(), &rounded);
             prop_assert!(quantized.codes().iter().all(|&code| u32::from(code) < 1 << b));
 
