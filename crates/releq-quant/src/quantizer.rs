@@ -10,7 +10,7 @@ use crate::{LayerWeights, QuantError, Quantized};
 ///
 /// Three methods are required. `backward` is the straight-through estimator unless a scheme says otherwise,
 /// and `quantize` reports that there are no integer codes unless a scheme provides them. The README has a
-/// complete implementation; [`check_quantizer`](crate::check_quantizer) (feature `testing`) tests one.
+/// complete implementation; `check_quantizer` (feature `testing`) tests one.
 pub trait Quantizer: Send + Sync + std::fmt::Debug {
     /// Name of the scheme, such as `wrpn`, with every setting that changes its answers.
     ///
