@@ -4,6 +4,7 @@ mod burn;
 #[cfg(test)]
 pub(crate) mod check;
 mod dropout;
+mod factory;
 mod init;
 mod native;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod trainer;
 mod training;
 
 pub use self::burn::BurnTrainer;
+pub use factory::{Backend, TrainerFactory};
 pub use init::initial_weights;
 pub use native::NativeTrainer;
 pub use resume::{TrainingRun, TrainingState, TrainingStateError};

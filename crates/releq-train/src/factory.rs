@@ -1,0 +1,123 @@
+//! Where trainers come from.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use releq_core::Network;
+use releq_quant::Quantizer;
+use serde::{Deserialize, Serialize};
+
+use crate::{BurnTrainer, NativeTrainer, TrainError, Trainer};
+
+/// Makes trainers, one for each worker of a search.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use releq_core::Network;
+/// use releq_quant::Quantizer;
+/// use releq_train::{Backend, TrainError, Trainer, TrainerFactory};
+///
+/// /// Says which networks it is asked for.
+/// struct Loud;
+///
+/// impl TrainerFactory for Loud {
+///     fn trainer(
+///         &self,
+///         network: &Network,
+///         quantizer: Arc<dyn Quantizer>,
+///     ) -> Result<Box<dyn Trainer>, TrainError> {
+///         println!("a trainer of {}", network.name());
+///         Backend::Native.trainer(network, quantizer)
+///     }
+/// }
+/// ```
+pub trait TrainerFactory: Send + Sync {
+    /// A trainer of `network` whose weights are quantized by `quantizer` once bitwidths are set.
+    ///
+    /// # Errors
+    /// [`TrainError::Unsupported`] for a network that the trainer does not cover, [`TrainError::Device`] if
+    /// this build or this machine lacks the device.
+    fn trainer(
+        &self,
+        network: &Network,
+        quantizer: Arc<dyn Quantizer>,
+    ) -> Result<Box<dyn Trainer>, TrainError>;
+}
+
+macro_rules! forward {
+    ($($type:ty),+) => {$(
+        impl<F: TrainerFactory + ?Sized> TrainerFactory for $type {
+            fn trainer(
+                &self,
+                network: &Network,
+                quantizer: Arc<dyn Quantizer>,
+            ) -> Result<Box<dyn Trainer>, TrainError> {
+                (**self).trainer(network, quantizer)
+            }
+        }
+    )+};
+}
+forward!(&F, Box<F>, Arc<F>);
+
+/// The trainers of this crate, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Backend {
+    /// [`NativeTrainer`] on one thread of the CPU, several times faster on small networks.
+    #[default]
+    Native,
+    /// [`BurnTrainer`] on Burn's `flex` CPU backend.
+    Flex,
+    /// [`BurnTrainer`] on Burn's `ndarray` CPU backend; needs the Cargo feature of this name.
+    Ndarray,
+    /// [`BurnTrainer`] on a GPU, by Burn's `wgpu` backend; needs the Cargo feature of this name.
+    Wgpu,
+}
+
+impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Native, Self::Flex, Self::Ndarray, Self::Wgpu];
+
+    /// The name on command lines and in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Flex => "flex",
+            Self::Ndarray => "ndarray",
+            Self::Wgpu => "wgpu",
+        }
+    }
+}
+
+impl TrainerFactory for Backend {
+    fn trainer(
+        &self,
+        network: &Network,
+        quantizer: Arc<dyn Quantizer>,
+    ) -> Result<Box<dyn Trainer>, TrainError> {
+        Ok(match self {
+            Self::Native => Box::new(NativeTrainer::new(network, quantizer)?),
+            Self::Flex => Box::new(BurnTrainer::flex(network, quantizer)?),
+            Self::Ndarray => Box::new(BurnTrainer::ndarray(network, quantizer)?),
+            Self::Wgpu => Box::new(BurnTrainer::wgpu(network, quantizer)?),
+        })
+    }
+}
+
+impl FromStr for Backend {
+    type Err = TrainError;
+    fn from_str(text: &str) -> Result<Self, TrainError> {
+        Self::ALL
+            .into_iter()
+            .find(|backend| backend.name() == text.trim())
+            .ok_or_else(|| TrainError::UnknownBackend(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
