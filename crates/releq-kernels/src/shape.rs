@@ -232,3 +232,54 @@ impl ConvShape {
         Ok(())
     }
 }
+
+/// Windows over images `[height][width][channels]`. Padding is never the maximum, and not in a mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolShape {
+    /// Channels.
+    pub channels: usize,
+    /// Input rows.
+    pub height: usize,
+    /// Input columns.
+    pub width: usize,
+    /// Side of the square window.
+    pub kernel: usize,
+    /// Pixels from one window to the next.
+    pub stride: usize,
+    /// Pixels on every side that are no part of any window; less than the kernel.
+    pub padding: usize,
+}
+
+impl PoolShape {
+    /// # Errors
+    /// [`KernelError::Shape`] or [`KernelError::TooLarge`], naming the first dimension that cannot be.
+    pub fn check(self) -> Result<(), KernelError> {
+        ConvShape {
+            channels: self.channels,
+            height: self.height,
+            width: self.width,
+            outputs: self.channels,
+            kernel: self.kernel,
+            stride: self.stride,
+            padding: self.padding,
+        }
+        .check()?;
+        if self.padding >= self.kernel {
+            let reason = "must be less than the kernel, or a window would be empty";
+            return Err(KernelError::Shape { what: "padding", got: self.padding, reason });
+        }
+        Ok(())
+    }
+
+    /// Rows of the result; meaningful once [`check`](Self::check) passed.
+    #[must_use]
+    pub const fn out_height(self) -> usize {
+        (self.height + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+
+    /// Columns of the result; meaningful once [`check`](Self::check) passed.
+    #[must_use]
+    pub const fn out_width(self) -> usize {
+        (self.width + 2 * self.padding - self.kernel) / self.stride + 1
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::{
     BitPair, Isa, KernelError,
-    epilogue::round,
+    int::epilogue::round,
     vectorise::{Loops, vectorise},
 };
 

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::{Job, LANES, Lanes, WORD, conv::Image};
-use crate::{epilogue::Fused, requantise::Requantise};
+use crate::int::{epilogue::Fused, requantise::Requantise};
 
 /// Where the bytes of planes come from, for 1 to 8 bits. Byte `j` of group `g` of 8 holds bit `j` of codes
 /// `8 g` to `8 g + 7`; this brings together the four groups of each plane of each word.

@@ -6,7 +6,7 @@ use super::{
     GROUP, Int8Weights,
     drive::{Job, Pixels, Runs, Source, run},
 };
-use crate::{ConvShape, Isa, KernelError, Workspace, epilogue::Output};
+use crate::{ConvShape, Isa, KernelError, Workspace, int::epilogue::Output};
 
 /// A convolution with 8-bit weights.
 #[derive(Clone, Debug)]

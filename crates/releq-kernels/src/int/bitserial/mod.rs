@@ -21,7 +21,7 @@ use std::{num::NonZeroUsize, ops::Range};
 
 use crate::{
     BitPair, GemmShape, Isa, KernelError,
-    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Output},
+    int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Output},
     threads::{Grid, Part, share},
 };
 

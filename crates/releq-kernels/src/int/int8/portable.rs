@@ -1,7 +1,7 @@
 //! The kernel in plain Rust.
 
 use super::{GROUP, drive::Piece};
-use crate::epilogue::LANES;
+use crate::int::epilogue::LANES;
 
 pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     for (pixel, &start) in starts.iter().enumerate() {

@@ -7,14 +7,16 @@
 mod blocks;
 mod conv;
 mod depthwise;
-mod family;
+mod matmul;
 mod norm;
+mod operands;
 mod pool;
-mod shape;
 mod tile;
+mod vector;
 
 pub use conv::FloatConv;
 pub use depthwise::FloatDepthwise;
+pub use matmul::{Matrix, matmul};
 pub use norm::{BatchMoments, FloatNorm};
+pub use operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream};
 pub use pool::{AvgPool, MaxPool};
-pub use shape::{ConvGradients, FloatConvShape, FloatScratch, Upstream};

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{Acts, BitSerialWeights, Pixels, Product, Runs, WORD, planes};
-use crate::{BitPair, ConvShape, Isa, KernelError, Workspace, epilogue::Output};
+use crate::{BitPair, ConvShape, Isa, KernelError, Workspace, int::epilogue::Output};
 
 /// A convolution by bit planes.
 ///

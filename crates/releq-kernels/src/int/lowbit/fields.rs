@@ -7,7 +7,7 @@
 
 use crate::{
     Isa,
-    int8::{GROUP, LANES, Line},
+    int::int8::{GROUP, LANES, Line},
     vectorise::{Loops, vectorise},
 };
 

@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::{GROUP, Line, drive::Piece};
-use crate::epilogue::LANES;
+use crate::int::epilogue::LANES;
 
 /// Vectors of a line.
 const HALVES: usize = 2;

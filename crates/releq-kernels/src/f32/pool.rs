@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::family::{Family, Task, Vector, dispatch, usable};
+use super::vector::{Family, Task, Vector, dispatch, usable};
 use crate::{
     Isa, KernelError, PoolShape,
     vectorise::{Loops, vectorise},

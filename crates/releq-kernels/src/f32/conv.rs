@@ -2,9 +2,9 @@
 
 use super::{
     blocks::{Block, blocks, padded},
-    family::{Family, Task, Vector, dispatch, usable},
-    shape::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
+    operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
     tile::{Clip, Correlate, Start, Taps, Walk, Windows},
+    vector::{Family, Task, Vector, dispatch, usable},
 };
 use crate::{ConvShape, Isa, KernelError};
 

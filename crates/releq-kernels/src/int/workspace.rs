@@ -1,6 +1,6 @@
 //! Memory that calls share.
 
-use crate::{BitPlanes, ConvShape, KernelError, epilogue::LANES};
+use crate::{BitPlanes, ConvShape, KernelError, int::epilogue::LANES};
 
 /// Memory that calls of any layers share, so that only growth allocates.
 #[derive(Clone, Debug, Default)]

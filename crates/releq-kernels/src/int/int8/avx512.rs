@@ -11,7 +11,7 @@
 use std::{arch::x86_64::*, ptr};
 
 use super::{GROUP, Line, drive::Piece};
-use crate::{
+use crate::int::{
     epilogue::{Fused, LANES},
     requantise::Requantise,
 };

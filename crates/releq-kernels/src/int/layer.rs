@@ -4,7 +4,7 @@ use std::{fmt, num::NonZeroUsize};
 
 use crate::{
     BitPair, BitSerialConv, BitSerialWeights, ConvShape, DepthwiseConv, GemmShape, Int8Conv,
-    Int8Weights, Isa, KernelError, LowBitConv, LowBitWeights, Workspace, epilogue::Output,
+    Int8Weights, Isa, KernelError, LowBitConv, LowBitWeights, Workspace, int::epilogue::Output,
 };
 
 /// What a layer multiplies.
@@ -73,7 +73,7 @@ impl LayerShape {
                 Ok(())
             }
             Self::Conv(shape) => shape.check(),
-            Self::Depthwise(shape) => crate::depthwise::check(shape),
+            Self::Depthwise(shape) => crate::int::depthwise::check(shape),
         }
     }
 }

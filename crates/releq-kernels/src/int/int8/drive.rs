@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, ops::Range};
 use super::{GROUP, Line, panel_lines};
 use crate::{
     GemmShape, Isa, KernelError,
-    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Fused, LANES, Output},
+    int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Fused, LANES, Output},
     threads::{Grid, Part, share},
 };
 

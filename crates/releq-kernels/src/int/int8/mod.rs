@@ -11,14 +11,14 @@ mod portable;
 
 use std::{num::NonZeroUsize, ops::Range};
 
-pub(crate) use crate::epilogue::LANES;
+pub(crate) use crate::int::epilogue::LANES;
 pub use conv::Int8Conv;
 pub(crate) use conv::conv;
 pub(crate) use drive::{Piece, Source, gemm, multiply};
 
 #[cfg(target_arch = "x86_64")]
-use crate::epilogue::Fused;
-use crate::{BitPair, GemmShape, Isa, KernelError, epilogue::Output};
+use crate::int::epilogue::Fused;
+use crate::{BitPair, GemmShape, Isa, KernelError, int::epilogue::Output};
 
 /// Products that one 32-bit lane sums at once.
 pub(crate) const GROUP: usize = 4;

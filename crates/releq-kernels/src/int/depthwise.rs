@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use crate::{
     BitPair, ConvShape, Isa, KernelError, Workspace,
-    epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+    int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
     threads::{Grid, Part, share},
     vectorise::{Loops, vectorise},
 };

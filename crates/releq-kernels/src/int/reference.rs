@@ -79,7 +79,7 @@ pub fn depthwise(
     acts: &[u8],
     out: &mut [i32],
 ) -> Result<(), KernelError> {
-    crate::depthwise::check(shape)?;
+    crate::int::depthwise::check(shape)?;
     let ConvShape { channels, height, width, kernel, stride, padding, .. } = shape;
     let pixels = shape.out_height() * shape.out_width();
     for (what, expected, got) in [

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::epilogue::LANES;
+use crate::int::epilogue::LANES;
 
 /// Scales and biases of 16 channels.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ impl Requantise {
         Self { scales, biases, largest: _mm512_set1_ps(largest) }
     }
 
-    /// Codes as [`round`](crate::epilogue::round) makes them, one in each lane.
+    /// Codes as [`round`](crate::int::epilogue::round) makes them, one in each lane.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(crate) fn codes(self, sums: __m512i) -> __m512i {

@@ -1,6 +1,6 @@
 //! Batch norm over channels-last values, with the sums of a batch kept in double precision.
 
-use super::family::{Family, Task, Vector, dispatch, usable};
+use super::vector::{Family, Task, Vector, dispatch, usable};
 use crate::{Isa, KernelError};
 
 /// Values that are gone through at a time, so that a second look at them finds them in the first-level cache.

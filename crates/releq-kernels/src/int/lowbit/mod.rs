@@ -12,8 +12,10 @@ use std::{num::NonZeroUsize, ops::Range};
 
 use crate::{
     ConvShape, GemmShape, Int8Weights, Isa, KernelError, Workspace,
-    epilogue::Output,
-    int8::{self, Line, Piece, Source, panel_lines},
+    int::{
+        epilogue::Output,
+        int8::{self, Line, Piece, Source, panel_lines},
+    },
 };
 use fields::CHUNK;
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::{
-    family::{Family, Task, Vector, dispatch, usable},
-    shape::{ConvGradients, FloatConvShape, Upstream},
+    operands::{ConvGradients, FloatConvShape, Upstream},
+    vector::{Family, Task, Vector, dispatch, usable},
 };
 use crate::{ConvShape, Isa, KernelError};
 

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use super::fields::{CHUNK, Field};
 use crate::{
     Isa,
-    int8::{GROUP, LANES, Line},
+    int::int8::{GROUP, LANES, Line},
 };
 
 /// Lines that are asked for ahead.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::{
     blocks::Block,
-    family::{Family, Task, Vector},
+    vector::{Family, Task, Vector},
 };
 
 /// A buffer of images as the loops walk it: where it starts and how far apart things lie, in values.

@@ -1,0 +1,25 @@
+//! Inference on integer codes: kernels for weights and activations of 1 to 8 bits, and what stands around them in a
+//! network. Every kernel gives the sums of its plain twin in [`reference`], bit for bit.
+
+mod bitserial;
+mod depthwise;
+mod epilogue;
+mod int8;
+mod layer;
+mod lowbit;
+mod pool;
+pub mod reference;
+#[cfg(target_arch = "x86_64")]
+mod requantise;
+mod residual;
+mod workspace;
+
+pub use bitserial::{BitPlanes, BitSerialConv, BitSerialWeights};
+pub use depthwise::DepthwiseConv;
+pub use epilogue::{Epilogue, Output};
+pub use int8::{Int8Conv, Int8Weights};
+pub use layer::{Choice, Kernel, Layer, LayerShape};
+pub use lowbit::{LowBitConv, LowBitWeights};
+pub use pool::{max_pool, sum_pool};
+pub use residual::{Addend, add};
+pub use workspace::Workspace;
