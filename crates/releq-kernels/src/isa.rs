@@ -1,10 +1,10 @@
-//! Which instructions a kernel may use.
+//! Instruction sets that a caller can choose between.
 
 use std::{fmt, str::FromStr};
 
-use crate::KernelError;
+use crate::{KernelError, cpu::Cpu};
 
-/// A set of instructions that kernels are written for, weakest first.
+/// An instruction set that kernels are written for, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Isa {
@@ -20,13 +20,13 @@ impl Isa {
     /// Every instruction set that kernels are written for, weakest first.
     pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 
-    /// The strongest that this processor has.
+    /// The strongest instruction set that this processor has.
     #[must_use]
     pub fn best() -> Self {
         Self::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
     }
 
-    /// All that this processor has, weakest first.
+    /// Every instruction set that this processor has, weakest first.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|isa| isa.is_available())
     }
@@ -34,40 +34,31 @@ impl Isa {
     /// Whether this processor has it.
     #[must_use]
     pub fn is_available(self) -> bool {
-        match self {
-            Self::Portable => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => is_x86_feature_detected!("avx2"),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => {
-                is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512vbmi")
-                    && is_x86_feature_detected!("avx512vbmi2")
-                    && is_x86_feature_detected!("avx512vnni")
-                    && is_x86_feature_detected!("avx512bitalg")
-                    && is_x86_feature_detected!("avx512vpopcntdq")
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
-        }
+        Cpu::detect(self).is_some()
     }
 
+    /// Returns itself if this processor has it.
+    ///
     /// # Errors
-    /// [`KernelError::MissingIsa`] where this processor lacks it.
+    /// [`KernelError::MissingIsa`] if this processor lacks it.
     pub fn check(self) -> Result<Self, KernelError> {
-        if self.is_available() { Ok(self) } else { Err(KernelError::MissingIsa { isa: self }) }
+        Cpu::new(self).map(Cpu::isa)
+    }
+
+    /// The name, as [`Display`](fmt::Display) writes it and [`FromStr`] reads it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
     }
 }
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Portable => "portable",
-            Self::Avx2 => "avx2",
-            Self::Avx512 => "avx512",
-        })
+        f.pad(self.name())
     }
 }
 
@@ -75,10 +66,8 @@ impl FromStr for Isa {
     type Err = KernelError;
 
     fn from_str(text: &str) -> Result<Self, KernelError> {
-        Self::ALL
-            .into_iter()
-            .find(|isa| isa.to_string() == text)
-            .ok_or_else(|| KernelError::UnknownIsa { name: text.to_owned() })
+        let named = Self::ALL.into_iter().find(|isa| isa.name() == text);
+        named.ok_or_else(|| KernelError::UnknownIsa { name: text.to_owned() })
     }
 }
 
@@ -87,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_weakest_is_everywhere_and_names_round_trip() {
+    fn portable_is_always_available_and_names_round_trip() {
         assert!(Isa::Portable.check().is_ok());
         assert!(Isa::best().is_available());
         assert_eq!(Isa::available().last(), Some(Isa::best()));

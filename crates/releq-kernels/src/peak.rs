@@ -2,7 +2,7 @@
 //! a load, a store or a dependency that could be avoided. Benchmarks hold kernels against it.
 #![allow(unsafe_code, reason = "assembly, so that no compiler removes what computes nothing")]
 
-use crate::{Isa, KernelError};
+use crate::{Isa, KernelError, cpu::Cpu};
 
 /// A loop on registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,14 +38,26 @@ impl Peak {
     /// # Errors
     /// [`KernelError::MissingIsa`] where this processor lacks it.
     pub fn run(self, rounds: u32) -> Result<u64, KernelError> {
-        self.isa().check()?;
+        let cpu = Cpu::new(self.isa())?;
         if rounds == 0 {
             return Ok(0);
         }
-        #[cfg(target_arch = "x86_64")]
-        return Ok(u64::from(rounds) * x86_64::run(self, u64::from(rounds)));
-        #[cfg(not(target_arch = "x86_64"))]
-        Ok(0)
+        let rounds = u64::from(rounds);
+        let products: u64 = match (self, cpu) {
+            #[cfg(target_arch = "x86_64")]
+            (Self::Int8, Cpu::Avx512(avx512)) => x86_64::int8(avx512, rounds),
+            #[cfg(target_arch = "x86_64")]
+            (Self::BitSerial, Cpu::Avx512(avx512)) => x86_64::bit_serial(avx512, rounds),
+            #[cfg(target_arch = "x86_64")]
+            (Self::BitSerialOneBit, Cpu::Avx512(avx512)) => {
+                x86_64::bit_serial_one_bit(avx512, rounds)
+            }
+            #[cfg(target_arch = "x86_64")]
+            (Self::SaturatingAvx2, Cpu::Avx2(avx2)) => x86_64::saturating_avx2(avx2, rounds),
+            // `isa` names the proof that each loop takes, so what is left is nothing to run.
+            _ => 0,
+        };
+        Ok(rounds * products)
     }
 }
 
@@ -53,7 +65,7 @@ impl Peak {
 mod x86_64 {
     use std::arch::asm;
 
-    use super::Peak;
+    use crate::cpu::{Avx2, Avx512};
 
     /// A loop over lines of assembly, with all vector registers at its disposal.
     macro_rules! rounds {
@@ -76,120 +88,128 @@ mod x86_64 {
         };
     }
 
-    /// At least one round. Returns the products of one round.
-    pub(super) fn run(peak: Peak, rounds: u64) -> u64 {
-        // SAFETY: `Peak::run` checked that the instructions are there; they touch the declared registers, no
-        // memory, and there is a round to count down from.
+    // Each takes the number of rounds, at least one, and returns the products of one round.
+
+    pub(super) fn int8(_avx512: Avx512, rounds: u64) -> u64 {
+        // SAFETY: `_avx512` proves that the processor has the instructions, which touch only the declared registers.
         unsafe {
-            match peak {
-                Peak::Int8 => {
-                    rounds!(
-                        rounds,
-                        "vpdpbusd zmm0, zmm30, zmm31",
-                        "vpdpbusd zmm1, zmm30, zmm31",
-                        "vpdpbusd zmm2, zmm30, zmm31",
-                        "vpdpbusd zmm3, zmm30, zmm31",
-                        "vpdpbusd zmm4, zmm30, zmm31",
-                        "vpdpbusd zmm5, zmm30, zmm31",
-                        "vpdpbusd zmm6, zmm30, zmm31",
-                        "vpdpbusd zmm7, zmm30, zmm31",
-                        "vpdpbusd zmm8, zmm30, zmm31",
-                        "vpdpbusd zmm9, zmm30, zmm31",
-                        "vpdpbusd zmm10, zmm30, zmm31",
-                        "vpdpbusd zmm11, zmm30, zmm31",
-                        "vpdpbusd zmm12, zmm30, zmm31",
-                        "vpdpbusd zmm13, zmm30, zmm31",
-                        "vpdpbusd zmm14, zmm30, zmm31",
-                        "vpdpbusd zmm15, zmm30, zmm31",
-                    );
-                    16 * 64
-                }
-                Peak::BitSerial => {
-                    rounds!(
-                        rounds,
-                        "vpandd zmm16, zmm30, zmm31",
-                        "vpandd zmm17, zmm30, zmm31",
-                        "vpandd zmm18, zmm30, zmm31",
-                        "vpandd zmm19, zmm30, zmm31",
-                        "vpandd zmm20, zmm30, zmm31",
-                        "vpandd zmm21, zmm30, zmm31",
-                        "vpandd zmm22, zmm30, zmm31",
-                        "vpandd zmm23, zmm30, zmm31",
-                        "vpopcntb zmm16, zmm16",
-                        "vpopcntb zmm17, zmm17",
-                        "vpopcntb zmm18, zmm18",
-                        "vpopcntb zmm19, zmm19",
-                        "vpopcntb zmm20, zmm20",
-                        "vpopcntb zmm21, zmm21",
-                        "vpopcntb zmm22, zmm22",
-                        "vpopcntb zmm23, zmm23",
-                        "vpdpbusd zmm0, zmm16, zmm29",
-                        "vpdpbusd zmm1, zmm17, zmm29",
-                        "vpdpbusd zmm2, zmm18, zmm29",
-                        "vpdpbusd zmm3, zmm19, zmm29",
-                        "vpdpbusd zmm4, zmm20, zmm29",
-                        "vpdpbusd zmm5, zmm21, zmm29",
-                        "vpdpbusd zmm6, zmm22, zmm29",
-                        "vpdpbusd zmm7, zmm23, zmm29",
-                    );
-                    8 * 512
-                }
-                Peak::BitSerialOneBit => {
-                    rounds!(
-                        rounds,
-                        "vpandd zmm16, zmm30, zmm31",
-                        "vpandd zmm17, zmm30, zmm31",
-                        "vpandd zmm18, zmm30, zmm31",
-                        "vpandd zmm19, zmm30, zmm31",
-                        "vpandd zmm20, zmm30, zmm31",
-                        "vpandd zmm21, zmm30, zmm31",
-                        "vpandd zmm22, zmm30, zmm31",
-                        "vpandd zmm23, zmm30, zmm31",
-                        "vpopcntd zmm16, zmm16",
-                        "vpopcntd zmm17, zmm17",
-                        "vpopcntd zmm18, zmm18",
-                        "vpopcntd zmm19, zmm19",
-                        "vpopcntd zmm20, zmm20",
-                        "vpopcntd zmm21, zmm21",
-                        "vpopcntd zmm22, zmm22",
-                        "vpopcntd zmm23, zmm23",
-                        "vpaddd zmm0, zmm0, zmm16",
-                        "vpaddd zmm1, zmm1, zmm17",
-                        "vpaddd zmm2, zmm2, zmm18",
-                        "vpaddd zmm3, zmm3, zmm19",
-                        "vpaddd zmm4, zmm4, zmm20",
-                        "vpaddd zmm5, zmm5, zmm21",
-                        "vpaddd zmm6, zmm6, zmm22",
-                        "vpaddd zmm7, zmm7, zmm23",
-                    );
-                    8 * 512
-                }
-                Peak::SaturatingAvx2 => {
-                    rounds!(
-                        rounds,
-                        "vpmaddubsw ymm8, ymm14, ymm15",
-                        "vpmaddubsw ymm9, ymm14, ymm15",
-                        "vpmaddubsw ymm10, ymm14, ymm15",
-                        "vpmaddubsw ymm11, ymm14, ymm15",
-                        "vpmaddubsw ymm12, ymm14, ymm15",
-                        "vpmaddubsw ymm13, ymm14, ymm15",
-                        "vpmaddwd ymm8, ymm8, ymm14",
-                        "vpmaddwd ymm9, ymm9, ymm14",
-                        "vpmaddwd ymm10, ymm10, ymm14",
-                        "vpmaddwd ymm11, ymm11, ymm14",
-                        "vpmaddwd ymm12, ymm12, ymm14",
-                        "vpmaddwd ymm13, ymm13, ymm14",
-                        "vpaddd ymm0, ymm0, ymm8",
-                        "vpaddd ymm1, ymm1, ymm9",
-                        "vpaddd ymm2, ymm2, ymm10",
-                        "vpaddd ymm3, ymm3, ymm11",
-                        "vpaddd ymm4, ymm4, ymm12",
-                        "vpaddd ymm5, ymm5, ymm13",
-                    );
-                    6 * 32
-                }
-            }
+            rounds!(
+                rounds,
+                "vpdpbusd zmm0, zmm30, zmm31",
+                "vpdpbusd zmm1, zmm30, zmm31",
+                "vpdpbusd zmm2, zmm30, zmm31",
+                "vpdpbusd zmm3, zmm30, zmm31",
+                "vpdpbusd zmm4, zmm30, zmm31",
+                "vpdpbusd zmm5, zmm30, zmm31",
+                "vpdpbusd zmm6, zmm30, zmm31",
+                "vpdpbusd zmm7, zmm30, zmm31",
+                "vpdpbusd zmm8, zmm30, zmm31",
+                "vpdpbusd zmm9, zmm30, zmm31",
+                "vpdpbusd zmm10, zmm30, zmm31",
+                "vpdpbusd zmm11, zmm30, zmm31",
+                "vpdpbusd zmm12, zmm30, zmm31",
+                "vpdpbusd zmm13, zmm30, zmm31",
+                "vpdpbusd zmm14, zmm30, zmm31",
+                "vpdpbusd zmm15, zmm30, zmm31",
+            );
         }
+        16 * 64
+    }
+
+    pub(super) fn bit_serial(_avx512: Avx512, rounds: u64) -> u64 {
+        // SAFETY: `_avx512` proves that the processor has the instructions, which touch only the declared registers.
+        unsafe {
+            rounds!(
+                rounds,
+                "vpandd zmm16, zmm30, zmm31",
+                "vpandd zmm17, zmm30, zmm31",
+                "vpandd zmm18, zmm30, zmm31",
+                "vpandd zmm19, zmm30, zmm31",
+                "vpandd zmm20, zmm30, zmm31",
+                "vpandd zmm21, zmm30, zmm31",
+                "vpandd zmm22, zmm30, zmm31",
+                "vpandd zmm23, zmm30, zmm31",
+                "vpopcntb zmm16, zmm16",
+                "vpopcntb zmm17, zmm17",
+                "vpopcntb zmm18, zmm18",
+                "vpopcntb zmm19, zmm19",
+                "vpopcntb zmm20, zmm20",
+                "vpopcntb zmm21, zmm21",
+                "vpopcntb zmm22, zmm22",
+                "vpopcntb zmm23, zmm23",
+                "vpdpbusd zmm0, zmm16, zmm29",
+                "vpdpbusd zmm1, zmm17, zmm29",
+                "vpdpbusd zmm2, zmm18, zmm29",
+                "vpdpbusd zmm3, zmm19, zmm29",
+                "vpdpbusd zmm4, zmm20, zmm29",
+                "vpdpbusd zmm5, zmm21, zmm29",
+                "vpdpbusd zmm6, zmm22, zmm29",
+                "vpdpbusd zmm7, zmm23, zmm29",
+            );
+        }
+        8 * 512
+    }
+
+    pub(super) fn bit_serial_one_bit(_avx512: Avx512, rounds: u64) -> u64 {
+        // SAFETY: `_avx512` proves that the processor has the instructions, which touch only the declared registers.
+        unsafe {
+            rounds!(
+                rounds,
+                "vpandd zmm16, zmm30, zmm31",
+                "vpandd zmm17, zmm30, zmm31",
+                "vpandd zmm18, zmm30, zmm31",
+                "vpandd zmm19, zmm30, zmm31",
+                "vpandd zmm20, zmm30, zmm31",
+                "vpandd zmm21, zmm30, zmm31",
+                "vpandd zmm22, zmm30, zmm31",
+                "vpandd zmm23, zmm30, zmm31",
+                "vpopcntd zmm16, zmm16",
+                "vpopcntd zmm17, zmm17",
+                "vpopcntd zmm18, zmm18",
+                "vpopcntd zmm19, zmm19",
+                "vpopcntd zmm20, zmm20",
+                "vpopcntd zmm21, zmm21",
+                "vpopcntd zmm22, zmm22",
+                "vpopcntd zmm23, zmm23",
+                "vpaddd zmm0, zmm0, zmm16",
+                "vpaddd zmm1, zmm1, zmm17",
+                "vpaddd zmm2, zmm2, zmm18",
+                "vpaddd zmm3, zmm3, zmm19",
+                "vpaddd zmm4, zmm4, zmm20",
+                "vpaddd zmm5, zmm5, zmm21",
+                "vpaddd zmm6, zmm6, zmm22",
+                "vpaddd zmm7, zmm7, zmm23",
+            );
+        }
+        8 * 512
+    }
+
+    pub(super) fn saturating_avx2(_avx2: Avx2, rounds: u64) -> u64 {
+        // SAFETY: `_avx2` proves that the processor has the instructions, which touch only the declared registers.
+        unsafe {
+            rounds!(
+                rounds,
+                "vpmaddubsw ymm8, ymm14, ymm15",
+                "vpmaddubsw ymm9, ymm14, ymm15",
+                "vpmaddubsw ymm10, ymm14, ymm15",
+                "vpmaddubsw ymm11, ymm14, ymm15",
+                "vpmaddubsw ymm12, ymm14, ymm15",
+                "vpmaddubsw ymm13, ymm14, ymm15",
+                "vpmaddwd ymm8, ymm8, ymm14",
+                "vpmaddwd ymm9, ymm9, ymm14",
+                "vpmaddwd ymm10, ymm10, ymm14",
+                "vpmaddwd ymm11, ymm11, ymm14",
+                "vpmaddwd ymm12, ymm12, ymm14",
+                "vpmaddwd ymm13, ymm13, ymm14",
+                "vpaddd ymm0, ymm0, ymm8",
+                "vpaddd ymm1, ymm1, ymm9",
+                "vpaddd ymm2, ymm2, ymm10",
+                "vpaddd ymm3, ymm3, ymm11",
+                "vpaddd ymm4, ymm4, ymm12",
+                "vpaddd ymm5, ymm5, ymm13",
+            );
+        }
+        6 * 32
     }
 }
 

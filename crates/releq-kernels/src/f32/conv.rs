@@ -4,7 +4,7 @@ use super::{
     blocks::{Block, blocks, padded},
     operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
     tile::{Clip, Correlate, Start, Taps, Walk, Windows},
-    vector::{Family, Task, Vector, dispatch, usable},
+    vector::{Family, FloatCpu, Task, Vector, dispatch},
 };
 use crate::{ConvShape, Isa, KernelError};
 
@@ -19,7 +19,7 @@ const PIXELS: usize = 128;
 #[derive(Clone, Debug)]
 pub struct FloatConv {
     shape: FloatConvShape,
-    isa: Isa,
+    cpu: FloatCpu,
     /// Blocks of the outputs of one group.
     out_blocks: Vec<Block>,
     /// Blocks of the inputs of one group.
@@ -68,13 +68,13 @@ impl FloatConv {
     /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
     pub fn new(shape: FloatConvShape, isa: Isa) -> Result<Self, KernelError> {
         let shape = shape.check()?;
-        let isa = usable(isa.check()?);
+        let cpu = FloatCpu::new(isa)?;
         let image = shape.image;
         Ok(Self {
             shape,
-            isa,
-            out_blocks: blocks(isa, image.outputs / shape.groups),
-            in_blocks: blocks(isa, image.channels / shape.groups),
+            cpu,
+            out_blocks: blocks(cpu.isa(), image.outputs / shape.groups),
+            in_blocks: blocks(cpu.isa(), image.channels / shape.groups),
             forward: Vec::new(),
             phases: [Phase::all(image.height, image), Phase::all(image.width, image)],
             backward: Vec::new(),
@@ -178,7 +178,7 @@ impl FloatConv {
                 for block in &self.out_blocks {
                     let at = group * lanes + block.first;
                     dispatch(
-                        self.isa,
+                        self.cpu,
                         Windows {
                             extent: [images, rows, columns],
                             x,
@@ -260,7 +260,7 @@ impl FloatConv {
                 let part = first * size..(first + images) * size;
                 scratch.gradient.resize(images * by.image, 0.0);
                 dispatch(
-                    self.isa,
+                    self.cpu,
                     Frame {
                         from: &gradient[part.clone()],
                         output: output.map(|output| &output[part]),
@@ -280,7 +280,7 @@ impl FloatConv {
                 for block in &self.out_blocks {
                     let at = (group * lanes + block.first) * depth;
                     dispatch(
-                        self.isa,
+                        self.cpu,
                         Correlate {
                             extent: [images, rows, columns],
                             x,
@@ -340,7 +340,7 @@ impl FloatConv {
                         continue;
                     }
                     dispatch(
-                        self.isa,
+                        self.cpu,
                         Windows {
                             extent,
                             x: gradient,
@@ -421,7 +421,7 @@ impl FloatConv {
             let images = x.len() / self.shape.inputs();
             scratch.resize(images * framed[0] * framed[1] * channels, 0.0);
             dispatch(
-                self.isa,
+                self.cpu,
                 Frame {
                     from: x,
                     output: None,
@@ -494,8 +494,9 @@ struct Frame<'a> {
 impl Task for Frame<'_> {
     #[inline(always)]
     #[allow(unsafe_code, reason = "vector instructions on slices whose lengths are known")]
-    unsafe fn run<F: Family>(self) {
+    fn run<F: Family>(self, _family: F) {
         let [all, first, copied] = self.channels;
+        assert!(copied <= self.lanes, "room for all channels of a pixel");
         let [height, width] = self.sides;
         let side = self.margin * self.lanes;
         let plain =
@@ -528,7 +529,7 @@ impl Task for Frame<'_> {
                     let mut at = 0;
                     while at < copied {
                         let len = copied - at;
-                        // SAFETY: the caller has the instructions; at most `len` values are read of and
+                        // SAFETY: `_family` proves that the processor has the instructions; at most `len` values are read of and
                         // written to slices of `copied` values, or of `lanes`, which is no fewer.
                         unsafe {
                             let mut values = F::Full::load_up_to(from.as_ptr().add(at), len);

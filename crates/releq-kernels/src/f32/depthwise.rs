@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::{
     operands::{ConvGradients, FloatConvShape, Upstream},
-    vector::{Family, Task, Vector, dispatch, usable},
+    vector::{Family, FloatCpu, Task, Vector, dispatch},
 };
 use crate::{ConvShape, Isa, KernelError};
 
@@ -12,7 +12,7 @@ use crate::{ConvShape, Isa, KernelError};
 #[derive(Clone, Debug)]
 pub struct FloatDepthwise {
     shape: FloatConvShape,
-    isa: Isa,
+    cpu: FloatCpu,
     /// `[taps][channels]`.
     weights: Vec<f32>,
     bias: Vec<f32>,
@@ -38,10 +38,10 @@ impl FloatDepthwise {
             let reason = "is not the number of channels and of outputs, as depthwise asks for";
             return Err(KernelError::Shape { what: "groups", got: shape.groups, reason });
         }
-        let isa = usable(isa.check()?);
+        let cpu = FloatCpu::new(isa)?;
         let zeros = vec![0.0; shape.weights()];
         let bias = vec![0.0; shape.groups];
-        Ok(Self { shape, isa, weights: zeros.clone(), bias, sums: zeros })
+        Ok(Self { shape, cpu, weights: zeros.clone(), bias, sums: zeros })
     }
 
     /// Takes weights, and a bias if there is one.
@@ -69,7 +69,7 @@ impl FloatDepthwise {
     pub fn forward(&self, x: &[f32], relu: bool, out: &mut [f32]) {
         self.shape.batch(x, out);
         let Self { shape, weights, bias, .. } = self;
-        dispatch(self.isa, Forward { shape: *shape, weights, bias, x, relu, out });
+        dispatch(self.cpu, Forward { shape: *shape, weights, bias, x, relu, out });
     }
 
     /// As [`FloatConv::backward`](super::FloatConv::backward).
@@ -100,7 +100,7 @@ impl FloatDepthwise {
         }
         self.sums.fill(0.0);
         dispatch(
-            self.isa,
+            self.cpu,
             Backward {
                 shape: self.shape,
                 weights: &self.weights,
@@ -162,8 +162,10 @@ struct Forward<'a> {
 #[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
 impl Task for Forward<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(self) {
+    fn run<F: Family>(self, _family: F) {
         let channels = self.shape.groups;
+        assert_eq!(self.weights.len(), self.shape.weights(), "weights");
+        assert_eq!(self.bias.len(), channels, "a bias for every channel");
         let images = self.x.chunks_exact(self.shape.inputs());
         for (x, out) in images.zip(self.out.chunks_exact_mut(self.shape.outputs())) {
             runs(self.shape.image, |pixel, runs| {
@@ -171,7 +173,7 @@ impl Task for Forward<'_> {
                 let mut at = 0;
                 while at < channels {
                     let len = channels - at;
-                    // SAFETY: the caller has the instructions; every pixel and every tap has `channels`
+                    // SAFETY: `_family` proves that the processor has the instructions; every pixel and every tap has `channels`
                     // values, of which `len` are left, and all of them lie inside their slices.
                     unsafe {
                         let mut sum = F::Full::load_up_to(self.bias.as_ptr().add(at), len);
@@ -209,9 +211,12 @@ struct Backward<'a> {
 #[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
 impl Task for Backward<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(mut self) {
+    fn run<F: Family>(mut self, _family: F) {
         let channels = self.shape.groups;
         let (inputs, outputs) = (self.shape.inputs(), self.shape.outputs());
+        assert_eq!(self.weights.len(), self.shape.weights(), "weights");
+        assert_eq!(self.sums.len(), self.shape.weights(), "a sum for every weight");
+        assert!(self.bias.as_ref().is_none_or(|bias| bias.len() == channels), "biases");
         for image in 0..self.x.len() / inputs {
             let x = &self.x[image * inputs..][..inputs];
             let mut into =
@@ -223,7 +228,7 @@ impl Task for Backward<'_> {
                 let mut at = 0;
                 while at < channels {
                     let len = channels - at;
-                    // SAFETY: as in `Forward`.
+                    // SAFETY: as in `Forward`: the slices of pixels and taps lie inside what was sliced or asserted.
                     unsafe {
                         let mut gradient = F::Full::load_up_to(gradient.as_ptr().add(at), len);
                         if let Some(output) = output {

@@ -1,6 +1,6 @@
 //! Batch norm over channels-last values, with the sums of a batch kept in double precision.
 
-use super::vector::{Family, Task, Vector, dispatch, usable};
+use super::vector::{Family, FloatCpu, Task, Vector, dispatch};
 use crate::{Isa, KernelError};
 
 /// Values that are gone through at a time, so that a second look at them finds them in the first-level cache.
@@ -19,7 +19,7 @@ pub struct BatchMoments {
 #[derive(Clone, Debug)]
 pub struct FloatNorm {
     channels: usize,
-    isa: Isa,
+    cpu: FloatCpu,
     sums: [Vec<f32>; 2],
     totals: [Vec<f64>; 2],
     factors: [Vec<f32>; 3],
@@ -35,10 +35,10 @@ impl FloatNorm {
             let reason = "must be positive";
             return Err(KernelError::Shape { what: "channels", got: 0, reason });
         }
-        let isa = usable(isa.check()?);
+        let cpu = FloatCpu::new(isa)?;
         Ok(Self {
             channels,
-            isa,
+            cpu,
             sums: Default::default(),
             totals: Default::default(),
             factors: Default::default(),
@@ -59,7 +59,7 @@ impl FloatNorm {
             sums.resize(self.channels, 0.0);
         }
         let [first, second] = &mut self.sums;
-        dispatch(self.isa, Sums { channels: self.channels, pass: chunk, first, second });
+        dispatch(self.cpu, Sums { channels: self.channels, pass: chunk, first, second });
     }
 
     fn chunk(&self) -> usize {
@@ -132,7 +132,7 @@ impl FloatNorm {
         }
         for (x, out) in x.chunks(self.chunk()).zip(out.chunks_mut(self.chunk())) {
             dispatch(
-                self.isa,
+                self.cpu,
                 Affine { channels: self.channels, x, mean, scale, shift, relu, out },
             );
         }
@@ -182,7 +182,7 @@ impl FloatNorm {
         }
         for (x, gradient) in x.chunks(len).zip(gradient.chunks_mut(len)) {
             let factors = [mean, scale, shift, offsets, slopes];
-            dispatch(self.isa, Slope { channels, x, factors, relu, gradient });
+            dispatch(self.cpu, Slope { channels, x, factors, relu, gradient });
         }
     }
 }
@@ -219,10 +219,13 @@ macro_rules! for_vectors {
 #[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
 impl Task for Sums<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(self) {
+    fn run<F: Family>(self, _family: F) {
         let channels = self.channels;
+        if let Pass::Gradient { x, gradient, .. } = &self.pass {
+            assert_eq!(x.len(), gradient.len(), "as many values");
+        }
         for_vectors!(channels, F, |at, len| {
-            // SAFETY: the caller has the instructions. All slices of values hold whole pixels and are as long
+            // SAFETY: `_family` proves that the processor has the instructions. All slices of values hold whole pixels and are as long
             // as each other, all others hold one value for every channel, and `len` channels are left.
             unsafe {
                 let factor = |factors: &[f32]| {
@@ -281,11 +284,11 @@ struct Affine<'a> {
 #[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
 impl Task for Affine<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(self) {
+    fn run<F: Family>(self, _family: F) {
         let channels = self.channels;
         assert_eq!(self.x.len(), self.out.len(), "as many values");
         for_vectors!(channels, F, |at, len| {
-            // SAFETY: as in `Sums`.
+            // SAFETY: as in `Sums`; the lengths were compared above.
             unsafe {
                 let factor = |factors: &[f32]| {
                     F::Full::load_up_to(factors[..channels].as_ptr().add(at), len)
@@ -316,11 +319,11 @@ struct Slope<'a> {
 #[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
 impl Task for Slope<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(self) {
+    fn run<F: Family>(self, _family: F) {
         let channels = self.channels;
         assert_eq!(self.x.len(), self.gradient.len(), "as many values");
         for_vectors!(channels, F, |at, len| {
-            // SAFETY: as in `Sums`.
+            // SAFETY: as in `Sums`; the lengths were compared above.
             unsafe {
                 let factor = |factors: &[f32]| {
                     F::Full::load_up_to(factors[..channels].as_ptr().add(at), len)

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::vector::{Family, Task, Vector, dispatch, usable};
+use super::vector::{Family, FloatCpu, Task, Vector, dispatch};
 use crate::{
     Isa, KernelError, PoolShape,
+    cpu::Cpu,
     vectorise::{Loops, vectorise},
 };
 
@@ -80,14 +81,14 @@ impl PoolShape {
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {
     shape: PoolShape,
-    isa: Isa,
+    cpu: FloatCpu,
 }
 
 impl MaxPool {
     /// # Errors
     /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
     pub fn new(shape: PoolShape, isa: Isa) -> Result<Self, KernelError> {
-        Ok(Self { shape: shape.check_window()?, isa: usable(isa.check()?) })
+        Ok(Self { shape: shape.check_window()?, cpu: FloatCpu::new(isa)? })
     }
 
     /// The maximum of every window, and if asked for the place in the window where it is: the first of equals.
@@ -100,9 +101,7 @@ impl MaxPool {
     /// # Panics
     /// If lengths do not fit.
     pub fn forward(&self, x: &[f32], out: &mut [f32], places: Option<&mut [f32]>) {
-        self.shape.batch(x, out);
-        assert!(places.as_ref().is_none_or(|p| p.len() == out.len()), "a place for every result");
-        dispatch(self.isa, MaxForward { shape: self.shape, x, out, places });
+        dispatch(self.cpu, MaxForward { shape: self.shape, x, out, places });
     }
 
     /// Gives the gradient of every window to its place.
@@ -110,10 +109,8 @@ impl MaxPool {
     /// # Panics
     /// If lengths do not fit.
     pub fn backward(&self, gradient: &[f32], places: &[f32], into: &mut [f32], accumulate: bool) {
-        self.shape.batch(into, gradient);
-        assert_eq!(places.len(), gradient.len(), "a place for every result");
         let shape = self.shape;
-        dispatch(self.isa, MaxBackward { shape, gradient, places, into, accumulate });
+        dispatch(self.cpu, MaxBackward { shape, gradient, places, into, accumulate });
     }
 }
 
@@ -127,16 +124,22 @@ struct MaxForward<'a> {
 #[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
 impl Task for MaxForward<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(mut self) {
+    fn run<F: Family>(mut self, _family: F) {
         let shape = self.shape;
         let channels = shape.channels;
+        shape.batch(self.x, self.out);
+        let results = self.out.len();
+        assert!(
+            self.places.as_ref().is_none_or(|p| p.len() == results),
+            "a place for every result"
+        );
         for (image, x) in self.x.chunks_exact(shape.inputs()).enumerate() {
             shape.windows(|window, [above, left], rows, columns| {
                 let result = image * shape.outputs() + window * channels;
                 let mut at = 0;
                 while at < channels {
                     let len = channels - at;
-                    // SAFETY: the caller has the instructions; windows lie inside their images, of which all
+                    // SAFETY: `_family` proves that the processor has the instructions; windows lie inside their images, of which all
                     // pixels have `channels` values, `len` of them left.
                     unsafe {
                         let value = |y: usize, column: usize| {
@@ -178,9 +181,11 @@ struct MaxBackward<'a> {
 #[allow(unsafe_code, reason = "vector instructions on slices whose lengths were checked")]
 impl Task for MaxBackward<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(self) {
+    fn run<F: Family>(self, _family: F) {
         let shape = self.shape;
         let channels = shape.channels;
+        shape.batch(self.into, self.gradient);
+        assert_eq!(self.places.len(), self.gradient.len(), "a place for every result");
         // Where windows neither overlap nor leave anything out, nothing need be there to add to.
         let adds = self.accumulate || !shape.is_tiling();
         for (image, into) in self.into.chunks_exact_mut(shape.inputs()).enumerate() {
@@ -192,7 +197,7 @@ impl Task for MaxBackward<'_> {
                 let mut at = 0;
                 while at < channels {
                     let len = channels - at;
-                    // SAFETY: as in `MaxForward`.
+                    // SAFETY: as in `MaxForward`; the lengths were compared above.
                     unsafe {
                         let load = |values: &[f32]| {
                             F::Full::load_up_to(values.as_ptr().add(result + at), len)
@@ -223,14 +228,14 @@ impl Task for MaxBackward<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct AvgPool {
     shape: PoolShape,
-    isa: Isa,
+    cpu: Cpu,
 }
 
 impl AvgPool {
     /// # Errors
     /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
     pub fn new(shape: PoolShape, isa: Isa) -> Result<Self, KernelError> {
-        Ok(Self { shape: shape.check_window()?, isa: usable(isa.check()?) })
+        Ok(Self { shape: shape.check_window()?, cpu: Cpu::new(isa)? })
     }
 
     /// The mean of every window.
@@ -242,7 +247,7 @@ impl AvgPool {
     /// If lengths do not fit.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) {
         self.shape.batch(x, out);
-        vectorise(self.isa, AvgForward { shape: self.shape, x, out });
+        vectorise(self.cpu, AvgForward { shape: self.shape, x, out });
     }
 
     /// Gives every pixel its share of the gradients of its windows.
@@ -251,7 +256,7 @@ impl AvgPool {
     /// If lengths do not fit.
     pub fn backward(&self, gradient: &[f32], into: &mut [f32], accumulate: bool) {
         self.shape.batch(into, gradient);
-        vectorise(self.isa, AvgBackward { shape: self.shape, gradient, into, accumulate });
+        vectorise(self.cpu, AvgBackward { shape: self.shape, gradient, into, accumulate });
     }
 }
 

@@ -121,7 +121,7 @@ pub(super) struct Windows<'a> {
 
 impl Task for Windows<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(self) {
+    fn run<F: Family>(self, _family: F) {
         let (Some(x), Some(y)) = (last(self.from, self.extent), last(self.to, self.extent)) else {
             return;
         };
@@ -131,8 +131,8 @@ impl Task for Windows<'_> {
         if let Start::Bias(bias) = self.start {
             assert_eq!(bias.len(), self.block.width(), "bias");
         }
-        // SAFETY: the caller has the instructions; the asserts hold the largest index that is read and
-        // written, and offsets only grow.
+        // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index that is
+        // read and written, and offsets only grow.
         unsafe {
             match (self.block.vectors, self.block.lanes == F::Full::LANES) {
                 (2, true) => self.sweep::<F::Full, 2>(F::SUMS[1]),
@@ -273,15 +273,15 @@ pub(super) struct Correlate<'a> {
 
 impl Task for Correlate<'_> {
     #[inline(always)]
-    unsafe fn run<F: Family>(self) {
+    fn run<F: Family>(self, _family: F) {
         let (Some(x), Some(by)) = (last(self.from, self.extent), last(self.by, self.extent)) else {
             return;
         };
         assert!(self.taps.count() > 0 && x + self.taps.reach() < self.x.len(), "taps inside x");
         assert!(by + self.block.width() <= self.gradient.len(), "channels inside the gradient");
         assert_eq!(self.sums.len(), self.taps.count() * self.block.width(), "sums");
-        // SAFETY: the caller has the instructions; the asserts hold the largest index that is read and
-        // written, and offsets only grow.
+        // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index that is
+        // read and written, and offsets only grow.
         unsafe {
             match (self.block.vectors, self.block.lanes == F::Full::LANES) {
                 (2, true) => self.sweep::<F::Full, 2>(F::SUMS[1]),

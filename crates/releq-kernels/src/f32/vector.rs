@@ -4,7 +4,9 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use crate::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::{Avx2Fma, Avx512};
+use crate::{Isa, KernelError, cpu::Cpu};
 
 /// Some f32 values in one register.
 ///
@@ -59,10 +61,13 @@ pub(super) trait Vector: Copy {
 }
 
 /// The vectors of one instruction set.
-pub(super) trait Family {
-    /// The widest.
+///
+/// # Safety
+/// A value of the type exists only on processors that have the instructions of both vectors.
+pub(super) unsafe trait Family: Copy {
+    /// The widest vector.
     type Full: Vector;
-    /// For the rest of the channels, where half as many lanes do.
+    /// For the last channels of a layer, where half as many lanes suffice.
     type Half: Vector;
     /// Vectors that the sums of one tile may take, one vector wide and two.
     const SUMS: [usize; 2];
@@ -70,64 +75,89 @@ pub(super) trait Family {
 
 /// Work that is compiled once for every instruction set.
 pub(super) trait Task {
-    /// Must be `#[inline(always)]`, so that it takes the instructions of its caller.
+    /// Does the work with the vectors of `family`, which proves that the processor has their instructions. Must be
+    /// `#[inline(always)]`, so that it is compiled with the instructions of its caller.
+    fn run<F: Family>(self, family: F);
+}
+
+/// An [`Isa`] that this processor has, FMA included: what the f32 kernels hold and dispatch on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FloatCpu {
+    Portable(Portable),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2Fma),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+}
+
+impl FloatCpu {
+    /// The proof for `isa`, or plain Rust where this processor has AVX2 without FMA.
     ///
-    /// # Safety
-    /// The processor has the instructions of `F`.
-    unsafe fn run<F: Family>(self);
-}
+    /// # Errors
+    /// [`KernelError::MissingIsa`] if this processor lacks `isa`.
+    pub(super) fn new(isa: Isa) -> Result<Self, KernelError> {
+        Ok(match Cpu::new(isa)? {
+            Cpu::Portable => Self::Portable(Portable),
+            #[cfg(target_arch = "x86_64")]
+            Cpu::Avx2(avx2) => Avx2Fma::new(avx2).map_or(Self::Portable(Portable), Self::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            Cpu::Avx512(avx512) => Self::Avx512(avx512),
+        })
+    }
 
-/// `isa`, or plain Rust where this processor lacks something that these kernels need of it.
-pub(super) fn usable(isa: Isa) -> Isa {
-    #[cfg(target_arch = "x86_64")]
-    {
-        // Processors with AVX2 and without FMA are rare, but they exist.
-        let fused = is_x86_feature_detected!("fma");
-        match isa {
-            Isa::Avx512 if fused && isa.is_available() => return isa,
-            Isa::Avx2 if fused && isa.is_available() => return isa,
-            _ => {}
+    /// The instruction set.
+    pub(super) const fn isa(self) -> Isa {
+        match self {
+            Self::Portable(_) => Isa::Portable,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => Isa::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => Isa::Avx512,
         }
     }
-    let _ = isa;
-    Isa::Portable
 }
 
-/// Runs `task` with the instructions of `isa`; plain Rust where this processor lacks them.
-pub(super) fn dispatch(isa: Isa, task: impl Task) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-        fn avx512(task: impl Task) {
-            // SAFETY: the caller has these features.
-            unsafe { task.run::<Avx512>() }
-        }
-        #[target_feature(enable = "avx2,fma")]
-        fn avx2(task: impl Task) {
-            // SAFETY: the caller has these features.
-            unsafe { task.run::<Avx2>() }
-        }
-        match usable(isa) {
-            // SAFETY: `usable` asked for the features.
-            Isa::Avx512 => return unsafe { avx512(task) },
-            // SAFETY: as above.
-            Isa::Avx2 => return unsafe { avx2(task) },
-            _ => {}
-        }
+/// Runs `task` with the instructions of `cpu`.
+pub(super) fn dispatch(cpu: FloatCpu, task: impl Task) {
+    match cpu {
+        FloatCpu::Portable(portable) => task.run(portable),
+        #[cfg(target_arch = "x86_64")]
+        FloatCpu::Avx2(avx2) => run_avx2(avx2, task),
+        #[cfg(target_arch = "x86_64")]
+        FloatCpu::Avx512(avx512) => run_avx512(avx512, task),
     }
-    let _ = isa;
-    // SAFETY: plain Rust runs everywhere.
-    unsafe { task.run::<Portable>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn run_avx2(avx2: Avx2Fma, task: impl Task) {
+    #[target_feature(enable = "avx2,fma")]
+    fn compiled(avx2: Avx2Fma, task: impl Task) {
+        task.run(avx2);
+    }
+    // SAFETY: `avx2` proves that the processor has the features.
+    unsafe { compiled(avx2, task) }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn run_avx512(avx512: Avx512, task: impl Task) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
+    fn compiled(avx512: Avx512, task: impl Task) {
+        task.run(avx512);
+    }
+    // SAFETY: `avx512` proves that the processor has the features.
+    unsafe { compiled(avx512, task) }
 }
 
 /// Plain Rust.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Portable;
 
 /// Eight values that the compiler may hold in registers.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 8]);
 
-impl Family for Portable {
+// SAFETY: its vectors are plain Rust, which runs on every processor.
+unsafe impl Family for Portable {
     type Full = Plain;
     type Half = Plain;
     const SUMS: [usize; 2] = [4, 2];
@@ -201,12 +231,9 @@ impl Vector for Plain {
     }
 }
 
-/// AVX2 with FMA.
+// SAFETY: an `Avx2Fma` proves AVX2 and FMA, which are all that `__m256` uses.
 #[cfg(target_arch = "x86_64")]
-pub(super) struct Avx2;
-
-#[cfg(target_arch = "x86_64")]
-impl Family for Avx2 {
+unsafe impl Family for Avx2Fma {
     type Full = __m256;
     type Half = __m256;
     const SUMS: [usize; 2] = [12, 6];
@@ -302,12 +329,9 @@ unsafe fn first_lanes(len: usize) -> __m256i {
     }
 }
 
-/// AVX-512.
+// SAFETY: an `Avx512` proves AVX-512, AVX2 and FMA, which are all that the two vectors use.
 #[cfg(target_arch = "x86_64")]
-pub(super) struct Avx512;
-
-#[cfg(target_arch = "x86_64")]
-impl Family for Avx512 {
+unsafe impl Family for Avx512 {
     type Full = __m512;
     type Half = __m256;
     const SUMS: [usize; 2] = [14, 12];

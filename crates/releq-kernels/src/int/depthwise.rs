@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use crate::{
     BitPair, ConvShape, Isa, KernelError, Workspace,
+    cpu::Cpu,
     int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
     threads::{Grid, Part, share},
     vectorise::{Loops, vectorise},
@@ -18,7 +19,7 @@ const PIXELS: usize = 32;
 /// plain loops compiled for every instruction set.
 #[derive(Clone, Debug)]
 pub struct DepthwiseConv {
-    isa: Isa,
+    cpu: Cpu,
     shape: ConvShape,
     bits: u8,
     /// `[kernel][kernel][channels / 16, rounded up]`, padded with zeros.
@@ -31,7 +32,7 @@ impl DepthwiseConv {
     /// # Errors
     /// [`KernelError`] for a shape, length, code, bitwidth or instruction set that does not fit.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
-        isa.check()?;
+        let cpu = Cpu::new(isa)?;
         check(shape)?;
         let taps = shape.kernel * shape.kernel;
         let expected = shape.channels * taps;
@@ -48,7 +49,7 @@ impl DepthwiseConv {
                 weights[tap * groups + channel / LANES][channel % LANES] = code.into();
             }
         }
-        Ok(Self { isa, shape, bits, weights })
+        Ok(Self { cpu, shape, bits, weights })
     }
 
     /// The shape that it was packed for.
@@ -66,7 +67,7 @@ impl DepthwiseConv {
     /// The instruction set that it is computed with.
     #[must_use]
     pub const fn isa(&self) -> Isa {
-        self.isa
+        self.cpu.isa()
     }
 
     /// Convolves activations `[height][width][channels]` into `[out_height][out_width][channels]`, finished as
@@ -121,8 +122,8 @@ impl DepthwiseConv {
                 let count = out.len() / pitch;
                 let sums = &mut sums[..count * channels.div_ceil(LANES)];
                 let first = first_pixel + index * PIXELS;
-                vectorise(self.isa, Pixels { conv: self, acts, first, sums: &mut *sums });
-                finish.finish(Block { isa: self.isa, sums, first: 0, channels, pitch }, out);
+                vectorise(self.cpu, Pixels { conv: self, acts, first, sums: &mut *sums });
+                finish.finish(Block { cpu: self.cpu, sums, first: 0, channels, pitch }, out);
             }
         });
     }

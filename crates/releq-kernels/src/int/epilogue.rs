@@ -1,7 +1,8 @@
 //! What becomes of 32-bit sums: scaled, shifted, cut at zero, rounded to codes of the next layer.
 
 use crate::{
-    BitPair, Isa, KernelError,
+    BitPair, KernelError,
+    cpu::Cpu,
     vectorise::{Loops, vectorise},
 };
 
@@ -172,7 +173,7 @@ impl<'a> From<&'a mut Vec<i32>> for Output<'a> {
 /// Sums of a block of pixels, on their way out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block<'a> {
-    pub(crate) isa: Isa,
+    pub(crate) cpu: Cpu,
     /// `[pixels][channels / 16, rounded up]`
     pub(crate) sums: &'a [[i32; LANES]],
     /// The first channel, a multiple of 16.
@@ -200,7 +201,7 @@ pub(crate) trait Finish: Sync {
     fn convert(&self, group: usize, sums: &[i32; LANES], out: &mut [Self::Out; LANES]);
 
     fn finish(&self, block: Block<'_>, out: &mut [Self::Out]) {
-        vectorise(block.isa, Each { finish: self, block, out });
+        vectorise(block.cpu, Each { finish: self, block, out });
     }
 }
 
@@ -314,6 +315,7 @@ impl<F: Finish + ?Sized> Loops for Each<'_, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Isa;
 
     #[test]
     fn equals_its_plain_twins_on_every_isa() {
@@ -329,7 +331,8 @@ mod tests {
             sums.iter().flat_map(|&s| vec![[s; LANES]; groups]).collect();
         for (relu, isa) in Isa::available().flat_map(|isa| [(true, isa), (false, isa)]) {
             let epilogue = Epilogue::new(&scales, &biases, relu).expect("finite");
-            let block = Block { isa, sums: &tiled, first: 0, channels, pitch: channels };
+            let cpu = Cpu::new(isa).expect("it is available");
+            let block = Block { cpu, sums: &tiled, first: 0, channels, pitch: channels };
             let mut values = vec![0.0; sums.len() * channels];
             AsValues(&epilogue).finish(block, &mut values);
             for (at, value) in values.iter().enumerate() {

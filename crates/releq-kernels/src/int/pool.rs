@@ -2,6 +2,7 @@
 
 use crate::{
     Isa, KernelError, PoolShape,
+    cpu::Cpu,
     int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
     vectorise::{Loops, vectorise},
 };
@@ -38,9 +39,9 @@ pub fn max_pool(
     out: &mut [u8],
     isa: Isa,
 ) -> Result<(), KernelError> {
-    isa.check()?;
+    let cpu = Cpu::new(isa)?;
     shape.check_lengths(acts.len(), out.len())?;
-    vectorise(isa, Max { shape, acts, out });
+    vectorise(cpu, Max { shape, acts, out });
     Ok(())
 }
 
@@ -56,7 +57,7 @@ pub fn sum_pool<'a>(
     isa: Isa,
 ) -> Result<(), KernelError> {
     let out = out.into();
-    isa.check()?;
+    let cpu = Cpu::new(isa)?;
     if shape.padding > 0 {
         let reason = "must be 0 in a sum, or windows would have fewer pixels";
         return Err(KernelError::Shape { what: "padding", got: shape.padding, reason });
@@ -68,11 +69,11 @@ pub fn sum_pool<'a>(
     }
     out.check(shape.channels)?;
     match out {
-        Output::Sums(out) => sum(shape, acts, &AsSums, out, isa),
+        Output::Sums(out) => sum(shape, acts, &AsSums, out, cpu),
         Output::Codes { epilogue, bits, out } => {
-            sum(shape, acts, &AsCodes::new(epilogue, bits), out, isa);
+            sum(shape, acts, &AsCodes::new(epilogue, bits), out, cpu);
         }
-        Output::Values { epilogue, out } => sum(shape, acts, &AsValues(epilogue), out, isa),
+        Output::Values { epilogue, out } => sum(shape, acts, &AsValues(epilogue), out, cpu),
     }
     Ok(())
 }
@@ -102,12 +103,12 @@ impl Loops for Max<'_> {
     }
 }
 
-fn sum<F: Finish>(shape: PoolShape, acts: &[u8], finish: &F, out: &mut [F::Out], isa: Isa) {
+fn sum<F: Finish>(shape: PoolShape, acts: &[u8], finish: &F, out: &mut [F::Out], cpu: Cpu) {
     let channels = shape.channels;
     let mut sums = vec![[0; LANES]; channels.div_ceil(LANES)];
     for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
-        vectorise(isa, Sum { shape, acts, pixel, sums: &mut sums });
-        finish.finish(Block { isa, sums: &sums, first: 0, channels, pitch: channels }, out);
+        vectorise(cpu, Sum { shape, acts, pixel, sums: &mut sums });
+        finish.finish(Block { cpu, sums: &sums, first: 0, channels, pitch: channels }, out);
     }
 }
 

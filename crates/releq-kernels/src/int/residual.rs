@@ -2,6 +2,7 @@
 
 use crate::{
     BitPair, Isa, KernelError,
+    cpu::Cpu,
     int::epilogue::round,
     vectorise::{Loops, vectorise},
 };
@@ -50,7 +51,7 @@ pub fn add(
     out: &mut [u8],
     isa: Isa,
 ) -> Result<(), KernelError> {
-    isa.check()?;
+    let cpu = Cpu::new(isa)?;
     BitPair::new(1, bits)?;
     for (what, got) in [("addend", b.len()), ("out", out.len())] {
         if got != a.len() {
@@ -69,16 +70,16 @@ pub fn add(
     // A loop for each combination, so that none of them decides anything within.
     match (a, b) {
         (Addend::Codes { .. }, Addend::Codes { .. }) => {
-            vectorise(isa, Sum::<true, true> { a, b, factor, largest, out });
+            vectorise(cpu, Sum::<true, true> { a, b, factor, largest, out });
         }
         (Addend::Codes { .. }, Addend::Values(_)) => {
-            vectorise(isa, Sum::<true, false> { a, b, factor, largest, out });
+            vectorise(cpu, Sum::<true, false> { a, b, factor, largest, out });
         }
         (Addend::Values(_), Addend::Codes { .. }) => {
-            vectorise(isa, Sum::<false, true> { a, b, factor, largest, out });
+            vectorise(cpu, Sum::<false, true> { a, b, factor, largest, out });
         }
         (Addend::Values(_), Addend::Values(_)) => {
-            vectorise(isa, Sum::<false, false> { a, b, factor, largest, out });
+            vectorise(cpu, Sum::<false, false> { a, b, factor, largest, out });
         }
     }
     Ok(())

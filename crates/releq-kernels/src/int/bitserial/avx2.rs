@@ -7,13 +7,14 @@
 use std::arch::x86_64::*;
 
 use super::{BYTE_WORDS, Job, LANES, WORD, conv::Image};
+use crate::cpu::Avx2;
 
 /// Outputs in one register, half a group.
 const HALF: usize = LANES / 2;
 
 /// The planes of whole words of codes.
-pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
-    // SAFETY: only `splitter` gives this out, and it asserted that the instruction set is there.
+pub(super) fn split(_avx2: Avx2, codes: &[u8], bits: u8, words: &mut [u32]) {
+    // SAFETY: `_avx2` proves that the processor has the instructions.
     unsafe { split_words(codes, usize::from(bits), words) }
 }
 
@@ -34,6 +35,7 @@ fn split_words(codes: &[u8], bits: usize, words: &mut [u32]) {
 
 /// [`Image::gather`] with these instructions.
 pub(super) fn gather<const A: usize>(
+    _avx2: Avx2,
     image: &Image<'_>,
     words: usize,
     first: usize,
@@ -48,25 +50,31 @@ pub(super) fn gather<const A: usize>(
     ) {
         image.gather::<A>(words, first, windows);
     }
-    // SAFETY: `Image::gather_planes` is the only caller and asserted that the instruction set is there.
+    // SAFETY: `_avx2` proves that the processor has the instructions.
     unsafe { compiled::<A>(image, words, first, windows) }
 }
 
-pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
-    // SAFETY: `multiply` is the only caller and asserted that the instruction set is there.
+/// The sums of all panels of a job.
+pub(super) fn run(_avx2: Avx2, job: &Job<'_>, out: &mut [i32]) {
+    // SAFETY: `_avx2` proves that the processor has the instructions.
     unsafe { block(job, out) }
 }
 
+/// Cuts the outputs into halves of a group and the pixels into tiles.
 #[target_feature(enable = "avx2")]
 fn block(job: &Job<'_>, out: &mut [i32]) {
+    job.check();
     let end = job.weights.outputs.min(2 * LANES * job.panels.end);
     for first in (2 * LANES * job.panels.start..end).step_by(HALF) {
         let (mut starts, mut out) = (job.starts, &mut *out);
         while !starts.is_empty() {
-            let taken = match starts.len() {
-                8.. => tile::<8>(job, first, starts, out),
-                4.. => tile::<4>(job, first, starts, out),
-                _ => tile::<1>(job, first, starts, out),
+            // SAFETY: `check` passed, and the starts are some of the job's.
+            let taken = unsafe {
+                match starts.len() {
+                    8.. => tile::<8>(job, first, starts, out),
+                    4.. => tile::<4>(job, first, starts, out),
+                    _ => tile::<1>(job, first, starts, out),
+                }
             };
             starts = &starts[taken..];
             out = out.get_mut(taken * job.pitch..).unwrap_or_default();
@@ -75,13 +83,22 @@ fn block(job: &Job<'_>, out: &mut [i32]) {
 }
 
 /// The sums of 8 outputs from `first` on and of the first `N` pixels. Returns `N`.
+///
+/// # Safety
+/// [`Job::check`] passed, and the starts are some of the job's.
 #[inline(never)]
 #[target_feature(enable = "avx2")]
-fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: &[usize], out: &mut [i32]) -> usize {
+unsafe fn tile<const N: usize>(
+    job: &Job<'_>,
+    first: usize,
+    starts: &[usize],
+    out: &mut [i32],
+) -> usize {
     let (runs, bits) = (job.runs, job.bits);
     let planes = usize::from(job.weights.bits);
     let (lanes, width) = job.weights.panel(first / (2 * LANES));
     assert_eq!(lanes.len(), planes * runs.count * runs.words * width, "a line for every word");
+    assert!(first / LANES % 2 < width, "a group of the panel");
     let starts = &starts[..N];
     // The first of this group's lines, from the start or the middle of which half is taken.
     let lines = lanes.as_ptr().wrapping_add(first / LANES % 2);
@@ -112,7 +129,7 @@ fn tile<const N: usize>(job: &Job<'_>, first: usize, starts: &[usize], out: &mut
                             _mm256_load_si256(line.add(first % LANES).cast())
                         };
                         for (counts, acts) in counts.iter_mut().zip(&acts) {
-                            // SAFETY: `Job` promises the words of every run.
+                            // SAFETY: `Job::check` found the words of every run inside the activations.
                             let act = unsafe { *acts.add(word * bits) };
                             let both = _mm256_and_si256(weights, _mm256_set1_epi32(act as i32));
                             *counts = _mm256_add_epi8(*counts, count(both));

@@ -7,7 +7,10 @@
 use std::arch::x86_64::*;
 
 use super::{Job, LANES, Lanes, WORD, conv::Image};
-use crate::int::{epilogue::Fused, requantise::Requantise};
+use crate::{
+    cpu::Avx512,
+    int::{epilogue::Fused, requantise::Requantise},
+};
 
 /// Where the bytes of planes come from, for 1 to 8 bits. Byte `j` of group `g` of 8 holds bit `j` of codes
 /// `8 g` to `8 g + 7`; this brings together the four groups of each plane of each word.
@@ -26,8 +29,8 @@ static ORDERS: [[u8; 64]; 8] = {
 };
 
 /// The planes of whole words of codes.
-pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
-    // SAFETY: only `splitter` gives this out, and it asserted that the instruction set is there.
+pub(super) fn split(_avx512: Avx512, codes: &[u8], bits: u8, words: &mut [u32]) {
+    // SAFETY: `_avx512` proves that the processor has the instructions.
     unsafe { split_blocks(codes, usize::from(bits), words) }
 }
 
@@ -63,12 +66,13 @@ fn swap<const N: u32>(x: __m512i, mask: i64) -> __m512i {
 
 /// [`Image::gather`] with one instruction for all planes of a word.
 pub(super) fn gather<const A: usize>(
+    _avx512: Avx512,
     image: &Image<'_>,
     words: usize,
     first: usize,
     windows: &mut [u32],
 ) {
-    // SAFETY: `Image::gather_planes` is the only caller and asserted that the instruction set is there.
+    // SAFETY: `_avx512` proves that the processor has the instructions.
     unsafe { gather_rows::<A>(image, words, first, windows) }
 }
 
@@ -133,15 +137,16 @@ fn gather_row<const A: usize>(
     }
 }
 
-pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
-    // SAFETY: `Job::run` is the only caller, for weights whose packing asserted that the instruction set is there.
+/// The sums of all panels of a job.
+pub(super) fn run(_avx512: Avx512, job: &Job<'_>, out: &mut [i32]) {
+    // SAFETY: `_avx512` proves that the processor has the instructions.
     unsafe { planes::<false>(job, To { sums: out, codes: &mut [], factors: &[], largest: 0.0 }) }
 }
 
 /// As [`run`], but makes codes of the sums while they are in registers; `factors` start with the first panel.
-pub(super) fn run_fused(job: &Job<'_>, codes: Fused<'_>) {
+pub(super) fn run_fused(_avx512: Avx512, job: &Job<'_>, codes: Fused<'_>) {
     let Fused { factors, largest, out } = codes;
-    // SAFETY: `Product::work` is the only caller, for weights whose packing asserted that the instruction set is there.
+    // SAFETY: `_avx512` proves that the processor has the instructions.
     unsafe { planes::<true>(job, To { sums: &mut [], codes: out, factors, largest }) }
 }
 
@@ -165,33 +170,49 @@ impl To<'_> {
     }
 }
 
+/// Makes the number of planes of the activations a constant.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
 fn planes<const CODES: bool>(job: &Job<'_>, to: To<'_>) {
-    match job.bits {
-        1 => block::<1, CODES>(job, to),
-        2 => block::<2, CODES>(job, to),
-        3 => block::<3, CODES>(job, to),
-        4 => block::<4, CODES>(job, to),
-        5 => block::<5, CODES>(job, to),
-        6 => block::<6, CODES>(job, to),
-        7 => block::<7, CODES>(job, to),
-        _ => block::<8, CODES>(job, to),
+    job.check();
+    // SAFETY: `check` passed.
+    unsafe {
+        match job.bits {
+            1 => block::<1, CODES>(job, to),
+            2 => block::<2, CODES>(job, to),
+            3 => block::<3, CODES>(job, to),
+            4 => block::<4, CODES>(job, to),
+            5 => block::<5, CODES>(job, to),
+            6 => block::<6, CODES>(job, to),
+            7 => block::<7, CODES>(job, to),
+            _ => block::<8, CODES>(job, to),
+        }
     }
 }
 
+/// Makes the width of each panel a constant.
+///
+/// # Safety
+/// [`Job::check`] passed.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
-fn block<const A: usize, const CODES: bool>(job: &Job<'_>, mut to: To<'_>) {
+unsafe fn block<const A: usize, const CODES: bool>(job: &Job<'_>, mut to: To<'_>) {
     for panel in job.panels.clone() {
-        match job.weights.panel(panel) {
-            (lanes, 2) => columns::<2, 8, A, CODES>(job, lanes, 2 * LANES * panel, to.after(0)),
-            (lanes, _) => columns::<1, 8, A, CODES>(job, lanes, 2 * LANES * panel, to.after(0)),
+        let first = 2 * LANES * panel;
+        // SAFETY: the caller's promise.
+        unsafe {
+            match job.weights.panel(panel) {
+                (lanes, 2) => columns::<2, 8, A, CODES>(job, lanes, first, to.after(0)),
+                (lanes, _) => columns::<1, 8, A, CODES>(job, lanes, first, to.after(0)),
+            }
         }
     }
 }
 
 /// `W` groups of 16 outputs over all pixels, `N` at a time.
+///
+/// # Safety
+/// [`Job::check`] passed.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
-fn columns<const W: usize, const N: usize, const A: usize, const CODES: bool>(
+unsafe fn columns<const W: usize, const N: usize, const A: usize, const CODES: bool>(
     job: &Job<'_>,
     lanes: &[Lanes],
     first: usize,
@@ -201,19 +222,26 @@ fn columns<const W: usize, const N: usize, const A: usize, const CODES: bool>(
     while pixel < job.starts.len() {
         let starts = &job.starts[pixel..];
         let to = to.after(pixel * job.pitch);
-        pixel += match starts.len() {
-            len if len >= N => tile::<W, N, A, CODES>(job, lanes, first, starts, to),
-            4.. => tile::<W, 4, A, CODES>(job, lanes, first, starts, to),
-            _ => tile::<W, 1, A, CODES>(job, lanes, first, starts, to),
+        // SAFETY: the caller's promise; the starts are some of the job's.
+        pixel += unsafe {
+            match starts.len() {
+                len if len >= N => tile::<W, N, A, CODES>(job, lanes, first, starts, to),
+                4.. => tile::<W, 4, A, CODES>(job, lanes, first, starts, to),
+                _ => tile::<W, 1, A, CODES>(job, lanes, first, starts, to),
+            }
         };
     }
 }
 
 /// The sums of `W` groups, at output `first`, and of the first `N` pixels, in registers from the first plane to
 /// the last. Returns `N`.
+///
+/// # Safety
+/// [`Job::check`] passed, `A` is the number of planes of the activations, and the starts are some of the job's, at
+/// least `N`.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx512bitalg,avx512vpopcntdq")]
-fn tile<const W: usize, const N: usize, const A: usize, const CODES: bool>(
+unsafe fn tile<const W: usize, const N: usize, const A: usize, const CODES: bool>(
     job: &Job<'_>,
     lanes: &[Lanes],
     first: usize,
@@ -234,7 +262,8 @@ fn tile<const W: usize, const N: usize, const A: usize, const CODES: bool>(
             for (acts, start) in acts.iter_mut().zip(starts) {
                 *acts = acts.wrapping_add(start + run * runs.stride);
             }
-            // SAFETY: there are as many lines as words, and `Job` promises the words of every run.
+            // SAFETY: there are as many lines as words, and `Job::check` found the words of every run inside the
+            // activations.
             unsafe {
                 for word in (0..pairs).step_by(2) {
                     multiply::<W, N, A, 2>(lines.add(word * W), &acts, word * A, &mut sums);

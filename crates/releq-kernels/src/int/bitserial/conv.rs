@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{Acts, BitSerialWeights, Pixels, Product, Runs, WORD, planes};
-use crate::{BitPair, ConvShape, Isa, KernelError, Workspace, int::epilogue::Output};
+use crate::{BitPair, ConvShape, Isa, KernelError, Workspace, cpu::Cpu, int::epilogue::Output};
 
 /// A convolution by bit planes.
 ///
@@ -126,7 +126,7 @@ impl BitSerialConv {
         planes::resize(&mut workspace.planes, words.and_then(|words| words.checked_add(2 * bits)))?;
         planes::resize(&mut workspace.row, codes)?;
         let row = workspace.row.as_mut_slice();
-        let split = planes::splitter(self.weights.isa);
+        let split = planes::splitter(self.weights.cpu);
         let rows = workspace.planes[bits + padding * row_words..].chunks_exact_mut(row_words);
         for (words, acts) in rows.zip(acts.chunks_exact(width * channels)) {
             let row_acts = &mut row[padding * pitch..][..width * pitch];
@@ -177,38 +177,39 @@ impl Image<'_> {
     /// Gathers windows of `words` words of so many planes from pixel `first` on, as many as there is space for.
     pub(super) fn gather_on(
         &self,
-        isa: Isa,
+        cpu: Cpu,
         bits: usize,
         words: usize,
         first: usize,
         windows: &mut [u32],
     ) {
         match bits {
-            1 => self.gather_planes::<1>(isa, words, first, windows),
-            2 => self.gather_planes::<2>(isa, words, first, windows),
-            3 => self.gather_planes::<3>(isa, words, first, windows),
-            4 => self.gather_planes::<4>(isa, words, first, windows),
-            5 => self.gather_planes::<5>(isa, words, first, windows),
-            6 => self.gather_planes::<6>(isa, words, first, windows),
-            7 => self.gather_planes::<7>(isa, words, first, windows),
-            _ => self.gather_planes::<8>(isa, words, first, windows),
+            1 => self.gather_planes::<1>(cpu, words, first, windows),
+            2 => self.gather_planes::<2>(cpu, words, first, windows),
+            3 => self.gather_planes::<3>(cpu, words, first, windows),
+            4 => self.gather_planes::<4>(cpu, words, first, windows),
+            5 => self.gather_planes::<5>(cpu, words, first, windows),
+            6 => self.gather_planes::<6>(cpu, words, first, windows),
+            7 => self.gather_planes::<7>(cpu, words, first, windows),
+            _ => self.gather_planes::<8>(cpu, words, first, windows),
         }
     }
 
     fn gather_planes<const A: usize>(
         &self,
-        isa: Isa,
+        cpu: Cpu,
         words: usize,
         first: usize,
         windows: &mut [u32],
     ) {
-        assert!(isa.is_available(), "packing checked it");
-        match isa {
+        match cpu {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => super::avx512::gather::<A>(self, words, first, windows),
+            Cpu::Avx512(avx512) => {
+                super::avx512::gather::<A>(avx512, self, words, first, windows);
+            }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => super::avx2::gather::<A>(self, words, first, windows),
-            _ => self.gather::<A>(words, first, windows),
+            Cpu::Avx2(avx2) => super::avx2::gather::<A>(avx2, self, words, first, windows),
+            Cpu::Portable => self.gather::<A>(words, first, windows),
         }
     }
 

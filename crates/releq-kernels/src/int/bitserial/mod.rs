@@ -21,6 +21,7 @@ use std::{num::NonZeroUsize, ops::Range};
 
 use crate::{
     BitPair, GemmShape, Isa, KernelError,
+    cpu::Cpu,
     int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Output},
     threads::{Grid, Part, share},
 };
@@ -44,7 +45,7 @@ struct Lanes([u32; LANES]);
 /// Stored are the planes alone, so a weight takes its bits, up to padding to 32 codes and 16 outputs.
 #[derive(Clone, Debug)]
 pub struct BitSerialWeights {
-    isa: Isa,
+    cpu: Cpu,
     bits: u8,
     outputs: usize,
     depth: usize,
@@ -78,7 +79,7 @@ impl BitSerialWeights {
         bits: u8,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        isa.check()?;
+        let cpu = Cpu::new(isa)?;
         let pair = BitPair::new(bits, 1)?;
         let depth = taps * channels;
         GemmShape { pixels: 0, outputs, depth }.check(codes.len(), 0, 0)?;
@@ -104,7 +105,7 @@ impl BitSerialWeights {
                 }
             }
         }
-        Ok(Self { isa, bits, outputs, depth, words, lanes })
+        Ok(Self { cpu, bits, outputs, depth, words, lanes })
     }
 
     /// Bits of a weight.
@@ -128,7 +129,7 @@ impl BitSerialWeights {
     /// The instruction set that they are multiplied with.
     #[must_use]
     pub const fn isa(&self) -> Isa {
-        self.isa
+        self.cpu.isa()
     }
 
     /// Bytes in memory.
@@ -213,12 +214,6 @@ impl Pixels {
             row + (column - 1) * self.step
         })
     }
-
-    /// The largest start.
-    fn last(self) -> Option<usize> {
-        let last = self.count.checked_sub(1)?;
-        Some((self.columns - 1).min(last) * self.step + last / self.columns * self.row_step)
-    }
 }
 
 /// Where the planes of activations are.
@@ -257,11 +252,6 @@ impl Product<'_> {
         let words = runs.count * runs.words;
         assert_eq!(words, weights.words, "as many words as the weights have");
         assert_eq!(out.len(), pixels.count * weights.outputs, "space for every pixel and output");
-        if let (Acts::InPlace(acts), true) = (self.acts, words > 0) {
-            let end = |start| start + runs.stride * (runs.count - 1) + runs.words * self.bits;
-            assert!(pixels.last().map_or(0, end) <= acts.len(), "the words of every pixel");
-        }
-        assert!(weights.isa.is_available(), "packing checked it");
         let grid = Grid { outputs: weights.outputs, panel: 2 * LANES };
         share(grid, out, threads, |part| self.work(finish, part));
     }
@@ -269,7 +259,7 @@ impl Product<'_> {
     /// Some panels of some pixels.
     fn work<F: Finish>(&self, finish: &F, part: Part<'_, F::Out>) {
         let Part { first_pixel, panels, out, pitch } = part;
-        let isa = self.weights.isa;
+        let cpu = self.weights.cpu;
         let mut all = self.pixels.starts(first_pixel);
         let (mut starts, mut sums, mut windows) = ([0; BLOCK], Vec::new(), Vec::new());
         for (index, out) in out.chunks_mut(BLOCK * pitch).enumerate() {
@@ -281,7 +271,7 @@ impl Product<'_> {
                     let words = self.weights.words;
                     windows.resize(starts.len() * words * self.bits, 0);
                     let first = first_pixel + index * BLOCK;
-                    image.gather_on(isa, self.bits, words, first, &mut windows);
+                    image.gather_on(cpu, self.bits, words, first, &mut windows);
                     for (index, start) in starts.iter_mut().enumerate() {
                         *start = index * words * self.bits;
                     }
@@ -296,21 +286,23 @@ impl Product<'_> {
                 continue;
             }
             #[cfg(target_arch = "x86_64")]
-            if let (Isa::Avx512, 1.., Some(mut codes)) = (isa, runs.words, finish.fused(out)) {
+            if let (Cpu::Avx512(avx512), 1.., Some(mut codes)) =
+                (cpu, runs.words, finish.fused(out))
+            {
                 codes.factors = &codes.factors[2 * panels.start..];
-                avx512::run_fused(&job, codes);
+                avx512::run_fused(avx512, &job, codes);
                 continue;
             }
             sums.resize(starts.len() * groups, [0; LANES]);
             Job { pitch: groups * LANES, ..job }.run(sums.as_flattened_mut());
             let first = 2 * LANES * panels.start;
-            finish.finish(Block { isa, sums: &sums, first, channels: pitch, pitch }, out);
+            finish.finish(Block { cpu, sums: &sums, first, channels: pitch, pitch }, out);
         }
     }
 }
 
-/// What a kernel multiplies, checked: the `runs` of every start stay inside `acts`, and their words are as
-/// many as a plane of the weights has. There is space for the outputs of the panels, `pitch` from start to start.
+/// What a kernel multiplies: the outputs of some panels with the pixels at `starts`. The words of all runs are as many
+/// as a plane of the weights has. Results lie `pitch` apart from start to start.
 struct Job<'a> {
     weights: &'a BitSerialWeights,
     acts: &'a [u32],
@@ -326,13 +318,28 @@ impl Job<'_> {
         if self.runs.words == 0 {
             return out.fill(0);
         }
-        match self.weights.isa {
+        match self.weights.cpu {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => avx512::run(self, out),
+            Cpu::Avx512(avx512) => avx512::run(avx512, self, out),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => avx2::run(self, out),
-            _ => portable::run(self, out),
+            Cpu::Avx2(avx2) => avx2::run(avx2, self, out),
+            Cpu::Portable => portable::run(self, out),
         }
+    }
+
+    /// Checks what the vector kernels rely on, since they read activations through pointers: the runs of every start
+    /// lie inside the activations. Inlined, so that the maximum is taken with the instructions of the caller.
+    ///
+    /// # Panics
+    /// If one of them does not.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn check(&self) {
+        let Runs { count, words, stride } = self.runs;
+        assert!((1..=8).contains(&self.bits) && count > 0, "planes and runs to multiply");
+        let last = self.starts.iter().copied().max().unwrap_or(0);
+        let end = last + stride * (count - 1) + words * self.bits;
+        assert!(end <= self.acts.len(), "the words of every pixel");
     }
 
     /// Outputs of the panels from output `first` of the weights on, and where their sums go in a row.

@@ -1,7 +1,7 @@
 //! Activations as bit planes.
 
 use super::WORD;
-use crate::{BitPair, GemmShape, Isa, KernelError};
+use crate::{BitPair, GemmShape, Isa, KernelError, cpu::Cpu};
 
 /// Activations `[pixels][depth]` as bit planes.
 ///
@@ -42,7 +42,7 @@ impl BitPlanes {
         bits: u8,
         isa: Isa,
     ) -> Result<(), KernelError> {
-        isa.check()?;
+        let cpu = Cpu::new(isa)?;
         let pair = BitPair::new(1, bits)?;
         GemmShape { pixels, outputs: 0, depth }.check(0, codes.len(), 0)?;
         pair.check_acts(codes)?;
@@ -50,7 +50,7 @@ impl BitPlanes {
         let pixel_words = count * usize::from(bits);
         resize(&mut self.words, pixels.checked_mul(pixel_words))?;
         (self.pixels, self.depth, self.bits) = (pixels, depth, bits);
-        let split = splitter(isa);
+        let split = splitter(cpu);
         if depth == full {
             split(codes, bits, &mut self.words);
             return Ok(());
@@ -107,17 +107,20 @@ pub(super) fn resize<T: Clone + Default>(
     Ok(())
 }
 
-/// Splits whole words of codes with so many bits into planes `[codes / 32][plane]`.
-pub(super) type Split = fn(&[u8], u8, &mut [u32]);
+/// Splits whole words of codes of so many bits into planes `[codes / 32][plane]`.
+pub(super) type Split = Box<dyn Fn(&[u8], u8, &mut [u32])>;
 
-/// The function for an instruction set that this processor has.
-pub(super) fn splitter(isa: Isa) -> Split {
-    assert!(isa.is_available(), "the callers checked it");
-    match isa {
+/// The function for `cpu`, to be chosen once for many calls. Proofs are empty, so boxing them allocates nothing.
+pub(super) fn splitter(cpu: Cpu) -> Split {
+    match cpu {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => super::avx512::split,
+        Cpu::Avx512(avx512) => {
+            Box::new(move |codes, bits, words| super::avx512::split(avx512, codes, bits, words))
+        }
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => super::avx2::split,
-        _ => super::portable::split,
+        Cpu::Avx2(avx2) => {
+            Box::new(move |codes, bits, words| super::avx2::split(avx2, codes, bits, words))
+        }
+        Cpu::Portable => Box::new(super::portable::split),
     }
 }

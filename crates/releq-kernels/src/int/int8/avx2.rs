@@ -7,7 +7,7 @@
 use std::arch::x86_64::*;
 
 use super::{GROUP, Line, drive::Piece};
-use crate::int::epilogue::LANES;
+use crate::{cpu::Avx2, int::epilogue::LANES};
 
 /// Vectors of a line.
 const HALVES: usize = 2;
@@ -17,11 +17,10 @@ const LOOP: usize = 4;
 /// Groups in one round of that loop.
 const UNROLL: usize = 4;
 
-pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
+pub(super) fn run(_avx2: Avx2, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
+    piece.check(starts, sums.len());
     assert_eq!(piece.width, 1, "a panel is one line wide");
-    // SAFETY: `drive::multiply` is the only caller and asserted that the instruction set is there, that every
-    // segment of every start lies inside the activations, that there is a line for every group, and that there
-    // is space for `channels` sums every `pitch` sums.
+    // SAFETY: `_avx2` proves that the processor has the instructions, and `check` passed.
     unsafe {
         match piece.short {
             0 => columns::<3, 0>(piece, starts, sums),
@@ -35,7 +34,7 @@ pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
 /// All pixels, `N` at a time.
 ///
 /// # Safety
-/// What `drive::multiply` asserts.
+/// [`Piece::check`] passed for these starts and sums, and the width is 1.
 #[target_feature(enable = "avx2")]
 unsafe fn columns<const N: usize, const S: usize>(
     piece: &Piece<'_>,

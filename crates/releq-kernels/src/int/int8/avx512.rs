@@ -11,18 +11,20 @@
 use std::{arch::x86_64::*, ptr};
 
 use super::{GROUP, Line, drive::Piece};
-use crate::int::{
-    epilogue::{Fused, LANES},
-    requantise::Requantise,
+use crate::{
+    cpu::Avx512,
+    int::{
+        epilogue::{Fused, LANES},
+        requantise::Requantise,
+    },
 };
 
 /// Lines that are asked for ahead of a single pixel, which meets every line once.
 const AHEAD: usize = 64;
 
-pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
-    // SAFETY: `drive::multiply` is the only caller and asserted that the instruction set is there, that every
-    // segment of every start lies inside the activations, that there are `width` lines for every group, and
-    // that there is space for `channels` sums, which fill `width` lines, every `pitch` sums.
+pub(super) fn run(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
+    piece.check(starts, sums.len());
+    // SAFETY: `_avx512` proves that the processor has the instructions, and `check` passed for the sums.
     unsafe {
         let sums = sums.as_mut_ptr();
         let to = To { sums, codes: ptr::null_mut(), factors: &[], largest: 0.0 };
@@ -31,10 +33,11 @@ pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
 }
 
 /// As [`run`], but makes codes of the sums while they are in registers.
-pub(super) fn run_fused(piece: &Piece<'_>, starts: &[usize], codes: Fused<'_>) {
+pub(super) fn run_fused(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], codes: Fused<'_>) {
     let Fused { factors, largest, out } = codes;
-    // SAFETY: `drive::multiply_fused` is the only caller and asserted the same, for codes, and that there are factors
-    // for every line.
+    piece.check(starts, out.len());
+    assert!(piece.width <= factors.len(), "factors for every channel");
+    // SAFETY: `_avx512` proves that the processor has the instructions, and `check` passed for the codes.
     unsafe {
         let codes = out.as_mut_ptr();
         all::<true>(piece, starts, To { sums: ptr::null_mut(), codes, factors, largest });
@@ -59,7 +62,7 @@ impl To<'_> {
 }
 
 /// # Safety
-/// What `drive::multiply` asserts.
+/// [`Piece::check`] passed for these starts and results.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn all<const CODES: bool>(piece: &Piece<'_>, starts: &[usize], to: To<'_>) {
     // SAFETY: the caller's promise.
@@ -76,7 +79,7 @@ unsafe fn all<const CODES: bool>(piece: &Piece<'_>, starts: &[usize], to: To<'_>
 /// All pixels, `N` at a time: with `W` lines these fill the registers, and `N` pointers the others.
 ///
 /// # Safety
-/// What `drive::multiply` asserts, and `W` is the width.
+/// [`Piece::check`] passed for these starts and results, and `W` is the width.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn columns<const W: usize, const N: usize, const CODES: bool>(
     piece: &Piece<'_>,

@@ -4,7 +4,8 @@ use std::{num::NonZeroUsize, ops::Range};
 
 use super::{GROUP, Line, panel_lines};
 use crate::{
-    GemmShape, Isa, KernelError,
+    GemmShape, KernelError,
+    cpu::Cpu,
     int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Fused, LANES, Output},
     threads::{Grid, Part, share},
 };
@@ -17,7 +18,7 @@ pub(crate) trait Source: Sync {
     /// Groups of 4 inputs that stay in the nearest cache.
     const BLOCK: usize;
 
-    fn isa(&self) -> Isa;
+    fn cpu(&self) -> Cpu;
 
     fn outputs(&self) -> usize;
 
@@ -144,6 +145,27 @@ pub(crate) struct Piece<'a> {
     pub(crate) add: bool,
 }
 
+impl Piece<'_> {
+    /// Checks what the vector kernels rely on, since they read and write through pointers: the segments of all starts
+    /// lie inside the activations, there is a line for every group and every 16 channels, and there is space for the
+    /// results.
+    ///
+    /// # Panics
+    /// If one of these does not hold.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn check(&self, starts: &[usize], space: usize) {
+        let end = |segment: &Segment| segment.offset + segment.groups * GROUP;
+        let end = self.segments.iter().map(end).max().unwrap_or(0);
+        let last = starts.iter().copied().max().unwrap_or(0);
+        assert!(last + end <= self.acts.len(), "every segment of every pixel is there");
+        let groups = self.segments.iter().map(|segment| segment.groups).sum::<usize>();
+        assert_eq!(self.lines.len(), groups * self.width, "lines for every segment");
+        assert_eq!(self.channels.div_ceil(LANES), self.width, "a line for 16 channels");
+        let needed = starts.len().saturating_sub(1) * self.pitch + self.channels;
+        assert!(self.channels <= self.pitch && needed <= space, "space for every result");
+    }
+}
+
 /// A product of matrices: pixels side by side, `depth` activations each.
 pub(crate) fn gemm<S: Source>(
     weights: &S,
@@ -195,7 +217,7 @@ fn each_part<S: Source, F: Finish>(
     let groups = job.runs.count * job.runs.groups;
     assert_eq!(groups, job.weights.groups(), "as many as the weights have");
     let blocks = job.runs.blocks(S::BLOCK);
-    let panel = panel_lines(job.weights.isa()) * LANES;
+    let panel = panel_lines(job.weights.cpu().isa()) * LANES;
     let grid = Grid { outputs: job.weights.outputs(), panel };
     share(grid, out, threads, |part| work(job, finish, &blocks, part));
 }
@@ -208,9 +230,9 @@ fn work<S: Source, F: Finish>(
     part: Part<'_, F::Out>,
 ) {
     let Part { first_pixel, panels, out, pitch } = part;
-    let isa = job.weights.isa();
+    let cpu = job.weights.cpu();
     let outputs = job.weights.outputs();
-    let panel_channels = panel_lines(isa) * LANES;
+    let panel_channels = panel_lines(cpu.isa()) * LANES;
     let (mut scratch, mut sums) = (Vec::new(), Vec::<[i32; LANES]>::new());
     let mut starts = [0; PIXELS];
     for (index, out) in out.chunks_mut(PIXELS * pitch).enumerate() {
@@ -256,41 +278,19 @@ fn work<S: Source, F: Finish>(
                 job.weights.multiply(panel, groups, piece, starts, sums, &mut scratch);
             }
             if !is_direct {
-                finish.finish(Block { isa, sums: &sums, first, channels, pitch }, out);
+                finish.finish(Block { cpu, sums: &sums, first, channels, pitch }, out);
             }
         }
     }
 }
 
-/// Checks what the tiles rely on, and calls them.
-pub(crate) fn multiply(isa: Isa, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
-    check(isa, piece, starts, sums.len());
-    match isa {
+/// Multiplies all lines of a piece with all starts.
+pub(crate) fn multiply(cpu: Cpu, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
+    match cpu {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => super::avx512::run(piece, starts, sums),
+        Cpu::Avx512(avx512) => super::avx512::run(avx512, piece, starts, sums),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => super::avx2::run(piece, starts, sums),
-        _ => super::portable::run(piece, starts, sums),
+        Cpu::Avx2(avx2) => super::avx2::run(avx2, piece, starts, sums),
+        Cpu::Portable => super::portable::run(piece, starts, sums),
     }
-}
-
-/// As [`multiply`], for codes; only AVX-512 has it.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn multiply_fused(piece: &Piece<'_>, starts: &[usize], codes: Fused<'_>) {
-    check(Isa::Avx512, piece, starts, codes.out.len());
-    assert!(piece.width <= codes.factors.len(), "factors for every channel");
-    super::avx512::run_fused(piece, starts, codes);
-}
-
-fn check(isa: Isa, piece: &Piece<'_>, starts: &[usize], space: usize) {
-    let end = |segment: &Segment| segment.offset + segment.groups * GROUP;
-    let end = piece.segments.iter().map(end).max().unwrap_or(0);
-    let last = starts.iter().copied().max().unwrap_or(0);
-    assert!(last + end <= piece.acts.len(), "every segment of every pixel is there");
-    let groups = piece.segments.iter().map(|segment| segment.groups).sum::<usize>();
-    assert_eq!(piece.lines.len(), groups * piece.width, "lines for every segment");
-    assert_eq!(piece.channels.div_ceil(LANES), piece.width, "a line for 16 channels");
-    let needed = starts.len().saturating_sub(1) * piece.pitch + piece.channels;
-    assert!(piece.channels <= piece.pitch && needed <= space, "space for every result");
-    assert!(isa.is_available(), "packing checked it");
 }

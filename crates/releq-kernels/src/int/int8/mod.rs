@@ -18,7 +18,7 @@ pub(crate) use drive::{Piece, Source, gemm, multiply};
 
 #[cfg(target_arch = "x86_64")]
 use crate::int::epilogue::Fused;
-use crate::{BitPair, GemmShape, Isa, KernelError, int::epilogue::Output};
+use crate::{BitPair, GemmShape, Isa, KernelError, cpu::Cpu, int::epilogue::Output};
 
 /// Products that one 32-bit lane sums at once.
 pub(crate) const GROUP: usize = 4;
@@ -38,7 +38,7 @@ impl Line {
 /// panel has 64 outputs on AVX-512 and 16 elsewhere; what is missing to full lines is zero.
 #[derive(Clone, Debug)]
 pub struct Int8Weights {
-    isa: Isa,
+    cpu: Cpu,
     bits: u8,
     outputs: usize,
     depth: usize,
@@ -81,14 +81,14 @@ impl Int8Weights {
         bits: u8,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        isa.check()?;
+        let cpu = Cpu::new(isa)?;
         let pair = BitPair::new(bits, 8)?;
         let depth = runs * len;
         GemmShape { pixels: 0, outputs, depth }.check(codes.len(), 0, 0)?;
         pair.check_depth(depth)?;
         pair.check_weights(codes)?;
         let run_groups = len.div_ceil(GROUP);
-        let mut weights = Self::zeros(outputs, depth, runs * run_groups, bits, isa);
+        let mut weights = Self::zeros(outputs, depth, runs * run_groups, bits, cpu);
         for (output, row) in codes.chunks_exact(depth.max(1)).enumerate() {
             for (run, codes) in row.chunks_exact(len.max(1)).enumerate() {
                 for (group, codes) in codes.chunks(GROUP).enumerate() {
@@ -103,14 +103,14 @@ impl Int8Weights {
     }
 
     /// Nothing but zeros, in so many groups.
-    fn zeros(outputs: usize, depth: usize, groups: usize, bits: u8, isa: Isa) -> Self {
+    fn zeros(outputs: usize, depth: usize, groups: usize, bits: u8, cpu: Cpu) -> Self {
         let lines = vec![Line::ZERO; outputs.div_ceil(LANES) * groups];
-        Self { isa, bits, outputs, depth, groups, short: 0, lines }
+        Self { cpu, bits, outputs, depth, groups, short: 0, lines }
     }
 
     /// Where 16 outputs of a group lie.
     const fn line(&self, lane_group: usize, group: usize) -> usize {
-        let full = panel_lines(self.isa);
+        let full = panel_lines(self.isa());
         let (panel, within) = (lane_group / full, lane_group % full);
         let left = self.outputs.div_ceil(LANES) - panel * full;
         let width = if left < full { left } else { full };
@@ -126,7 +126,7 @@ impl Int8Weights {
     /// The instruction set that they are multiplied with.
     #[must_use]
     pub const fn isa(&self) -> Isa {
-        self.isa
+        self.cpu.isa()
     }
 
     /// Number of outputs.
@@ -165,7 +165,7 @@ impl Int8Weights {
 
     /// The lines of some groups of a panel, `[groups][lines side by side]`, and how many are side by side.
     pub(crate) fn panel_groups(&self, panel: usize, groups: Range<usize>) -> (&[Line], usize) {
-        let full = panel_lines(self.isa);
+        let full = panel_lines(self.isa());
         let width = (self.outputs.div_ceil(LANES) - panel * full).min(full);
         let panel = &self.lines[panel * full * self.groups..];
         (&panel[groups.start * width..groups.end * width], width)
@@ -175,8 +175,8 @@ impl Int8Weights {
 impl Source for Int8Weights {
     const BLOCK: usize = 256;
 
-    fn isa(&self) -> Isa {
-        self.isa
+    fn cpu(&self) -> Cpu {
+        self.cpu
     }
 
     fn outputs(&self) -> usize {
@@ -199,11 +199,9 @@ impl Source for Int8Weights {
         starts: &[usize],
         codes: Fused<'_>,
     ) -> bool {
-        if self.isa != Isa::Avx512 {
-            return false;
-        }
+        let Cpu::Avx512(avx512) = self.cpu else { return false };
         let (lines, _) = self.panel_groups(panel, 0..self.groups);
-        drive::multiply_fused(&Piece { lines, ..piece }, starts, codes);
+        avx512::run_fused(avx512, &Piece { lines, ..piece }, starts, codes);
         true
     }
 
@@ -217,7 +215,7 @@ impl Source for Int8Weights {
         _scratch: &mut Vec<Line>,
     ) {
         let (lines, _) = self.panel_groups(panel, groups);
-        multiply(self.isa, &Piece { lines, ..piece }, starts, sums);
+        multiply(self.cpu, &Piece { lines, ..piece }, starts, sums);
     }
 }
 

@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::fields::{CHUNK, Field};
 use crate::{
-    Isa,
+    cpu::Avx512,
     int::int8::{GROUP, LANES, Line},
 };
 
@@ -17,6 +17,7 @@ const AHEAD: usize = 64;
 
 /// The sums of a panel, `packed` being `[acts / 32, rounded up][width][bits]`, or what to add to them.
 pub(super) fn gemv(
+    _avx512: Avx512,
     bits: u8,
     packed: &[Line],
     width: usize,
@@ -27,8 +28,7 @@ pub(super) fn gemv(
     let chunks = acts.len().div_ceil(CHUNK * GROUP);
     assert_eq!(packed.len(), chunks * width * usize::from(bits), "lines for all activations");
     assert!(sums.len().div_ceil(LANES) == width && width <= 4, "a line for 16 sums");
-    assert!(Isa::Avx512.is_available(), "packing checked it");
-    // SAFETY: the instruction set is there, and so is what the tiles read and write.
+    // SAFETY: `_avx512` proves that the processor has the instructions; the asserts hold what the tiles read and write.
     unsafe {
         match bits {
             1 => panel::<1>(packed, width, acts, add, sums),

@@ -6,7 +6,7 @@
 //! the first part at the top.
 
 use crate::{
-    Isa,
+    cpu::Cpu,
     int::int8::{GROUP, LANES, Line},
     vectorise::{Loops, vectorise},
 };
@@ -65,20 +65,20 @@ pub(super) fn pack(codes: &[Line; CHUNK], bits: u8) -> [Line; CHUNK] {
 }
 
 /// Expands chunks `[chunks][width][bits]` to lines `[8 chunks][width]`.
-pub(super) fn unpack(isa: Isa, bits: u8, packed: &[Line], width: usize, lines: &mut Vec<Line>) {
+pub(super) fn unpack(cpu: Cpu, bits: u8, packed: &[Line], width: usize, lines: &mut Vec<Line>) {
     let len = packed.len() / usize::from(bits) * CHUNK;
     if lines.len() < len {
         lines.resize(len, Line::ZERO);
     }
     let lines = &mut lines[..len];
     match bits {
-        1 => vectorise(isa, Unpack::<1> { packed, width, lines }),
-        2 => vectorise(isa, Unpack::<2> { packed, width, lines }),
-        3 => vectorise(isa, Unpack::<3> { packed, width, lines }),
-        4 => vectorise(isa, Unpack::<4> { packed, width, lines }),
-        5 => vectorise(isa, Unpack::<5> { packed, width, lines }),
-        6 => vectorise(isa, Unpack::<6> { packed, width, lines }),
-        7 => vectorise(isa, Unpack::<7> { packed, width, lines }),
+        1 => vectorise(cpu, Unpack::<1> { packed, width, lines }),
+        2 => vectorise(cpu, Unpack::<2> { packed, width, lines }),
+        3 => vectorise(cpu, Unpack::<3> { packed, width, lines }),
+        4 => vectorise(cpu, Unpack::<4> { packed, width, lines }),
+        5 => vectorise(cpu, Unpack::<5> { packed, width, lines }),
+        6 => vectorise(cpu, Unpack::<6> { packed, width, lines }),
+        7 => vectorise(cpu, Unpack::<7> { packed, width, lines }),
         _ => copy(packed, width, lines),
     }
 }

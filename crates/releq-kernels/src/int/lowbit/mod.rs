@@ -12,6 +12,7 @@ use std::{num::NonZeroUsize, ops::Range};
 
 use crate::{
     ConvShape, GemmShape, Int8Weights, Isa, KernelError, Workspace,
+    cpu::Cpu,
     int::{
         epilogue::Output,
         int8::{self, Line, Piece, Source, panel_lines},
@@ -30,7 +31,7 @@ const FEW: usize = 8;
 /// elsewhere; what is missing to full lines is zero.
 #[derive(Clone, Debug)]
 pub struct LowBitWeights {
-    isa: Isa,
+    cpu: Cpu,
     bits: u8,
     outputs: usize,
     depth: usize,
@@ -65,7 +66,7 @@ impl LowBitWeights {
     /// The instruction set that they are multiplied with.
     #[must_use]
     pub const fn isa(&self) -> Isa {
-        self.isa
+        self.cpu.isa()
     }
 
     /// Number of outputs.
@@ -104,7 +105,7 @@ impl LowBitWeights {
 
     /// The lines of 32 inputs, `[outputs of the panel / 16, rounded up][bits]`, and how many there are side by side.
     fn chunks(&self, panel: usize, chunks: Range<usize>) -> (&[Line], usize) {
-        let (full, bits) = (panel_lines(self.isa), usize::from(self.bits));
+        let (full, bits) = (panel_lines(self.isa()), usize::from(self.bits));
         let width = (self.outputs.div_ceil(int8::LANES) - panel * full).min(full);
         let panel = &self.lines[panel * full * self.groups.div_ceil(CHUNK) * bits..];
         (&panel[chunks.start * width * bits..chunks.end * width * bits], width)
@@ -114,10 +115,10 @@ impl LowBitWeights {
 impl From<&Int8Weights> for LowBitWeights {
     /// The same weights in less memory.
     fn from(weights: &Int8Weights) -> Self {
-        let (isa, bits, outputs) = (weights.isa(), weights.bits(), weights.outputs());
+        let (cpu, bits, outputs) = (Source::cpu(weights), weights.bits(), weights.outputs());
         let (groups, short) = (Source::groups(weights), Source::short(weights));
         let mut lines = Vec::new();
-        for panel in 0..outputs.div_ceil(panel_lines(isa) * int8::LANES) {
+        for panel in 0..outputs.div_ceil(panel_lines(cpu.isa()) * int8::LANES) {
             for first in (0..groups).step_by(CHUNK) {
                 let (chunk, width) = weights.panel_groups(panel, first..groups.min(first + CHUNK));
                 for lane_group in 0..width {
@@ -131,15 +132,15 @@ impl From<&Int8Weights> for LowBitWeights {
                 }
             }
         }
-        Self { isa, bits, outputs, depth: weights.depth(), groups, short, lines }
+        Self { cpu, bits, outputs, depth: weights.depth(), groups, short, lines }
     }
 }
 
 impl Source for LowBitWeights {
     const BLOCK: usize = 256;
 
-    fn isa(&self) -> Isa {
-        self.isa
+    fn cpu(&self) -> Cpu {
+        self.cpu
     }
 
     fn outputs(&self) -> usize {
@@ -166,19 +167,19 @@ impl Source for LowBitWeights {
         let chunks = groups.start / CHUNK..groups.end.div_ceil(CHUNK);
         let (packed, width) = self.chunks(panel, chunks);
         #[cfg(target_arch = "x86_64")]
-        if let (Isa::Avx512, [segment]) = (self.isa, piece.segments)
+        if let (Cpu::Avx512(avx512), [segment]) = (self.cpu, piece.segments)
             && starts.len() < FEW
         {
             for (&start, sums) in starts.iter().zip(sums.chunks_mut(piece.pitch)) {
                 let acts = &piece.acts[start + segment.offset..][..segment.groups * int8::GROUP];
                 let sums = &mut sums[..piece.channels];
-                avx512::gemv(self.bits, packed, width, acts, piece.add, sums);
+                avx512::gemv(avx512, self.bits, packed, width, acts, piece.add, sums);
             }
             return;
         }
-        fields::unpack(self.isa, self.bits, packed, width, scratch);
+        fields::unpack(self.cpu, self.bits, packed, width, scratch);
         let lines = &scratch[..groups.len() * width];
-        int8::multiply(self.isa, &Piece { lines, ..piece }, starts, sums);
+        int8::multiply(self.cpu, &Piece { lines, ..piece }, starts, sums);
     }
 }
 
