@@ -1,8 +1,8 @@
 //! Proofs that this processor has an instruction set.
 //!
-//! Code compiled for an instruction set must never run on a processor that lacks it. So whatever calls such code takes
-//! a value of one of these types, which have no other constructor than the one that asks the processor. The types are
-//! empty: passing a proof costs nothing at run time.
+//! Code compiled for an instruction set must never run on a processor that lacks it. So whatever calls such
+//! code takes a value of one of these types, and the only way to get one is to ask the processor. The types are
+//! zero-sized: passing a proof costs nothing at run time.
 
 use crate::{Isa, KernelError};
 
@@ -41,8 +41,8 @@ pub(crate) struct Avx512(());
 impl Avx512 {
     /// The proof, if this processor has all of them.
     pub(crate) fn new() -> Option<Self> {
-        // The first three are what `target_feature(enable = "avx512f")` implies. Processors with AVX-512 have them, but
-        // a virtual machine may hide them.
+        // The first three are what `target_feature(enable = "avx512f")` implies. Processors with AVX-512 have
+        // them, but a virtual machine may hide them.
         let has_all = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")

@@ -1,73 +1,73 @@
-//! What a kernel refuses.
+//! Errors of the kernels.
 
 use crate::{Isa, Kernel};
 
-/// Why a kernel cannot run on what it was given.
+/// Why a kernel rejected its operands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KernelError {
-    /// A slice that is shorter or longer than its shape says.
-    #[error("`{what}` holds {got} values where its shape asks for {expected}")]
+    /// A slice is shorter or longer than its shape requires.
+    #[error("`{what}` has {got} values, but its shape requires {expected}")]
     Length {
         /// Name of the slice.
         what: &'static str,
-        /// Values that the shape asks for.
+        /// Number of values that the shape requires.
         expected: usize,
-        /// Values that it holds.
+        /// Number of values in the slice.
         got: usize,
     },
-    /// A dimension of zero, or one that does not fit the others.
+    /// A dimension is zero, or inconsistent with the others.
     #[error("`{what}` is {got}, which {reason}")]
     Shape {
         /// Name of the dimension.
         what: &'static str,
-        /// Its value.
+        /// The rejected value.
         got: usize,
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// Dimensions whose product overflows.
-    #[error("`{what}` is larger than memory can hold")]
+    /// A product of dimensions overflows.
+    #[error("`{what}` would not fit in memory")]
     TooLarge {
         /// What the product counts.
         what: &'static str,
     },
-    /// A bitwidth outside 1 to 8.
-    #[error("`{what}` is {got} bits; kernels take 1 to 8")]
+    /// A bitwidth is outside 1 to 8.
+    #[error("`{what}` has {got} bits; kernels support 1 to 8")]
     Bits {
         /// Name of the operand.
         what: &'static str,
-        /// The bitwidth.
+        /// The rejected bitwidth.
         got: u8,
     },
-    /// A code that its bitwidth cannot hold.
-    #[error("`{what}[{index}]` is {got}, outside {low} to {high} of {bits} bits")]
+    /// A code is outside the range of its bitwidth.
+    #[error("`{what}[{index}]` is {got}, but {bits}-bit codes range from {low} to {high}")]
     Code {
         /// Name of the operand.
         what: &'static str,
-        /// Where it is.
+        /// Index of the code.
         index: usize,
-        /// Its value.
+        /// The rejected code.
         got: i32,
-        /// Least code.
+        /// Smallest allowed code.
         low: i32,
-        /// Largest code.
+        /// Largest allowed code.
         high: i32,
         /// The bitwidth.
         bits: u8,
     },
-    /// A factor that is infinite or not a number.
+    /// A factor is infinite or NaN.
     #[error("`{what}[{index}]` is not finite")]
     NotFinite {
         /// Name of the factors.
         what: &'static str,
-        /// Where it is.
+        /// Index of the factor.
         index: usize,
     },
-    /// Sums that could leave 32 bits.
+    /// A sum could overflow 32 bits.
     #[error(
-        "sums over {depth} products of {weight_bits}-bit weights and {act_bits}-bit activations could \
-         overflow 32 bits; at these bitwidths at most {bound} are safe"
+        "a sum of {depth} products of {weight_bits}-bit weights and {act_bits}-bit activations could \
+         overflow 32 bits; at most {bound} products are safe at these bitwidths"
     )]
     Overflow {
         /// Products in one sum.
@@ -76,27 +76,27 @@ pub enum KernelError {
         weight_bits: u8,
         /// Bits of the activations.
         act_bits: u8,
-        /// Products that are safe.
+        /// Largest safe number of products.
         bound: usize,
     },
-    /// A kernel that is not made for a layer of this kind.
+    /// A kernel does not support this kind of layer.
     #[error(
-        "the {kernel} kernel is not made for this kind of layer; `Choice::of` names one that is"
+        "the {kernel} kernel does not support this kind of layer; `Choice::of` names one that does"
     )]
     Mismatch {
-        /// What was asked for.
+        /// The requested kernel.
         kernel: Kernel,
     },
-    /// This processor lacks the instructions.
-    #[error("this processor has no {isa}; `Isa::best()` names the best it has")]
+    /// This processor lacks an instruction set.
+    #[error("this processor does not support {isa}; `Isa::best()` is the best that it supports")]
     MissingIsa {
-        /// What was asked for.
+        /// The requested instruction set.
         isa: Isa,
     },
-    /// A name of no instruction set.
-    #[error("unknown instruction set `{name}`; known: portable, avx2, avx512")]
+    /// A name is not that of an instruction set.
+    #[error("unknown instruction set `{name}`; known: {}", Isa::ALL.map(Isa::name).join(", "))]
     UnknownIsa {
-        /// What was asked for.
+        /// The rejected name.
         name: String,
     },
 }

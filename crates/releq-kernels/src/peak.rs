@@ -1,10 +1,11 @@
-//! The most that a kernel could reach on this processor: its innermost instructions on registers alone, without
-//! a load, a store or a dependency that could be avoided. Benchmarks hold kernels against it.
+//! Upper bounds for the speed of kernels on this processor: loops of a kernel's innermost instructions on
+//! registers only, without loads, stores or avoidable dependencies. Benchmarks report kernels relative to
+//! these.
 #![allow(unsafe_code, reason = "assembly, so that no compiler removes what computes nothing")]
 
 use crate::{Isa, KernelError, cpu::Cpu};
 
-/// A loop on registers.
+/// A register-only loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peak {
@@ -14,8 +15,8 @@ pub enum Peak {
     BitSerial,
     /// AVX-512 AND, `VPOPCNTD`, `VPADDD`: products of bits, the bit-serial kernel with 1-bit activations.
     BitSerialOneBit,
-    /// AVX2 `VPMADDUBSW`, `VPMADDWD`, `VPADDD`: the usual products of 8-bit codes, which saturate at 16 bits and so
-    /// are not exact.
+    /// AVX2 `VPMADDUBSW`, `VPMADDWD`, `VPADDD`: the common way to multiply 8-bit codes, which saturates at 16
+    /// bits and is therefore not exact.
     SaturatingAvx2,
 }
 
@@ -33,10 +34,10 @@ impl Peak {
         }
     }
 
-    /// Runs it so many times; gives the number of products that were computed and summed.
+    /// Runs the loop `rounds` times and returns the number of products that were computed and summed.
     ///
     /// # Errors
-    /// [`KernelError::MissingIsa`] where this processor lacks it.
+    /// [`KernelError::MissingIsa`] if this processor lacks the instruction set.
     pub fn run(self, rounds: u32) -> Result<u64, KernelError> {
         let cpu = Cpu::new(self.isa())?;
         if rounds == 0 {
@@ -67,7 +68,7 @@ mod x86_64 {
 
     use crate::cpu::{Avx2, Avx512};
 
-    /// A loop over lines of assembly, with all vector registers at its disposal.
+    /// A loop over lines of assembly that may use all vector registers.
     macro_rules! rounds {
         ($rounds:expr, $($line:expr),+ $(,)?) => {
             asm!(

@@ -1,14 +1,14 @@
-//! Shapes and operand ranges that every kernel shares, checked once.
+//! Shapes and operand ranges shared by all kernels, and their checks.
 
 use std::ops::RangeInclusive;
 
 use crate::KernelError;
 
-/// Bits of one operand pair, each 1 to 8.
+/// Bitwidths of a pair of operands, each 1 to 8.
 ///
 /// Weights are signed codes in two's complement, `-2^(w-1) ..= 2^(w-1) - 1`; activations are unsigned,
-/// `0 ..= 2^a - 1`. A grid of odd half steps (DoReFa, and signs at 1 bit) is `2 c + 1` of a code `c`, so
-/// that its sums are `2 sum(c x) + sum(x)`.
+/// `0 ..= 2^a - 1`. A quantizer whose levels are odd half steps (DoReFa, or signs at 1 bit) maps level
+/// `2 c + 1` to code `c`; a sum over its levels is then `2 sum(c x) + sum(x)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BitPair {
     weight: u8,
@@ -16,8 +16,10 @@ pub struct BitPair {
 }
 
 impl BitPair {
+    /// A pair of bitwidths.
+    ///
     /// # Errors
-    /// [`KernelError::Bits`] outside 1 to 8.
+    /// [`KernelError::Bits`] if one is outside 1 to 8.
     pub const fn new(weight: u8, act: u8) -> Result<Self, KernelError> {
         if weight == 0 || weight > 8 {
             return Err(KernelError::Bits { what: "weights", got: weight });
@@ -28,40 +30,42 @@ impl BitPair {
         Ok(Self { weight, act })
     }
 
-    /// Bits of a weight.
+    /// Bitwidth of the weights.
     #[must_use]
     pub const fn weight(self) -> u8 {
         self.weight
     }
 
-    /// Bits of an activation.
+    /// Bitwidth of the activations.
     #[must_use]
     pub const fn act(self) -> u8 {
         self.act
     }
 
-    /// The codes a weight can have.
+    /// The range of weight codes.
     #[must_use]
     pub const fn weight_codes(self) -> RangeInclusive<i32> {
         let half = 1 << (self.weight - 1);
         -half..=half - 1
     }
 
-    /// The codes an activation can have.
+    /// The range of activation codes.
     #[must_use]
     pub const fn act_codes(self) -> RangeInclusive<i32> {
         0..=(1 << self.act) - 1
     }
 
-    /// How many products fit into a signed 32-bit sum whatever the codes are.
+    /// The largest number of products whose sum cannot overflow 32 bits, whatever the codes.
     #[must_use]
     pub const fn safe_depth(self) -> usize {
         let largest = (1_usize << (self.weight - 1)) * ((1 << self.act) - 1);
         i32::MAX as usize / largest
     }
 
+    /// Checks the number of products in a sum.
+    ///
     /// # Errors
-    /// [`KernelError::Overflow`] where a sum of `depth` products could leave 32 bits.
+    /// [`KernelError::Overflow`] if a sum of `depth` products could overflow 32 bits.
     pub const fn check_depth(self, depth: usize) -> Result<(), KernelError> {
         let bound = self.safe_depth();
         if depth > bound {
@@ -71,8 +75,10 @@ impl BitPair {
         Ok(())
     }
 
+    /// Checks weight codes.
+    ///
     /// # Errors
-    /// [`KernelError::Code`] at the first weight that its bits cannot hold.
+    /// [`KernelError::Code`] for the first weight that is out of range.
     pub fn check_weights(self, weights: &[i8]) -> Result<(), KernelError> {
         let range = self.weight_codes();
         match weights.iter().position(|&code| !range.contains(&i32::from(code))) {
@@ -88,11 +94,14 @@ impl BitPair {
         }
     }
 
+    /// Checks activation codes.
+    ///
     /// # Errors
-    /// [`KernelError::Code`] at the first activation that its bits cannot hold.
+    /// [`KernelError::Code`] for the first activation that is out of range.
     pub fn check_acts(self, acts: &[u8]) -> Result<(), KernelError> {
         let range = self.act_codes();
-        // All at once, since there is hardly ever one to look for.
+        // Bits outside the range survive in the union of all codes, which vectorizes well. The position is only
+        // searched for in the rare case that there is something to find.
         if self.act == 8 || range.contains(&acts.iter().fold(0, |union, code| union | code).into())
         {
             return Ok(());
@@ -143,7 +152,7 @@ impl GemmShape {
     }
 }
 
-/// A convolution, channels-last: activations `[height][width][channels]`, weights
+/// A channels-last convolution: activations `[height][width][channels]`, weights
 /// `[outputs][kernel][kernel][channels]`, result `[out_height][out_width][outputs]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
@@ -164,8 +173,10 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
+    /// Checks that the shape is possible.
+    ///
     /// # Errors
-    /// [`KernelError::Shape`] or [`KernelError::TooLarge`], naming the first dimension that cannot be.
+    /// [`KernelError::Shape`] or [`KernelError::TooLarge`], naming the first invalid dimension.
     pub fn check(self) -> Result<(), KernelError> {
         for (what, got) in [
             ("channels", self.channels),
@@ -196,13 +207,13 @@ impl ConvShape {
         product("out", &[self.out_height(), self.out_width(), self.outputs])
     }
 
-    /// Rows of the result; meaningful once [`check`](Self::check) passed.
+    /// Rows of the result. Only meaningful if [`check`](Self::check) passed.
     #[must_use]
     pub const fn out_height(self) -> usize {
         (self.height + 2 * self.padding - self.kernel) / self.stride + 1
     }
 
-    /// Columns of the result; meaningful once [`check`](Self::check) passed.
+    /// Columns of the result. Only meaningful if [`check`](Self::check) passed.
     #[must_use]
     pub const fn out_width(self) -> usize {
         (self.width + 2 * self.padding - self.kernel) / self.stride + 1
@@ -233,7 +244,8 @@ impl ConvShape {
     }
 }
 
-/// Windows over images `[height][width][channels]`. Padding is never the maximum, and not in a mean.
+/// Pooling windows over images `[height][width][channels]`. Padding is never the maximum, and does not count in
+/// a mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PoolShape {
     /// Channels.
@@ -246,13 +258,15 @@ pub struct PoolShape {
     pub kernel: usize,
     /// Pixels from one window to the next.
     pub stride: usize,
-    /// Pixels on every side that are no part of any window; less than the kernel.
+    /// Pixels of padding on every side; less than the kernel.
     pub padding: usize,
 }
 
 impl PoolShape {
+    /// Checks that the shape is possible.
+    ///
     /// # Errors
-    /// [`KernelError::Shape`] or [`KernelError::TooLarge`], naming the first dimension that cannot be.
+    /// [`KernelError::Shape`] or [`KernelError::TooLarge`], naming the first invalid dimension.
     pub fn check(self) -> Result<(), KernelError> {
         ConvShape {
             channels: self.channels,
@@ -271,13 +285,13 @@ impl PoolShape {
         Ok(())
     }
 
-    /// Rows of the result; meaningful once [`check`](Self::check) passed.
+    /// Rows of the result. Only meaningful if [`check`](Self::check) passed.
     #[must_use]
     pub const fn out_height(self) -> usize {
         (self.height + 2 * self.padding - self.kernel) / self.stride + 1
     }
 
-    /// Columns of the result; meaningful once [`check`](Self::check) passed.
+    /// Columns of the result. Only meaningful if [`check`](Self::check) passed.
     #[must_use]
     pub const fn out_width(self) -> usize {
         (self.width + 2 * self.padding - self.kernel) / self.stride + 1

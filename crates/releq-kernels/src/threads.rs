@@ -1,11 +1,11 @@
-//! Work shared out among threads: pixels first and, where these are few, panels of outputs.
+//! Splits the results of a product among threads: by pixels or, if there are few pixels, by panels of outputs.
 
 use std::{num::NonZeroUsize, ops::Range, thread};
 
-/// Pixels of a thread, below which panels are shared out instead.
+/// Pixels that a thread should get at least. If there are fewer for all threads, panels are split instead.
 const FEW: usize = 24;
 
-/// Results `[pixels][outputs]`, whose outputs are computed in panels.
+/// Results `[pixels][outputs]`, with the outputs computed in panels.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
     pub(crate) outputs: usize,
@@ -13,17 +13,18 @@ pub(crate) struct Grid {
     pub(crate) panel: usize,
 }
 
-/// What one thread computes.
+/// The part of the results that one thread computes.
 #[derive(Debug)]
 pub(crate) struct Part<'a, T> {
     pub(crate) first_pixel: usize,
     pub(crate) panels: Range<usize>,
-    /// `[pixels][pitch]`, the outputs of the panels alone.
+    /// `[pixels][pitch]`, only the outputs of `panels`.
     pub(crate) out: &'a mut [T],
     pub(crate) pitch: usize,
 }
 
-/// Gives every thread pixels of its own or, where pixels are few, panels of its own.
+/// Calls `work` for disjoint parts that cover all results, each on a thread of its own. A part has some of the pixels
+/// with all panels or, if pixels are few, all pixels with some of the panels.
 pub(crate) fn share<T: Copy + Default + Send>(
     grid: Grid,
     out: &mut [T],
@@ -41,7 +42,7 @@ pub(crate) fn share<T: Copy + Default + Send>(
     if by_pixels.max(by_panels) <= 1 {
         work(Part { first_pixel: 0, panels: 0..panels, out, pitch: outputs });
     } else if by_pixels >= by_panels {
-        // A multiple of 24 fills the tiles of every kernel.
+        // Kernels work on tiles of 3, 4, 6, 8 or 12 pixels: a multiple of 24 fills all of them.
         let size = pixels.div_ceil(by_pixels).next_multiple_of(FEW);
         each(out.chunks_mut(size * outputs), |index, out| {
             work(Part { first_pixel: index * size, panels: 0..panels, out, pitch: outputs });
@@ -53,9 +54,12 @@ pub(crate) fn share<T: Copy + Default + Send>(
             let panels = index * size..panels.min((index + 1) * size);
             work(Part { first_pixel: 0, panels, out, pitch: channels(index) });
         };
+        // The outputs of a single pixel are contiguous, so that threads can write in place.
         if pixels == 1 {
             return each(out.chunks_mut(size * panel), run);
         }
+        // Panels of several pixels interleave in `out`, which safe code cannot split. Each thread writes to a
+        // part of its own, which is copied afterwards; there are few pixels, so this is cheap.
         let mut parts = vec![T::default(); out.len()];
         let part = pixels * size * panel;
         each(parts.chunks_mut(part), run);
@@ -68,7 +72,7 @@ pub(crate) fn share<T: Copy + Default + Send>(
     }
 }
 
-/// Runs every item on a thread of its own, the first on this one.
+/// Calls `run` for every item, each on a thread of its own, except that the first runs on the calling thread.
 fn each<T: Send>(items: impl Iterator<Item = T>, run: impl Fn(usize, T) + Sync) {
     let mut items = items.enumerate();
     let first = items.next();

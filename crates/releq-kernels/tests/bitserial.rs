@@ -157,9 +157,9 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(pack(&[0; 6], 0), Err(KernelError::Bits { got: 0, .. })));
     assert!(matches!(pack(&[0; 6], 9), Err(KernelError::Bits { got: 9, .. })));
     let error = pack(&[0, 0, 0, 0, 2, 0], 2).unwrap_err();
-    assert_eq!(error.to_string(), "`weights[4]` is 2, outside -2 to 1 of 2 bits");
+    assert_eq!(error.to_string(), "`weights[4]` is 2, but 2-bit codes range from -2 to 1");
     let error = BitPlanes::pack(&[0, 4], 1, 2, 2, isa).unwrap_err();
-    assert_eq!(error.to_string(), "`activations[1]` is 4, outside 0 to 3 of 2 bits");
+    assert_eq!(error.to_string(), "`activations[1]` is 4, but 2-bit codes range from 0 to 3");
 
     let packed = pack(&[1; 6], 4).unwrap();
     let planes = BitPlanes::pack(&[1; 4], 1, 4, 8, isa).unwrap();

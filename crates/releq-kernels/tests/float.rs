@@ -8,18 +8,18 @@ use releq_kernels::{
     Upstream,
 };
 
-/// What rounding may do to a sum, as a share of the sum of the magnitudes of its terms: the rounding of one
-/// addition, 64 times. A term left out or counted twice is far more, as no sum here has more than 20,000 terms.
+/// Tolerated rounding error of a sum, relative to the sum of the magnitudes of its terms: 64 times that of one addition.
+/// A term that is missing or counted twice is a much larger error, as no sum here has more than 20,000 terms.
 const TOLERANCE: f64 = 64.0 / (1 << 24) as f64;
 
-/// Numbers between -1 and 1 that know nothing of each other: sums of regular ones drift, and round the same way.
+/// Independent random numbers between -1 and 1. Sums of regular sequences would drift and always round the same way.
 fn numbers(len: usize, seed: u64) -> Vec<f32> {
     let mut rng =
         proptest::test_runner::TestRng::from_seed(RngAlgorithm::ChaCha, &[seed as u8; 32]);
     (0..len).map(|_| rng.next_u32() as f32 / (1u64 << 31) as f32 - 1.0).collect()
 }
 
-/// A sum, and the sum of its terms' magnitudes, which bounds what rounding can do to it.
+/// A sum and the sum of the magnitudes of its terms, which bounds the rounding error.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
     value: f64,
@@ -39,7 +39,7 @@ impl From<f32> for Sum {
     }
 }
 
-/// What a convolution gives, forwards and backwards.
+/// The results of a forward and a backward pass.
 #[derive(Debug)]
 struct Results {
     out: Vec<Sum>,

@@ -1,4 +1,4 @@
-//! Layers as a network has them: every kernel that fits gives the same, and the right one is chosen.
+//! Layers of a network: all kernels that support a layer give the same results, and the right one is chosen.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod common;

@@ -1,27 +1,29 @@
-//! How the channels of a layer are cut into vectors.
+//! How the channels of a layer are split into vectors.
 
 use crate::Isa;
 
-/// Channels that one tile sums side by side.
+/// Channels that are computed together by one tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block {
-    /// The first of them.
+    /// Index of the first channel.
     pub(super) first: usize,
-    /// How many there are.
+    /// Number of channels.
     pub(super) channels: usize,
-    /// Vectors that hold them, and lanes of each.
+    /// Number of vectors that hold them.
     pub(super) vectors: usize,
+    /// Lanes of a vector.
     pub(super) lanes: usize,
 }
 
 impl Block {
-    /// Lanes that hold the channels; those beyond them are zero.
+    /// Number of lanes; those past the channels hold zeros.
     pub(super) const fn width(self) -> usize {
         self.vectors * self.lanes
     }
 }
 
-/// Cuts `channels` so that few lanes stay empty: wide vectors first, a narrow one for a short rest.
+/// Splits `channels` so that few lanes stay empty: pairs of wide vectors first, and a narrow vector if few
+/// channels are left.
 pub(super) fn blocks(isa: Isa, channels: usize) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut first = 0;
@@ -40,8 +42,8 @@ pub(super) fn blocks(isa: Isa, channels: usize) -> Vec<Block> {
     blocks
 }
 
-/// Lanes of all blocks together. Every block but the last is full, so that a channel has the same place among
-/// lanes as among channels.
+/// Number of lanes of all blocks. All blocks except the last are full, so that the index of a lane equals that of its
+/// channel.
 pub(super) fn padded(blocks: &[Block]) -> usize {
     blocks.iter().map(|block| block.width()).sum()
 }

@@ -1,4 +1,9 @@
-//! Direct convolution: no columns are built, windows are read in place.
+//! Direct convolution, without im2col: windows are read in place.
+//!
+//! All three products of a layer are the same two loops (`tile.rs`). The forward pass is [`Windows`] over the
+//! padded image. The gradient of the weights is [`Correlate`] of image and output gradient. The gradient of the
+//! input is [`Windows`] again, over the padded output gradient with flipped weights, once for every residue of
+//! the stride (see [`Phase`]).
 
 use super::{
     blocks::{Block, blocks, padded},
@@ -8,14 +13,14 @@ use super::{
 };
 use crate::{ConvShape, Isa, KernelError};
 
-/// Values of the images that are worked on at a time: with 4 bytes each they stay in the second-level cache.
+/// Values of temporary memory to use at a time: at 4 bytes each, they stay in the L2 cache.
 const SCRATCH: usize = 1 << 16;
-/// Pixels of the result at a time, at least: fewer would not be worth reading all weights for.
+/// Smallest number of output pixels to process at a time, so that reading all weights pays off.
 const PIXELS: usize = 128;
 
-/// One convolution of a network, ready to run forwards and backwards on batches of any size.
+/// A convolution layer with forward and backward pass, for batches of any size.
 ///
-/// Weights are packed by [`load`](Self::load), once for all uses.
+/// [`load`](Self::load) packs the weights once; all passes until the next call use them.
 #[derive(Clone, Debug)]
 pub struct FloatConv {
     shape: FloatConvShape,
@@ -33,17 +38,18 @@ pub struct FloatConv {
     weights: Vec<f32>,
 }
 
-/// The inputs of one residue modulo the stride, in one dimension, and the gradients that reach them.
+/// In one dimension: the inputs with one residue modulo the stride, and the windows that reach them.
 ///
-/// Input `stride * i + residue` is under tap `first + stride * t` of window `i + offset - t`; counted from the
-/// other end, the windows are consecutive, and the gradient of the input is a convolution of stride 1.
+/// Input `stride * i + residue` lies under tap `first + stride * t` of window `i + offset - t`. So with the
+/// taps in reverse order the windows are consecutive, and the gradient of these inputs is a convolution with
+/// stride 1.
 #[derive(Clone, Copy, Debug)]
 struct Phase {
     residue: usize,
     count: usize,
     first: usize,
     taps: usize,
-    /// Window of the last tap of input 0; before the image if negative.
+    /// The window whose last tap reaches input 0; negative if it is before the image.
     window: isize,
 }
 
@@ -62,10 +68,10 @@ impl Phase {
 }
 
 impl FloatConv {
-    /// A convolution without weights yet.
+    /// A convolution whose weights are still to be loaded.
     ///
     /// # Errors
-    /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
+    /// [`KernelError`] for an invalid shape, or an instruction set that this processor lacks.
     pub fn new(shape: FloatConvShape, isa: Isa) -> Result<Self, KernelError> {
         let shape = shape.check()?;
         let cpu = FloatCpu::new(isa)?;
@@ -89,10 +95,10 @@ impl FloatConv {
         self.shape
     }
 
-    /// Takes weights, and a bias if there is one.
+    /// Loads weights, and a bias if there is one.
     ///
     /// # Panics
-    /// If there are more or fewer than the shape says.
+    /// If their numbers do not match the shape.
     pub fn load(&mut self, weights: &[f32], bias: Option<&[f32]>) {
         let FloatConvShape { image, groups } = self.shape;
         let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
@@ -124,7 +130,8 @@ impl FloatConv {
         }
     }
 
-    /// Packs the weights for the gradient of the input.
+    /// Packs the weights for the gradient of the input: taps in reverse order, one set for every pair of
+    /// phases, with the inputs in the lanes.
     fn pack_backward(&mut self) {
         let FloatConvShape { image, groups } = self.shape;
         let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
@@ -154,13 +161,13 @@ impl FloatConv {
         }
     }
 
-    /// `out = conv(x) + bias`, negative values as zero with `relu`.
+    /// `out = conv(x) + bias`, followed by ReLU if `relu` is set.
     ///
     /// # Shapes
     /// - `x`: `[images][height][width][channels]`, `out`: `[images][out_height][out_width][outputs]`
     ///
     /// # Panics
-    /// If the buffers do not fit.
+    /// If a buffer has the wrong length.
     pub fn forward(&self, x: &[f32], relu: bool, out: &mut [f32], scratch: &mut FloatScratch) {
         let batch = self.shape.batch(x, out);
         let FloatConvShape { image, groups } = self.shape;
@@ -207,15 +214,16 @@ impl FloatConv {
         }
     }
 
-    /// Gradients, given that of the output.
+    /// The backward pass: computes the gradients in `into` from `gradient`, that of the output.
     ///
-    /// With `output`, what the layer gave with ReLU, the gradient counts only where that is positive.
+    /// After a forward pass with ReLU, `output` must be its result; the gradient then counts only where that is
+    /// positive.
     ///
     /// # Shapes
     /// - `x`, `output`, `gradient`: as in [`forward`](Self::forward)
     ///
     /// # Panics
-    /// If the buffers do not fit.
+    /// If a buffer has the wrong length.
     pub fn backward(
         &mut self,
         x: &[f32],
@@ -234,6 +242,7 @@ impl FloatConv {
         }
         if let Some(input) = &input {
             assert_eq!(input.gradient.len(), x.len(), "a gradient for every input");
+            // Packed when first needed, since the first layer of a network has no gradient of its input.
             if self.backward.is_empty() {
                 self.pack_backward();
             }
@@ -258,6 +267,9 @@ impl FloatConv {
             for (first, images) in self.chunks(batch, self.framed() + by.image) {
                 let size = self.shape.outputs();
                 let part = first * size..(first + images) * size;
+                // A copy of the output gradient with ReLU applied, padded in space for the gradient of the
+                // input, and padded to whole blocks of channels for the gradient of the weights. The bias
+                // gradient is summed on the way.
                 scratch.gradient.resize(images * by.image, 0.0);
                 dispatch(
                     self.cpu,
@@ -303,7 +315,7 @@ impl FloatConv {
         self.unpack(&scratch.sums, weights);
     }
 
-    /// Adds up what reaches the inputs of one group, a convolution of stride 1 for every pair of phases.
+    /// The gradient of the inputs of one group: a convolution with stride 1 for every pair of phases.
     fn input_gradient(
         &self,
         group: usize,
@@ -333,7 +345,7 @@ impl FloatConv {
                     };
                     let extent = [images, rows.count, columns.count];
                     if taps == 0 {
-                        // No window reaches these inputs.
+                        // No window reaches these inputs, since the stride exceeds the kernel.
                         if !accumulate {
                             clear(extent, to, walk, block.channels);
                         }
@@ -366,7 +378,7 @@ impl FloatConv {
         }
     }
 
-    /// Gradients of packed weights as the network has them.
+    /// Copies the gradients of packed weights to the layout of the network.
     fn unpack(&self, sums: &[f32], weights: &mut [f32]) {
         let FloatConvShape { image, groups } = self.shape;
         let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
@@ -389,22 +401,23 @@ impl FloatConv {
         }
     }
 
-    /// Runs of images that are worked on at a time, the first and how many, where an image takes so much
-    /// scratch.
+    /// Splits a batch into runs of images, `(first, number)`, such that a run needs little enough temporary
+    /// memory when an image needs `values`.
     fn chunks(&self, batch: usize, values: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
         let pixels = self.shape.image.out_height() * self.shape.image.out_width();
         let step = (SCRATCH / values.max(1)).max(PIXELS / pixels).clamp(1, batch.max(1));
         (0..batch).step_by(step).map(move |first| (first, step.min(batch - first)))
     }
 
-    /// Values of one image and one group with their margin.
+    /// Number of values of one image and one group, padding included.
     fn framed(&self) -> usize {
         let FloatConvShape { image, groups } = self.shape;
         let margin = 2 * image.padding;
         (image.height + margin) * (image.width + margin) * (image.channels / groups)
     }
 
-    /// The windows of one group over images: in place, or in a copy with zeros around it.
+    /// The windows of one group: in place if possible, otherwise in a copy with padding and only the channels
+    /// of the group.
     fn windows<'a>(
         &self,
         x: &'a [f32],
@@ -439,11 +452,11 @@ impl FloatConv {
         let row = framed[1] * channels;
         let from =
             Walk { start: 0, image: framed[0] * row, row: stride * row, column: stride * channels };
-        // Columns of a window lie side by side.
+        // Columns of a window are adjacent, so that a kernel row is one run.
         (x, from, Taps { rows: kernel, row, runs: 1, run: 0, len: kernel * channels })
     }
 
-    /// Margin of zeros around the gradient, and its sides with them.
+    /// The padding of the output gradient that the gradient of the input needs, and the padded sides.
     fn frame(&self, input: bool) -> (usize, [usize; 2]) {
         let sides = [self.shape.image.out_height(), self.shape.image.out_width()];
         if !input {
@@ -461,7 +474,7 @@ impl FloatConv {
     }
 }
 
-/// Writes zero to the block's channels of every pixel.
+/// Writes zeros to the channels of a block, for every pixel.
 fn clear([images, rows, columns]: [usize; 3], to: &mut [f32], walk: Walk, channels: usize) {
     for image in 0..images {
         for row in 0..rows {
@@ -473,21 +486,21 @@ fn clear([images, rows, columns]: [usize; 3], to: &mut [f32], walk: Walk, channe
     }
 }
 
-/// Copies some channels of images into a buffer with zeros around each image, and with zeros behind the
-/// channels of each pixel.
+/// Copies some channels of images to a buffer, with zero padding around each image and after the channels of
+/// each pixel.
 struct Frame<'a> {
     from: &'a [f32],
-    /// Where this is not positive, zero is written.
+    /// If given, zero is written where this is not positive: the backward pass of ReLU.
     output: Option<&'a [f32]>,
-    /// Of a pixel; the first that is copied; how many are.
+    /// Channels of a pixel, the first that is copied, and the number that are copied.
     channels: [usize; 3],
     sides: [usize; 2],
     margin: usize,
     framed: [usize; 2],
-    /// Values of a pixel in `to`.
+    /// Number of values of a pixel in `to`.
     lanes: usize,
     to: &'a mut [f32],
-    /// Takes the sum over all pixels.
+    /// If given, the sum over all pixels is added to it, channel by channel: the gradient of the bias.
     sums: Option<&'a mut [f32]>,
 }
 
@@ -529,8 +542,9 @@ impl Task for Frame<'_> {
                     let mut at = 0;
                     while at < copied {
                         let len = copied - at;
-                        // SAFETY: `_family` proves that the processor has the instructions; at most `len` values are read of and
-                        // written to slices of `copied` values, or of `lanes`, which is no fewer.
+                        // SAFETY: `_family` proves that the processor has the instructions. At most `len`
+                        // values are read from and written to slices of `copied` values, or of `lanes`, which
+                        // is no fewer.
                         unsafe {
                             let mut values = F::Full::load_up_to(from.as_ptr().add(at), len);
                             if let Some(output) = output {

@@ -1,4 +1,4 @@
-//! Convolution of every channel with a kernel of its own.
+//! Depthwise convolution: each channel is convolved with its own kernel.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{ConvShape, Isa, KernelError};
 
-/// A depthwise convolution of a network: as many groups as channels, and as outputs.
+/// A depthwise convolution layer, with as many groups as input channels and as outputs.
 #[derive(Clone, Debug)]
 pub struct FloatDepthwise {
     shape: FloatConvShape,
@@ -16,26 +16,27 @@ pub struct FloatDepthwise {
     /// `[taps][channels]`.
     weights: Vec<f32>,
     bias: Vec<f32>,
-    /// Gradients of the weights in the same order.
+    /// Gradients of the weights, in the same layout.
     sums: Vec<f32>,
 }
 
 impl FloatDepthwise {
-    /// Whether a shape is depthwise with one output for each channel.
+    /// Whether a shape is that of a depthwise convolution with one output per channel.
     #[must_use]
     pub const fn fits(shape: FloatConvShape) -> bool {
         shape.groups == shape.image.channels && shape.groups == shape.image.outputs
     }
 
-    /// A convolution without weights yet.
+    /// A convolution whose weights are still to be loaded.
     ///
     /// # Errors
-    /// [`KernelError`] for a shape that cannot be or does not [fit](Self::fits), or instructions that this
+    /// [`KernelError`] for an invalid shape, one that does not [fit](Self::fits), or an instruction set that this
     /// processor lacks.
     pub fn new(shape: FloatConvShape, isa: Isa) -> Result<Self, KernelError> {
         let shape = shape.check()?;
         if !Self::fits(shape) {
-            let reason = "is not the number of channels and of outputs, as depthwise asks for";
+            let reason =
+                "must equal the number of channels and of outputs in a depthwise convolution";
             return Err(KernelError::Shape { what: "groups", got: shape.groups, reason });
         }
         let cpu = FloatCpu::new(isa)?;
@@ -44,10 +45,10 @@ impl FloatDepthwise {
         Ok(Self { shape, cpu, weights: zeros.clone(), bias, sums: zeros })
     }
 
-    /// Takes weights, and a bias if there is one.
+    /// Loads weights, and a bias if there is one.
     ///
     /// # Panics
-    /// If there are more or fewer than the shape says.
+    /// If their numbers do not match the shape.
     pub fn load(&mut self, weights: &[f32], bias: Option<&[f32]>) {
         assert_eq!(weights.len(), self.weights.len(), "weights");
         let (channels, area) = (self.shape.groups, weights.len() / self.shape.groups);
@@ -65,7 +66,7 @@ impl FloatDepthwise {
     /// As [`FloatConv::forward`](super::FloatConv::forward).
     ///
     /// # Panics
-    /// If the buffers do not fit.
+    /// If a buffer has the wrong length.
     pub fn forward(&self, x: &[f32], relu: bool, out: &mut [f32]) {
         self.shape.batch(x, out);
         let Self { shape, weights, bias, .. } = self;
@@ -75,7 +76,7 @@ impl FloatDepthwise {
     /// As [`FloatConv::backward`](super::FloatConv::backward).
     ///
     /// # Panics
-    /// If the buffers do not fit.
+    /// If a buffer has the wrong length.
     pub fn backward(
         &mut self,
         x: &[f32],
@@ -121,7 +122,7 @@ impl FloatDepthwise {
     }
 }
 
-/// Taps of a window that lie inside the image, in one dimension, and where in the image the first of them is.
+/// In one dimension: the taps of window `out` that lie inside the image, and the position of the first of them.
 #[inline(always)]
 fn inside(out: usize, side: usize, shape: ConvShape) -> (Range<usize>, usize) {
     let start = out * shape.stride;
@@ -130,8 +131,8 @@ fn inside(out: usize, side: usize, shape: ConvShape) -> (Range<usize>, usize) {
     (first..last.max(first), start + first - shape.padding.min(start + first))
 }
 
-/// Calls `f(pixel of the result, pixel of the input, tap)` for the first tap of every run of taps inside the
-/// image, with the number of taps of the run.
+/// Calls `f(pixel of the result, runs)` for every pixel of the result. A run is the part of one kernel row inside the
+/// image: `(first pixel of the input, first tap, number of taps)`.
 #[inline(always)]
 fn runs(shape: ConvShape, mut f: impl FnMut(usize, &[(usize, usize, usize)])) {
     let columns = shape.out_width();
@@ -173,8 +174,8 @@ impl Task for Forward<'_> {
                 let mut at = 0;
                 while at < channels {
                     let len = channels - at;
-                    // SAFETY: `_family` proves that the processor has the instructions; every pixel and every tap has `channels`
-                    // values, of which `len` are left, and all of them lie inside their slices.
+                    // SAFETY: `_family` proves that the processor has the instructions. Every pixel and every tap
+                    // has `channels` values, `len` of which are left, and all of them lie inside their slices.
                     unsafe {
                         let mut sum = F::Full::load_up_to(self.bias.as_ptr().add(at), len);
                         for &(from, tap, count) in runs {
@@ -228,7 +229,7 @@ impl Task for Backward<'_> {
                 let mut at = 0;
                 while at < channels {
                     let len = channels - at;
-                    // SAFETY: as in `Forward`: the slices of pixels and taps lie inside what was sliced or asserted.
+                    // SAFETY: as in `Forward`; the sums have the length of the weights.
                     unsafe {
                         let mut gradient = F::Full::load_up_to(gradient.as_ptr().add(at), len);
                         if let Some(output) = output {

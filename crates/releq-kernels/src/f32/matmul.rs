@@ -1,7 +1,7 @@
-//! Single-threaded f32 matrix product, over the `gemm` crate, which picks its kernel at run time.
+//! Single-threaded f32 matrix product. A wrapper of the `gemm` crate, which picks its kernel at run time.
 #![allow(unsafe_code, reason = "the product takes pointers; lengths are checked before")]
 
-/// A matrix in a slice, row-major or transposed.
+/// A view of a slice as a matrix, row-major or transposed.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     values: &'a [f32],
@@ -12,17 +12,17 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// `rows * columns` values, row by row.
+    /// A view of `rows * columns` values, row by row.
     ///
     /// # Panics
-    /// If there are more or fewer values.
+    /// If the number of values differs.
     #[must_use]
     pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(Some(values.len()), rows.checked_mul(columns), "a {rows}x{columns} matrix");
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// The same values, rows as columns.
+    /// The transposed view of the same values.
     #[must_use]
     pub const fn transposed(self) -> Self {
         Self {
@@ -35,18 +35,18 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out = a * b`, or `out += a * b` to `accumulate`; equal calls give equal bits.
+/// `out = a * b`, or `out += a * b` with `accumulate`. Equal calls give equal bits.
 ///
 /// # Shapes
 /// - `a`: `[m, k]`, `b`: `[k, n]`, `out`: `[m, n]` row by row
 ///
 /// # Panics
-/// If the shapes do not fit together.
+/// If the shapes do not match.
 pub fn matmul(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], accumulate: bool) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert_eq!(k, b.rows, "columns of a and rows of b");
     assert_eq!(Some(out.len()), m.checked_mul(n), "out is {m}x{n}");
-    // Slices hold at most isize::MAX bytes, so that no stride of theirs is cut here.
+    // A slice has at most isize::MAX bytes, so its strides fit in an isize.
     let stride = |stride: usize| stride as isize;
     // SAFETY: `Matrix::new` checked that `values` holds rows * columns values, and a stride of one and
     // one of the row length visit each of them exactly once, transposed or not; `out` was checked to
@@ -82,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    /// The obvious twin.
+    /// The reference: a plain loop.
     fn naive(a: Matrix<'_>, b: Matrix<'_>, start: &[f32]) -> Vec<f64> {
         let at = |m: Matrix<'_>, r: usize, c: usize| {
             f64::from(m.values[r * m.row_stride + c * m.column_stride])
@@ -102,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn equals_its_naive_twin(
+        fn equals_the_plain_loop(
             (m, k, n) in (size(), size(), size()),
             transpose_a: bool,
             transpose_b: bool,

@@ -1,8 +1,8 @@
-//! f32 kernels to train with, channels-last and on one thread: what the native trainer stands on.
+//! f32 kernels for training, channels-last and single-threaded. The native trainer is built on them.
 //!
-//! Each runs on AVX-512, AVX2 with FMA, or plain Rust. Equal calls on one [`Isa`] give equal bits; two
-//! instruction sets may differ in the last bits, since they add products in another order and round fused
-//! products once.
+//! Each runs on AVX-512, AVX2 with FMA, or in plain Rust. Equal calls on the same [`Isa`](crate::Isa) give
+//! equal bits. Results of two instruction sets may differ in the last bits, because they add products in a
+//! different order and fused multiply-adds round once instead of twice.
 
 mod blocks;
 mod conv;

@@ -1,9 +1,9 @@
-//! Batch norm over channels-last values, with the sums of a batch kept in double precision.
+//! Batch norm over channels-last values. Sums over a batch are kept in double precision.
 
 use super::vector::{Family, FloatCpu, Task, Vector, dispatch};
 use crate::{Isa, KernelError};
 
-/// Values that are gone through at a time, so that a second look at them finds them in the first-level cache.
+/// Values that are processed at a time, so that a second pass over them finds them in the L1 cache.
 const CHUNK: usize = 1 << 12;
 
 /// Mean and biased variance of every channel of a batch.
@@ -11,11 +11,11 @@ const CHUNK: usize = 1 << 12;
 pub struct BatchMoments {
     /// Means.
     pub mean: Vec<f32>,
-    /// Mean squared distances from the mean.
+    /// Biased variances.
     pub variance: Vec<f32>,
 }
 
-/// Batch norm of so many channels; what it multiplies with is the caller's.
+/// Batch norm over `channels`. The caller owns the scale and the shift.
 #[derive(Clone, Debug)]
 pub struct FloatNorm {
     channels: usize,
@@ -26,10 +26,10 @@ pub struct FloatNorm {
 }
 
 impl FloatNorm {
-    /// For values of `[pixels][channels]`.
+    /// A batch norm for values `[pixels][channels]`.
     ///
     /// # Errors
-    /// [`KernelError`] for no channels, or instructions that this processor lacks.
+    /// [`KernelError`] for zero channels, or an instruction set that this processor lacks.
     pub fn new(channels: usize, isa: Isa) -> Result<Self, KernelError> {
         if channels == 0 {
             let reason = "must be positive";
@@ -52,7 +52,7 @@ impl FloatNorm {
         }
     }
 
-    /// Sums of one chunk, to be added to the totals.
+    /// Computes the sums of one chunk; the caller adds them to the totals.
     fn pass(&mut self, chunk: Pass<'_>) {
         for sums in &mut self.sums {
             sums.clear();
@@ -72,7 +72,7 @@ impl FloatNorm {
     /// - `x`: `[pixels][channels]`
     ///
     /// # Panics
-    /// If `x` is no whole number of pixels.
+    /// If `x` is not a whole number of pixels.
     pub fn moments(&mut self, x: &[f32], moments: &mut BatchMoments) {
         let channels = self.channels;
         assert!(x.len().is_multiple_of(channels), "whole pixels");
@@ -81,8 +81,8 @@ impl FloatNorm {
         let mut means = std::mem::take(&mut self.factors[0]);
         means.resize(channels, 0.0);
         for x in x.chunks(self.chunk()) {
-            // Means and squared distances of the chunk are merged with those before it (Chan, Golub and
-            // LeVeque 1979), which loses nothing where the mean is far from zero.
+            // The mean and the squared distances of the chunk are merged with those of the previous chunks
+            // (Chan, Golub and LeVeque 1979), which stays accurate even if the mean is far from zero.
             let count = (x.len() / channels) as f64;
             self.pass(Pass::Mean(x));
             for (mean, sum) in means.iter_mut().zip(&self.sums[0]) {
@@ -111,13 +111,13 @@ impl FloatNorm {
             .extend(self.totals[1].iter().map(|&spread| (spread / seen).max(0.0) as f32));
     }
 
-    /// `out = (x - mean) * scale + shift`, negative values as zero with `relu`.
+    /// `out = (x - mean) * scale + shift`, followed by ReLU if `relu` is set.
     ///
     /// # Shapes
     /// - `x`, `out`: `[pixels][channels]`; the others: `[channels]`
     ///
     /// # Panics
-    /// If lengths do not fit.
+    /// If a slice has the wrong length.
     pub fn normalize(
         &self,
         x: &[f32],
@@ -138,11 +138,12 @@ impl FloatNorm {
         }
     }
 
-    /// Turns the gradient of the output of [`normalize`](Self::normalize) with the moments of `x`, where
-    /// `scale = weight * inverse`, into that of `x`, and gives those of weight and shift.
+    /// The backward pass of [`normalize`](Self::normalize) with the moments of `x` and
+    /// `scale = weight * inverse`. Replaces `gradient`, that of the output, by that of `x`, and computes those
+    /// of weight and shift.
     ///
     /// # Panics
-    /// If lengths do not fit.
+    /// If a slice has the wrong length.
     pub fn backward(
         &mut self,
         x: &[f32],
@@ -187,9 +188,9 @@ impl FloatNorm {
     }
 }
 
-/// What is summed over the pixels of a chunk.
+/// The two quantities that are summed over the pixels of a chunk.
 enum Pass<'a> {
-    /// `x`.
+    /// `x`; the second sum is unused.
     Mean(&'a [f32]),
     /// `x - mean` and its square.
     Spread(&'a [f32], &'a [f32]),
@@ -204,7 +205,8 @@ struct Sums<'a> {
     second: &'a mut [f32],
 }
 
-/// Runs `$body` for every vector of channels, with `$at` where it starts and `$len` its channels.
+/// Runs `$body` for every vector of channels: `$at` is its first channel, `$len` the number of channels that
+/// are left.
 macro_rules! for_vectors {
     ($channels:expr, $family:ident, |$at:ident, $len:ident| $body:block) => {
         let mut $at = 0;
@@ -225,8 +227,9 @@ impl Task for Sums<'_> {
             assert_eq!(x.len(), gradient.len(), "as many values");
         }
         for_vectors!(channels, F, |at, len| {
-            // SAFETY: `_family` proves that the processor has the instructions. All slices of values hold whole pixels and are as long
-            // as each other, all others hold one value for every channel, and `len` channels are left.
+            // SAFETY: `_family` proves that the processor has the instructions. Slices of values hold whole
+            // pixels and have equal lengths, all others hold one value per channel, and `len` channels are
+            // left.
             unsafe {
                 let factor = |factors: &[f32]| {
                     F::Full::load_up_to(factors[..channels].as_ptr().add(at), len)
@@ -256,7 +259,7 @@ impl Task for Sums<'_> {
                             let apart = value(x, pixel).sub(mean);
                             let mut gradient = value(gradient, pixel);
                             if relu {
-                                // The same operations as forwards, so that the sign is the same.
+                                // The same operations as in the forward pass, so that the sign is the same.
                                 gradient = gradient.where_positive(shift.add_product(apart, scale));
                             }
                             first = first.add(gradient);

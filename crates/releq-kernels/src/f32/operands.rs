@@ -1,22 +1,24 @@
-//! Shapes, memory and results that the f32 convolutions share.
+//! Shapes, temporary memory and gradients of the f32 convolutions.
 
 use crate::{ConvShape, KernelError};
 
-/// A square convolution over channels-last images, perhaps in groups.
+/// A square convolution over channels-last images, optionally in groups.
 ///
 /// # Shapes
-/// - weights: `[outputs][channels / groups][kernel][kernel]`, as PyTorch has them
+/// - weights: `[outputs][channels / groups][kernel][kernel]`, as in PyTorch
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FloatConvShape {
-    /// Everything but the groups.
+    /// The convolution without groups.
     pub image: ConvShape,
-    /// Groups that the channels are split into.
+    /// Number of groups that the channels are split into.
     pub groups: usize,
 }
 
 impl FloatConvShape {
+    /// Checks that the shape is possible.
+    ///
     /// # Errors
-    /// [`KernelError`] for a shape that cannot be.
+    /// [`KernelError`] for an invalid shape.
     pub fn check(self) -> Result<Self, KernelError> {
         self.image.check()?;
         let (channels, outputs) = (self.image.channels, self.image.outputs);
@@ -36,20 +38,22 @@ impl FloatConvShape {
         self.image.outputs * self.image.depth() / self.groups
     }
 
-    /// Values of one image as it enters.
+    /// Number of input values of one image.
     #[must_use]
     pub const fn inputs(self) -> usize {
         self.image.height * self.image.width * self.image.channels
     }
 
-    /// Values of one image as it leaves.
+    /// Number of output values of one image.
     #[must_use]
     pub const fn outputs(self) -> usize {
         self.image.out_height() * self.image.out_width() * self.image.outputs
     }
 
+    /// Number of images in a batch.
+    ///
     /// # Panics
-    /// If buffers are no whole number of images, or not of as many.
+    /// If `x` is not a whole number of images, or `out` is not the same number.
     pub(super) fn batch(self, x: &[f32], out: &[f32]) -> usize {
         let batch = x.len() / self.inputs();
         assert_eq!(x.len(), batch * self.inputs(), "whole images");
@@ -58,33 +62,33 @@ impl FloatConvShape {
     }
 }
 
-/// Memory that kernels work in; one serves all layers of a network in turn, and stays in the cache.
+/// Temporary memory. All layers of a network should share one, so that it stays in the cache.
 #[derive(Clone, Debug, Default)]
 pub struct FloatScratch {
-    /// Images with their margin of zeros.
+    /// Images with their zero padding.
     pub(super) x: Vec<f32>,
-    /// Gradients with theirs.
+    /// Gradients of outputs with their zero padding.
     pub(super) gradient: Vec<f32>,
     /// Gradients of packed weights.
     pub(super) sums: Vec<f32>,
 }
 
-/// Where the gradient of a layer's input goes.
+/// Destination of the gradient of a layer's input.
 #[derive(Debug)]
 pub struct Upstream<'a> {
     /// `[images][height][width][channels]`.
     pub gradient: &'a mut [f32],
-    /// Adds to what is there, instead of replacing it.
+    /// Whether to add to `gradient` instead of replacing it.
     pub accumulate: bool,
 }
 
-/// What a backward pass writes.
+/// The gradients that a backward pass computes.
 #[derive(Debug)]
 pub struct ConvGradients<'a> {
-    /// As the weights; replaced.
+    /// Gradient of the weights, in the same layout; replaced.
     pub weights: &'a mut [f32],
-    /// `[outputs]`; replaced.
+    /// Gradient of the bias, `[outputs]`; replaced.
     pub bias: Option<&'a mut [f32]>,
-    /// Left out where nobody asks for it.
+    /// Gradient of the input; `None` to skip computing it.
     pub input: Option<Upstream<'a>>,
 }

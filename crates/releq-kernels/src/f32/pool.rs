@@ -1,4 +1,4 @@
-//! Pooling over channels-last images.
+//! Max and average pooling over channels-last images.
 
 use std::ops::Range;
 
@@ -10,11 +10,11 @@ use crate::{
 };
 
 impl PoolShape {
-    /// Fit for the positions in a window that training keeps, one byte each.
+    /// Checks the shape, and that positions in a window are small integers, which f32 holds exactly.
     fn check_window(self) -> Result<Self, KernelError> {
         self.check()?;
         if self.kernel > 255 {
-            let reason = "is more than 255, the largest window";
+            let reason = "exceeds 255, the largest supported window";
             return Err(KernelError::Shape { what: "kernel", got: self.kernel, reason });
         }
         Ok(self)
@@ -43,7 +43,8 @@ impl PoolShape {
             && self.width.is_multiple_of(self.kernel)
     }
 
-    /// Rows or columns of a window that lie inside the image, and how many of the window lie before them.
+    /// In one dimension: the rows (or columns) of window `out` that lie inside the image, and how many rows of
+    /// the window lie before the image.
     #[inline(always)]
     fn inside(self, out: usize, side: usize) -> (Range<usize>, usize) {
         let start = out * self.stride;
@@ -52,7 +53,7 @@ impl PoolShape {
         (from..to, self.padding.saturating_sub(start))
     }
 
-    /// Calls `f(window, rows and columns of it before the image, rows, columns)` for all windows of an image.
+    /// Calls `f(window, [rows, columns] of it before the image, rows, columns)` for all windows of an image.
     #[inline(always)]
     fn windows(self, mut f: impl FnMut(usize, [usize; 2], Range<usize>, Range<usize>)) {
         for row in 0..self.out_height() {
@@ -77,7 +78,7 @@ impl PoolShape {
     }
 }
 
-/// Largest values of windows.
+/// Max pooling.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {
     shape: PoolShape,
@@ -85,29 +86,32 @@ pub struct MaxPool {
 }
 
 impl MaxPool {
+    /// A pooling layer.
+    ///
     /// # Errors
-    /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
+    /// [`KernelError`] for an invalid shape, or an instruction set that this processor lacks.
     pub fn new(shape: PoolShape, isa: Isa) -> Result<Self, KernelError> {
         Ok(Self { shape: shape.check_window()?, cpu: FloatCpu::new(isa)? })
     }
 
-    /// The maximum of every window, and if asked for the place in the window where it is: the first of equals.
-    /// What is not a number is the maximum.
+    /// The maximum of every window and, if `places` is given, its position in the window: the first of equal
+    /// ones. NaN counts as larger than any number.
     ///
     /// # Shapes
     /// - `x`: `[images][height][width][channels]`; `out`, `places`: `[images][out_height][out_width][channels]`,
-    ///   places as whole numbers
+    ///   places as whole numbers, row by row
     ///
     /// # Panics
-    /// If lengths do not fit.
+    /// If a slice has the wrong length.
     pub fn forward(&self, x: &[f32], out: &mut [f32], places: Option<&mut [f32]>) {
         dispatch(self.cpu, MaxForward { shape: self.shape, x, out, places });
     }
 
-    /// Gives the gradient of every window to its place.
+    /// Passes the gradient of every window on to the position of its maximum. With `accumulate`, adds to `into`
+    /// instead of replacing it.
     ///
     /// # Panics
-    /// If lengths do not fit.
+    /// If a slice has the wrong length.
     pub fn backward(&self, gradient: &[f32], places: &[f32], into: &mut [f32], accumulate: bool) {
         let shape = self.shape;
         dispatch(self.cpu, MaxBackward { shape, gradient, places, into, accumulate });
@@ -139,14 +143,14 @@ impl Task for MaxForward<'_> {
                 let mut at = 0;
                 while at < channels {
                     let len = channels - at;
-                    // SAFETY: `_family` proves that the processor has the instructions; windows lie inside their images, of which all
-                    // pixels have `channels` values, `len` of them left.
+                    // SAFETY: `_family` proves that the processor has the instructions. Windows lie inside their
+                    // images, whose pixels all have `channels` values, `len` of which are left.
                     unsafe {
                         let value = |y: usize, column: usize| {
                             let from = (y * shape.width + column) * channels + at;
                             F::Full::load_up_to(x.as_ptr().add(from), len)
                         };
-                        // The first value is taken, whatever it is.
+                        // The first value is the first candidate, even if it is NaN.
                         let mut best = value(rows.start, columns.start);
                         let mut place = F::Full::splat((above * shape.kernel + left) as f32);
                         for (ky, y) in rows.clone().enumerate() {
@@ -186,7 +190,7 @@ impl Task for MaxBackward<'_> {
         let channels = shape.channels;
         shape.batch(self.into, self.gradient);
         assert_eq!(self.places.len(), self.gradient.len(), "a place for every result");
-        // Where windows neither overlap nor leave anything out, nothing need be there to add to.
+        // If every pixel is in exactly one window, gradients can be stored without clearing and adding.
         let adds = self.accumulate || !shape.is_tiling();
         for (image, into) in self.into.chunks_exact_mut(shape.inputs()).enumerate() {
             if adds && !self.accumulate {
@@ -224,7 +228,7 @@ impl Task for MaxBackward<'_> {
     }
 }
 
-/// Means of windows.
+/// Average pooling.
 #[derive(Clone, Copy, Debug)]
 pub struct AvgPool {
     shape: PoolShape,
@@ -232,8 +236,10 @@ pub struct AvgPool {
 }
 
 impl AvgPool {
+    /// A pooling layer.
+    ///
     /// # Errors
-    /// [`KernelError`] for a shape that cannot be, or instructions that this processor lacks.
+    /// [`KernelError`] for an invalid shape, or an instruction set that this processor lacks.
     pub fn new(shape: PoolShape, isa: Isa) -> Result<Self, KernelError> {
         Ok(Self { shape: shape.check_window()?, cpu: Cpu::new(isa)? })
     }
@@ -244,23 +250,24 @@ impl AvgPool {
     /// - `x`: `[images][height][width][channels]`, `out`: `[images][out_height][out_width][channels]`
     ///
     /// # Panics
-    /// If lengths do not fit.
+    /// If a slice has the wrong length.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) {
         self.shape.batch(x, out);
         vectorise(self.cpu, AvgForward { shape: self.shape, x, out });
     }
 
-    /// Gives every pixel its share of the gradients of its windows.
+    /// Distributes the gradient of every window evenly over its pixels. With `accumulate`, adds to `into` instead of
+    /// replacing it.
     ///
     /// # Panics
-    /// If lengths do not fit.
+    /// If a slice has the wrong length.
     pub fn backward(&self, gradient: &[f32], into: &mut [f32], accumulate: bool) {
         self.shape.batch(into, gradient);
         vectorise(self.cpu, AvgBackward { shape: self.shape, gradient, into, accumulate });
     }
 }
 
-/// One over the pixels of every window.
+/// The reciprocal of the number of pixels of every window.
 fn shares(shape: PoolShape) -> Vec<f32> {
     let mut counts = vec![0.0_f32; shape.out_height() * shape.out_width()];
     shape.visit(|window, _| counts[window] += 1.0);

@@ -1,7 +1,8 @@
-//! The two inner loops of a convolution: sums over the taps of a window, and sums over the pixels of an image.
+//! The two inner loops of a convolution: [`Windows`] sums over the taps of a window (forward pass, and gradient
+//! of the input), [`Correlate`] sums over the pixels of an image (gradient of the weights).
 //!
-//! Both keep a tile of sums in registers, so that one loaded vector serves many of them, and read the
-//! activations one by one, in place.
+//! Both keep a tile of sums in registers, so that each loaded vector is used for many of them, and broadcast single
+//! activations from where they are: a vector holds channels, so nothing needs to be rearranged.
 #![allow(unsafe_code, reason = "pointers into buffers whose sizes were checked")]
 
 use std::ops::Range;
@@ -11,11 +12,12 @@ use super::{
     vector::{Family, Task, Vector},
 };
 
-/// A buffer of images as the loops walk it: where it starts and how far apart things lie, in values.
+/// How the loops step through a buffer of images: the start and the strides, in values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
-    /// The first value that is read.
+    /// Index of the first value.
     pub(super) start: usize,
+    /// Between images.
     pub(super) image: usize,
     /// Between rows of the result.
     pub(super) row: usize,
@@ -23,12 +25,14 @@ pub(super) struct Walk {
     pub(super) column: usize,
 }
 
-/// What lies under one window: `rows` of `runs` of `len` values side by side.
+/// The values under one window: `rows` rows of `runs` runs of `len` contiguous values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taps {
     pub(super) rows: usize,
+    /// Distance between rows.
     pub(super) row: usize,
     pub(super) runs: usize,
+    /// Distance between runs.
     pub(super) run: usize,
     pub(super) len: usize,
 }
@@ -44,10 +48,10 @@ impl Taps {
     }
 }
 
-/// Which rows under a window are rows of the image: the others are margin, and left out.
+/// Which rows under a window belong to the image. The others are padding and are skipped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clip {
-    /// Row of the image under the first tap of the first row of the result; negative in the margin.
+    /// Row of the image under the first tap of the first row of the result; negative in the padding.
     pub(super) first: isize,
     /// Rows of the image between rows of the result.
     pub(super) step: usize,
@@ -77,10 +81,10 @@ impl Clip {
     }
 }
 
-/// Images, rows and columns of a result.
+/// Numbers of images, rows and columns of a result.
 pub(super) type Extent = [usize; 3];
 
-/// The last value that a walk reaches, if it reaches any.
+/// Index of the last value that a walk reaches, if it reaches any.
 fn last(walk: Walk, [images, rows, columns]: Extent) -> Option<usize> {
     let before = |count: usize| count.checked_sub(1);
     Some(
@@ -91,14 +95,14 @@ fn last(walk: Walk, [images, rows, columns]: Extent) -> Option<usize> {
     )
 }
 
-/// What a sum starts from.
+/// The initial value of a sum.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Start<'a> {
-    /// These, one for every lane of the block.
+    /// A bias, one value for every lane of the block.
     Bias(&'a [f32]),
     /// Zero.
     Zero,
-    /// What is there already.
+    /// The value that is in the result already.
     There,
 }
 
@@ -131,8 +135,8 @@ impl Task for Windows<'_> {
         if let Start::Bias(bias) = self.start {
             assert_eq!(bias.len(), self.block.width(), "bias");
         }
-        // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index that is
-        // read and written, and offsets only grow.
+        // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index
+        // that is read and written, and offsets only grow.
         unsafe {
             match (self.block.vectors, self.block.lanes == F::Full::LANES) {
                 (2, true) => self.sweep::<F::Full, 2>(F::SUMS[1]),
@@ -146,7 +150,8 @@ impl Task for Windows<'_> {
     }
 }
 
-/// Calls `$run::<$count>` for a count that is known only now.
+/// Calls `$call!` with `$count` as a literal, to make it a constant. Counts above 12 are only possible for
+/// tiles that are one vector wide.
 macro_rules! with_count {
     ($count:expr, $call:ident $(, $few:literal)*; $($many:literal),*) => {
         match $count {
@@ -171,7 +176,7 @@ impl Windows<'_> {
                 let inside = self.clip.taps(row, self.taps.rows);
                 let mut column = 0;
                 for tile in 0..tiles {
-                    // As equal as can be: 10 columns are 5 and 5, not 8 and 2.
+                    // Tiles of nearly equal size: 10 columns are split 5 and 5, not 8 and 2.
                     let end = columns * (tile + 1) / tiles;
                     let (x, y) = (x + column * self.from.column, y + column * self.to.column);
                     macro_rules! tile {
@@ -187,7 +192,7 @@ impl Windows<'_> {
         }
     }
 
-    /// `P` pixels side by side, over the rows of taps that lie inside the image.
+    /// `P` adjacent pixels, summed over the rows of taps that lie inside the image.
     ///
     /// # Safety
     /// As [`sweep`](Self::sweep).
@@ -199,7 +204,7 @@ impl Windows<'_> {
         inside: Range<usize>,
     ) {
         let (taps, step) = (self.taps, self.from.column);
-        // Channels in the last vector; the ones before it are full.
+        // Number of channels in the last vector; the ones before it are full.
         let rest = self.block.channels - (N - 1) * V::LANES;
         // SAFETY: by the asserts of `run`.
         unsafe {
@@ -223,6 +228,7 @@ impl Windows<'_> {
                     }
                 }
             }
+            // Skips the weights of the rows above the image.
             let before = inside.start * taps.runs * taps.len * N * V::LANES;
             let mut w = self.weights.as_ptr().add(before);
             for row in inside {
@@ -234,6 +240,7 @@ impl Windows<'_> {
                             *weight = V::load(w.add(v * V::LANES));
                         }
                         w = w.add(N * V::LANES);
+                        // One broadcast and `N` multiply-adds for each pixel; the weights are loaded once for all.
                         for (p, sums) in sums.iter_mut().enumerate() {
                             let value = V::splat(*x.add(p * step + tap));
                             for (sum, weight) in sums.iter_mut().zip(weights) {
@@ -263,7 +270,7 @@ pub(super) struct Correlate<'a> {
     pub(super) from: Walk,
     pub(super) taps: Taps,
     pub(super) clip: Clip,
-    /// Every pixel has all lanes of the block.
+    /// Padded, so that every pixel has all lanes of the block.
     pub(super) gradient: &'a [f32],
     /// Starts at the block's first channel.
     pub(super) by: Walk,
@@ -280,8 +287,8 @@ impl Task for Correlate<'_> {
         assert!(self.taps.count() > 0 && x + self.taps.reach() < self.x.len(), "taps inside x");
         assert!(by + self.block.width() <= self.gradient.len(), "channels inside the gradient");
         assert_eq!(self.sums.len(), self.taps.count() * self.block.width(), "sums");
-        // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index that is
-        // read and written, and offsets only grow.
+        // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index
+        // that is read and written, and offsets only grow.
         unsafe {
             match (self.block.vectors, self.block.lanes == F::Full::LANES) {
                 (2, true) => self.sweep::<F::Full, 2>(F::SUMS[1]),
@@ -324,7 +331,7 @@ impl Correlate<'_> {
         }
     }
 
-    /// `T` taps side by side, over the rows of the result that see the image under them.
+    /// `T` adjacent taps, summed over the pixels of the result whose taps lie inside the image.
     ///
     /// # Safety
     /// As [`sweep`](Self::sweep).
@@ -362,7 +369,7 @@ impl Correlate<'_> {
                                 *sum = sum.add_product(value, gradient);
                             }
                         }
-                        // One past the last column is never read.
+                        // Wrapping, since the pointers may end up past the buffers; they are not read there.
                         x = x.wrapping_add(self.from.column);
                         by = by.wrapping_add(self.by.column);
                     }

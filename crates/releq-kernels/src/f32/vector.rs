@@ -1,4 +1,4 @@
-//! The vectors of an instruction set, and how code that is generic over them is compiled for each.
+//! The vector types of each instruction set, and how code that is generic over them is compiled for each.
 #![allow(unsafe_code, reason = "vector instructions")]
 
 #[cfg(target_arch = "x86_64")]
@@ -8,11 +8,11 @@ use std::arch::x86_64::*;
 use crate::cpu::{Avx2Fma, Avx512};
 use crate::{Isa, KernelError, cpu::Cpu};
 
-/// Some f32 values in one register.
+/// Several f32 values in one register.
 ///
 /// # Safety
-/// Every method asks for the instruction set of the type, and the ones that take a pointer for as many values
-/// behind it as they say.
+/// All methods require that the processor has the instruction set of the type. Those that take a pointer also require
+/// that it is valid for the number of values that they read or write.
 pub(super) trait Vector: Copy {
     const LANES: usize;
 
@@ -30,16 +30,16 @@ pub(super) trait Vector: Copy {
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;
-    /// Zero where negative; what is not a number stays.
+    /// Replaces negative lanes by zero; NaN stays.
     unsafe fn relu(self) -> Self;
-    /// Zero where `sign` is not positive.
+    /// Replaces lanes by zero in which `sign` is not positive.
     unsafe fn where_positive(self, sign: Self) -> Self;
-    /// Zero where `a` and `b` differ.
+    /// Replaces lanes by zero in which `a` and `b` differ.
     unsafe fn where_equal(self, a: Self, b: Self) -> Self;
-    /// `new` where `value` is greater than `best` or not a number, `self` elsewhere.
+    /// Lanes of `new` in which `value` is greater than `best` or NaN, and of `self` elsewhere.
     unsafe fn replace_where_greater(self, new: Self, value: Self, best: Self) -> Self;
 
-    /// Reads the first `len` values, all of them where there are more.
+    /// Reads `LANES` values, or `len` if that is fewer.
     ///
     /// # Safety
     /// As [`load_part`](Self::load_part).
@@ -49,7 +49,7 @@ pub(super) trait Vector: Copy {
         unsafe { if len >= Self::LANES { Self::load(from) } else { Self::load_part(from, len) } }
     }
 
-    /// Writes the first `len` values, all of them where there are more.
+    /// Writes `LANES` values, or `len` if that is fewer.
     ///
     /// # Safety
     /// As [`store_part`](Self::store_part).
@@ -69,7 +69,8 @@ pub(super) unsafe trait Family: Copy {
     type Full: Vector;
     /// For the last channels of a layer, where half as many lanes suffice.
     type Half: Vector;
-    /// Vectors that the sums of one tile may take, one vector wide and two.
+    /// Most pixels (or taps) of a tile that is one vector wide, and of a tile that is two wide: as many sums as
+    /// fit in registers next to the operands.
     const SUMS: [usize; 2];
 }
 
@@ -152,7 +153,7 @@ fn run_avx512(avx512: Avx512, task: impl Task) {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Portable;
 
-/// Eight values that the compiler may hold in registers.
+/// Eight values, which the compiler may keep in registers.
 #[derive(Clone, Copy)]
 pub(super) struct Plain([f32; 8]);
 
@@ -290,7 +291,7 @@ impl Vector for __m256 {
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {
-        // The second operand comes out where one is not a number.
+        // The maximum is its second operand if one of them is NaN.
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_max_ps(_mm256_setzero_ps(), self) }
     }
@@ -388,7 +389,7 @@ impl Vector for __m512 {
     }
     #[inline(always)]
     unsafe fn relu(self) -> Self {
-        // The second operand comes out where one is not a number.
+        // The maximum is its second operand if one of them is NaN.
         // SAFETY: the caller has AVX-512.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
     }

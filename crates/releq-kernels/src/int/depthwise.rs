@@ -1,4 +1,4 @@
-//! Depthwise convolution: every channel with a kernel of its own.
+//! Depthwise convolution: each channel is convolved with its own kernel.
 
 use std::num::NonZeroUsize;
 
@@ -10,13 +10,13 @@ use crate::{
     vectorise::{Loops, vectorise},
 };
 
-/// Pixels whose sums are finished together.
+/// Pixels whose sums are kept before the epilogue runs over them.
 const PIXELS: usize = 32;
 
 /// A depthwise convolution with weights of 1 to 8 bits.
 ///
-/// A sum has so few products that the time goes into moving activations; so there is one kernel for all bits,
-/// plain loops compiled for every instruction set.
+/// Each sum has few products, so moving activations dominates the time and fewer bits would save nothing. One kernel
+/// therefore serves all bitwidths: plain loops, compiled for every instruction set.
 #[derive(Clone, Debug)]
 pub struct DepthwiseConv {
     cpu: Cpu,
@@ -27,10 +27,11 @@ pub struct DepthwiseConv {
 }
 
 impl DepthwiseConv {
-    /// Packs `[channels][kernel][kernel]` codes of so many bits; the shape has as many outputs as channels.
+    /// Packs `[channels][kernel][kernel]` codes of `bits` bits. The shape must have as many outputs as channels.
     ///
     /// # Errors
-    /// [`KernelError`] for a shape, length, code, bitwidth or instruction set that does not fit.
+    /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8,
+    /// or an instruction set that this processor lacks.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
         let cpu = Cpu::new(isa)?;
         check(shape)?;
@@ -52,7 +53,7 @@ impl DepthwiseConv {
         Ok(Self { cpu, shape, bits, weights })
     }
 
-    /// The shape that it was packed for.
+    /// The shape that the weights were packed for.
     #[must_use]
     pub const fn shape(&self) -> ConvShape {
         self.shape
@@ -64,17 +65,17 @@ impl DepthwiseConv {
         self.bits
     }
 
-    /// The instruction set that it is computed with.
+    /// The instruction set that the weights are packed for.
     #[must_use]
     pub const fn isa(&self) -> Isa {
         self.cpu.isa()
     }
 
-    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][channels]`, finished as
-    /// `out` says; the sums equal [`reference::depthwise`](crate::reference::depthwise).
+    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][channels]`, written in
+    /// the form that `out` asks for. The sums equal [`reference::depthwise`](crate::reference::depthwise).
     ///
     /// # Errors
-    /// [`KernelError`] for lengths that do not fit.
+    /// [`KernelError`] for a wrong length.
     pub fn run<'a>(
         &self,
         acts: &[u8],
@@ -114,7 +115,8 @@ impl DepthwiseConv {
         threads: NonZeroUsize,
     ) {
         let channels = self.shape.channels;
-        // One panel: channels are few, pixels many.
+        // A single panel, so that threads always split the pixels: a depthwise layer has few channels and many
+        // pixels.
         share(Grid { outputs: channels, panel: channels }, out, threads, |part| {
             let Part { first_pixel, out, pitch, .. } = part;
             let mut sums = vec![[0; LANES]; PIXELS * channels.div_ceil(LANES)];
@@ -129,8 +131,10 @@ impl DepthwiseConv {
     }
 }
 
+/// Checks that a shape is that of a depthwise convolution.
+///
 /// # Errors
-/// [`KernelError`] unless it is the shape of a depthwise convolution.
+/// [`KernelError`] if it is not.
 pub(crate) fn check(shape: ConvShape) -> Result<(), KernelError> {
     shape.check()?;
     if shape.outputs != shape.channels {
@@ -140,7 +144,7 @@ pub(crate) fn check(shape: ConvShape) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// The sums of some pixels, from padded activations that can be read 16 at a time.
+/// Computes the sums of some pixels from activations of [`Workspace::pad`], which can be read 16 at a time.
 struct Pixels<'a> {
     conv: &'a DepthwiseConv,
     acts: &'a [u8],
@@ -166,7 +170,7 @@ impl Loops for Pixels<'_> {
                         let weights = &self.conv.weights[(ky * kernel + kx) * groups + group];
                         let acts: &[u8] = &self.acts[at..at + LANES];
                         for i in 0..LANES {
-                            // At most 128 * 255: it fits.
+                            // At most 128 * 255 in magnitude, which fits in 16 bits.
                             acc[i] += i32::from(weights[i] * i16::from(acts[i]));
                         }
                     }

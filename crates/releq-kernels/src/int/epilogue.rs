@@ -1,4 +1,4 @@
-//! What becomes of 32-bit sums: scaled, shifted, cut at zero, rounded to codes of the next layer.
+//! The epilogue of every product: scale, bias and ReLU, then rounding to codes of the next layer.
 
 use crate::{
     BitPair, KernelError,
@@ -6,13 +6,15 @@ use crate::{
     vectorise::{Loops, vectorise},
 };
 
-/// Channels that are finished together.
+/// Channels that are processed together.
 pub(crate) const LANES: usize = 16;
 
-/// Adding it rounds a float of at most 2^22 half to even and leaves the integer in the low bits.
+/// `1.5 * 2^23`. Adding it to a float of at most 2^22 leaves no bits for a fraction: the sum is rounded half to
+/// even, and its low bits are the integer.
 const ROUND: f32 = 12_582_912.0;
 
-/// A code of at most `largest`, 255 or less: clamped, then rounded half to even. No code for what is no number: 0.
+/// A value as a code of at most `largest`, which is at most 255: clamped, then rounded half to even. NaN becomes 0.
+/// Comparisons, not `clamp`, so that the loops around it vectorize.
 #[inline(always)]
 pub(crate) fn round(value: f32, largest: f32) -> u8 {
     let value = if value > 0.0 { value } else { 0.0 };
@@ -22,10 +24,11 @@ pub(crate) fn round(value: f32, largest: f32) -> u8 {
 
 /// Scale, bias and ReLU per output channel.
 ///
-/// A value is `sum * scale + bias`, the sum rounded to a float first, the product before the addition, all of
-/// them half to even and never fused; ReLU makes what is not above zero `0.0`. A code of `b` bits is the value
-/// clamped to `0 ..= 2^b - 1` and then rounded half to even, so that codes imply ReLU; scale and bias are
-/// those of the layer divided by the scale of its codes.
+/// A value is `sum * scale + bias`. The sum is converted to `f32`, then multiplied, then added to, with
+/// rounding half to even after every step and no fused multiply-add, so that all instruction sets agree bit for
+/// bit. ReLU replaces values that are not positive by `0.0`. A code of `b` bits is the value clamped to
+/// `0 ..= 2^b - 1` and rounded half to even, which includes ReLU. For codes, scale and bias must be those of
+/// the layer divided by the scale of its output codes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Epilogue {
     channels: usize,
@@ -35,8 +38,10 @@ pub struct Epilogue {
 }
 
 impl Epilogue {
+    /// An epilogue with one scale and one bias per channel.
+    ///
     /// # Errors
-    /// [`KernelError`] unless there are as many biases as scales and all are finite.
+    /// [`KernelError`] if the numbers of scales and biases differ or one of them is not finite.
     pub fn new(scales: &[f32], biases: &[f32], relu: bool) -> Result<Self, KernelError> {
         let channels = scales.len();
         if biases.len() != channels {
@@ -63,10 +68,10 @@ impl Epilogue {
         self.channels
     }
 
-    /// The plain twin for one value.
+    /// The value of one sum: the reference that all kernels equal.
     ///
     /// # Panics
-    /// If there is no such channel.
+    /// If `channel` is out of range.
     #[must_use]
     pub fn value(&self, channel: usize, sum: i32) -> f32 {
         assert!(channel < self.channels, "channel {channel} of {}", self.channels);
@@ -75,10 +80,10 @@ impl Epilogue {
         if self.relu && value <= 0.0 { 0.0 } else { value }
     }
 
-    /// The plain twin for one code.
+    /// The code of one sum: the reference that all kernels equal.
     ///
     /// # Panics
-    /// If there is no such channel.
+    /// If `channel` is out of range.
     #[must_use]
     pub fn code(&self, channel: usize, sum: i32, bits: u8) -> u8 {
         let largest = ((1_u32 << bits.min(8)) - 1) as f32;
@@ -94,32 +99,32 @@ impl Epilogue {
     }
 }
 
-/// Where results go, and as what.
+/// The form of the results, and the slice that they are written to.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Output<'a> {
-    /// Plain sums.
+    /// The 32-bit sums themselves.
     Sums(&'a mut [i32]),
-    /// Codes for the next layer.
+    /// Codes, the input of the next layer.
     Codes {
         /// Scale and bias of every channel.
         epilogue: &'a Epilogue,
-        /// Bits of a code.
+        /// Bitwidth of the codes.
         bits: u8,
-        /// Where they go.
+        /// Receives the results.
         out: &'a mut [u8],
     },
-    /// Floats.
+    /// Floats, before quantization.
     Values {
         /// Scale, bias and ReLU of every channel.
         epilogue: &'a Epilogue,
-        /// Where they go.
+        /// Receives the results.
         out: &'a mut [f32],
     },
 }
 
 impl Output<'_> {
-    /// Number of results that there is space for.
+    /// Number of results that the slice has space for.
     pub(crate) const fn len(&self) -> usize {
         match self {
             Self::Sums(out) => out.len(),
@@ -139,7 +144,7 @@ impl Output<'_> {
         }
     }
 
-    /// Space for the first `len` results and for all others.
+    /// Splits into the first `len` results and the rest.
     pub(crate) fn split_at(self, len: usize) -> (Self, Self) {
         match self {
             Self::Sums(out) => {
@@ -170,7 +175,7 @@ impl<'a> From<&'a mut Vec<i32>> for Output<'a> {
     }
 }
 
-/// Sums of a block of pixels, on their way out.
+/// The sums of a block of pixels, input of the epilogue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block<'a> {
     pub(crate) cpu: Cpu,
@@ -179,25 +184,25 @@ pub(crate) struct Block<'a> {
     /// The first channel, a multiple of 16.
     pub(crate) first: usize,
     pub(crate) channels: usize,
-    /// Results from one pixel to the next.
+    /// Distance between results of adjacent pixels.
     pub(crate) pitch: usize,
 }
 
-/// What makes results of sums.
+/// Converts sums to one kind of results.
 pub(crate) trait Finish: Sync {
     type Out: Copy + Default + Send;
 
-    /// The output itself where results are the sums.
+    /// The output itself if results are sums, so that kernels can write to it without a copy.
     fn direct(_out: &mut [Self::Out]) -> Option<&mut [i32]> {
         None
     }
 
-    /// Codes that a kernel can make of sums that it still has in registers.
+    /// The epilogue for kernels that can apply it to sums that are still in registers.
     fn fused<'a>(&'a self, _out: &'a mut [Self::Out]) -> Option<Fused<'a>> {
         None
     }
 
-    /// The results of a group of channels; `#[inline(always)]`, see [`Loops`].
+    /// Converts a group of channels. Must be `#[inline(always)]`, see [`Loops`].
     fn convert(&self, group: usize, sums: &[i32; LANES], out: &mut [Self::Out; LANES]);
 
     fn finish(&self, block: Block<'_>, out: &mut [Self::Out]) {
@@ -222,17 +227,17 @@ impl Finish for AsSums {
     }
 }
 
-/// What makes codes of sums, and where these go.
+/// What a kernel needs to turn sums into codes by itself.
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AVX-512 alone"))]
 #[derive(Debug)]
 pub(crate) struct Fused<'a> {
-    /// Scales and biases of 16 channels each, from the first of all.
+    /// Scales and biases of 16 channels each, starting at the first channel that the kernel computes.
     pub(crate) factors: &'a [[[f32; LANES]; 2]],
     pub(crate) largest: f32,
     pub(crate) out: &'a mut [u8],
 }
 
-/// Results are codes of at most that much.
+/// Results are codes of at most `largest`.
 #[derive(Debug)]
 pub(crate) struct AsCodes<'a> {
     epilogue: &'a Epilogue,
@@ -240,7 +245,7 @@ pub(crate) struct AsCodes<'a> {
 }
 
 impl<'a> AsCodes<'a> {
-    /// The bits are 1 to 8.
+    /// `bits` must be 1 to 8.
     pub(crate) fn new(epilogue: &'a Epilogue, bits: u8) -> Self {
         Self { epilogue, largest: ((1_u32 << bits) - 1) as f32 }
     }
@@ -296,10 +301,12 @@ impl<F: Finish + ?Sized> Loops for Each<'_, F> {
                 let left = channels - group * LANES;
                 let out = &mut self.out[pixel * pitch + group * LANES..];
                 match out.first_chunk_mut() {
-                    // Where pixels follow each other, the next one overwrites what is too much.
+                    // The fast path stores 16 results at once. If pixels are adjacent, a partial group may write past
+                    // its channels: those places belong to the next pixel, which is written later.
                     Some(out) if left >= LANES || pitch == channels => {
                         self.finish.convert(first / LANES + group, sums, out);
                     }
+                    // Near the end of the output, or if the results of other panels follow.
                     _ => {
                         let mut results = [F::Out::default(); LANES];
                         self.finish.convert(first / LANES + group, sums, &mut results);

@@ -1,4 +1,4 @@
-//! One layer of a network, packed for the kernel that suits it.
+//! A layer of a network, packed for the kernel that suits it.
 
 use std::{fmt, num::NonZeroUsize};
 
@@ -7,11 +7,11 @@ use crate::{
     Int8Weights, Isa, KernelError, LowBitConv, LowBitWeights, Workspace, int::epilogue::Output,
 };
 
-/// What a layer multiplies.
+/// The kind and the shape of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LayerShape {
-    /// A matrix product, as of a fully connected layer.
+    /// A matrix product, as in a fully connected layer.
     Gemm(GemmShape),
     /// A convolution.
     Conv(ConvShape),
@@ -41,7 +41,7 @@ impl LayerShape {
         }
     }
 
-    /// Number of pixels, each of which reads all weights.
+    /// Number of output pixels. Each of them uses all weights.
     #[must_use]
     pub const fn pixels(self) -> usize {
         match self {
@@ -50,7 +50,7 @@ impl LayerShape {
         }
     }
 
-    /// Outputs of one pixel.
+    /// Number of outputs of one pixel.
     #[must_use]
     pub const fn outputs(self) -> usize {
         match self {
@@ -60,8 +60,10 @@ impl LayerShape {
         }
     }
 
+    /// Checks that the shape is possible. The other methods are only meaningful if it is.
+    ///
     /// # Errors
-    /// [`KernelError`] for dimensions that cannot be; then nothing else may be asked.
+    /// [`KernelError`] for invalid dimensions.
     pub fn check(self) -> Result<(), KernelError> {
         match self {
             Self::Gemm(GemmShape { pixels, outputs, depth }) => {
@@ -82,16 +84,16 @@ impl LayerShape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kernel {
-    /// Both operands as bit planes.
+    /// Both operands are split into bit planes.
     BitSerial,
-    /// Weights expanded to a byte each when they are packed.
+    /// Weights are expanded to one byte each when they are packed.
     Int8,
-    /// Weights expanded while they are multiplied.
+    /// Weights are stored at few bits and expanded while they are multiplied.
     LowBit {
-        /// Bits of a weight in memory, at least its own.
+        /// Bits that a weight takes in memory, at least its bitwidth.
         stored: u8,
     },
-    /// The one kernel for depthwise convolutions.
+    /// The kernel for depthwise convolutions.
     Depthwise,
 }
 
@@ -106,7 +108,7 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// A kernel, and why it.
+/// A kernel and the reason it was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The kernel.
@@ -121,21 +123,21 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Bytes of expanded weights that a core's second cache keeps from image to image.
+/// Size of the weights at one byte each, up to which they stay in the L2 cache of a core from image to image.
 const NEAR: usize = 1 << 20;
-/// Bytes of expanded weights that come from main memory or, at best, from a cache that cores share.
+/// Size of the weights at one byte each, above which they come from main memory or, at best, a shared cache.
 const FAR: usize = 8 << 20;
 
 impl Choice {
-    /// The kernel that was fastest for such layers where the rules were measured, on an AMD Zen 4 core
-    /// (docs/benchmarks.md); at 8-bit weights it is always int8.
+    /// The kernel that was fastest for such layers on an AMD Zen 4 core, where the rules were measured
+    /// (docs/benchmarks.md). For 8-bit weights it is always int8.
     ///
-    /// Products of bytes are one instruction for 64 of them, so few bits save time in two places alone: where
-    /// weights are read for one or few pixels, so that memory bounds the time, and where bit planes are so few
-    /// that counting them takes less than multiplying bytes.
+    /// One instruction multiplies 64 bytes, so fewer bits save time in only two cases: if one or few pixels use
+    /// each weight, so that reading the weights dominates, and if there are so few bit planes that counting
+    /// bits takes less time than multiplying bytes.
     ///
     /// # Errors
-    /// [`KernelError`] for a shape that cannot be.
+    /// [`KernelError`] for an invalid shape.
     pub fn of(shape: LayerShape, bits: BitPair, isa: Isa) -> Result<Self, KernelError> {
         shape.check()?;
         Ok(Self::of_checked(shape, bits, isa))
@@ -146,9 +148,10 @@ impl Choice {
         let (pixels, expanded) = (shape.pixels(), shape.weights());
         let choice = |kernel, reason| Self { kernel, reason };
         let low_bit = |stored, reason| choice(Kernel::LowBit { stored }, reason);
+        // Whether the inputs of a sum fill enough 32-bit words of a bit plane.
         let words = match shape {
             LayerShape::Depthwise(_) => {
-                return choice(Kernel::Depthwise, "depthwise convolutions have one kernel");
+                return choice(Kernel::Depthwise, "depthwise convolutions have a single kernel");
             }
             LayerShape::Gemm(shape) => shape.depth >= 256,
             LayerShape::Conv(shape) => shape.channels >= 32 && shape.outputs >= 32,
@@ -161,43 +164,45 @@ impl Choice {
         if few_planes && words {
             return choice(
                 Kernel::BitSerial,
-                "so few bit planes are counted sooner than multiplied",
+                "with so few bit planes, counting bits is faster than multiplying bytes",
             );
         }
         let bound =
-            "memory bounds a layer of so few pixels and so many weights: fewer bits, less to read";
+            "a layer with few pixels and many weights is memory-bound: fewer bits, less to read";
+        // The measured limits. A low-bit kernel expands in registers only on AVX-512; expanding 3, 5, 6 or 7
+        // bits takes two or three steps, which pays off only for weights outside the near caches.
         match (isa, pixels, w) {
             (Isa::Avx512, 1, 1 | 2 | 4) => {
                 low_bit(w, "one pixel reads every weight: fewer bits, less to read, from any cache")
             }
-            (Isa::Avx512, 1, 3) if expanded <= NEAR => low_bit(
-                4,
-                "one pixel reads every weight; from a near cache, 4 bits are expanded sooner than 3",
-            ),
+            (Isa::Avx512, 1, 3) if expanded <= NEAR => {
+                low_bit(4, "one pixel reads every weight; in L2, expanding 4 bits is faster than 3")
+            }
             (Isa::Avx512, 1, 3 | 5 | 6) if expanded > NEAR => low_bit(w, bound),
             (Isa::Avx512, 1, 7) if expanded > FAR => low_bit(w, bound),
             (Isa::Avx512, 2..4, 1..=4) if expanded > FAR => low_bit(w, bound),
             (Isa::Avx2, 1..4, 1 | 2) if expanded > FAR => low_bit(w, bound),
-            (_, 0..4, 8) => choice(Kernel::Int8, "8-bit weights have nothing to save"),
+            (_, 0..4, 8) => choice(Kernel::Int8, "8-bit weights leave nothing to save"),
             (_, 0..4, _) => choice(
                 Kernel::Int8,
-                "expanding weights would take longer than reading them from where they stay",
+                "expanding the weights would take longer than reading bytes from the cache",
             ),
             (Isa::Avx2, _, 1..=6) => choice(
                 Kernel::Int8,
-                "products bound the time; so few bits are summed in 16 bits at first",
+                "the layer is compute-bound; narrow weights are summed in 16 bits first",
             ),
             _ => choice(
                 Kernel::Int8,
-                "products of bytes bound the time, whatever bits the weights have",
+                "the layer is compute-bound, and a product takes the same time at any bitwidth",
             ),
         }
     }
 }
 
-/// A layer, packed for one kernel.
+/// A layer whose weights are packed for one kernel.
 ///
-/// Operands and results are those of the kernels: activations `[pixels][depth]` or `[height][width][channels]`,
+/// # Shapes
+/// As for the kernels: activations `[pixels][depth]` or `[height][width][channels]`,
 /// weights `[outputs][depth]`, `[outputs][kernel][kernel][channels]` or, depthwise, `[channels][kernel][kernel]`.
 #[derive(Clone, Debug)]
 pub struct Layer {
@@ -222,7 +227,8 @@ impl Layer {
     /// Packs weights for the kernel that [`Choice::of`] names.
     ///
     /// # Errors
-    /// [`KernelError`] for a shape, length, code, depth or instruction set that does not fit.
+    /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, sums that could
+    /// overflow, or an instruction set that this processor lacks.
     pub fn pack(
         codes: &[i8],
         shape: LayerShape,
@@ -232,10 +238,10 @@ impl Layer {
         Self::pack_as(codes, shape, bits, isa, Choice::of(shape, bits, isa)?)
     }
 
-    /// Packs weights for another kernel.
+    /// Packs weights for the given kernel.
     ///
     /// # Errors
-    /// As [`pack`](Self::pack); also where the kernel is not for such layers, or stores weights in fewer bits than
+    /// As [`pack`](Self::pack); also if the kernel does not support such layers, or stores weights in fewer bits than
     /// they have.
     pub fn pack_for(
         kernel: Kernel,
@@ -245,7 +251,7 @@ impl Layer {
         isa: Isa,
     ) -> Result<Self, KernelError> {
         shape.check()?;
-        Self::pack_as(codes, shape, bits, isa, Choice { kernel, reason: "it was asked for" })
+        Self::pack_as(codes, shape, bits, isa, Choice { kernel, reason: "requested by the caller" })
     }
 
     fn pack_as(
@@ -286,28 +292,29 @@ impl Layer {
         Ok(Self { shape, bits, choice, packed })
     }
 
-    /// The kernel, and why it.
+    /// The kernel and the reason it was chosen.
     #[must_use]
     pub const fn choice(&self) -> Choice {
         self.choice
     }
 
-    /// The shape that it was packed for.
+    /// The shape that the weights were packed for.
     #[must_use]
     pub const fn shape(&self) -> LayerShape {
         self.shape
     }
 
-    /// The bits that it was packed for.
+    /// The bitwidths that the weights were packed for.
     #[must_use]
     pub const fn bits(&self) -> BitPair {
         self.bits
     }
 
-    /// Multiplies, finished as `out` says; the sums equal those of the [`reference`](crate::reference).
+    /// Runs the layer; results are written in the form that `out` asks for. The sums equal those of the
+    /// [`reference`](crate::reference).
     ///
     /// # Errors
-    /// [`KernelError`] for lengths or codes that do not fit, or sums that could overflow.
+    /// [`KernelError`] for a wrong length, a code outside its bitwidth, or sums that could overflow.
     pub fn run<'a>(
         &self,
         acts: &[u8],
@@ -316,6 +323,7 @@ impl Layer {
         threads: NonZeroUsize,
     ) -> Result<(), KernelError> {
         let (pixels, act) = (self.shape.pixels(), self.bits.act());
+        // Splitting into planes checks the codes itself.
         if self.choice.kernel != Kernel::BitSerial {
             self.bits.check_acts(acts)?;
         }

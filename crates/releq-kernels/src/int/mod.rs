@@ -1,5 +1,5 @@
-//! Inference on integer codes: kernels for weights and activations of 1 to 8 bits, and what stands around them in a
-//! network. Every kernel gives the sums of its plain twin in [`reference`], bit for bit.
+//! Inference on integer codes: kernels for weights and activations of 1 to 8 bits, and the layers between them. Every
+//! kernel computes exactly the sums of its counterpart in [`mod@reference`].
 
 mod bitserial;
 mod depthwise;

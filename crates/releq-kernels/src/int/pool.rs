@@ -1,4 +1,4 @@
-//! Pooling of codes.
+//! Max and sum pooling of codes.
 
 use crate::{
     Isa, KernelError, PoolShape,
@@ -21,7 +21,7 @@ impl PoolShape {
         Ok(())
     }
 
-    /// Rows or columns of the image in window `index` of a side of `len`.
+    /// Rows (or columns) of the image inside window `index`, where the image has `len` of them.
     #[inline(always)]
     fn window(self, index: usize, len: usize) -> std::ops::Range<usize> {
         let start = index * self.stride;
@@ -32,7 +32,7 @@ impl PoolShape {
 /// The largest code of every window, `[out_height][out_width][channels]`.
 ///
 /// # Errors
-/// [`KernelError`] for a shape, a length or an instruction set that does not fit.
+/// [`KernelError`] for an invalid shape, a wrong length, or an instruction set that this processor lacks.
 pub fn max_pool(
     shape: PoolShape,
     acts: &[u8],
@@ -45,11 +45,12 @@ pub fn max_pool(
     Ok(())
 }
 
-/// The sum of every window, `[out_height][out_width][channels]`, finished as `out` says: an average, where the
-/// scales have the number of pixels in them. Without padding, so that all windows have as many.
+/// The sum of every window, `[out_height][out_width][channels]`, written in the form that `out` asks for: an
+/// average, if the scales are divided by the number of pixels in a window. The padding must be 0, so that all
+/// windows have the same number of pixels.
 ///
 /// # Errors
-/// [`KernelError`] for a shape, a length or an instruction set that does not fit.
+/// [`KernelError`] for an invalid shape, a wrong length, or an instruction set that this processor lacks.
 pub fn sum_pool<'a>(
     shape: PoolShape,
     acts: &[u8],
@@ -63,7 +64,7 @@ pub fn sum_pool<'a>(
         return Err(KernelError::Shape { what: "padding", got: shape.padding, reason });
     }
     shape.check_lengths(acts.len(), out.len())?;
-    // 255 times as many as that is the largest sum of 32 bits.
+    // The sum of 2^23 codes, of at most 255 each, still fits in 32 bits.
     if shape.kernel.checked_mul(shape.kernel).is_none_or(|count| count > 1 << 23) {
         return Err(KernelError::TooLarge { what: "kernel" });
     }

@@ -1,11 +1,11 @@
-//! The plain twins that every kernel must equal bit for bit: slow, and short enough to believe.
+//! Reference implementations that every kernel must equal bit for bit: slow, but short enough to verify by reading.
 
 use crate::{BitPair, ConvShape, GemmShape, KernelError};
 
 /// `out[p][o] = sum_k acts[p][k] * weights[o][k]`.
 ///
 /// # Errors
-/// [`KernelError`] for lengths, codes or depths that do not fit.
+/// [`KernelError`] for a wrong length, a code outside its bitwidth, or sums that could overflow.
 pub fn gemm(
     shape: GemmShape,
     bits: BitPair,
@@ -28,10 +28,10 @@ pub fn gemm(
     Ok(())
 }
 
-/// Convolution with zeros around the image; see [`ConvShape`] for the order of all operands.
+/// Convolution with zero padding; see [`ConvShape`] for the layout of the operands.
 ///
 /// # Errors
-/// [`KernelError`] for shapes, lengths, codes or depths that do not fit.
+/// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, or sums that could overflow.
 pub fn conv2d(
     shape: ConvShape,
     bits: BitPair,
@@ -49,7 +49,7 @@ pub fn conv2d(
             for output in 0..outputs {
                 let mut sum = 0;
                 for (ky, kx) in (0..kernel * kernel).map(|k| (k / kernel, k % kernel)) {
-                    // Wraps around for pixels left of and above the image, which the next line skips.
+                    // Wraps around in the padding left of and above the image, which is skipped below.
                     let y = (row * stride + ky).wrapping_sub(padding);
                     let x = (column * stride + kx).wrapping_sub(padding);
                     if y >= height || x >= width {
@@ -68,10 +68,10 @@ pub fn conv2d(
     Ok(())
 }
 
-/// Convolution of every channel with a kernel of its own, weights `[channels][kernel][kernel]`, zeros around the image.
+/// Depthwise convolution with weights `[channels][kernel][kernel]` and zero padding.
 ///
 /// # Errors
-/// [`KernelError`] for shapes, lengths, codes or depths that do not fit.
+/// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, or sums that could overflow.
 pub fn depthwise(
     shape: ConvShape,
     bits: BitPair,
@@ -99,7 +99,7 @@ pub fn depthwise(
         let (row, column) = (pixel / shape.out_width(), pixel % shape.out_width());
         *out = 0;
         for (ky, kx) in (0..kernel * kernel).map(|k| (k / kernel, k % kernel)) {
-            // Wraps around for pixels left of and above the image, which the next line skips.
+            // Wraps around in the padding left of and above the image, which is skipped below.
             let y = (row * stride + ky).wrapping_sub(padding);
             let x = (column * stride + kx).wrapping_sub(padding);
             if y < height && x < width {

@@ -1,4 +1,4 @@
-//! The sum at the end of a residual block.
+//! The addition at the end of a residual block.
 
 use crate::{
     BitPair, Isa, KernelError,
@@ -7,17 +7,17 @@ use crate::{
     vectorise::{Loops, vectorise},
 };
 
-/// One side of the sum.
+/// One operand of the addition.
 #[derive(Clone, Copy, Debug)]
 pub enum Addend<'a> {
-    /// Codes, each worth `scale`.
+    /// Codes of a quantized tensor.
     Codes {
-        /// What a code of 1 is worth.
+        /// The value of code 1.
         scale: f32,
         /// The codes.
         codes: &'a [u8],
     },
-    /// Floats, as they come out of [`Output::Values`](crate::Output::Values).
+    /// Floats, as produced by [`Output::Values`](crate::Output::Values).
     Values(&'a [f32]),
 }
 
@@ -38,11 +38,15 @@ impl Addend<'_> {
     }
 }
 
-/// `(a + b) * factor`, clamped to `0 ..= 2^bits - 1`, which makes it a ReLU too, and rounded half to even; `factor` is 1
-/// over the scale of the resulting codes. Every operation is rounded by itself, as in [`Epilogue`](crate::Epilogue).
+/// Adds two tensors and quantizes the sum: `(a + b) * factor`, clamped to `0 ..= 2^bits - 1` and rounded half
+/// to even.
+///
+/// `factor` is the reciprocal of the scale of the resulting codes. The clamp includes ReLU. Every operation is
+/// rounded separately, as in [`Epilogue`](crate::Epilogue).
 ///
 /// # Errors
-/// [`KernelError`] for lengths, bits, a factor or an instruction set that do not fit.
+/// [`KernelError`] for a wrong length, bits outside 1 to 8, a factor or scale that is not finite, or an
+/// instruction set that this processor lacks.
 pub fn add(
     a: Addend<'_>,
     b: Addend<'_>,
@@ -67,7 +71,7 @@ pub fn add(
         return Err(KernelError::NotFinite { what: "factors", index: 0 });
     }
     let largest = ((1_u32 << bits) - 1) as f32;
-    // A loop for each combination, so that none of them decides anything within.
+    // One loop for each combination of kinds, so that no loop branches on the kind.
     match (a, b) {
         (Addend::Codes { .. }, Addend::Codes { .. }) => {
             vectorise(cpu, Sum::<true, true> { a, b, factor, largest, out });
@@ -85,7 +89,7 @@ pub fn add(
     Ok(())
 }
 
-/// `A` and `B` say whether the addends are codes.
+/// `A` and `B` tell whether the addends are codes.
 struct Sum<'a, const A: bool, const B: bool> {
     a: Addend<'a>,
     b: Addend<'a>,

@@ -1,8 +1,8 @@
-//! Memory that calls share.
+//! Temporary memory of the integer kernels.
 
 use crate::{BitPlanes, ConvShape, KernelError, int::epilogue::LANES};
 
-/// Memory that calls of any layers share, so that only growth allocates.
+/// Temporary memory that calls of all layers can share. It only allocates when it has to grow.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace {
     /// An image with its padding.
@@ -16,7 +16,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The image with zeros around it, and with enough after it to read 16 at a time.
+    /// A copy of the image with zero padding, followed by enough zeros to read 16 bytes from any pixel.
     pub(crate) fn pad(&mut self, acts: &[u8], shape: ConvShape) -> Result<&[u8], KernelError> {
         let ConvShape { channels, height, width, padding, .. } = shape;
         let row = (width + 2 * padding) * channels;
@@ -25,6 +25,8 @@ impl Workspace {
         let missing = len.saturating_sub(padded.len());
         padded.try_reserve(missing).map_err(|_| KernelError::TooLarge { what: "activations" })?;
         padded.resize(len, 0);
+        // The right padding of a row and the left padding of the next are adjacent, so that one fill writes
+        // both. `at` is where the pixels of the next row go.
         let (mut at, side) = (padding * (row + channels), 2 * padding * channels);
         padded[..at].fill(0);
         for acts in acts.chunks_exact(width * channels) {

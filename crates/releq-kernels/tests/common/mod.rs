@@ -1,11 +1,11 @@
-//! What the kernels' tests share: operands, and a check of every kind of output.
+//! Shared by the tests of the kernels: operands, and a check of every kind of output.
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::num::NonZeroUsize;
 
 use releq_kernels::{BitPair, Epilogue, KernelError, Output};
 
-/// Codes of every value that the bits allow, the extremes often.
+/// Pseudo-random codes from `low` to `high`, with many at the extremes.
 fn codes(len: usize, low: i32, high: i32, seed: u64) -> Vec<i32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..len)
@@ -32,7 +32,7 @@ pub(crate) fn acts(len: usize, bits: BitPair, seed: u64) -> Vec<u8> {
     codes(len, *range.start(), *range.end(), seed).into_iter().map(|c| c as u8).collect()
 }
 
-/// Scales that spread codes of 8 bits over the sums of such a depth.
+/// An epilogue whose scales spread the sums of this depth over the range of 8-bit codes.
 pub(crate) fn epilogue(outputs: usize, depth: usize, bits: u8) -> Epilogue {
     let unit = 255.0 / (255.0 * (1_u32 << (bits - 1)) as f32 * (depth.max(1) as f32).sqrt());
     let scales: Vec<f32> = (0..outputs).map(|i| unit * (1.0 + i as f32 / 7.0)).collect();
@@ -44,7 +44,7 @@ pub(crate) fn threads(count: usize) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap()
 }
 
-/// Runs a kernel for every kind of output and compares with the finished sums.
+/// Runs a kernel for every kind of output and compares the results with those of the plain epilogue.
 pub(crate) fn check_outputs(
     expected: &[i32],
     epilogue: &Epilogue,

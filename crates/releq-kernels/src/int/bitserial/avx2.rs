@@ -1,4 +1,7 @@
-//! The kernel on AVX2: population counts of bytes from a table of 16 nibbles.
+//! The kernel on AVX2, which has no population count: `VPSHUFB` looks up the counts of nibbles in a table.
+//!
+//! A tile is 8 outputs, one in each 32-bit lane, times `N` pixels. Counts accumulate in bytes for as many words
+//! as a byte can hold (`BYTE_WORDS`), and only then move to 32-bit sums, with the weight of their plane.
 #![allow(
     unsafe_code,
     reason = "loads by pointer in the inner loop, and calls into an instruction set"
@@ -9,7 +12,7 @@ use std::arch::x86_64::*;
 use super::{BYTE_WORDS, Job, LANES, WORD, conv::Image};
 use crate::cpu::Avx2;
 
-/// Outputs in one register, half a group.
+/// Outputs in one register: half a group.
 const HALF: usize = LANES / 2;
 
 /// The planes of whole words of codes.
@@ -23,8 +26,9 @@ fn split_words(codes: &[u8], bits: usize, words: &mut [u32]) {
     for (codes, words) in codes.as_chunks::<WORD>().0.iter().zip(words.chunks_exact_mut(bits)) {
         // SAFETY: the array holds the 32 bytes of the load.
         let mut codes = unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) };
-        // The mask takes the top bit of each byte: brings the highest plane there, then always the next lower.
-        // Bits that cross from one byte into its neighbour arrive below those still to be taken.
+        // `movemask` collects the top bit of every byte. Shifting left brings the highest plane there, then
+        // each addition doubles the bytes and brings up the next lower one. There is no shift of bytes, only of
+        // 16-bit lanes, but codes are below 2^bits, so that no bit crosses into the next byte.
         codes = _mm256_sll_epi16(codes, _mm_cvtsi32_si128(8 - bits as i32));
         for word in words.iter_mut().rev() {
             *word = _mm256_movemask_epi8(codes) as u32;
@@ -100,12 +104,13 @@ unsafe fn tile<const N: usize>(
     assert_eq!(lanes.len(), planes * runs.count * runs.words * width, "a line for every word");
     assert!(first / LANES % 2 < width, "a group of the panel");
     let starts = &starts[..N];
-    // The first of this group's lines, from the start or the middle of which half is taken.
+    // The first line of this group; 8 outputs are half a line, at its start or its middle.
     let lines = lanes.as_ptr().wrapping_add(first / LANES % 2);
     let mut sums = [_mm256_setzero_si256(); N];
     for plane in 0..planes {
         for bit in 0..bits {
             let mut counts = [_mm256_setzero_si256(); N];
+            // How many more words the bytes of `counts` can hold.
             let mut room = BYTE_WORDS;
             for run in 0..runs.count {
                 let mut acts = [job.acts.as_ptr(); N];
@@ -141,7 +146,7 @@ unsafe fn tile<const N: usize>(
             add_counts(&mut sums, &mut counts, bit);
         }
         for sum in &mut sums {
-            // The sign plane comes first and counts negative; what follows doubles it.
+            // The sign plane comes first and is negative; every further plane doubles what was summed before.
             if plane == 0 {
                 *sum = _mm256_sub_epi32(_mm256_setzero_si256(), *sum);
             }
@@ -162,7 +167,7 @@ unsafe fn tile<const N: usize>(
     N
 }
 
-/// Population counts of bytes.
+/// The population count of every byte.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn count(bytes: __m256i) -> __m256i {
@@ -174,7 +179,7 @@ fn count(bytes: __m256i) -> __m256i {
     _mm256_add_epi8(_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high))
 }
 
-/// Moves byte counts of plane `bit` of the activations into 32-bit sums.
+/// Adds byte counts for plane `bit` of the activations to 32-bit sums, times `2^bit`, and clears them.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add_counts<const N: usize>(sums: &mut [__m256i; N], counts: &mut [__m256i; N], bit: usize) {

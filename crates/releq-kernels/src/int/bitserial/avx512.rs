@@ -1,4 +1,9 @@
 //! The kernel on AVX-512 with VNNI, BITALG and VPOPCNTDQ: three instructions for 512 products of bits.
+//!
+//! A tile is `W` groups of 16 outputs, one output in each 32-bit lane, times `N` pixels, with all sums in
+//! registers from the first plane to the last. One word of a pixel is broadcast to all lanes, ANDed with a line
+//! of weights and counted. Counts of bytes are summed by `VPDPBUSD`, which also multiplies them by the weight
+//! of the activation's plane.
 #![allow(
     unsafe_code,
     reason = "loads by pointer in the inner loop, and calls into an instruction set"
@@ -12,8 +17,9 @@ use crate::{
     int::{epilogue::Fused, requantise::Requantise},
 };
 
-/// Where the bytes of planes come from, for 1 to 8 bits. Byte `j` of group `g` of 8 holds bit `j` of codes
-/// `8 g` to `8 g + 7`; this brings together the four groups of each plane of each word.
+/// The last step of splitting, for 1 to 8 bits: where each byte of the planes comes from. After the
+/// transposition, byte `j` of group `g` holds bit `j` of codes `8 g` to `8 g + 7`; this permutation joins the
+/// four groups of a word, plane by plane.
 static ORDERS: [[u8; 64]; 8] = {
     let mut orders = [[0; 64]; 8];
     let mut at = 0;
@@ -42,7 +48,7 @@ fn split_blocks(codes: &[u8], bits: usize, words: &mut [u32]) {
         let mask = u64::MAX >> (64 - codes.len());
         // SAFETY: the mask reads no more bytes than the chunk has.
         let mut x = unsafe { _mm512_maskz_loadu_epi8(mask, codes.as_ptr().cast()) };
-        // Transposes 8x8 bits in every group: swaps single bits, then blocks of 2x2, then of 4x4.
+        // Transposes the 8x8 bits of every 64-bit lane: swaps single bits, then blocks of 2x2, then of 4x4.
         x = swap::<7>(x, 0x00aa_00aa_00aa_00aa);
         x = swap::<14>(x, 0x0000_cccc_0000_cccc);
         x = swap::<28>(x, 0x0000_0000_f0f0_f0f0);
@@ -53,7 +59,7 @@ fn split_blocks(codes: &[u8], bits: usize, words: &mut [u32]) {
     }
 }
 
-/// Swaps the bits of `mask` with those `N` above them.
+/// Swaps the bits in `mask` with those `N` positions above them.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn swap<const N: u32>(x: __m512i, mask: i64) -> __m512i {
@@ -64,7 +70,8 @@ fn swap<const N: u32>(x: __m512i, mask: i64) -> __m512i {
     _mm512_ternarylogic_epi64::<XOR>(x, moved, _mm512_slli_epi64::<N>(moved))
 }
 
-/// [`Image::gather`] with one instruction for all planes of a word.
+/// [`Image::gather`], with one instruction for all planes of a word, and word by word, so that every word is
+/// written once.
 pub(super) fn gather<const A: usize>(
     _avx512: Avx512,
     image: &Image<'_>,
@@ -76,6 +83,7 @@ pub(super) fn gather<const A: usize>(
     unsafe { gather_rows::<A>(image, words, first, windows) }
 }
 
+/// Splits the windows by rows of the result.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2")]
 fn gather_rows<const A: usize>(image: &Image<'_>, words: usize, first: usize, windows: &mut [u32]) {
     let columns = image.shape.out_width();
@@ -90,7 +98,7 @@ fn gather_rows<const A: usize>(image: &Image<'_>, words: usize, first: usize, wi
     }
 }
 
-/// Windows of row `y` from column `x` on.
+/// Gathers windows of row `y` from column `x` on. A register holds one word of up to 8 planes, a plane in each lane.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2")]
 fn gather_row<const A: usize>(
     image: &Image<'_>,
@@ -116,17 +124,18 @@ fn gather_row<const A: usize>(
         for piece in image.pieces {
             let bit = piece.bit + column * step;
             let from = image.planes.as_ptr().wrapping_add(row(piece.row) + bit / WORD * A);
-            // SAFETY: the bits of the last column are there, so those of all others, and both words with them.
+            // SAFETY: the assert covers both words at the last column, and columns only move forward.
             let (low, high) = unsafe {
                 let high = _mm256_maskz_loadu_epi32(planes, from.add(A).cast());
                 (_mm256_maskz_loadu_epi32(planes, from.cast()), high)
             };
             let shift = _mm256_set1_epi32((bit % WORD) as i32);
+            // Shifts the 64 bits of both words right, and keeps the lower 32.
             let moved = _mm256_shrdv_epi32(low, high, shift);
             let mask = _mm256_set1_epi32(piece.mask.cast_signed());
             word = _mm256_ternarylogic_epi32::<OR_OF_AND>(word, moved, mask);
             if piece.is_last {
-                // SAFETY: it is stored once for every word of every window.
+                // SAFETY: the assert above makes this run once for every word that there is space for.
                 unsafe {
                     _mm256_mask_storeu_epi32(to.cast(), planes, word);
                     to = to.add(A);
@@ -143,14 +152,14 @@ pub(super) fn run(_avx512: Avx512, job: &Job<'_>, out: &mut [i32]) {
     unsafe { planes::<false>(job, To { sums: out, codes: &mut [], factors: &[], largest: 0.0 }) }
 }
 
-/// As [`run`], but makes codes of the sums while they are in registers; `factors` start with the first panel.
+/// As [`run`], but converts the sums to codes while they are in registers; `factors` start with the first panel.
 pub(super) fn run_fused(_avx512: Avx512, job: &Job<'_>, codes: Fused<'_>) {
     let Fused { factors, largest, out } = codes;
     // SAFETY: `_avx512` proves that the processor has the instructions.
     unsafe { planes::<true>(job, To { sums: &mut [], codes: out, factors, largest }) }
 }
 
-/// Where results go: sums or codes.
+/// Destination of the results: sums or codes.
 struct To<'a> {
     sums: &'a mut [i32],
     codes: &'a mut [u8],
@@ -159,7 +168,7 @@ struct To<'a> {
 }
 
 impl To<'_> {
-    /// All from some result on.
+    /// The destination after `results` results.
     fn after(&mut self, results: usize) -> To<'_> {
         To {
             sums: self.sums.get_mut(results..).unwrap_or_default(),
@@ -207,7 +216,7 @@ unsafe fn block<const A: usize, const CODES: bool>(job: &Job<'_>, mut to: To<'_>
     }
 }
 
-/// `W` groups of 16 outputs over all pixels, `N` at a time.
+/// `W` groups of 16 outputs for all pixels, `N` at a time; what remains goes to smaller tiles.
 ///
 /// # Safety
 /// [`Job::check`] passed.
@@ -233,8 +242,7 @@ unsafe fn columns<const W: usize, const N: usize, const A: usize, const CODES: b
     }
 }
 
-/// The sums of `W` groups, at output `first`, and of the first `N` pixels, in registers from the first plane to
-/// the last. Returns `N`.
+/// The sums of `W` groups of outputs, from output `first` on, for the first `N` pixels. Returns `N`.
 ///
 /// # Safety
 /// [`Job::check`] passed, `A` is the number of planes of the activations, and the starts are some of the job's, at
@@ -250,14 +258,15 @@ unsafe fn tile<const W: usize, const N: usize, const A: usize, const CODES: bool
 ) -> usize {
     let runs = job.runs;
     let planes = usize::from(job.weights.bits);
-    // Two words at a time, and the last alone.
+    // Words are multiplied two at a time, see `multiply`, and an odd last one alone.
     let pairs = runs.words / 2 * 2;
     assert_eq!(lanes.len(), planes * runs.count * runs.words * W, "a line for every word");
     let mut lines = lanes.as_ptr();
     let mut sums = [[_mm512_setzero_si512(); W]; N];
     for plane in 0..planes {
         for run in 0..runs.count {
-            // Closures would not be inlined here: they pass through code without these instructions.
+            // Not with a closure: it would pass through library code, which is compiled without these
+            // instructions and so could not be inlined.
             let mut acts = [job.acts.as_ptr(); N];
             for (acts, start) in acts.iter_mut().zip(starts) {
                 *acts = acts.wrapping_add(start + run * runs.stride);
@@ -276,7 +285,7 @@ unsafe fn tile<const W: usize, const N: usize, const A: usize, const CODES: bool
         }
         for sums in &mut sums {
             for sum in sums {
-                // The sign plane comes first and counts negative; what follows doubles it.
+                // The sign plane comes first and is negative; every further plane doubles what was summed before.
                 if plane == 0 {
                     *sum = _mm512_sub_epi32(_mm512_setzero_si512(), *sum);
                 }
@@ -331,14 +340,14 @@ unsafe fn multiply<const W: usize, const N: usize, const A: usize, const U: usiz
 ) {
     let mut weights = [[_mm512_setzero_si512(); W]; U];
     for (index, line) in weights.as_flattened_mut().iter_mut().enumerate() {
-        // SAFETY: the contract; lines are aligned.
+        // SAFETY: the caller's promise; lines are aligned.
         *line = unsafe { _mm512_load_si512(lines.add(index).cast()) };
     }
     for (sums, acts) in sums.iter_mut().zip(acts) {
         for plane in 0..A {
             let mut words = [_mm512_setzero_si512(); U];
             for (index, word) in words.iter_mut().enumerate() {
-                // SAFETY: the contract.
+                // SAFETY: the caller's promise.
                 *word = _mm512_set1_epi32(unsafe { *acts.add(offset + index * A + plane) } as i32);
             }
             for (w, sum) in sums.iter_mut().enumerate() {
@@ -347,12 +356,14 @@ unsafe fn multiply<const W: usize, const N: usize, const A: usize, const U: usiz
                     *both = _mm512_and_si512(weights[w], word);
                 }
                 if A == 1 {
+                    // A single plane has weight 1: counts of whole lanes need no dot product.
                     for both in both {
                         *sum = _mm512_add_epi32(*sum, _mm512_popcnt_epi32(both));
                     }
                 } else {
-                    // Two words share the dot product, which counts and it compete for ports on Zen 4:
-                    // unsigned 2^plane times counts of at most 16, four to a sum.
+                    // Two words share one dot product, since population counts and dot products compete for the
+                    // same ports on Zen 4. The dot product multiplies unsigned 2^plane by counts of at most 16,
+                    // four per sum.
                     let mut counts = _mm512_popcnt_epi8(both[0]);
                     for both in &both[1..] {
                         counts = _mm512_add_epi8(counts, _mm512_popcnt_epi8(*both));

@@ -7,13 +7,13 @@ use crate::{BitPair, ConvShape, Isa, KernelError, Workspace, cpu::Cpu, int::epil
 
 /// A convolution by bit planes.
 ///
-/// Every input row is split into planes once. Where channels fill their words, the windows are read in
-/// place; where they would leave words half empty, the bits of each window are gathered without gaps.
+/// Every input row is split into planes once. If the channels fill most of their words, windows are read in place.
+/// Otherwise the bits of each window are gathered into words without gaps.
 #[derive(Clone, Debug)]
 pub struct BitSerialConv {
     shape: ConvShape,
     weights: BitSerialWeights,
-    /// How windows are gathered; `None` where they are read in place.
+    /// How windows are gathered; `None` if they are read in place.
     pieces: Option<Vec<Piece>>,
 }
 
@@ -24,11 +24,11 @@ pub(super) struct Piece {
     word: usize,
     /// The row of the kernel.
     pub(super) row: usize,
-    /// Where the first bit of `word` lies from 32 bits before the kernel row on, so that it is not negative.
+    /// Position of the first bit of `word`, relative to 32 bits before the kernel row, so that it is not negative.
     pub(super) bit: usize,
     /// The bits of `word` that belong to the row.
     pub(super) mask: u32,
-    /// Whether it is the last one of its word.
+    /// Whether this is the last piece of its word.
     pub(super) is_last: bool,
 }
 
@@ -36,7 +36,8 @@ impl BitSerialConv {
     /// Packs `[outputs][kernel][kernel][channels]` codes.
     ///
     /// # Errors
-    /// [`KernelError`] for a shape, length, code, bitwidth or instruction set that does not fit.
+    /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8,
+    /// or an instruction set that this processor lacks.
     pub fn pack(
         codes: &[i8],
         mut shape: ConvShape,
@@ -44,11 +45,14 @@ impl BitSerialConv {
         isa: Isa,
     ) -> Result<Self, KernelError> {
         shape.check()?;
-        // A stride past the image gives one output whatever it is; so, no offset overflows.
+        // A stride larger than the image gives a single output, whatever the stride. Clamping it keeps offsets from
+        // overflowing.
         shape.stride = shape.stride.min(shape.height.max(shape.width) + 2 * shape.padding);
         let (taps, channels) = (shape.kernel * shape.kernel, shape.channels);
         let in_place = taps * channels.div_ceil(WORD);
-        // Gathering costs time itself: it must save a fifth of the words, or space for the planes.
+        // Gathering takes time as well, so it has to save at least a fifth of the words. With fewer than 32
+        // channels, reading in place would also pad every pixel to a whole word, which multiplies the memory of
+        // the planes.
         let gathers = channels < WORD || 5 * shape.depth().div_ceil(WORD) < 4 * in_place;
         let (taps, channels) = if gathers { (1, shape.depth()) } else { (taps, channels) };
         let weights = BitSerialWeights::pack_taps(codes, shape.outputs, taps, channels, bits, isa)?;
@@ -61,12 +65,12 @@ impl BitSerialConv {
         &self.weights
     }
 
-    /// Splits the activations into planes and convolves, finished as `out` says; the sums equal
-    /// [`reference::conv2d`](crate::reference::conv2d), whose operands it takes. Threads share what comes after
-    /// the splitting.
+    /// Splits the activations into planes and convolves, written in the form that `out` asks for. The sums
+    /// equal [`reference::conv2d`](crate::reference::conv2d), which takes the same operands. Splitting runs on
+    /// the calling thread, everything after it on all threads.
     ///
     /// # Errors
-    /// [`KernelError`] for lengths or codes that do not fit, or sums that could overflow.
+    /// [`KernelError`] for a wrong length, a code outside its bitwidth, or sums that could overflow.
     pub fn run<'a>(
         &self,
         acts: &[u8],
@@ -85,7 +89,7 @@ impl BitSerialConv {
         let bits = usize::from(act_bits);
         let (rows, columns) = (shape.out_height(), shape.out_width());
 
-        // Codes from one pixel of a row to the next.
+        // Distance between pixels of a row, in codes.
         let pitch = if self.pieces.is_some() { channels } else { channels.next_multiple_of(WORD) };
         let row_words = self.split_rows(acts, pitch, act_bits, workspace)?;
         let Some(pieces) = &self.pieces else {
@@ -93,7 +97,7 @@ impl BitSerialConv {
             let (step, row_step) = (stride * pixel, stride * row_words);
             let pixels = Pixels { count: rows * columns, columns, step, row_step };
             let runs = Runs { count: kernel, words: kernel * pitch / WORD, stride: row_words };
-            // The first word belongs to gathering alone.
+            // Only gathering uses the word before the image.
             let acts = Acts::InPlace(&workspace.planes[bits..]);
             Product { weights: &self.weights, acts, bits, pixels, runs }.run(out, threads);
             return Ok(());
@@ -107,8 +111,10 @@ impl BitSerialConv {
         Ok(())
     }
 
-    /// Fills the planes of the workspace with one word of zeros, all rows with their padding and one more word of
-    /// zeros, a word being as many `u32` as there are planes. Returns the `u32`s of a row.
+    /// Splits the image into planes in the workspace: a word of zeros, all rows with their padding, and another
+    /// word of zeros, where a word has one `u32` per plane. Returns the number of `u32`s of a row.
+    ///
+    /// The extra words let gathering read 64 bits around any position.
     fn split_rows(
         &self,
         acts: &[u8],
@@ -122,7 +128,7 @@ impl BitSerialConv {
         let codes = codes.and_then(|codes| codes.checked_next_multiple_of(WORD));
         let row_words = codes.unwrap_or(usize::MAX) / WORD * bits;
         let words = row_words.checked_mul(height + 2 * padding);
-        // The larger one first, before memory is touched.
+        // The larger buffer first, so that an impossible size fails before memory is touched.
         planes::resize(&mut workspace.planes, words.and_then(|words| words.checked_add(2 * bits)))?;
         planes::resize(&mut workspace.row, codes)?;
         let row = workspace.row.as_mut_slice();
@@ -144,7 +150,7 @@ impl BitSerialConv {
     }
 }
 
-/// The pieces of a window, word by word, every word of it being covered.
+/// The pieces of a window, ordered by word. Every word has at least one.
 fn pieces(shape: ConvShape) -> Vec<Piece> {
     let bits = shape.kernel * shape.channels;
     let pieces = (0..shape.kernel).flat_map(|row| {
@@ -164,7 +170,7 @@ fn pieces(shape: ConvShape) -> Vec<Piece> {
     pieces
 }
 
-/// Rows of planes as [`BitSerialConv::split_rows`] leaves them, and how windows are gathered from them.
+/// Rows of planes from [`BitSerialConv::split_rows`], and how windows are gathered from them.
 #[derive(Clone, Copy)]
 pub(super) struct Image<'a> {
     pub(super) planes: &'a [u32],
@@ -174,7 +180,7 @@ pub(super) struct Image<'a> {
 }
 
 impl Image<'_> {
-    /// Gathers windows of `words` words of so many planes from pixel `first` on, as many as there is space for.
+    /// Gathers windows of `words` words with `bits` planes from pixel `first` on, as many as `windows` has space for.
     pub(super) fn gather_on(
         &self,
         cpu: Cpu,
@@ -213,8 +219,11 @@ impl Image<'_> {
         }
     }
 
-    /// Copies the bits of every window into words of its own, `[pixels][words][A]`. Inlined to be compiled for the
+    /// Copies the bits of every window into words, `[pixels][words][A]`. Inlined, so that it is compiled with the
     /// instructions of the caller.
+    ///
+    /// Piece by piece, and for each piece along a row of windows: then only the position changes from window to
+    /// window.
     #[inline(always)]
     pub(super) fn gather<const A: usize>(&self, words: usize, first: usize, windows: &mut [u32]) {
         windows.fill(0);
@@ -222,7 +231,7 @@ impl Image<'_> {
         let step = self.shape.stride * self.shape.channels;
         let (mut pixel, mut rest) = (first, windows);
         while !rest.is_empty() {
-            // As much of a row as there is.
+            // The rest of a row of pixels, or less at the end.
             let (y, x) = (pixel / columns, pixel % columns);
             let len = ((columns - x) * words * A).min(rest.len());
             let (row_windows, after) = rest.split_at_mut(len);
@@ -232,7 +241,7 @@ impl Image<'_> {
                 let (windows, _) = row_windows.as_chunks_mut::<A>();
                 let mut bit = piece.bit + x * step;
                 for window in windows[piece.word..].iter_mut().step_by(words) {
-                    // Copies, which cannot overlap what is written, so that this becomes vector code.
+                    // Local copies cannot overlap what is written, which lets the compiler vectorize over planes.
                     let (low, high) = (planes[bit / WORD], planes[bit / WORD + 1]);
                     let shift = (bit % WORD) as u32;
                     let mut moved = [0; A];

@@ -1,10 +1,13 @@
 //! Bit-serial kernels: operands split into bit planes, products as AND and population count.
 //!
-//! `sum(w x) = sum over planes i, j of s_i 2^(i+j) popcount(w_i AND x_j)`, with `s_i = -1` for the sign
-//! plane of the weights. The time grows with weight bits times activation bits, as in the kernels of the
-//! ReLeQ paper (TVM's; Cowan et al. 2020, CGO). They are for comparison with that paper: by peak rates they pass
-//! the 8-bit dot products of AVX-512 only where the product of the two bitwidths is small, at most 2 on
-//! Emerald Rapids and 5 on Zen 4.
+//! `sum(w x) = sum over planes i, j of s_i 2^(i+j) popcount(w_i AND x_j)`, with `s_i = -1` for the sign plane
+//! of the weights and 1 for the others. The time grows with the product of the two bitwidths, as for the
+//! kernels of the ReLeQ paper, which are those of TVM (Cowan et al., CGO 2020). These kernels are for
+//! comparison with that paper: by peak rates, they beat the 8-bit dot products of AVX-512 only if the product
+//! of the bitwidths is small, at most 2 on Emerald Rapids and 5 on Zen 4.
+//!
+//! All kernels go through the planes of the weights from the sign plane down and double the sums after each plane, so
+//! that every partial product is shifted by the plane of the activations only.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -28,30 +31,30 @@ use crate::{
 
 /// Codes in one word of a bit plane.
 const WORD: usize = 32;
-/// Outputs whose words lie side by side.
+/// Outputs whose words lie side by side, one in each lane.
 const LANES: usize = 16;
-/// Pixels that all weights are multiplied with before the next ones.
+/// Pixels that are multiplied with all weights before the next pixels.
 const BLOCK: usize = 64;
-/// Words whose counts, at most 8 in a byte, one byte can hold.
+/// Number of words whose population counts, at most 8 per byte, can be summed in a byte.
 const BYTE_WORDS: usize = 31;
 
-/// The words of 16 outputs, in one cache line.
+/// One word of each of 16 outputs, in one cache line.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct Lanes([u32; LANES]);
 
 /// Weights as bit planes, laid out for one instruction set.
 ///
-/// Stored are the planes alone, so a weight takes its bits, up to padding to 32 codes and 16 outputs.
+/// A weight takes as many bits as its bitwidth, apart from padding to 32 codes and 16 outputs.
 #[derive(Clone, Debug)]
 pub struct BitSerialWeights {
     cpu: Cpu,
     bits: u8,
     outputs: usize,
     depth: usize,
-    /// Words of one output in one plane.
+    /// Number of words of one output in one plane.
     words: usize,
-    /// `[outputs / 32][plane, sign first][words][2]`; the last panel may be half as wide.
+    /// `[outputs / 32][plane, sign first][words][2]`; the last panel may have one group of 16 outputs instead of 2.
     lanes: Vec<Lanes>,
 }
 
@@ -59,7 +62,8 @@ impl BitSerialWeights {
     /// Packs `[outputs][depth]` codes.
     ///
     /// # Errors
-    /// [`KernelError`] for a length, a code, a bitwidth or an instruction set that does not fit.
+    /// [`KernelError`] for a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8, or an instruction
+    /// set that this processor lacks.
     pub fn pack(
         codes: &[i8],
         outputs: usize,
@@ -70,7 +74,7 @@ impl BitSerialWeights {
         Self::pack_taps(codes, outputs, 1, depth, bits, isa)
     }
 
-    /// Packs `[outputs][taps][channels]` codes, every tap in words of its own.
+    /// Packs `[outputs][taps][channels]` codes. Every tap starts a new word.
     fn pack_taps(
         codes: &[i8],
         outputs: usize,
@@ -95,7 +99,7 @@ impl BitSerialWeights {
                 for (channel, &code) in codes.iter().enumerate() {
                     let word = tap * tap_words + channel / WORD;
                     for plane in 0..usize::from(bits) {
-                        // Sign first.
+                        // The sign plane comes first.
                         let bit = code as u8 >> (usize::from(bits) - 1 - plane) & 1;
                         let at = 2 * panel * usize::from(bits) * words
                             + (plane * words + word) * width
@@ -126,23 +130,23 @@ impl BitSerialWeights {
         self.depth
     }
 
-    /// The instruction set that they are multiplied with.
+    /// The instruction set that the weights are packed for.
     #[must_use]
     pub const fn isa(&self) -> Isa {
         self.cpu.isa()
     }
 
-    /// Bytes in memory.
+    /// Size of the packed weights, in bytes.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.lanes.len() * size_of::<Lanes>()
     }
 
-    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, finished as `out` says; the sums equal
-    /// [`reference::gemm`](crate::reference::gemm).
+    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, written in the form that `out` asks
+    /// for. The sums equal [`reference::gemm`](crate::reference::gemm).
     ///
     /// # Errors
-    /// [`KernelError`] for lengths that do not fit or sums that could overflow.
+    /// [`KernelError`] for a wrong length, or sums that could overflow.
     pub fn gemm<'a>(
         &self,
         acts: &BitPlanes,
@@ -170,7 +174,7 @@ impl BitSerialWeights {
         Ok(())
     }
 
-    /// The words of 32 outputs, or of 16 in a last panel: `([plane][words][width], width)`.
+    /// The words of a panel, `[plane][words][width]`, and its width: 2 groups of 16 outputs, or 1 in the last panel.
     fn panel(&self, panel: usize) -> (&[Lanes], usize) {
         let full = 2 * usize::from(self.bits) * self.words;
         let lanes = &self.lanes[panel * full..];
@@ -178,7 +182,7 @@ impl BitSerialWeights {
     }
 }
 
-/// Where the words of one pixel lie: `count` runs of `words` groups of planes, `stride` words apart.
+/// The words of one pixel: `count` runs of `words` words of all planes; runs are `stride` `u32`s apart.
 #[derive(Clone, Copy, Debug)]
 struct Runs {
     count: usize,
@@ -186,7 +190,7 @@ struct Runs {
     stride: usize,
 }
 
-/// Where pixels start: rows of `columns` pixels, `step` words from one to the next and `row_step` from row to row.
+/// The starts of pixels: rows of `columns` pixels, `step` `u32`s from one to the next and `row_step` from row to row.
 #[derive(Clone, Copy, Debug)]
 struct Pixels {
     count: usize,
@@ -216,27 +220,27 @@ impl Pixels {
     }
 }
 
-/// Where the planes of activations are.
+/// The planes of the activations.
 #[derive(Clone, Copy)]
 enum Acts<'a> {
-    /// Ready to be multiplied.
+    /// Multiplied where they are.
     InPlace(&'a [u32]),
-    /// To be gathered, block by block, so that the windows stay in the nearest cache.
+    /// Windows are gathered from the planes of an image, block by block, so that they stay in the L1 cache.
     Gathered(conv::Image<'a>),
 }
 
-/// All planes of all runs of every pixel; who makes one has checked the shapes.
+/// A product of all planes of weights and activations. The shapes must have been checked.
 struct Product<'a> {
     weights: &'a BitSerialWeights,
     acts: Acts<'a>,
-    /// Planes of the activations.
+    /// Number of planes of the activations.
     bits: usize,
     pixels: Pixels,
     runs: Runs,
 }
 
 impl Product<'_> {
-    /// Multiplies and finishes.
+    /// Multiplies, and writes results in the form that `out` asks for.
     fn run(&self, out: Output<'_>, threads: NonZeroUsize) {
         match out {
             Output::Sums(out) => self.finish(&AsSums, out, threads),
@@ -256,7 +260,7 @@ impl Product<'_> {
         share(grid, out, threads, |part| self.work(finish, part));
     }
 
-    /// Some panels of some pixels.
+    /// Computes the panels and pixels of one thread.
     fn work<F: Finish>(&self, finish: &F, part: Part<'_, F::Out>) {
         let Part { first_pixel, panels, out, pitch } = part;
         let cpu = self.weights.cpu;
@@ -301,8 +305,8 @@ impl Product<'_> {
     }
 }
 
-/// What a kernel multiplies: the outputs of some panels with the pixels at `starts`. The words of all runs are as many
-/// as a plane of the weights has. Results lie `pitch` apart from start to start.
+/// What a kernel multiplies: the outputs of some panels with the pixels at `starts`. The words of all runs are
+/// as many as a plane of the weights has. Results lie `pitch` apart from start to start.
 struct Job<'a> {
     weights: &'a BitSerialWeights,
     acts: &'a [u32],
@@ -342,7 +346,7 @@ impl Job<'_> {
         assert!(end <= self.acts.len(), "the words of every pixel");
     }
 
-    /// Outputs of the panels from output `first` of the weights on, and where their sums go in a row.
+    /// Number of outputs of the panels from output `first` of the weights on, and the column of their sums in a row.
     fn outputs(&self, first: usize) -> (usize, usize) {
         let end = self.weights.outputs.min(2 * LANES * self.panels.end);
         (end - first, first - 2 * LANES * self.panels.start)

@@ -5,8 +5,8 @@ use crate::{BitPair, GemmShape, Isa, KernelError, cpu::Cpu};
 
 /// Activations `[pixels][depth]` as bit planes.
 ///
-/// Layout: `[pixels][depth / 32, rounded up][plane, lowest first]` words; bit `k` of a word belongs to code `k`
-/// of its 32, and the bits past the depth are zero. It is the same for every instruction set.
+/// Layout: `[pixels][depth / 32, rounded up][plane, lowest first]` words. Bit `k` of a word belongs to code `k`
+/// of its 32 codes; bits past the depth are zero. The layout is the same for every instruction set.
 #[derive(Clone, Debug, Default)]
 pub struct BitPlanes {
     words: Vec<u32>,
@@ -16,8 +16,11 @@ pub struct BitPlanes {
 }
 
 impl BitPlanes {
+    /// Splits `[pixels][depth]` codes of `bits` bits.
+    ///
     /// # Errors
-    /// [`KernelError`] for a length, a code, a bitwidth or an instruction set that does not fit.
+    /// [`KernelError`] for a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8, or an instruction
+    /// set that this processor lacks.
     pub fn pack(
         codes: &[u8],
         pixels: usize,
@@ -30,7 +33,7 @@ impl BitPlanes {
         Ok(planes)
     }
 
-    /// Packs into the memory of what was packed before, which stays as it was upon an error.
+    /// As [`pack`](Self::pack), reusing the memory of these planes. They stay unchanged on an error.
     ///
     /// # Errors
     /// As [`pack`](Self::pack).
@@ -55,6 +58,7 @@ impl BitPlanes {
             split(codes, bits, &mut self.words);
             return Ok(());
         }
+        // The last word of every pixel is split from a copy that is padded with zeros.
         let mut tail = [0; WORD];
         let full_words = full / WORD * usize::from(bits);
         for (codes, words) in
@@ -75,26 +79,26 @@ impl BitPlanes {
         self.pixels
     }
 
-    /// Codes of one pixel.
+    /// Number of codes of a pixel.
     #[must_use]
     pub const fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Bits of a code; 0 before anything was packed.
+    /// Bitwidth of the codes; 0 if nothing was packed yet.
     #[must_use]
     pub const fn bits(&self) -> u8 {
         self.bits
     }
 
-    /// The words, as the type lays them out.
+    /// The words, in the layout that the type documents.
     #[must_use]
     pub fn words(&self) -> &[u32] {
         &self.words
     }
 }
 
-/// Zeros of the given length; only growth allocates.
+/// Fills `values` with `len` zeros, and allocates only if it has to grow.
 pub(super) fn resize<T: Clone + Default>(
     values: &mut Vec<T>,
     len: Option<usize>,
@@ -107,7 +111,7 @@ pub(super) fn resize<T: Clone + Default>(
     Ok(())
 }
 
-/// Splits whole words of codes of so many bits into planes `[codes / 32][plane]`.
+/// A function that splits whole words of codes of the given bitwidth into planes `[codes / 32][plane]`.
 pub(super) type Split = Box<dyn Fn(&[u8], u8, &mut [u32])>;
 
 /// The function for `cpu`, to be chosen once for many calls. Proofs are empty, so boxing them allocates nothing.

@@ -1,4 +1,4 @@
-//! The kernel in plain Rust.
+//! The kernel in plain Rust, for processors without AVX2.
 
 use super::{BYTE_WORDS, Job, LANES, Lanes, WORD};
 
@@ -10,7 +10,8 @@ pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
             *word = 0;
             for (index, codes) in codes.as_chunks::<8>().0.iter().enumerate() {
                 let lowest = u64::from_le_bytes(*codes) >> plane & 0x0101_0101_0101_0101;
-                // Moves the lowest bit of byte i to bit 56 + i.
+                // The product adds shifted copies, one of which moves the lowest bit of byte i to bit 56 + i;
+                // no two bits meet, so nothing carries.
                 let gathered = lowest.wrapping_mul(0x0102_0408_1020_4080) >> 56;
                 *word |= (gathered as u32) << (8 * index);
             }
@@ -18,6 +19,7 @@ pub(super) fn split(codes: &[u8], bits: u8, words: &mut [u32]) {
     }
 }
 
+/// The sums of all panels of a job.
 pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
     let (weights, runs) = (job.weights, job.runs);
     let planes = usize::from(weights.bits);
@@ -42,7 +44,7 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
                             }
                         }
                     }
-                    // The sign plane comes first and counts negative; what follows doubles it.
+                    // The sign plane comes first and is negative; every further plane doubles what was summed before.
                     if plane == 0 {
                         sums = sums.map(|sum| -sum);
                     }
@@ -59,7 +61,7 @@ pub(super) fn run(job: &Job<'_>, out: &mut [i32]) {
     }
 }
 
-/// Common bits of up to [`BYTE_WORDS`] words, in the four bytes of each lane.
+/// Counts the common bits of up to [`BYTE_WORDS`] words, separately for the four bytes of each lane.
 fn count<'a>(words: impl Iterator<Item = (&'a Lanes, &'a u32)>) -> [[u8; 4]; LANES] {
     let mut counts = [[0; 4]; LANES];
     for (line, act) in words {

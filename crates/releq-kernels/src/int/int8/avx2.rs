@@ -1,4 +1,14 @@
-//! The kernel on AVX2: exact, because nothing is summed in 16 bits that could overflow there.
+//! The kernel on AVX2.
+//!
+//! AVX2 has no dot product of bytes with 32-bit sums. `VPMADDUBSW` multiplies bytes and adds pairs in 16 bits,
+//! saturating. This kernel stays exact by bounding what is summed in 16 bits: `short` groups, as many as cannot
+//! overflow with the actual weights, and widening only after those. Wide weights, of which not even one group
+//! is safe, are multiplied in 16 bits after sign extension (`VPMADDWD`), which takes twice as many
+//! multiplications.
+//!
+//! A tile is one line of 16 outputs, two registers, times `N` pixels. Four pixels take 8 of the 16 registers
+//! for 16-bit sums. The 32-bit sums are only touched once every `short` groups, so it does little harm that
+//! they are spilled.
 #![allow(
     unsafe_code,
     reason = "loads and stores by pointer in the inner loop, and calls into an instruction set"
@@ -9,14 +19,15 @@ use std::arch::x86_64::*;
 use super::{GROUP, Line, drive::Piece};
 use crate::{cpu::Avx2, int::epilogue::LANES};
 
-/// Vectors of a line.
+/// Number of vectors in a line.
 const HALVES: usize = 2;
 const HALF: usize = LANES / HALVES;
-/// Stands for more groups than are worth unrolling: registers would not suffice.
+/// Stands for any number of groups that is too large to be unrolled by a constant.
 const LOOP: usize = 4;
-/// Groups in one round of that loop.
+/// Groups in one iteration of that loop.
 const UNROLL: usize = 4;
 
+/// Multiplies a piece, and picks the tile by how many groups can be summed in 16 bits.
 pub(super) fn run(_avx2: Avx2, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     piece.check(starts, sums.len());
     assert_eq!(piece.width, 1, "a panel is one line wide");
@@ -56,8 +67,8 @@ unsafe fn columns<const N: usize, const S: usize>(
     }
 }
 
-/// 16 outputs of `N` pixels. Products of `S` groups are summed in 16 bits before they are widened; without any
-/// such sums (`S` is 0) the factors are widened instead. Returns `N`.
+/// 16 outputs of `N` pixels. Products of `S` groups are summed in 16 bits before they are widened; if `S` is 0, the
+/// factors are widened instead. Returns `N`.
 ///
 /// # Safety
 /// As for [`columns`], and there are `N` starts.
@@ -73,11 +84,12 @@ unsafe fn tile<const N: usize, const S: usize>(
     // SAFETY: the starts lie inside the activations.
     let acts: [_; N] = std::array::from_fn(|n| unsafe { piece.acts.as_ptr().add(starts[n]) });
     for segment in piece.segments {
-        // SAFETY: so do the segments of every start.
+        // SAFETY: the segments of all starts lie inside the activations.
         let acts: [_; N] = std::array::from_fn(|n| unsafe { acts[n].add(segment.offset) });
         let mut group = 0;
-        // SAFETY: every call reads groups inside the segment, with one line for each group before.
+        // SAFETY: every call reads groups inside the segment, and there is one line for every group.
         unsafe {
+            // `S` is a constant: only the loops for it remain after compilation.
             if S == 0 {
                 while group < segment.groups {
                     lines = wide(&mut acc, lines, acts, group);
@@ -114,7 +126,7 @@ unsafe fn tile<const N: usize, const S: usize>(
                 if channels == HALF {
                     _mm256_storeu_si256(to.cast(), sum);
                 } else {
-                    // Much slower on some processors.
+                    // Only for partial lines: masked stores are much slower on some processors.
                     _mm256_maskstore_epi32(to, mask, sum);
                 }
             }
@@ -123,32 +135,32 @@ unsafe fn tile<const N: usize, const S: usize>(
     N
 }
 
-/// Four activations of a pixel, in every lane.
+/// Four activations of a pixel, repeated in every lane.
 ///
 /// # Safety
-/// They are there.
+/// Four activations can be read there.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn broadcast(acts: *const u8, group: usize) -> __m256i {
-    // SAFETY: the caller promises it.
+    // SAFETY: the caller's promise.
     _mm256_set1_epi32(unsafe { acts.add(group * GROUP).cast::<i32>().read_unaligned() })
 }
 
 /// Half of a line.
 ///
 /// # Safety
-/// There is a line.
+/// `line` points to a line.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn weights(line: *const Line, half: usize) -> __m256i {
-    // SAFETY: the caller promises it, and lines are aligned.
+    // SAFETY: the caller's promise; lines are aligned.
     unsafe { _mm256_load_si256(line.cast::<__m256i>().add(half)) }
 }
 
-/// `S` groups, summed in 16 bits. Returns where the next lines are.
+/// Adds `count` groups, summed in 16 bits first. Returns a pointer to the next lines.
 ///
 /// # Safety
-/// The groups of every pixel and their lines are there.
+/// The groups of every pixel and their lines can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn narrow<const N: usize>(
@@ -180,14 +192,14 @@ unsafe fn narrow<const N: usize>(
             acc[n][half] = _mm256_add_epi32(acc[n][half], sums);
         }
     }
-    // SAFETY: at most one past the last line.
+    // SAFETY: the result is at most one past the last line.
     unsafe { lines.add(count) }
 }
 
-/// One group, summed in 16 bits.
+/// Adds one group to 16-bit sums.
 ///
 /// # Safety
-/// The group of every pixel and its line are there.
+/// The group of every pixel and its line can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn multiply<const N: usize>(
@@ -207,10 +219,10 @@ unsafe fn multiply<const N: usize>(
     }
 }
 
-/// One group, widened to 16 bits and summed in 32. Returns where the next line is.
+/// Adds one group to 32-bit sums, with factors widened to 16 bits. Returns a pointer to the next line.
 ///
 /// # Safety
-/// The group of every pixel and its line are there.
+/// The group of every pixel and its line can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn wide<const N: usize>(
@@ -221,6 +233,8 @@ unsafe fn wide<const N: usize>(
 ) -> *const Line {
     // SAFETY: the caller promises the line.
     let weights = unsafe { [weights(lines, 0), weights(lines, 1)] };
+    // Bytes at even and odd positions, sign extended to 16 bits. The products of each half pair up in 32-bit
+    // lanes, and since a sum takes all four inputs of a group, their order does not matter.
     let even = weights.map(|w| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(w)));
     let odd = weights.map(|w| _mm256_srai_epi16::<8>(w));
     let low = _mm256_set1_epi16(255);
@@ -233,6 +247,6 @@ unsafe fn wide<const N: usize>(
             *acc = _mm256_add_epi32(*acc, _mm256_madd_epi16(b, odd));
         }
     }
-    // SAFETY: at most one past the last line.
+    // SAFETY: the result is at most one past the last line.
     unsafe { lines.add(1) }
 }

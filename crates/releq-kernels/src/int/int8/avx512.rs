@@ -1,4 +1,9 @@
-//! The kernel on AVX-512 VNNI: one instruction for 64 products.
+//! The kernel on AVX-512 VNNI: one instruction (`VPDPBUSD`) for 64 products, with exact 32-bit sums.
+//!
+//! A tile is `W` lines of 16 outputs times `N` pixels. Every step loads `W` lines once, broadcasts four
+//! activations of each pixel and updates `W * N` registers of sums. `W` and `N` are chosen so that sums and
+//! lines fill the 32 vector registers and the pointers to pixels fit in the general ones; the fewer loads per
+//! product, the closer to the peak.
 #![allow(
     unsafe_code,
     reason = "loads and stores by pointer in the inner loop, and calls into an instruction set"
@@ -19,9 +24,10 @@ use crate::{
     },
 };
 
-/// Lines that are asked for ahead of a single pixel, which meets every line once.
+/// How many lines ahead to prefetch for a single pixel, which reads every line once.
 const AHEAD: usize = 64;
 
+/// Multiplies a piece and stores the sums.
 pub(super) fn run(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     piece.check(starts, sums.len());
     // SAFETY: `_avx512` proves that the processor has the instructions, and `check` passed for the sums.
@@ -32,7 +38,7 @@ pub(super) fn run(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], sums: &m
     }
 }
 
-/// As [`run`], but makes codes of the sums while they are in registers.
+/// As [`run`], but converts the sums to codes while they are in registers.
 pub(super) fn run_fused(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], codes: Fused<'_>) {
     let Fused { factors, largest, out } = codes;
     piece.check(starts, out.len());
@@ -44,7 +50,7 @@ pub(super) fn run_fused(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], co
     }
 }
 
-/// Where results go: sums or codes.
+/// Destination of the results: sums or codes.
 #[derive(Clone, Copy)]
 struct To<'a> {
     sums: *mut i32,
@@ -54,13 +60,15 @@ struct To<'a> {
 }
 
 impl To<'_> {
-    /// So many results later.
+    /// The destination after `results` results.
     const fn after(self, results: usize) -> Self {
         let (sums, codes) = (self.sums.wrapping_add(results), self.codes.wrapping_add(results));
         Self { sums, codes, ..self }
     }
 }
 
+/// Makes the width a constant.
+///
 /// # Safety
 /// [`Piece::check`] passed for these starts and results.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -76,7 +84,7 @@ unsafe fn all<const CODES: bool>(piece: &Piece<'_>, starts: &[usize], to: To<'_>
     }
 }
 
-/// All pixels, `N` at a time: with `W` lines these fill the registers, and `N` pointers the others.
+/// All pixels, `N` at a time; what remains goes to smaller tiles.
 ///
 /// # Safety
 /// [`Piece::check`] passed for these starts and results, and `W` is the width.
@@ -102,8 +110,8 @@ unsafe fn columns<const W: usize, const N: usize, const CODES: bool>(
     }
 }
 
-/// `W` lines times `N` pixels, all sums in registers; `U` sums of each, to have enough that are independent.
-/// Returns `N`.
+/// `W` lines times `N` pixels, with all sums in registers. A tile of few pixels has too few sums to hide the
+/// latency of the dot products, so it keeps `U` partial sums of each. Returns `N`.
 ///
 /// # Safety
 /// As for [`columns`], and there are `N` starts.
@@ -119,25 +127,26 @@ unsafe fn tile<const W: usize, const N: usize, const U: usize, const CODES: bool
     // SAFETY: the starts lie inside the activations.
     let acts: [_; N] = std::array::from_fn(|n| unsafe { piece.acts.as_ptr().add(starts[n]) });
     for segment in piece.segments {
-        // SAFETY: so do the segments of every start.
+        // SAFETY: the segments of all starts lie inside the activations.
         let acts: [_; N] = std::array::from_fn(|n| unsafe { acts[n].add(segment.offset) });
         let mut group = 0;
         while group + U <= segment.groups {
             for (u, acc) in acc.iter_mut().enumerate() {
-                // SAFETY: less than `groups` of a segment, and `W` lines for every group before.
+                // SAFETY: the group lies inside the segment, and there are `W` lines for every group.
                 lines = unsafe { step(acc, lines, acts, group + u, U > 1) };
             }
             group += U;
         }
         while U > 1 && group < segment.groups {
-            // SAFETY: as before.
+            // SAFETY: the group lies inside the segment, and there are `W` lines for every group.
             lines = unsafe { step(&mut acc[0], lines, acts, group, false) };
             group += 1;
         }
     }
     let masks: [u16; W] =
         std::array::from_fn(|m| u16::MAX >> (LANES - (piece.channels - m * LANES).min(LANES)));
-    // By index and with little to do in one loop, so that all of them vanish; else the sums would live in memory.
+    // Short loops by index are unrolled completely. With iterators, or with more in one loop, the compiler
+    // would index the sums at run time and so keep them in memory.
     for n in 0..N {
         for m in 0..W {
             for u in 1..U {
@@ -171,14 +180,14 @@ unsafe fn tile<const W: usize, const N: usize, const U: usize, const CODES: bool
     N
 }
 
-/// Stores sums, or adds them to those there are.
+/// Stores sums, or adds them to those in memory.
 ///
 /// # Safety
-/// There are as many as the mask has bits.
+/// There is space for as many sums as the mask has bits.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn store(sum: __m512i, mask: u16, to: *mut i32, add: bool) {
-    // SAFETY: the caller promises it.
+    // SAFETY: the caller's promise.
     unsafe {
         let sum = match add {
             true => _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(mask, to)),
@@ -188,10 +197,10 @@ unsafe fn store(sum: __m512i, mask: u16, to: *mut i32, add: bool) {
     }
 }
 
-/// One group of 4 activations of every pixel. Returns where the next lines are.
+/// Adds the products of one group of 4 inputs, for all pixels. Returns a pointer to the next lines.
 ///
 /// # Safety
-/// There are `W` lines, and 4 activations at the group of every pixel.
+/// `W` lines and the 4 activations of every pixel can be read.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 unsafe fn step<const W: usize, const N: usize>(
@@ -219,6 +228,6 @@ unsafe fn step<const W: usize, const N: usize>(
             *acc = _mm512_dpbusd_epi32(*acc, four, weights);
         }
     }
-    // SAFETY: at most one past the last line.
+    // SAFETY: the result is at most one past the last line.
     unsafe { lines.add(W) }
 }

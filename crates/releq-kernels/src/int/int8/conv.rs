@@ -1,4 +1,4 @@
-//! Convolution in place: a window is `kernel` contiguous runs of the padded image, never copied together.
+//! Convolution without im2col: a window is `kernel` contiguous runs of the padded image, which are read in place.
 
 use std::num::NonZeroUsize;
 
@@ -16,10 +16,11 @@ pub struct Int8Conv {
 }
 
 impl Int8Conv {
-    /// Packs `[outputs][kernel][kernel][channels]` codes of so many bits.
+    /// Packs `[outputs][kernel][kernel][channels]` codes of `bits` bits.
     ///
     /// # Errors
-    /// [`KernelError`] for a shape, length, code, bitwidth, depth or instruction set that does not fit.
+    /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8,
+    /// sums that could overflow, or an instruction set that this processor lacks.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
         shape.check()?;
         let len = shape.kernel * shape.channels;
@@ -27,7 +28,7 @@ impl Int8Conv {
         Ok(Self { shape, weights })
     }
 
-    /// The shape that it was packed for.
+    /// The shape that the weights were packed for.
     #[must_use]
     pub const fn shape(&self) -> ConvShape {
         self.shape
@@ -39,11 +40,11 @@ impl Int8Conv {
         &self.weights
     }
 
-    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][outputs]`, finished as
-    /// `out` says; the sums equal [`reference::conv2d`](crate::reference::conv2d).
+    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][outputs]`, written in
+    /// the form that `out` asks for. The sums equal [`reference::conv2d`](crate::reference::conv2d).
     ///
     /// # Errors
-    /// [`KernelError`] for lengths that do not fit.
+    /// [`KernelError`] for a wrong length.
     pub fn run<'a>(
         &self,
         acts: &[u8],
@@ -55,7 +56,7 @@ impl Int8Conv {
     }
 }
 
-/// A convolution with weights that were packed for the shape.
+/// Convolves with weights that were packed for `shape`.
 pub(crate) fn conv<S: Source>(
     weights: &S,
     shape: ConvShape,
@@ -67,13 +68,15 @@ pub(crate) fn conv<S: Source>(
     shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
     out.check(shape.outputs)?;
     let ConvShape { channels, height, width, kernel, padding, .. } = shape;
-    // A stride past the image gives one output whatever it is; so, no offset overflows.
+    // A stride larger than the image gives a single output, whatever the stride. Clamping it keeps offsets from
+    // overflowing.
     let stride = shape.stride.min(height.max(width) + 2 * padding);
     let groups = (kernel * channels).div_ceil(GROUP);
     let row = (width + 2 * padding) * channels;
     let pixels =
         Pixels { columns: shape.out_width(), step: stride * channels, row_step: stride * row };
     let runs = Runs { count: kernel, groups, stride: row };
+    // Without padding, the image itself can be read, unless the last group of a run could reach past its end.
     let in_place = padding == 0 && (kernel * channels).is_multiple_of(GROUP);
     let acts = if in_place { acts } else { workspace.pad(acts, shape)? };
     run(&Job { weights, acts, pixels, runs }, out, threads);

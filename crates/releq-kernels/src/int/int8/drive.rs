@@ -1,4 +1,9 @@
-//! The loops around the tiles: blocks of pixels, panels of outputs, blocks of inputs, threads.
+//! The loops around the tiles: threads, blocks of pixels, panels of outputs, blocks of inputs, from the outside in.
+//!
+//! A block of 96 pixels is multiplied with one panel after the other. Of a panel, a block of inputs whose
+//! weights stay in a near cache is multiplied with all of these pixels before the next block of inputs; in
+//! between, sums are in memory. If all inputs of a layer fit in one block, sums stay in registers until the
+//! epilogue is applied (`multiply_fused`).
 
 use std::{num::NonZeroUsize, ops::Range};
 
@@ -13,9 +18,9 @@ use crate::{
 /// Pixels that share one pass over the weights: a multiple of the pixels of every tile.
 const PIXELS: usize = 96;
 
-/// Packed weights.
+/// Packed weights that can be multiplied panel by panel.
 pub(crate) trait Source: Sync {
-    /// Groups of 4 inputs that stay in the nearest cache.
+    /// Groups of 4 inputs per block. A group is 64 bytes of weights for every 16 outputs of a panel.
     const BLOCK: usize;
 
     fn cpu(&self) -> Cpu;
@@ -28,8 +33,8 @@ pub(crate) trait Source: Sync {
     /// See [`Int8Weights`](super::Int8Weights).
     fn short(&self) -> usize;
 
-    /// Multiplies all groups of a panel with all starts and makes codes of the sums without storing them; says
-    /// whether it can.
+    /// Multiplies all groups of a panel with all starts and converts the sums to codes without storing them. Returns
+    /// whether that is supported; if not, nothing was done.
     fn multiply_fused(
         &self,
         _panel: usize,
@@ -40,8 +45,8 @@ pub(crate) trait Source: Sync {
         false
     }
 
-    /// Multiplies some groups of a panel with all starts; the range starts at a multiple of 8, and the piece lacks
-    /// its lines.
+    /// Multiplies some groups of a panel with all starts. The range starts at a multiple of 8; the lines of the
+    /// piece are empty and must be filled in.
     fn multiply(
         &self,
         panel: usize,
@@ -53,7 +58,7 @@ pub(crate) trait Source: Sync {
     );
 }
 
-/// Where the activations of one pixel lie: `count` runs of `groups` groups of 4, `stride` bytes apart.
+/// The activations of one pixel: `count` runs of `groups` groups of 4, `stride` bytes apart.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Runs {
     pub(crate) count: usize,
@@ -61,7 +66,7 @@ pub(crate) struct Runs {
     pub(crate) stride: usize,
 }
 
-/// Where pixels start: rows of `columns` pixels, `step` bytes from one to the next and `row_step` from row to row.
+/// The starts of pixels: rows of `columns` pixels, `step` bytes from one to the next and `row_step` from row to row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pixels {
     pub(crate) columns: usize,
@@ -83,14 +88,14 @@ impl Pixels {
     }
 }
 
-/// Contiguous groups of 4 activations, from `offset` bytes after the start of a pixel.
+/// Contiguous groups of 4 activations, `offset` bytes after the start of a pixel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
     pub(crate) offset: usize,
     pub(crate) groups: usize,
 }
 
-/// What is summed before the next pixels.
+/// A block of inputs, which is multiplied with all pixels before the next block.
 #[derive(Clone, Debug)]
 struct Inputs {
     groups: Range<usize>,
@@ -98,7 +103,8 @@ struct Inputs {
 }
 
 impl Runs {
-    /// All groups, in blocks of nearly the same size; at least one block.
+    /// All groups, in blocks of nearly equal size; at least one block. Sizes are multiples of 8, the groups
+    /// that low-bit weights pack together.
     fn blocks(self, limit: usize) -> Vec<Inputs> {
         let total = self.count * self.groups;
         let count = total.div_ceil(limit).max(1);
@@ -118,7 +124,7 @@ impl Runs {
     }
 }
 
-/// What to multiply; every pixel's runs lie inside `acts`.
+/// What to multiply. The runs of every pixel must lie inside `acts`.
 pub(crate) struct Job<'a, S> {
     pub(crate) weights: &'a S,
     pub(crate) acts: &'a [u8],
@@ -126,7 +132,7 @@ pub(crate) struct Job<'a, S> {
     pub(crate) runs: Runs,
 }
 
-/// What a tile multiplies: all lines with all starts.
+/// One call of a kernel: all lines are multiplied with the activations at all starts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece<'a> {
     /// `[groups of all segments][width]`
@@ -139,9 +145,9 @@ pub(crate) struct Piece<'a> {
     pub(crate) segments: &'a [Segment],
     /// Channels of the panel.
     pub(crate) channels: usize,
-    /// Sums from one pixel to the next.
+    /// Distance between the sums of adjacent pixels.
     pub(crate) pitch: usize,
-    /// Whether to add to the sums there are.
+    /// Whether to add to the sums instead of replacing them.
     pub(crate) add: bool,
 }
 
@@ -166,7 +172,7 @@ impl Piece<'_> {
     }
 }
 
-/// A product of matrices: pixels side by side, `depth` activations each.
+/// A matrix product; the pixels are rows of `depth` activations.
 pub(crate) fn gemm<S: Source>(
     weights: &S,
     acts: &[u8],
@@ -179,7 +185,9 @@ pub(crate) fn gemm<S: Source>(
     out.check(outputs)?;
     let padded = depth.next_multiple_of(GROUP);
     let runs = Runs { count: 1, groups: padded / GROUP, stride: 0 };
-    // The last pixels, whose last group would leave the slice, are multiplied from a padded copy.
+    // If the depth is no multiple of 4, the last group of a pixel reads into the next pixel, where zero weights
+    // make it harmless. Only the last pixels would read past the slice; these are multiplied from a padded
+    // copy.
     let over = if depth == 0 { 0 } else { (padded - depth).div_ceil(depth).min(pixels) };
     let direct = pixels - over;
     let (most, last) = out.split_at(direct * outputs);
@@ -196,7 +204,7 @@ pub(crate) fn gemm<S: Source>(
     Ok(())
 }
 
-/// Multiplies and finishes.
+/// Multiplies, and writes results in the form that `out` asks for.
 pub(crate) fn run<S: Source>(job: &Job<'_, S>, out: Output<'_>, threads: NonZeroUsize) {
     match out {
         Output::Sums(out) => each_part(job, &AsSums, out, threads),
@@ -207,7 +215,7 @@ pub(crate) fn run<S: Source>(job: &Job<'_, S>, out: Output<'_>, threads: NonZero
     }
 }
 
-/// Shares the work out.
+/// Splits the work among threads.
 fn each_part<S: Source, F: Finish>(
     job: &Job<'_, S>,
     finish: &F,
@@ -222,7 +230,7 @@ fn each_part<S: Source, F: Finish>(
     share(grid, out, threads, |part| work(job, finish, &blocks, part));
 }
 
-/// Some panels of some pixels.
+/// Computes the panels and pixels of one thread.
 fn work<S: Source, F: Finish>(
     job: &Job<'_, S>,
     finish: &F,
@@ -253,6 +261,7 @@ fn work<S: Source, F: Finish>(
                 pitch,
                 add: false,
             };
+            // Codes, and a single block of inputs: the kernel can apply the epilogue in registers.
             if let ([inputs], Some(mut codes)) = (blocks, finish.fused(out)) {
                 codes.factors = &codes.factors[first / LANES..];
                 let piece = Piece { segments: &inputs.segments, ..piece };
@@ -260,6 +269,7 @@ fn work<S: Source, F: Finish>(
                     continue;
                 }
             }
+            // Otherwise sums go to `out` itself or, if results are something else, to `sums` for the epilogue.
             let is_direct = F::direct(out).is_some();
             if !is_direct {
                 sums.resize(starts.len() * width, [0; LANES]);

@@ -1,5 +1,7 @@
-//! Products of 8-bit weights: the kernels behind the 8-bit baseline, and behind all layers that compute, not
-//! memory, bounds.
+//! Products of 8-bit weights: the kernels of the 8-bit baseline and of all compute-bound layers.
+//!
+//! `drive` holds the loops around the tiles (pixels, panels, blocks of inputs, threads). `avx512`, `avx2` and
+//! `portable` each hold one tile: some pixels times the outputs of a panel, with all sums in registers.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -20,7 +22,7 @@ pub(crate) use drive::{Piece, Source, gemm, multiply};
 use crate::int::epilogue::Fused;
 use crate::{BitPair, GemmShape, Isa, KernelError, cpu::Cpu, int::epilogue::Output};
 
-/// Products that one 32-bit lane sums at once.
+/// Inputs whose products the dot product instructions sum in one 32-bit lane.
 pub(crate) const GROUP: usize = 4;
 
 /// Weights of 16 outputs and 4 inputs, `[16][4]`, in one cache line.
@@ -35,7 +37,7 @@ impl Line {
 /// Weights of 1 to 8 bits, one byte each, laid out for one instruction set.
 ///
 /// Layout: `[panels][inputs / 4, rounded up][outputs of the panel / 16, rounded up][16 outputs][4 inputs]`. A
-/// panel has 64 outputs on AVX-512 and 16 elsewhere; what is missing to full lines is zero.
+/// panel has 64 outputs on AVX-512 and 16 on other instruction sets. Lines are padded with zeros.
 #[derive(Clone, Debug)]
 pub struct Int8Weights {
     cpu: Cpu,
@@ -44,12 +46,13 @@ pub struct Int8Weights {
     depth: usize,
     /// Groups of 4 inputs of one output.
     groups: usize,
-    /// How many groups AVX2 can sum in 16 bits; 0 where a single one can overflow.
+    /// How many groups AVX2 can sum in 16 bits; 0 if a single one could overflow.
     short: usize,
     lines: Vec<Line>,
 }
 
-/// Lines side by side in a full panel.
+/// Lines side by side in a full panel. On AVX-512, 4 lines times 6 pixels fill 24 of the 32 registers with
+/// sums; AVX2 has 16 registers of half the size, so that one line times 4 pixels is the most.
 pub(crate) const fn panel_lines(isa: Isa) -> usize {
     match isa {
         Isa::Avx512 => 4,
@@ -58,10 +61,11 @@ pub(crate) const fn panel_lines(isa: Isa) -> usize {
 }
 
 impl Int8Weights {
-    /// Packs `[outputs][depth]` codes of so many bits.
+    /// Packs `[outputs][depth]` codes of `bits` bits.
     ///
     /// # Errors
-    /// [`KernelError`] for a length, a code, a bitwidth, a depth or an instruction set that does not fit.
+    /// [`KernelError`] for a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8, sums that could
+    /// overflow, or an instruction set that this processor lacks.
     pub fn pack(
         codes: &[i8],
         outputs: usize,
@@ -72,7 +76,7 @@ impl Int8Weights {
         Self::pack_runs(codes, outputs, 1, depth, bits, isa)
     }
 
-    /// Packs `[outputs][runs][len]` codes, every run in groups of its own.
+    /// Packs `[outputs][runs][len]` codes. Every run starts a new group, so that groups never span two image rows.
     fn pack_runs(
         codes: &[i8],
         outputs: usize,
@@ -102,13 +106,13 @@ impl Int8Weights {
         Ok(weights)
     }
 
-    /// Nothing but zeros, in so many groups.
+    /// Weights of zero, in `groups` groups.
     fn zeros(outputs: usize, depth: usize, groups: usize, bits: u8, cpu: Cpu) -> Self {
         let lines = vec![Line::ZERO; outputs.div_ceil(LANES) * groups];
         Self { cpu, bits, outputs, depth, groups, short: 0, lines }
     }
 
-    /// Where 16 outputs of a group lie.
+    /// Index of the line of one group of inputs for the given 16 outputs.
     const fn line(&self, lane_group: usize, group: usize) -> usize {
         let full = panel_lines(self.isa());
         let (panel, within) = (lane_group / full, lane_group % full);
@@ -123,7 +127,7 @@ impl Int8Weights {
         self.bits
     }
 
-    /// The instruction set that they are multiplied with.
+    /// The instruction set that the weights are packed for.
     #[must_use]
     pub const fn isa(&self) -> Isa {
         self.cpu.isa()
@@ -141,17 +145,18 @@ impl Int8Weights {
         self.depth
     }
 
-    /// Bytes in memory.
+    /// Size of the packed weights, in bytes.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.lines.len() * size_of::<Line>()
     }
 
-    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, finished as `out` says; the sums equal
-    /// [`reference::gemm`](crate::reference::gemm). One pixel makes it a matrix-vector product.
+    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, written in the form that `out` asks
+    /// for. The sums equal [`reference::gemm`](crate::reference::gemm). One pixel makes it a matrix-vector
+    /// product.
     ///
     /// # Errors
-    /// [`KernelError`] for lengths that do not fit.
+    /// [`KernelError`] for a wrong length.
     pub fn gemm<'a>(
         &self,
         acts: &[u8],
@@ -163,7 +168,7 @@ impl Int8Weights {
         drive::gemm(self, acts, GemmShape { pixels, outputs, depth }, out.into(), threads)
     }
 
-    /// The lines of some groups of a panel, `[groups][lines side by side]`, and how many are side by side.
+    /// The lines of some groups of a panel, `[groups][lines side by side]`, and the number of lines side by side.
     pub(crate) fn panel_groups(&self, panel: usize, groups: Range<usize>) -> (&[Line], usize) {
         let full = panel_lines(self.isa());
         let width = (self.outputs.div_ceil(LANES) - panel * full).min(full);
@@ -219,8 +224,9 @@ impl Source for Int8Weights {
     }
 }
 
-/// How many groups sum in 16 bits whatever the activations are: the products of two neighbours add up in one
-/// 16-bit lane, at most 255 times their weights of equal sign. Narrow weights allow many.
+/// How many groups can be summed in 16 bits whatever the activations: `VPMADDUBSW` adds the products of two adjacent
+/// inputs in one 16-bit lane, at most 255 times the sum of their weights of equal sign. This depends on the actual
+/// weights; narrow ones allow many groups.
 fn short_groups(lines: &[Line]) -> usize {
     let extreme = |[a, b]: &[i8; 2]| {
         let (a, b) = (i32::from(*a), i32::from(*b));

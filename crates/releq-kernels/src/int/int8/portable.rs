@@ -1,4 +1,4 @@
-//! The kernel in plain Rust.
+//! The kernel in plain Rust, for processors without AVX2.
 
 use super::{GROUP, drive::Piece};
 use crate::int::epilogue::LANES;

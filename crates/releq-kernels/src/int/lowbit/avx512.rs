@@ -1,4 +1,10 @@
-//! One pixel times packed weights, which are expanded in registers: as many bytes as they have bits are read.
+//! One pixel times packed weights on AVX-512. Weights are expanded in registers, so that only the packed bytes
+//! are read.
+//!
+//! The expanded weights stay at the top of their bytes, `2^(8 - bits)` times too large, since moving them down
+//! would take one more instruction for every 64 weights. The final sums are shifted instead. They cannot
+//! overflow: a call gets at most one block of inputs (`Source::BLOCK`), far fewer than 8-bit weights and
+//! activations allow.
 #![allow(
     unsafe_code,
     reason = "loads and stores by pointer in the inner loop, and calls into an instruction set"
@@ -12,10 +18,10 @@ use crate::{
     int::int8::{GROUP, LANES, Line},
 };
 
-/// Lines that are asked for ahead.
+/// How many lines ahead to prefetch: every line is read only once, often from a far cache or from memory.
 const AHEAD: usize = 64;
 
-/// The sums of a panel, `packed` being `[acts / 32, rounded up][width][bits]`, or what to add to them.
+/// Computes the sums of a panel, or adds to them; `packed` is `[acts / 32, rounded up][width][bits]`.
 pub(super) fn gemv(
     _avx512: Avx512,
     bits: u8,
@@ -28,7 +34,8 @@ pub(super) fn gemv(
     let chunks = acts.len().div_ceil(CHUNK * GROUP);
     assert_eq!(packed.len(), chunks * width * usize::from(bits), "lines for all activations");
     assert!(sums.len().div_ceil(LANES) == width && width <= 4, "a line for 16 sums");
-    // SAFETY: `_avx512` proves that the processor has the instructions; the asserts hold what the tiles read and write.
+    // SAFETY: `_avx512` proves that the processor has the instructions. The asserts cover all that the tiles read and
+    // write.
     unsafe {
         match bits {
             1 => panel::<1>(packed, width, acts, add, sums),
@@ -43,6 +50,8 @@ pub(super) fn gemv(
     }
 }
 
+/// Makes the width a constant.
+///
 /// # Safety
 /// What [`gemv`] asserts, and `B` are the bits.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -64,6 +73,8 @@ unsafe fn panel<const B: usize>(
     }
 }
 
+/// The sums of `W` groups of 16 outputs, in registers from the first input to the last.
+///
 /// # Safety
 /// What [`gemv`] asserts, `B` are the bits and `W` is the width.
 #[inline(never)]
@@ -74,7 +85,8 @@ unsafe fn tile<const B: usize, const W: usize>(
     add: bool,
     sums: &mut [i32],
 ) {
-    // Two sums of each, to have enough that are independent.
+    // Two accumulators for each group: dot products have a latency of several cycles, and consecutive ones must
+    // not wait for each other.
     let mut acc = [[_mm512_setzero_si512(); 2]; W];
     let mut lines = packed.as_ptr();
     let (full, rest) = acts.as_chunks::<{ CHUNK * GROUP }>();
@@ -85,12 +97,12 @@ unsafe fn tile<const B: usize, const W: usize>(
     if !rest.is_empty() {
         let mut padded = [0; CHUNK * GROUP];
         padded[..rest.len()].copy_from_slice(rest);
-        // SAFETY: and for the last ones.
+        // SAFETY: the last, incomplete 32 activations have `W * B` lines as well.
         unsafe { step::<B, W>(&mut acc, lines, &padded) };
     }
     for (acc, sums) in acc.iter().zip(sums.chunks_mut(LANES)) {
         let sum = _mm512_add_epi32(acc[0], acc[1]);
-        // Weights were at the top of their bytes: so many times too large, and exactly so.
+        // Undoes the scale of weights at the top of their bytes. The shifted-out bits are zero, so this is exact.
         let mut sum = _mm512_sra_epi32(sum, _mm_cvtsi32_si128(8 - B as i32));
         let mask = u16::MAX >> (LANES - sums.len());
         // SAFETY: the mask has as many bits as there are sums.
@@ -125,7 +137,7 @@ unsafe fn step<const B: usize, const W: usize>(
                 *line = _mm512_load_si512(from.cast());
             }
         }
-        // Constants, so that shifts and masks are.
+        // The line is a const generic, so that all shifts and masks are constants.
         let weights = [
             top::<B, 0>(&chunk),
             top::<B, 1>(&chunk),
@@ -144,7 +156,7 @@ unsafe fn step<const B: usize, const W: usize>(
     lines.wrapping_add(W * B)
 }
 
-/// The weights of line `I` of a chunk, at the top of their bytes.
+/// Expands line `I` of a chunk; weights are at the top of their bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn top<const B: usize, const I: usize>(chunk: &[__m512i; B]) -> __m512i {
@@ -153,14 +165,14 @@ fn top<const B: usize, const I: usize>(chunk: &[__m512i; B]) -> __m512i {
     _mm512_or_si512(_mm512_or_si512(eight, four), _mm512_or_si512(two, one))
 }
 
-/// Their fields of `S` bits.
+/// The fields of `S` bits of line `I`, at their place in the weights.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn part<const B: usize, const I: usize, const S: usize>(chunk: &[__m512i; B]) -> __m512i {
     let Some(field) = (const { Field::new(B, S) }) else {
         return _mm512_setzero_si512();
     };
-    // Shifts of 16 bits; what crosses from byte to byte is masked.
+    // There are no shifts of bytes. These shift 16-bit lanes, and the mask removes what crossed from byte to byte.
     let (up, down) = (field.shift(I), field.offset);
     let line = chunk[field.line(I)];
     let moved = if up >= down {

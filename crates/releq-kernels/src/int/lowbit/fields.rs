@@ -1,9 +1,9 @@
-//! How weights share lines: split into fields of 4, 2 and 1 bits, so that shifts and masks of whole lines, alike
-//! on every processor, take them apart.
+//! The layout of packed weights. Each weight is split into fields of 4, 2 and 1 bits, so that shifts and masks
+//! of whole lines unpack them on every processor.
 //!
-//! A weight is first moved to the top of its byte. Its bits from there on make fields: 7 bits are 4, 2 and 1. The
-//! fields of `size` bits of 8 lines share `size` lines: field of line `i` is part `i / size` of line `i % size`,
-//! the first part at the top.
+//! A weight is first moved to the top of its byte, and its bits are split from the top: 7 bits are fields of 4,
+//! 2 and 1. The `size`-bit fields of 8 lines share `size` lines: the field of line `i` is part `i / size` of
+//! line `i % size`, with the first part at the top. So 8 lines of `b`-bit weights take exactly `b` lines.
 
 use crate::{
     cpu::Cpu,
@@ -11,20 +11,20 @@ use crate::{
     vectorise::{Loops, vectorise},
 };
 
-/// Lines that are packed together.
+/// Number of lines that are packed together.
 pub(super) const CHUNK: usize = 8;
 
 /// One field of a weight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
-    /// Bits of it, and lines of it.
+    /// Its bits, which is also the number of lines that hold it.
     pub(super) size: usize,
-    /// Bits of the weight above it, and lines before its own.
+    /// Bits of the weight above it, which is also the number of lines before its own.
     pub(super) offset: usize,
 }
 
 impl Field {
-    /// The field of 8, 4, 2 or 1 bits of a weight of so many bits, if it has that.
+    /// The field of `size` bits (8, 4, 2 or 1) of a weight of `bits` bits, if there is one.
     pub(super) const fn new(bits: usize, size: usize) -> Option<Self> {
         if bits & size == 0 {
             return None;
@@ -32,23 +32,23 @@ impl Field {
         Some(Self { size, offset: bits & !(2 * size - 1) })
     }
 
-    /// Its bits in a weight at the top of its byte.
+    /// Mask of the field in a weight that was moved to the top of its byte.
     pub(super) const fn mask(self) -> u8 {
         (0xff_u8 << (8 - self.size)) >> self.offset
     }
 
-    /// Where line `i` finds it.
+    /// The packed line that holds the field of line `i`.
     pub(super) const fn line(self, i: usize) -> usize {
         self.offset + i % self.size
     }
 
-    /// How far it lies below the top there.
+    /// Distance of that field from the top of the byte.
     pub(super) const fn shift(self, i: usize) -> usize {
         i / self.size * self.size
     }
 }
 
-/// `CHUNK` lines of codes in `bits` lines, the first of those returned.
+/// Packs `CHUNK` lines of codes into `bits` lines, the first of the returned ones.
 pub(super) fn pack(codes: &[Line; CHUNK], bits: u8) -> [Line; CHUNK] {
     let mut packed = [Line::ZERO; CHUNK];
     for field in [8, 4, 2, 1].into_iter().filter_map(|size| Field::new(bits.into(), size)) {
@@ -83,7 +83,7 @@ pub(super) fn unpack(cpu: Cpu, bits: u8, packed: &[Line], width: usize, lines: &
     }
 }
 
-/// Weights of 8 bits have but to be brought into order.
+/// Weights of 8 bits only change places.
 fn copy(packed: &[Line], width: usize, lines: &mut [Line]) {
     for (index, chunk) in packed.as_chunks::<CHUNK>().0.iter().enumerate() {
         let (first, column) = (index / width * CHUNK, index % width);
@@ -105,7 +105,7 @@ impl<const B: usize> Loops for Unpack<'_, B> {
         let (chunks, _) = self.packed.as_chunks::<B>();
         for (index, chunk) in chunks.iter().enumerate() {
             let (first, column) = (index / self.width * CHUNK, index % self.width);
-            // Constants, so that shifts and masks are.
+            // The line is a const generic, so that all shifts and masks are constants.
             let lines = [
                 line::<B, 0>(chunk),
                 line::<B, 1>(chunk),
@@ -123,7 +123,7 @@ impl<const B: usize> Loops for Unpack<'_, B> {
     }
 }
 
-/// Line `I` of a chunk.
+/// Expands line `I` of a chunk.
 #[inline(always)]
 fn line<const B: usize, const I: usize>(chunk: &[Line; B]) -> Line {
     let mut line = Line::ZERO;

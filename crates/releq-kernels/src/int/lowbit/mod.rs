@@ -1,8 +1,8 @@
-//! Weights at exactly as many bits as they need, expanded on the way into the int8 kernels.
+//! Weights stored at exactly their bitwidth, and expanded to bytes just before the int8 kernels multiply them.
 //!
-//! The products are those of [`Int8Weights`]; what is saved is memory and the time to read it. That pays where
-//! every weight is read for a few pixels alone, as in fully connected layers of one image, and the weights do not
-//! stay in a near cache; elsewhere expanding once, when they are loaded, is faster.
+//! The products are those of [`Int8Weights`]; what is saved is memory, and the time to read it. That pays off
+//! if each weight is read for few pixels only, as in fully connected layers of a single image, and the weights
+//! do not stay in a near cache. Otherwise it is faster to expand them once, when they are packed.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -20,15 +20,15 @@ use crate::{
 };
 use fields::CHUNK;
 
-/// Pixels below which it is faster to expand the weights in registers for each of them than once in memory for all.
+/// Below this number of pixels, it is faster to expand the weights in registers for every pixel than once in memory.
 #[cfg(target_arch = "x86_64")]
 const FEW: usize = 8;
 
-/// Weights of 1 to 8 bits, that many bits each, laid out for one instruction set.
+/// Weights of 1 to 8 bits, stored at their bitwidth and laid out for one instruction set.
 ///
 /// Layout: `[panels][inputs / 32, rounded up][outputs of the panel / 16, rounded up][bits]` lines of 64 bytes:
 /// 32 inputs of 16 outputs fill as many lines as a weight has bits. A panel has 64 outputs on AVX-512 and 16
-/// elsewhere; what is missing to full lines is zero.
+/// on other instruction sets. Lines are padded with zeros.
 #[derive(Clone, Debug)]
 pub struct LowBitWeights {
     cpu: Cpu,
@@ -43,10 +43,11 @@ pub struct LowBitWeights {
 }
 
 impl LowBitWeights {
-    /// Packs `[outputs][depth]` codes of so many bits.
+    /// Packs `[outputs][depth]` codes of `bits` bits.
     ///
     /// # Errors
-    /// [`KernelError`] for a length, a code, a bitwidth, a depth or an instruction set that does not fit.
+    /// [`KernelError`] for a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8, sums that could
+    /// overflow, or an instruction set that this processor lacks.
     pub fn pack(
         codes: &[i8],
         outputs: usize,
@@ -63,7 +64,7 @@ impl LowBitWeights {
         self.bits
     }
 
-    /// The instruction set that they are multiplied with.
+    /// The instruction set that the weights are packed for.
     #[must_use]
     pub const fn isa(&self) -> Isa {
         self.cpu.isa()
@@ -81,17 +82,18 @@ impl LowBitWeights {
         self.depth
     }
 
-    /// Bytes in memory.
+    /// Size of the packed weights, in bytes.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.lines.len() * size_of::<Line>()
     }
 
-    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, finished as `out` says; the sums equal
-    /// [`reference::gemm`](crate::reference::gemm). One pixel makes it a matrix-vector product.
+    /// `out[pixel][output] = sum_k acts[pixel][k] * weights[output][k]`, written in the form that `out` asks
+    /// for. The sums equal [`reference::gemm`](crate::reference::gemm). One pixel makes it a matrix-vector
+    /// product.
     ///
     /// # Errors
-    /// [`KernelError`] for lengths that do not fit.
+    /// [`KernelError`] for a wrong length.
     pub fn gemm<'a>(
         &self,
         acts: &[u8],
@@ -103,7 +105,8 @@ impl LowBitWeights {
         int8::gemm(self, acts, GemmShape { pixels, outputs, depth }, out.into(), threads)
     }
 
-    /// The lines of 32 inputs, `[outputs of the panel / 16, rounded up][bits]`, and how many there are side by side.
+    /// The lines of some chunks of 32 inputs, `[chunks][outputs of the panel / 16, rounded up][bits]`, and the
+    /// number of groups of 16 outputs side by side.
     fn chunks(&self, panel: usize, chunks: Range<usize>) -> (&[Line], usize) {
         let (full, bits) = (panel_lines(self.isa()), usize::from(self.bits));
         let width = (self.outputs.div_ceil(int8::LANES) - panel * full).min(full);
@@ -113,7 +116,7 @@ impl LowBitWeights {
 }
 
 impl From<&Int8Weights> for LowBitWeights {
-    /// The same weights in less memory.
+    /// Compresses weights to their bitwidth.
     fn from(weights: &Int8Weights) -> Self {
         let (cpu, bits, outputs) = (Source::cpu(weights), weights.bits(), weights.outputs());
         let (groups, short) = (Source::groups(weights), Source::short(weights));
@@ -167,6 +170,7 @@ impl Source for LowBitWeights {
         let chunks = groups.start / CHUNK..groups.end.div_ceil(CHUNK);
         let (packed, width) = self.chunks(panel, chunks);
         #[cfg(target_arch = "x86_64")]
+        // `gemv` reads the activations of a pixel from one contiguous slice, so it needs a single segment.
         if let (Cpu::Avx512(avx512), [segment]) = (self.cpu, piece.segments)
             && starts.len() < FEW
         {
@@ -183,7 +187,7 @@ impl Source for LowBitWeights {
     }
 }
 
-/// A convolution with weights of few bits.
+/// A convolution with [`LowBitWeights`].
 #[derive(Clone, Debug)]
 pub struct LowBitConv {
     shape: ConvShape,
@@ -191,16 +195,17 @@ pub struct LowBitConv {
 }
 
 impl LowBitConv {
-    /// Packs `[outputs][kernel][kernel][channels]` codes of so many bits.
+    /// Packs `[outputs][kernel][kernel][channels]` codes of `bits` bits.
     ///
     /// # Errors
-    /// [`KernelError`] for a shape, length, code, bitwidth, depth or instruction set that does not fit.
+    /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8,
+    /// sums that could overflow, or an instruction set that this processor lacks.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
         let expanded = int8::Int8Conv::pack(codes, shape, bits, isa)?;
         Ok(Self { shape, weights: expanded.weights().into() })
     }
 
-    /// The shape that it was packed for.
+    /// The shape that the weights were packed for.
     #[must_use]
     pub const fn shape(&self) -> ConvShape {
         self.shape
@@ -212,11 +217,11 @@ impl LowBitConv {
         &self.weights
     }
 
-    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][outputs]`, finished as
-    /// `out` says; the sums equal [`reference::conv2d`](crate::reference::conv2d).
+    /// Convolves activations `[height][width][channels]` into `[out_height][out_width][outputs]`, written in
+    /// the form that `out` asks for. The sums equal [`reference::conv2d`](crate::reference::conv2d).
     ///
     /// # Errors
-    /// [`KernelError`] for lengths that do not fit.
+    /// [`KernelError`] for a wrong length.
     pub fn run<'a>(
         &self,
         acts: &[u8],
