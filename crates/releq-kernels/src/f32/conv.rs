@@ -177,6 +177,7 @@ impl FloatConv {
         let depth = inputs * image.kernel * image.kernel;
         let first = -(image.padding as isize);
         let clip = Clip { first, step: image.stride, height: image.height };
+        // The padded images of a chunk are made once and stay in the cache for all blocks of outputs.
         for group in 0..groups {
             for (first, images) in self.chunks(batch, self.framed()) {
                 let x = &x[first * self.shape.inputs()..][..images * self.shape.inputs()];
@@ -261,6 +262,8 @@ impl FloatConv {
             row: framed[1] * lanes,
             column: lanes,
         };
+        // Gradients of the weights add up over all chunks in the packed layout, and are copied to the network's
+        // at the end.
         scratch.sums.clear();
         scratch.sums.resize(groups * depth * lanes, 0.0);
         for group in 0..groups {
@@ -330,6 +333,7 @@ impl FloatConv {
         for rows in &self.phases[0] {
             for columns in &self.phases[1] {
                 let taps = rows.taps * columns.taps;
+                // The first window of the phase may lie in the padding, before the start of the gradient itself.
                 let start = by.start as isize
                     + rows.window * by.row as isize
                     + columns.window * by.column as isize;

@@ -99,6 +99,8 @@ impl FloatDepthwise {
                 gradient.fill(0.0);
             }
         }
+        // With channels in the lanes, the kernel needs taps outermost: `[taps][channels]`. The network has them
+        // innermost.
         self.sums.fill(0.0);
         dispatch(
             self.cpu,

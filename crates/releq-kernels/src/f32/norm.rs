@@ -84,6 +84,8 @@ impl FloatNorm {
             // The mean and the squared distances of the chunk are merged with those of the previous chunks
             // (Chan, Golub and LeVeque 1979), which stays accurate even if the mean is far from zero.
             let count = (x.len() / channels) as f64;
+            // The first pass rounds the mean to f32. The second sums distances from this value; their mean is
+            // what the rounding lost, and is added back below.
             self.pass(Pass::Mean(x));
             for (mean, sum) in means.iter_mut().zip(&self.sums[0]) {
                 *mean = sum / count as f32;
@@ -169,6 +171,8 @@ impl FloatNorm {
                 }
             }
         }
+        // With g the gradient of the output after ReLU and d = x - mean, that of x is
+        // scale * (g - mean(g) - d * inverse^2 * mean(g d)): `offsets` are the second term, `slopes` the factor of d.
         let count = (x.len() / channels).max(1) as f64;
         let [offsets, slopes, _] = &mut self.factors;
         offsets.clear();

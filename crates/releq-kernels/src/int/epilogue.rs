@@ -325,7 +325,7 @@ mod tests {
     use crate::Isa;
 
     #[test]
-    fn equals_its_plain_twins_on_every_isa() {
+    fn equals_the_reference_on_every_isa() {
         // Halves exactly, so that ties occur; an overflow to infinity; subnormal products.
         let scales = [0.5, -0.5, 1.0, 1e-3, 3e38, -3e38, 1e-42, 0.0, 0.25, 1.5, 7.0, 0.1];
         let biases = [0.0, 0.5, -3.0, 2.5, 1.0, 0.0, 0.5, 127.5, -0.0, 1e9, -1e9, 0.3];

@@ -101,6 +101,7 @@ impl BitSerialWeights {
                     for plane in 0..usize::from(bits) {
                         // The sign plane comes first.
                         let bit = code as u8 >> (usize::from(bits) - 1 - plane) & 1;
+                        // All panels before this one are full, two lines for every word.
                         let at = 2 * panel * usize::from(bits) * words
                             + (plane * words + word) * width
                             + group;
@@ -266,6 +267,7 @@ impl Product<'_> {
         let cpu = self.weights.cpu;
         let mut all = self.pixels.starts(first_pixel);
         let (mut starts, mut sums, mut windows) = ([0; BLOCK], Vec::new(), Vec::new());
+        // Block by block, so that gathered windows and intermediate sums stay small.
         for (index, out) in out.chunks_mut(BLOCK * pitch).enumerate() {
             let starts = &mut starts[..out.len() / pitch];
             starts.iter_mut().zip(&mut all).for_each(|(to, start)| *to = start);
@@ -285,10 +287,13 @@ impl Product<'_> {
             let Self { weights, bits, runs, .. } = *self;
             let groups = pitch.div_ceil(LANES);
             let job = Job { weights, acts, bits, starts, runs, panels: panels.clone(), pitch };
+            // Results are sums: the kernel writes them in place.
             if let Some(out) = F::direct(out) {
                 job.run(out);
                 continue;
             }
+            // Results are codes: AVX-512 converts the sums in registers. Without any words, there is no kernel
+            // to do it.
             #[cfg(target_arch = "x86_64")]
             if let (Cpu::Avx512(avx512), 1.., Some(mut codes)) =
                 (cpu, runs.words, finish.fused(out))
@@ -297,6 +302,7 @@ impl Product<'_> {
                 avx512::run_fused(avx512, &job, codes);
                 continue;
             }
+            // All else goes through sums in whole groups of 16 channels, which the epilogue reads.
             sums.resize(starts.len() * groups, [0; LANES]);
             Job { pitch: groups * LANES, ..job }.run(sums.as_flattened_mut());
             let first = 2 * LANES * panels.start;

@@ -92,6 +92,8 @@ impl Int8Weights {
         pair.check_depth(depth)?;
         pair.check_weights(codes)?;
         let run_groups = len.div_ceil(GROUP);
+        // Zero weights fill incomplete groups and lines. They cancel whatever activations they meet, so that
+        // kernels need no special case at the edges.
         let mut weights = Self::zeros(outputs, depth, runs * run_groups, bits, cpu);
         for (output, row) in codes.chunks_exact(depth.max(1)).enumerate() {
             for (run, codes) in row.chunks_exact(len.max(1)).enumerate() {

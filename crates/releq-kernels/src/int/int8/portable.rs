@@ -3,6 +3,7 @@
 use super::{GROUP, drive::Piece};
 use crate::int::epilogue::LANES;
 
+/// Multiplies a piece, one pixel and 16 outputs at a time.
 pub(super) fn run(piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     for (pixel, &start) in starts.iter().enumerate() {
         for column in 0..piece.width {

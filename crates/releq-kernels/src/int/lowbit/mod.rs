@@ -181,6 +181,7 @@ impl Source for LowBitWeights {
             }
             return;
         }
+        // For many pixels, the block of the panel is expanded once into `scratch`, which stays in the cache.
         fields::unpack(self.cpu, self.bits, packed, width, scratch);
         let lines = &scratch[..groups.len() * width];
         int8::multiply(self.cpu, &Piece { lines, ..piece }, starts, sums);
