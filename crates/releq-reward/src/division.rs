@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Reward, reward::finite_or_worst};
 
-/// `acc_state / quant_state`, one of the two rewards that ReLeQ's shaping was compared with.
+/// `acc_state / quant_state`, one of the two rewards that ReLeQ's shaping is compared with.
 ///
 /// The reward is at least 0. It is bounded because a negative `acc_state` counts as 0 and a `quant_state`
 /// below 1/32, which no bitwidth reaches, as 1/32: at most 32 times `acc_state`.

@@ -1,6 +1,6 @@
-//! What can be wrong with a reward's configuration.
+//! Configuration errors of rewards.
 
-/// A reward that cannot be configured so.
+/// Why the configuration of a reward is invalid.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RewardError {
@@ -11,15 +11,23 @@ pub enum RewardError {
         reward: &'static str,
         /// Name of the constant.
         field: &'static str,
-        /// What came.
+        /// The rejected value.
         got: f64,
         /// What is allowed.
         allowed: &'static str,
     },
+    /// The settings in a reward's text form cannot be read.
+    #[error("reward `{got}`: {reason}")]
+    Settings {
+        /// The rejected text.
+        got: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// No reward has this name.
     #[error("unknown reward `{got}`: expected one of {allowed}")]
     UnknownName {
-        /// What came.
+        /// The rejected name.
         got: String,
         /// Every known name, comma-separated.
         allowed: String,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{Reward, reward::finite_or_worst};
 
-/// A reward made of a closure; see [`reward_fn`].
+/// A closure as a reward; see [`reward_fn`].
 #[derive(Clone)]
 pub struct RewardFn<F> {
     name: String,
@@ -13,8 +13,8 @@ pub struct RewardFn<F> {
 
 /// Makes a reward of a closure over `acc_state` and `quant_state`, in this order.
 ///
-/// The closure never sees a NaN or an infinity: it gets 0 and 1, the worst pair, instead. What it returns
-/// is passed on as it is.
+/// The closure never gets a NaN or an infinity, but 0 and 1, the worst pair, instead. Its result is not
+/// checked.
 ///
 /// ```
 /// use releq_reward::{Reward, reward_fn};

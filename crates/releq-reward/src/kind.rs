@@ -1,76 +1,122 @@
-//! Rewards by name, for configuration.
+//! Rewards by name and settings, for configuration.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Division, LinearGrid, Reward, RewardError, Shaped, Subtraction};
+use crate::{Division, LinearGrid, Reward, RewardError, Scaled, Shaped, Subtraction};
 
-/// One of this crate's rewards with its default constants, by name.
+/// A reward of this crate, by name and settings.
+///
+/// The written form is a name, such as `linear-grid`. Constants of [`Shaped`] other than the default ones
+/// follow it, as in `shaped:b=3,threshold=0.8`, and a factor comes first, as in `5*shaped`.
 ///
 /// ```
 /// use releq_reward::{Reward, RewardKind};
 ///
 /// let kind: RewardKind = "linear-grid".parse()?;
-/// assert_eq!(kind.build().name(), kind.to_string());
+/// assert_eq!(kind.build().name(), "linear-grid");
+///
+/// let kind: RewardKind = "5*shaped:threshold=0.8".parse()?;
+/// assert_eq!(kind.build().reward(0.7, 0.5), -5.0);
+/// assert_eq!(kind.to_string(), "5*shaped:threshold=0.8");
 /// # Ok::<(), releq_reward::RewardError>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
 pub enum RewardKind {
     /// [`Shaped`], ReLeQ's own.
-    #[default]
-    Shaped,
+    Shaped(Shaped),
     /// [`Division`].
     Division,
     /// [`Subtraction`].
     Subtraction,
     /// [`LinearGrid`].
     LinearGrid,
+    /// [`Scaled`].
+    Scaled(Scaled<Box<RewardKind>>),
 }
 
-impl RewardKind {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Shaped, Self::Division, Self::Subtraction, Self::LinearGrid];
+impl Default for RewardKind {
+    /// [`Shaped`] with its default constants, those of the paper.
+    fn default() -> Self {
+        Self::Shaped(Shaped::default())
+    }
+}
 
-    /// The name in configuration, as `linear-grid`.
+const DIVISION: &str = "division";
+const SUBTRACTION: &str = "subtraction";
+const LINEAR_GRID: &str = "linear-grid";
+
+impl RewardKind {
+    /// Every reward of this crate with its default constants; [`Scaled`] is none, since it needs another.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Shaped => "shaped",
-            Self::Division => "division",
-            Self::Subtraction => "subtraction",
-            Self::LinearGrid => "linear-grid",
-        }
+    pub fn all() -> Vec<Self> {
+        vec![Self::default(), Self::Division, Self::Subtraction, Self::LinearGrid]
     }
 
-    /// The reward that this name stands for.
+    /// The reward itself.
     #[must_use]
-    pub fn build(self) -> Box<dyn Reward> {
+    pub fn build(&self) -> Arc<dyn Reward> {
         match self {
-            Self::Shaped => Box::new(Shaped::default()),
-            Self::Division => Box::new(Division),
-            Self::Subtraction => Box::new(Subtraction),
-            Self::LinearGrid => Box::new(LinearGrid),
+            Self::Shaped(shaped) => Arc::new(*shaped),
+            Self::Division => Arc::new(Division),
+            Self::Subtraction => Arc::new(Subtraction),
+            Self::LinearGrid => Arc::new(LinearGrid),
+            Self::Scaled(scaled) => Arc::new(scaled.map(|kind| kind.build())),
         }
     }
 }
 
 impl fmt::Display for RewardKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
+        match self {
+            Self::Shaped(shaped) => shaped.fmt(f),
+            Self::Division => f.pad(DIVISION),
+            Self::Subtraction => f.pad(SUBTRACTION),
+            Self::LinearGrid => f.pad(LINEAR_GRID),
+            Self::Scaled(scaled) => f.pad(&format!("{}*{}", scaled.factor(), scaled.inner())),
+        }
     }
 }
 
 impl FromStr for RewardKind {
     type Err = RewardError;
     fn from_str(text: &str) -> Result<Self, RewardError> {
-        Self::ALL.into_iter().find(|kind| kind.name() == text.trim()).ok_or_else(|| {
-            RewardError::UnknownName {
+        let text = text.trim();
+        if let Some((factor, inner)) = text.split_once('*') {
+            let factor = factor.trim().parse().map_err(|_| RewardError::Settings {
                 got: text.to_owned(),
-                allowed: Self::ALL.map(Self::name).join(", "),
+                reason: format!("`{}` is not a factor", factor.trim()),
+            })?;
+            return Ok(Self::Scaled(Scaled::new(Box::new(inner.parse()?), factor)?));
+        }
+        match text {
+            DIVISION => Ok(Self::Division),
+            SUBTRACTION => Ok(Self::Subtraction),
+            LINEAR_GRID => Ok(Self::LinearGrid),
+            _ if text.split(':').next().is_some_and(|name| name.trim() == "shaped") => {
+                text.parse().map(Self::Shaped)
             }
-        })
+            _ => Err(RewardError::UnknownName {
+                got: text.to_owned(),
+                allowed: Self::all().iter().map(Self::to_string).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for RewardKind {
+    type Error = RewardError;
+    fn try_from(text: String) -> Result<Self, RewardError> {
+        text.parse()
+    }
+}
+
+impl From<RewardKind> for String {
+    fn from(kind: RewardKind) -> Self {
+        kind.to_string()
     }
 }
 
@@ -82,9 +128,9 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for kind in RewardKind::ALL {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
-            assert_eq!(kind.build().name(), kind.name());
+        for kind in RewardKind::all() {
+            assert_eq!(kind.to_string().parse().as_ref(), Ok(&kind));
+            assert_eq!(kind.build().name(), kind.to_string());
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
         }
         let message = "product".parse::<RewardKind>().unwrap_err().to_string();
@@ -92,9 +138,54 @@ mod tests {
     }
 
     #[test]
+    fn settings_round_trip() {
+        let lenet = RewardKind::Shaped(Shaped::releq_lenet());
+        assert_eq!(
+            lenet.to_string(),
+            "shaped:a=0.6,b=3,threshold=0.8,offset=0.25,scale=2,shift=0.5"
+        );
+        for text in [
+            "shaped:threshold=0.8",
+            "5*shaped",
+            "0.5*linear-grid",
+            "2*3*subtraction",
+            "5*shaped:a=0.3,b=3",
+            &lenet.to_string(),
+        ] {
+            let kind: RewardKind = text.parse().unwrap();
+            assert_eq!(kind.to_string(), text);
+            let json = serde_json::to_string(&kind).unwrap();
+            assert_eq!(serde_json::from_str::<RewardKind>(&json).unwrap(), kind);
+        }
+        let five: RewardKind = " 5 * shaped : b = 3 , a = 0.3 ".parse().unwrap();
+        assert_eq!(five.to_string(), "5*shaped:a=0.3,b=3");
+        let expected = 5.0 * Shaped::new(0.3, 3.0, 0.4).unwrap().reward(0.9, 0.5);
+        assert_eq!(five.build().reward(0.9, 0.5), expected);
+    }
+
+    #[test]
+    fn errors_name_what_is_wrong() {
+        for (text, expected) in [
+            ("", "unknown reward ``"),
+            ("shape", "unknown reward `shape`: expected one of shaped, division"),
+            ("x*shaped", "reward `x*shaped`: `x` is not a factor"),
+            ("-1*shaped", "factor must be positive and finite, got -1"),
+            ("5*", "unknown reward ``"),
+            ("shaped:", "reward `shaped:`: expected constants such as `a=0.2`"),
+            ("shaped:c=1", "`c` is none of its constants a, b, threshold, offset, scale, shift"),
+            ("shaped:a=x", "`x` is not a number"),
+            ("shaped:a=0", "a must be positive and finite, got 0"),
+            ("division:a=1", "unknown reward `division:a=1`"),
+        ] {
+            let message = text.parse::<RewardKind>().unwrap_err().to_string();
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+
+    #[test]
     fn a_state_that_is_no_number_is_the_worst_state() {
         let worst = [-1.0, 0.0, -1.0, 0.0];
-        for (kind, worst) in RewardKind::ALL.into_iter().zip(worst) {
+        for (kind, worst) in RewardKind::all().into_iter().zip(worst) {
             let reward = kind.build();
             assert_eq!(reward.reward(0.0, 1.0), worst, "{kind}");
             for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
@@ -112,7 +203,7 @@ mod tests {
             (acc, more_acc) in (0.0..1.5, 0.0..0.5),
             (quant, more_quant) in (0.28..1.0, 0.0..0.5),
         ) {
-            for kind in RewardKind::ALL {
+            for kind in RewardKind::all() {
                 let reward = kind.build();
                 let here = reward.reward(acc, quant);
                 prop_assert!((-1.0..=12.0).contains(&here), "{}: {}", kind, here);
@@ -122,9 +213,11 @@ mod tests {
         }
 
         #[test]
-        fn never_nan(acc in any::<f64>(), quant in any::<f64>()) {
-            for kind in RewardKind::ALL {
-                prop_assert!(!kind.build().reward(acc, quant).is_nan(), "{}", kind);
+        fn never_nan(acc in any::<f64>(), quant in any::<f64>(), excess in any::<f64>()) {
+            for kind in RewardKind::all() {
+                let reward = kind.build();
+                prop_assert!(!reward.reward(acc, quant).is_nan(), "{}", kind);
+                prop_assert!(!reward.over_limit(acc, quant, excess).is_nan(), "{}", kind);
             }
         }
     }

@@ -5,9 +5,9 @@
 //! - `acc_state`: accuracy now over accuracy at full precision; it may exceed 1;
 //! - `quant_state`: cost of the bitwidths over the cost of the widest ones, in (0, 1].
 //!
-//! [`Shaped`] is ReLeQ's own and the default; [`Division`] and [`Subtraction`] are what it was compared
-//! with; [`LinearGrid`] is what its authors' code ran; [`reward_fn`] takes a closure and [`Scaled`]
-//! multiplies any of them. [`RewardKind`] names the four in configuration.
+//! [`Shaped`] is ReLeQ's own and the default; [`Division`] and [`Subtraction`] are those that the paper
+//! compares it with; [`LinearGrid`] is the one in the authors' code. [`reward_fn`] makes a reward of a closure,
+//! and [`Scaled`] multiplies any of them. [`RewardKind`] is the form of a reward in configuration.
 //!
 //! ```
 //! use releq_reward::{Reward, Shaped};
@@ -20,11 +20,15 @@
 //! assert_eq!(reward.reward(0.3, 0.25), -1.0); // but not at any price.
 //! ```
 //!
-//! # States that are not numbers
+//! # Limits on the cost
 //!
-//! Training can diverge, so an accuracy can be NaN. In every reward here, and before every closure, a pair
-//! with a NaN or an infinity in it counts as the worst pair there is, `acc_state` 0 and `quant_state` 1.
-//! A reward of this crate is therefore never NaN.
+//! Where the cost has a limit, an assignment that exceeds it gets [`Reward::over_limit`]: less than any
+//! assignment within the limit, and the less the more it exceeds it.
+//!
+//! # States that are not finite
+//!
+//! Training can diverge, so an accuracy can be NaN. All rewards of this crate, closures included, treat a pair
+//! with a NaN or an infinity as the worst pair, `acc_state` 0 and `quant_state` 1. They are therefore never NaN.
 
 mod division;
 mod error;
@@ -35,6 +39,8 @@ mod reward;
 mod scaled;
 mod shaped;
 mod subtraction;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 
 pub use division::Division;
 pub use error::RewardError;
@@ -45,6 +51,8 @@ pub use reward::Reward;
 pub use scaled::Scaled;
 pub use shaped::Shaped;
 pub use subtraction::Subtraction;
+#[cfg(any(test, feature = "testing"))]
+pub use testing::check_reward;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

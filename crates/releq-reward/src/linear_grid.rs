@@ -1,10 +1,10 @@
-//! The reward that the authors' code ran.
+//! The reward of the authors' code.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Reward, reward::finite_or_worst};
 
-/// A linear reward on a 50 x 50 grid of states, which ReLeQ's authors ran to grow their last tables.
+/// A linear reward on a 50 x 50 grid of states, with which ReLeQ's authors made their last tables.
 ///
 /// ```text
 /// q = (floor(50 * quant_state) - 1) / 49       y = (floor(50 * acc_state) - 1) / 49
@@ -12,13 +12,13 @@ use crate::{Reward, reward::finite_or_worst};
 ///        = 2 * max(4 * (1/4 - q) + 6 * y, 0)             otherwise
 /// ```
 ///
-/// It lies in [0, 12]. It rises with `acc_state`, and from a `quant_state` of 0.28 on it never rises with
-/// it; below 0.28, where q < 1/4, it is 0, so fewer bits are *worse* there. That is the source's.
+/// It lies in [0, 12]. It rises with `acc_state`. From a `quant_state` of 0.28 on it falls or stays as the
+/// cost rises; below, where q < 1/4, it is 0, so fewer bits are *worse* there. The source has it so.
 ///
 /// # Source
 /// `ppo_all_layers`, lines 555-585, of the code released with Elthakeb et al., arXiv 1811.01704. There an
-/// `acc_state` from 1.02 on, or a state below 0.02, indexes outside the grid; here both indices are kept
-/// within 0 to 49.
+/// `acc_state` from 1.02 on, or a state below 0.02, indexes outside the grid; here both indices are clamped
+/// to 0 to 49.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinearGrid;
 

@@ -4,8 +4,8 @@ use crate::{Reward, RewardError};
 
 /// Another reward times a positive constant.
 ///
-/// [`Shaped`](crate::Shaped) spans only about a quarter above zero, which makes an agent with a small
-/// learning rate slow; five times the reward is the remedy that worked in our replays of the LeNet table.
+/// [`Shaped`](crate::Shaped) reaches only about 0.25 above zero, which makes an agent with a small learning rate
+/// slow. A factor of five solved that in our replays of the LeNet table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scaled<R> {
     inner: R,
@@ -25,6 +25,22 @@ impl<R> Scaled<R> {
             Err(RewardError::Constant { reward, field, got: factor, allowed })
         }
     }
+
+    /// The reward that is multiplied.
+    pub const fn inner(&self) -> &R {
+        &self.inner
+    }
+
+    /// The factor.
+    #[must_use]
+    pub const fn factor(&self) -> f64 {
+        self.factor
+    }
+
+    /// Another reward, made of the inner one, times the same factor.
+    pub(crate) fn map<S>(&self, make: impl FnOnce(&R) -> S) -> Scaled<S> {
+        Scaled { inner: make(&self.inner), factor: self.factor }
+    }
 }
 
 impl<R: Reward> Reward for Scaled<R> {
@@ -34,6 +50,10 @@ impl<R: Reward> Reward for Scaled<R> {
 
     fn reward(&self, acc_state: f64, quant_state: f64) -> f64 {
         self.factor * self.inner.reward(acc_state, quant_state)
+    }
+
+    fn over_limit(&self, acc_state: f64, quant_state: f64, excess: f64) -> f64 {
+        self.factor * self.inner.over_limit(acc_state, quant_state, excess)
     }
 }
 

@@ -1,6 +1,6 @@
 //! ReLeQ's own asymmetric shaping.
 
-use std::f64::consts::E;
+use std::{f64::consts::E, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +29,14 @@ use crate::{Reward, RewardError, reward::finite_or_worst};
 /// Ours, where the source says nothing: `x` is kept within [0, 1], and `y` is held at e, beyond which
 /// `y^(b / y)` would fall again. Both keep the reward bounded and monotone; neither changes it for a
 /// `quant_state` within [`offset`, 1] and an accuracy below 2.7 times that of full precision.
+///
+/// Written as `shaped`, with the constants that differ from the default ones after a colon:
+/// `shaped:b=3,threshold=0.8`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Constants", into = "Constants")]
 pub struct Shaped(Constants);
 
-/// The constants as they are written in a file, before they are checked.
+/// The constants as written in a file, before they are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Constants {
@@ -45,7 +48,7 @@ struct Constants {
     shift: f64,
 }
 
-/// Reward below the threshold. The final transform does not apply to it.
+/// Reward below the threshold; `scale` and `shift` do not apply to it.
 const PENALTY: f64 = -1.0;
 
 impl Default for Constants {
@@ -110,6 +113,64 @@ impl Shaped {
     #[must_use]
     pub const fn threshold(&self) -> f64 {
         self.0.threshold
+    }
+}
+
+impl Constants {
+    /// The constants by name, in the order in which they are written.
+    fn fields(&mut self) -> [(&'static str, &mut f64); 6] {
+        [
+            ("a", &mut self.a),
+            ("b", &mut self.b),
+            ("threshold", &mut self.threshold),
+            ("offset", &mut self.offset),
+            ("scale", &mut self.scale),
+            ("shift", &mut self.shift),
+        ]
+    }
+}
+
+impl fmt::Display for Shaped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut own, mut default) = (self.0, Constants::default());
+        let changed: Vec<String> = own
+            .fields()
+            .into_iter()
+            .zip(default.fields())
+            .filter(|((_, value), (_, default))| value != default)
+            .map(|((name, value), _)| format!("{name}={value}"))
+            .collect();
+        let colon = if changed.is_empty() { "" } else { ":" };
+        f.pad(&format!("{}{colon}{}", self.name(), changed.join(",")))
+    }
+}
+
+impl FromStr for Shaped {
+    type Err = RewardError;
+    fn from_str(text: &str) -> Result<Self, RewardError> {
+        let fail = |reason: String| RewardError::Settings { got: text.to_owned(), reason };
+        let mut constants = Constants::default();
+        let (name, settings) = match text.split_once(':') {
+            Some((name, settings)) => (name, settings.split(',').collect()),
+            None => (text, Vec::new()),
+        };
+        if name.trim() != "shaped" {
+            return Err(fail("expected `shaped`".to_owned()));
+        }
+        for setting in settings {
+            let (name, value) = setting
+                .split_once('=')
+                .map(|(name, value)| (name.trim(), value.trim()))
+                .ok_or_else(|| fail("expected constants such as `a=0.2`".to_owned()))?;
+            let mut fields = constants.fields();
+            let names = fields.each_ref().map(|(name, _)| *name);
+            let (_, field) =
+                fields.iter_mut().find(|(known, _)| *known == name).ok_or_else(|| {
+                    fail(format!("`{name}` is none of its constants {}", names.join(", ")))
+                })?;
+            **field = value.parse().map_err(|_| fail(format!("`{value}` is not a number")))?;
+        }
+        constants.try_into()
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Reward, reward::finite_or_worst};
 
-/// `acc_state - quant_state`, one of the two rewards that ReLeQ's shaping was compared with.
+/// `acc_state - quant_state`, one of the two rewards that ReLeQ's shaping is compared with.
 ///
 /// The reward is at least -1 and at most `acc_state`: a negative `acc_state` counts as 0, and
 /// `quant_state` is kept within [0, 1].
