@@ -1,4 +1,4 @@
-//! Words that a bit-serial CPU kernel popcounts.
+//! Words counted by a bit-serial CPU kernel.
 
 use std::num::NonZeroU32;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::price::{at_most, channels_per_group, whole};
 
-/// Popcounts that one pair of bit planes takes.
+/// Number of popcounts for one pair of bit planes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Polarity {
@@ -18,7 +18,7 @@ pub enum Polarity {
     Unipolar,
 }
 
-/// What a word's bits are taken along.
+/// The dimension along which bits are packed into words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Packing {
@@ -29,29 +29,29 @@ pub enum Packing {
     Im2col,
 }
 
-/// Words that a bit-serial kernel with the structure of TVM's ANDs and popcounts on a CPU.
+/// Words that a bit-serial CPU kernel combines by AND and popcount, for a kernel structured like TVM's.
 ///
 /// `out_pixels * Cout * K^2 * ceil(Cin/word_bits) * bw * ba`, twice that for [`Polarity::Unipolar`]; with
-/// [`Packing::Im2col`] the middle is `ceil(K^2 * Cin/word_bits)`. Packing the activations, linear in their
-/// bits and shared by all output channels, is left out; weights are packed ahead of time.
+/// [`Packing::Im2col`] the middle is `ceil(K^2 * Cin/word_bits)`. The time to pack the activations, linear in
+/// their bits and shared by all output channels, is left out; weights are packed ahead of time.
 ///
-/// Eight by eight bits are 64 plane products here, which native int8 instructions do not pay. A ratio of two
-/// of these counts compares bit-serial with bit-serial, not with the fastest 8-bit kernel.
+/// Eight by eight bits take 64 products of planes here, but one native int8 instruction. A ratio of two of
+/// these counts compares bit-serial with bit-serial kernels, not with the fastest 8-bit kernel.
 ///
 /// # Units
-/// Words of one inference, batch 1; bitwidths of 1 to 8.
+/// Words of one inference, batch 1; bitwidths of 1 to 8, no float.
 ///
 /// # Source
-/// TVM, `topi/nn/bitserial_conv2d.py` and `bitserial_util.py` (Cowan et al. 2018); 8 bits are the most that
-/// its packing covers.
+/// TVM, `topi/nn/bitserial_conv2d.py` and `bitserial_util.py` (Cowan et al. 2018), whose packing
+/// covers at most 8 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BitSerialCpu {
     /// Bits of a word: 64 by default.
     pub word_bits: NonZeroU32,
-    /// Popcounts for a pair of planes.
+    /// Number of popcounts for a pair of planes.
     pub polarity: Polarity,
-    /// What words are packed along.
+    /// The dimension along which bits are packed.
     pub packing: Packing,
 }
 

@@ -1,4 +1,4 @@
-//! The bit-parallel machine that Stripes is measured against.
+//! The bit-parallel accelerator that Stripes is compared with.
 
 use releq_core::{Cost, CostError, CostModel, LayerBits, LayerKind, LayerProfile};
 use serde::{Deserialize, Serialize};
@@ -8,19 +8,19 @@ use crate::{
     price::{at_most, whole},
 };
 
-/// Cycles of DaDianNao, the bit-parallel twin of [`Stripes`](crate::Stripes): the same peak at 16 bits, and
-/// no gain from fewer.
+/// Cycles of DaDianNao, the bit-parallel counterpart of [`Stripes`](crate::Stripes): the same peak at 16 bits,
+/// and no gain from fewer.
 ///
 /// A convolution or depthwise layer takes what Stripes takes at 16 bits, a fully connected one
 /// `ceil(In/16) * ceil(Out/256)` cycles.
 ///
 /// # Units
-/// Cycles of one inference, batch 1. The bitwidths do not matter, but above 16 they are an error.
+/// Cycles of one inference, batch 1. The bitwidths do not matter; above 16 they are an error, as is float.
 ///
 /// # Source
 /// Chen et al., "DaDianNao: A Machine-Learning Supercomputer", MICRO 2014, as the baseline of Stripes
 /// (MICRO 2016). Equal to Stripes at 16 bits by construction: the last, partly filled group of 16 windows is
-/// counted as full, and the folding of three-channel first layers is granted to both.
+/// counted as full, and both fold first layers of three channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaDianNao;
 

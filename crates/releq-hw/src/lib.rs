@@ -1,6 +1,6 @@
-//! What an assignment of bitwidths costs: analytical models of cycles, energy and bytes, and measured time.
+//! What an assignment of bitwidths costs: analytical models of cycles, energy and bytes, and measured latency.
 //!
-//! Every model implements [`releq_core::CostModel`]: it sees layer shapes and bitwidths, never a tensor.
+//! Every model implements [`releq_core::CostModel`], which sees layer shapes and bitwidths but no tensors.
 //!
 //! ```
 //! use releq_core::{BitwidthAssignment, CostModel, Network};
@@ -33,17 +33,17 @@
 //! | model | what it counts |
 //! |---|---|
 //! | [`Stripes`], [`DaDianNao`] | cycles of a bit-serial accelerator and of its bit-parallel twin |
-//! | [`BitOperations`], [`BitOperationsNncf`] | `macs * bw * ba`, and the `max` form under its own name |
+//! | [`BitOperations`], [`BitOperationsNncf`] | `macs * bw * ba`, and the form with `max` |
 //! | [`BitSerialCpu`] | words popcounted by a bit-serial CPU kernel |
 //! | [`ModelSize`], [`MemoryTraffic`] | bytes stored, bytes moved |
-//! | [`Energy`], [`ConstantPower`] | picojoules of a bit-parallel circuit; any cycle model at constant power |
+//! | [`Energy`], [`ConstantPower`] | picojoules of a bit-parallel circuit; the energy of any cycle model at constant power |
 //! | [`Roofline`] | microseconds, bound by compute or by bandwidth |
 //! | [`CpuLatency`] | microseconds on this machine's CPU, measured |
 //! | [`MeanBits`], [`CostWeighted`] | bits of the weights, plain or weighed by memory accesses and MACs |
 //! | [`WeightedSum`], [`CostLimit`] | several models as one; a limit on one |
 //!
-//! The same bits can be worth four times as much in one model as in another, so no single figure here is
-//! "the" speedup: [`cost_report`] puts the models side by side.
+//! The same bits can gain four times as much under one model as under another, so none of these figures is
+//! "the" speedup. [`cost_report`] compares models side by side.
 //!
 //! [`StateQuantization`] gives the relative cost that a reward sees; [`CostKind`] is the form of a cost model
 //! in configuration.

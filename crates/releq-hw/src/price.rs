@@ -1,4 +1,4 @@
-//! Small parts that every model needs.
+//! Helpers shared by the models.
 
 use releq_core::{Bitwidth, Cost, CostError, LayerProfile};
 

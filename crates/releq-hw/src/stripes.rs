@@ -20,15 +20,15 @@ pub enum SerialOperand {
     Activation,
 }
 
-/// How the bits of the serial operand slow a fully connected layer down.
+/// How the bits of the serial operand slow down a fully connected layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FullyConnected {
-    /// Hardly: there is one window, so the columns work as a staggered pipeline that takes a new step in
-    /// every cycle whatever the bitwidth.
+    /// Hardly: there is only one window, so the columns form a staggered pipeline that starts a new step in
+    /// every cycle, whatever the bitwidth.
     #[default]
     AsBuilt,
-    /// In proportion. Stripes does not do this; its successors Tartan and Loom claim it.
+    /// In proportion to the bits. Stripes does not do this; its successors Tartan and Loom claim to.
     Proportional,
 }
 
@@ -50,7 +50,7 @@ pub struct StripesConfig {
     pub tiles: u32,
     /// Width of the bit-parallel operand, and most bits of the serial one: 16 (DNNsim default).
     pub max_bits: u8,
-    /// Clock in Hz: 980 MHz, read in the configuration that Bit Fusion's authors matched to Stripes.
+    /// Clock in Hz: 980 MHz, from the configuration that Bit Fusion's authors matched to Stripes.
     pub clock_hz: f64,
 }
 
@@ -82,8 +82,8 @@ impl Default for StripesConfig {
 /// | fully connected, proportional | `ceil(In/lanes) * ceil(Out/(rows*tiles)) * P` |
 /// | depthwise | `ceil(W/columns) * K^2 * ceil(C/lanes) * P` |
 ///
-/// Memory is never waited for. Two consequences that a proxy by MACs misses: a fully connected layer gains
-/// nothing from fewer bits, and a depthwise one runs at 1/256 of the peak.
+/// Memory is never the bottleneck. Two consequences do not show in a count of MACs: a fully connected layer
+/// gains almost nothing from fewer bits, and a depthwise one runs at 1/256 of the peak.
 ///
 /// # Units
 /// Cycles of one inference, batch 1; [`latency_us`](Self::latency_us) divides by the clock.
@@ -92,13 +92,13 @@ impl Default for StripesConfig {
 /// Judd, Albericio, Hetherington, Aamodt, Moshovos, "Stripes: Bit-Serial Deep Neural Network Computing",
 /// MICRO 2016, through the simulator DNNsim of the same group (commit 4748a60, dataflow
 /// `WindowFirstOutS`): the table equals its compute cycles in all 334 layers that were run. In the paper
-/// the serial operand is the activation. ReLeQ varies weights and does not say in what we could read how
-/// it mapped them, so the operand is a parameter; by symmetry the formula stays.
+/// the serial operand is the activation. ReLeQ varies the weights, and what we could read of it does not
+/// say how they are mapped, so the operand is a parameter; by symmetry the formula is the same.
 ///
 /// # Errors of [`layer_cost`](CostModel::layer_cost)
-/// [`CostError::Bitwidth`] above `max_bits` and for float (of a fully connected layer as built also above `columns`,
-/// where the pipeline would stall), and [`CostError::Unsupported`] for grouped convolutions that are not
-/// depthwise, which no run covered.
+/// [`CostError::Bitwidth`] for float and above `max_bits` (for a fully connected layer as built also above
+/// `columns`, where the pipeline would stall), and [`CostError::Unsupported`] for grouped convolutions that
+/// are not depthwise, since no run of the simulator covered them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "StripesConfig", into = "StripesConfig")]
 pub struct Stripes(StripesConfig);
@@ -132,7 +132,7 @@ impl Stripes {
         Self(StripesConfig { fully_connected, ..StripesConfig::default() })
     }
 
-    /// The configuration it was made of.
+    /// The configuration of the chip.
     #[must_use]
     pub const fn config(&self) -> &StripesConfig {
         &self.0
@@ -177,7 +177,7 @@ impl StripesConfig {
         }
     }
 
-    /// Steps of one bit (or, of a bit-parallel twin, of all bits) that `layer` takes.
+    /// Steps that `layer` takes, of one bit each (of all bits on a bit-parallel chip).
     pub(crate) fn steps(&self, layer: &LayerProfile) -> Result<u64, CostError> {
         let lanes = u64::from(self.lanes);
         let filters = u64::from(self.rows) * u64::from(self.tiles);

@@ -1,4 +1,4 @@
-//! Several models as one.
+//! A weighted sum of cost models.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
 
 use crate::{HwError, error::not_negative};
 
-/// Weighted sum of other models' costs, to search for several goals at once.
+/// Weighted sum of other models' costs, to search with several goals at once.
 ///
-/// The weights carry the conversion between units: to weigh relative costs, divide each weight by its model's
-/// cost of the baseline.
+/// The weights convert between units. To weigh relative costs, divide each weight by the cost of the baseline
+/// under its model.
 ///
 /// ```
 /// use releq_hw::{ModelSize, Stripes, WeightedSum};
 ///
-/// // A kilobyte is worth a thousand cycles.
+/// // A byte is worth a cycle.
 /// let model = WeightedSum::new("cycles-and-bytes")
 ///     .with(1.0, Stripes::default())?
 ///     .with(1.0, ModelSize::default())?;
@@ -22,7 +22,7 @@ use crate::{HwError, error::not_negative};
 /// ```
 ///
 /// # Units
-/// `weighted sum`; those of the weights times those of the models.
+/// `weighted sum`: those of the weights times those of the models.
 pub struct WeightedSum {
     name: String,
     terms: Vec<(f64, Box<dyn CostModel>)>,

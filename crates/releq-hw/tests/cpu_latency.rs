@@ -3,7 +3,7 @@
 
 use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
-use releq_core::{CostModel, LayerBits, LayerProfile, Network};
+use releq_core::{Bitwidth, CostModel, LayerBits, LayerProfile, Network};
 use releq_hw::{
     CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyTable, cost_report,
     uniform,
@@ -139,11 +139,11 @@ fn damaged_files_are_refused() {
     let median = format!("\"median_us\": {}", table.rows[1].timing.median_us);
     let first = serde_json::to_string(&table.rows[0]).unwrap();
     for (damaged, expected) in [
-        (String::new(), "no latency table"),
+        (String::new(), "not a latency table"),
         (text[..text.len() / 2].to_owned(), "line"),
-        (text.replace("\"format\": 1", "\"format\": 2"), "format 2"),
+        (text.replace("\"format\": 1", "\"format\": 2"), "format is 2"),
         (text.replacen(&median, "\"median_us\": -1.0", 1), "row 1"),
-        (text.replacen("\"rows\": [", &format!("\"rows\": [{first},"), 1), "a second time"),
+        (text.replacen("\"rows\": [", &format!("\"rows\": [{first},"), 1), "occurs twice"),
         (text.replacen("\"threads\": 1", "\"threads\": 0", 1), "line"),
         ("{\"weights\": []}".to_owned(), "unknown field `weights`"),
     ] {
@@ -162,6 +162,9 @@ fn layers_without_a_kernel_are_named() {
     let bits = |bits: u8| LayerBits::weights_only(bits.try_into().unwrap());
     let config = quick(CpuKernels::Best);
     let mut never = |_: usize, _: usize| ();
+    let float = LayerBits::weights_only(Bitwidth::FLOAT);
+    let error = LatencyTable::measure([(&layers[0], float)], &config, &mut never).unwrap_err();
+    assert!(error.to_string().contains("no CPU kernel for float x 8 bits"), "{error}");
     let wide = LatencyTable::measure([(&layers[0], bits(9))], &config, &mut never).unwrap_err();
     assert!(wide.to_string().contains("layer `first`") && wide.to_string().contains('9'), "{wide}");
     layers[1].groups = 2;

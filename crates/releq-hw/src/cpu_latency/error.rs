@@ -1,4 +1,4 @@
-//! What can go wrong with measured latencies.
+//! Errors of measured latencies.
 
 use std::{io, path::PathBuf};
 
@@ -6,7 +6,7 @@ use releq_kernels::KernelError;
 
 use super::Machine;
 
-/// A latency that cannot be measured, or a table that cannot be used.
+/// Why a latency cannot be measured or a table cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LatencyError {
@@ -15,10 +15,10 @@ pub enum LatencyError {
     Kernel {
         /// Name of the layer.
         layer: String,
-        /// What the kernels say.
+        /// The kernels' error.
         source: KernelError,
     },
-    /// The kernels have no such layer.
+    /// There is no kernel for such a layer.
     #[error("layer `{layer}`: no CPU kernel for {what}")]
     Unsupported {
         /// Name of the layer.
@@ -26,7 +26,7 @@ pub enum LatencyError {
         /// What is missing.
         what: String,
     },
-    /// As many bitwidths as layers are needed.
+    /// The numbers of layers and of bitwidths differ.
     #[error("{layers} layers but {bits} bitwidths")]
     LengthMismatch {
         /// Number of layers.
@@ -34,15 +34,15 @@ pub enum LatencyError {
         /// Number of bitwidths.
         bits: usize,
     },
-    /// A file that cannot be read or written.
+    /// A file could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The cause.
         source: io::Error,
     },
-    /// A file that is no latency table, or a damaged one.
+    /// The file is not a latency table, or it is damaged.
     #[error("{path}: {reason}; delete the file and measure again", path = path.display())]
     Damaged {
         /// The file.
@@ -50,25 +50,25 @@ pub enum LatencyError {
         /// What is wrong with it, and where.
         reason: String,
     },
-    /// A table of another machine.
+    /// The table is of another machine.
     #[error(
-        "the latency table was measured on another machine ({there}; this is {here}): measure again here, or say \
-         that it may be of any machine"
+        "the latency table was measured on another machine ({there}; this is {here}): measure again here, or \
+         allow tables of any machine"
     )]
     Foreign {
-        /// Where it was measured.
+        /// The machine of the table.
         there: Box<Machine>,
         /// This machine.
         here: Box<Machine>,
     },
-    /// A table measured otherwise, to which nothing can be added.
-    #[error("the latency table has {what} {there}, but {here} is asked for: use another file")]
+    /// The table was measured with other settings, so nothing can be added to it.
+    #[error("the latency table has {what} {there}, but {here} was requested: use another file")]
     Settings {
         /// Name of the setting.
         what: &'static str,
-        /// In the table.
+        /// Its value in the table.
         there: String,
-        /// Asked for.
+        /// The requested value.
         here: String,
     },
 }

@@ -1,27 +1,27 @@
-//! Which machine a time was measured on.
+//! The machine on which a latency was measured.
 
 use std::fmt;
 
 use releq_kernels::Isa;
 use serde::{Deserialize, Serialize};
 
-/// What tells machines apart whose kernels take different times: the processor and the instructions that
-/// kernels use.
+/// What distinguishes machines whose kernels differ in speed: the processor and the instruction set that kernels
+/// use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
-    /// Architecture, as `x86_64`.
+    /// Architecture, such as `x86_64`.
     pub architecture: String,
-    /// Name of the processor as it gives it itself; empty where there is none.
+    /// Name that the processor reports; empty if it reports none.
     pub processor: String,
     /// Family, model and stepping of an x86 processor.
     pub revision: Option<[u8; 3]>,
-    /// The strongest instruction set that kernels are written for.
+    /// The widest instruction set for which there are kernels.
     pub isa: String,
 }
 
 impl Machine {
-    /// The machine that this runs on.
+    /// This machine.
     #[must_use]
     pub fn this() -> Self {
         let (processor, revision) = processor();

@@ -1,4 +1,4 @@
-//! Time on the CPU at hand, measured.
+//! Latency measured on this machine's CPU.
 
 mod error;
 mod machine;
@@ -19,7 +19,7 @@ use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile};
 /// Microseconds of one inference on this machine's CPU, from a table of measured layers.
 ///
 /// A network costs the sum of its layers, each measured alone and several times in a row, so that its weights
-/// come from the nearest cache that holds them. Layers in between (pooling, residual sums) are not in it.
+/// come from the nearest cache that holds them. Layers without weights (pooling, residual sums) are left out.
 ///
 /// # Units
 /// Microseconds, batch 1: the medians of the table.
@@ -43,11 +43,11 @@ pub struct CpuLatency {
 }
 
 impl CpuLatency {
-    /// Measures layers at their bitwidths, and at weights of 8 bits, which a [`cost_report`](crate::cost_report)
-    /// compares with. [`LatencyTable`] measures anything else, and keeps it.
+    /// Measures layers at their bitwidths and with weights of 8 bits, the baseline of a
+    /// [`cost_report`](crate::cost_report). For anything else, measure a [`LatencyTable`].
     ///
     /// # Errors
-    /// [`LatencyError`] unless there are bitwidths for every layer and kernels for all of them.
+    /// [`LatencyError`] unless there are a bitwidth and a kernel for every layer.
     pub fn measure(
         layers: &[LayerProfile],
         bits: &[LayerBits],
@@ -62,7 +62,7 @@ impl CpuLatency {
         Self::new(LatencyTable::measure(work, config, &mut |_, _| ())?)
     }
 
-    /// Serves a table that was measured on this machine.
+    /// The latencies of a table that was measured on this machine.
     ///
     /// # Errors
     /// [`LatencyError::Foreign`] if it was measured on another one.
@@ -75,7 +75,7 @@ impl CpuLatency {
         Ok(Self::of_any_machine(table))
     }
 
-    /// Serves a table of whatever machine: for comparing machines, or for choosing bits for another one.
+    /// The latencies of a table of any machine, to compare machines or to choose bits for another one.
     #[must_use]
     pub fn of_any_machine(table: LatencyTable) -> Self {
         let median = |row: &LatencyRow| ((nameless(&row.layer), row.bits), row.timing.median_us);
@@ -83,7 +83,7 @@ impl CpuLatency {
         Self { table, medians }
     }
 
-    /// The table that is served.
+    /// The table of measured layers.
     #[must_use]
     pub fn table(&self) -> &LatencyTable {
         &self.table
@@ -106,7 +106,7 @@ impl CostModel for CpuLatency {
                 layer: layer.name.clone(),
                 model: self.name().to_owned(),
                 what: format!(
-                    "a shape that its table lacks at {} x {} bits; measure it first",
+                    "a shape that is missing from its table at {} x {} bits; measure it first",
                     bits.weight, bits.activation
                 ),
             }),

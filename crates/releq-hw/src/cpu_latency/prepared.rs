@@ -1,4 +1,4 @@
-//! Layers with operands, ready to run.
+//! Layers with synthetic operands, ready to run.
 
 use std::{fmt, hint::black_box, num::NonZeroUsize, str::FromStr};
 
@@ -16,12 +16,12 @@ use crate::{HwError, error::unknown_name};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CpuKernels {
-    /// For each layer the one that suits it, as `releq_kernels::Choice` says.
+    /// For each layer the one that `releq_kernels` chooses.
     #[default]
     Best,
-    /// Bit-serial ones, as in the ReLeQ paper. They have no depthwise convolution.
+    /// Bit-serial kernels, as in the ReLeQ paper. There is none for depthwise convolutions.
     BitSerial,
-    /// Those of 8-bit weights, whatever bits the weights have: the baseline of the others.
+    /// Kernels for 8-bit weights, whatever the bitwidth of the weights: the baseline of the others.
     Int8,
 }
 
@@ -65,7 +65,7 @@ impl FromStr for CpuKernels {
     }
 }
 
-/// One layer with made-up weights and activations.
+/// One layer with synthetic weights and activations.
 pub(super) struct PreparedLayer {
     layer: Layer,
     acts: Vec<u8>,
@@ -83,8 +83,12 @@ impl PreparedLayer {
         let fail = |source| LatencyError::Kernel { layer: profile.name.clone(), source };
         let shape = shape(profile)?;
         shape.check().map_err(fail)?;
-        let pair = BitPair::new(bits.weight.get(), bits.activation.get()).map_err(fail)?;
-        // Of no pattern that a kernel could profit from.
+        let (Some(weight), Some(act)) = (bits.weight.integer(), bits.activation.integer()) else {
+            let what = format!("{} x {} bits", bits.weight, bits.activation);
+            return Err(LatencyError::Unsupported { layer: profile.name.clone(), what });
+        };
+        let pair = BitPair::new(weight, act).map_err(fail)?;
+        // Without a pattern that a kernel could profit from.
         let byte = |i: usize| i.wrapping_mul(0x9e37_79b1).to_le_bytes()[3];
         let codes: Vec<i8> =
             (0..shape.weights()).map(|i| byte(i).cast_signed() >> (8 - pair.weight())).collect();
@@ -116,7 +120,7 @@ impl PreparedLayer {
         self.layer.choice()
     }
 
-    /// Multiplies and makes codes of the sums.
+    /// Runs the layer once, with codes as its output.
     pub(super) fn run(&mut self, workspace: &mut Workspace, threads: NonZeroUsize) {
         let bits = self.layer.bits().act();
         let out = Output::Codes { epilogue: &self.epilogue, bits, out: &mut self.out };
@@ -126,7 +130,7 @@ impl PreparedLayer {
     }
 }
 
-/// What the kernels call a layer.
+/// The shape in the terms of the kernels.
 fn shape(profile: &LayerProfile) -> Result<LayerShape, LatencyError> {
     let conv = ConvShape {
         channels: profile.in_channels,
@@ -151,9 +155,9 @@ fn shape(profile: &LayerProfile) -> Result<LayerShape, LatencyError> {
     }
 }
 
-/// All layers of a network with made-up operands, to be run one after the other.
+/// All layers of a network with synthetic operands, to be run one after the other.
 ///
-/// Every layer has an input of its own; what lies between them is left out.
+/// Every layer has an input of its own; layers without weights are left out.
 pub struct CpuNetwork {
     layers: Vec<(String, PreparedLayer)>,
     workspace: Workspace,
@@ -164,7 +168,7 @@ impl CpuNetwork {
     /// Packs all layers, for one image.
     ///
     /// # Errors
-    /// [`LatencyError`] unless there are bitwidths for every layer and kernels for all of them.
+    /// [`LatencyError`] unless there are a bitwidth and a kernel for every layer.
     pub fn new(
         layers: &[LayerProfile],
         bits: &[LayerBits],
@@ -191,7 +195,7 @@ impl CpuNetwork {
         }
     }
 
-    /// Names of the layers, their kernels, and why these.
+    /// Names of the layers, with their kernels and the reason for each.
     pub fn choices(&self) -> impl Iterator<Item = (&str, Choice)> {
         self.layers.iter().map(|(name, layer)| (name.as_str(), layer.choice()))
     }

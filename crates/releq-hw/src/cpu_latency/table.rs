@@ -1,4 +1,4 @@
-//! Measured times as a file.
+//! A table of measured latencies, kept in a file.
 
 use std::{
     collections::HashSet, fs, io, io::Write as _, num::NonZeroUsize, path::Path, time::Duration,
@@ -25,16 +25,16 @@ pub struct LatencyConfig {
     pub isa: Isa,
     /// Threads within one layer.
     pub threads: NonZeroUsize,
-    /// How often every layer is measured.
+    /// Number of measurements of every layer.
     pub repeats: NonZeroUsize,
-    /// How long one measurement takes at least.
+    /// Least duration of one measurement.
     pub sample: Duration,
-    /// The commit of the kernels, if known; it is written down.
+    /// Commit of the kernels, if known; it is recorded in the table.
     pub commit: Option<String>,
 }
 
 impl Default for LatencyConfig {
-    /// The best kernels on the best instructions, one thread, eleven repeats of two milliseconds.
+    /// The best kernels on the best instruction set, one thread, eleven measurements of two milliseconds.
     fn default() -> Self {
         Self {
             kernels: CpuKernels::Best,
@@ -47,20 +47,20 @@ impl Default for LatencyConfig {
     }
 }
 
-/// Times of layers on one machine.
+/// Latencies of layers on one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyTable {
     format: u32,
-    /// Where they were measured.
+    /// The machine.
     pub machine: Machine,
-    /// When, as in RFC 3339.
+    /// Date of the first measurement, as in RFC 3339.
     pub date: String,
-    /// Of which commit the kernels were, if it was known.
+    /// Commit of the kernels, if it was known.
     pub commit: Option<String>,
-    /// The kernels that ran.
+    /// The kernels.
     pub kernels: CpuKernels,
-    /// The instruction set that they ran with.
+    /// Their instruction set.
     pub isa: String,
     /// Threads within one layer.
     pub threads: NonZeroUsize,
@@ -68,7 +68,7 @@ pub struct LatencyTable {
     pub rows: Vec<LatencyRow>,
 }
 
-/// Time of one layer.
+/// Latency of one layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatencyRow {
@@ -76,17 +76,17 @@ pub struct LatencyRow {
     pub layer: LayerProfile,
     /// Its bitwidths.
     pub bits: LayerBits,
-    /// The kernel, and why it.
+    /// The kernel and the reason it was chosen.
     pub kernel: String,
-    /// The time.
+    /// The latency.
     pub timing: Timing,
 }
 
 impl LatencyTable {
-    /// Measures layers at bitwidths, those of one shape once, in turn; `progress` hears of measured layers and of all.
+    /// Measures layers at bitwidths in turn, each shape once; `progress` gets the numbers of measured and of all layers.
     ///
     /// # Errors
-    /// [`LatencyError`] where the kernels do not cover a layer.
+    /// [`LatencyError`] if the kernels do not cover a layer.
     pub fn measure<'a>(
         work: impl IntoIterator<Item = (&'a LayerProfile, LayerBits)>,
         config: &LatencyConfig,
@@ -106,10 +106,10 @@ impl LatencyTable {
         Ok(table)
     }
 
-    /// Measures what the table lacks; what it has stays. Nothing is changed upon an error.
+    /// Measures what is missing from the table and keeps the rest. After an error, the table is unchanged.
     ///
     /// # Errors
-    /// [`LatencyError`] where the kernels do not cover a layer, or the table is of another machine or of other
+    /// [`LatencyError`] if the kernels do not cover a layer, or if the table is of another machine or of other
     /// settings.
     pub fn extend<'a>(
         &mut self,
@@ -138,7 +138,7 @@ impl LatencyTable {
             .filter(|(layer, bits)| known.insert((nameless(layer), *bits)))
             .collect();
         let mut rows = Vec::with_capacity(missing.len());
-        // A few at a time, so that the weights of large networks do not fill the memory.
+        // In chunks, so that the weights of large networks do not fill the memory.
         for chunk in missing.chunks(16) {
             progress(rows.len(), missing.len());
             rows.append(&mut measure(chunk, config)?);
@@ -151,30 +151,30 @@ impl LatencyTable {
     /// Reads a table that [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// [`LatencyError::Io`], or [`LatencyError::Damaged`] for what is no such table.
+    /// [`LatencyError::Io`], or [`LatencyError::Damaged`] if the file is not a valid table.
     pub fn load(path: &Path) -> Result<Self, LatencyError> {
         let fail = |source| LatencyError::Io { path: path.to_owned(), source };
         let damaged = |reason| LatencyError::Damaged { path: path.to_owned(), reason };
         let text = fs::read(path).map_err(fail)?;
         let table: Self = serde_json::from_slice(&text)
-            .map_err(|error| damaged(format!("no latency table: {error}")))?;
+            .map_err(|error| damaged(format!("not a latency table: {error}")))?;
         if table.format != FORMAT {
-            return Err(damaged(format!("format {}, where {FORMAT} is known", table.format)));
+            return Err(damaged(format!("its format is {}, expected {FORMAT}", table.format)));
         }
         let mut known = HashSet::new();
         for (index, row) in table.rows.iter().enumerate() {
             let at = || format!("row {index} (layer `{}`)", row.layer.name);
             if !row.timing.is_plausible() {
-                return Err(damaged(format!("{}: times that cannot be", at())));
+                return Err(damaged(format!("{}: implausible times", at())));
             }
             if !known.insert((nameless(&row.layer), row.bits)) {
-                return Err(damaged(format!("{}: a second time for one shape", at())));
+                return Err(damaged(format!("{}: this shape occurs twice", at())));
             }
         }
         Ok(table)
     }
 
-    /// Writes it as JSON; a file that is there is replaced as a whole or stays.
+    /// Writes the table as JSON. An existing file is replaced atomically.
     ///
     /// # Errors
     /// [`LatencyError::Io`].

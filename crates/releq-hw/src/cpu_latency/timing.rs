@@ -1,4 +1,4 @@
-//! Times that can be compared.
+//! Comparable timings.
 
 use std::{
     num::NonZeroUsize,
@@ -7,24 +7,24 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Times of one call, over repeats.
+/// Duration of one call, over repeated measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
-    /// The middle one, microseconds.
+    /// Median in microseconds.
     pub median_us: f64,
-    /// The shortest.
+    /// Least duration in microseconds.
     pub min_us: f64,
-    /// A quarter of them took less.
+    /// First quartile in microseconds.
     pub low_us: f64,
-    /// A quarter of them took more.
+    /// Third quartile in microseconds.
     pub high_us: f64,
-    /// How often it was measured.
+    /// Number of measurements.
     pub repeats: usize,
 }
 
 impl Timing {
-    /// Width of the middle half, relative to the median: a quiet machine has a few percent.
+    /// Distance between the quartiles, relative to the median: a few percent on an idle machine.
     #[must_use]
     pub fn spread(&self) -> f64 {
         (self.high_us - self.low_us) / self.median_us
@@ -37,16 +37,16 @@ impl Timing {
         Self { median_us, min_us, low_us, high_us, repeats: us.len() }
     }
 
-    /// Whether the numbers can be times of as many repeats.
+    /// Whether the numbers can be measurements at all.
     pub(super) fn is_plausible(&self) -> bool {
         let order = [0.0, self.min_us, self.low_us, self.median_us, self.high_us];
         self.repeats > 0 && self.min_us > 0.0 && self.high_us.is_finite() && order.is_sorted()
     }
 }
 
-/// Times all of `runs` in turn, `repeats` times over, so that whatever else the machine does meets all of them alike.
+/// Times all of `runs` in turn, `repeats` times, so that other load on the machine affects all of them alike.
 ///
-/// A sample is as many calls as take `sample` when it is found out, at the beginning, and at least one.
+/// One measurement is a fixed number of calls, at least one, which took `sample` in a trial at the beginning.
 pub fn time_interleaved(
     runs: &mut [&mut dyn FnMut()],
     repeats: NonZeroUsize,
@@ -62,9 +62,9 @@ pub fn time_interleaved(
     times.into_iter().map(Timing::new).collect()
 }
 
-/// Calls that take at least so long.
+/// Number of calls that take at least this long.
 fn calls_in(run: &mut dyn FnMut(), sample: Duration) -> u32 {
-    // The first call fetches code and memory.
+    // The first call loads code and memory into the caches.
     run();
     let mut calls = 1_u32;
     loop {
@@ -81,7 +81,7 @@ fn seconds(run: &mut dyn FnMut(), calls: u32) -> f64 {
     for _ in 0..calls {
         run();
     }
-    // A clock that did not move would make a cost of nothing.
+    // A clock that did not advance would make the cost 0.
     start.elapsed().as_secs_f64().max(1e-9)
 }
 
