@@ -424,6 +424,9 @@ impl Network {
     fn profile(&self, index: usize) -> Option<LayerProfile> {
         let (input, output) = (self.input_shape(index), self.shapes[index]);
         let name = self.nodes[index].name.clone();
+        let batch_norm = self.nodes.iter().zip(&self.sources).any(|(node, sources)| {
+            matches!(node.op, Op::BatchNorm { .. }) && sources.contains(&Some(index))
+        });
         match (self.nodes[index].op, input, output) {
             (
                 Op::Conv2d(conv),
@@ -447,9 +450,11 @@ impl Network {
                 out_height,
                 out_width,
                 bias: conv.bias,
+                batch_norm,
             }),
             (Op::Linear { out_features, bias }, Shape::Vector { features }, _) => {
-                Some(LayerProfile { bias, ..LayerProfile::linear(name, features, out_features) })
+                let linear = LayerProfile::linear(name, features, out_features);
+                Some(LayerProfile { bias, batch_norm, ..linear })
             }
             _ => None,
         }
@@ -726,6 +731,8 @@ mod tests {
         let macs: Vec<_> = profiles.iter().map(LayerProfile::macs).collect();
         assert_eq!(macs, [442_368, 1_179_648, 131_072, 73_728, 320]);
         assert_eq!(profiles[3].kind, LayerKind::DepthwiseConv2d);
+        let batch_norms: Vec<_> = profiles.iter().map(|p| p.batch_norm).collect();
+        assert_eq!(batch_norms, [true, true, false, false, false]);
         assert_eq!(network.outputs(), 10);
         assert_eq!(network.sources(6), [Some(4), Some(5)]);
     }

@@ -61,6 +61,10 @@ pub struct LayerProfile {
     pub out_width: usize,
     /// Whether the layer adds a bias to every output channel.
     pub bias: bool,
+    /// Whether a batch norm reads the layer's output. Folded into the layer for inference, it becomes a bias
+    /// for every output channel.
+    #[serde(default)]
+    pub batch_norm: bool,
 }
 
 impl LayerProfile {
@@ -79,7 +83,7 @@ impl LayerProfile {
         profile.ok_or(NetworkError::NothingToQuantize { network: name })
     }
 
-    /// A fully connected layer without a bias.
+    /// A fully connected layer without a bias and batch norm.
     #[must_use]
     pub fn linear(name: impl Into<String>, in_features: usize, out_features: usize) -> Self {
         Self {
@@ -96,6 +100,7 @@ impl LayerProfile {
             out_height: 1,
             out_width: 1,
             bias: false,
+            batch_norm: false,
         }
     }
 

@@ -1,39 +1,43 @@
-//! Bytes that the weights take.
+//! Bytes that a stored model takes.
 
 use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
 use serde::{Deserialize, Serialize};
 
 use crate::price::wide;
 
-/// Scales that are stored beside a layer's integer codes, 32 bits each.
+/// Scales stored with a layer's integer codes, 32 bits each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScaleStorage {
-    /// None: WRPN's and DoReFa's levels span [-1, 1] by definition.
-    #[default]
+    /// None: the levels of WRPN and DoReFa span [-1, 1] by definition.
     None,
     /// One for a layer.
+    #[default]
     PerTensor,
     /// One for every output channel.
     PerChannel,
 }
 
-/// Bytes of a stored model: weights at their bitwidths, scales if there are any, float biases.
+/// Bytes of a stored model: weights at their bitwidths, scales and biases in float.
 ///
 /// `(weights * weight bits + 32 * scales + 32 * biases) / 8`, without rounding to whole bytes, so that sums
 /// are exact; packed storage adds less than a byte, or a word, per tensor. Activations do not matter.
 ///
+/// Batch norm is folded into the layer before it. That changes its weights, or their scales, and gives a
+/// bias to every output channel, if the layer has none yet. A float layer takes 4 bytes a weight and no
+/// scale.
+///
 /// # Units
-/// Bytes, in exact eighths. Any bitwidth from 1 to 32.
+/// Bytes, in exact eighths. Any bitwidth from 1 to 32, and float.
 ///
 /// # Source
-/// Arithmetic; no paper. Batch norm is taken as folded into weights and biases.
+/// Arithmetic; no paper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelSize {
-    /// Scales stored: none by default, as in the quantizers of the ReLeQ paper.
+    /// Scales stored: by default one for a layer, which is the least that integer codes need in general.
     pub scales: ScaleStorage,
-    /// Leaves out the biases of the layers that have one; by default they count, 32 bits each.
+    /// Leaves out the biases, also those of folded batch norms; by default they count, 32 bits each.
     pub without_biases: bool,
 }
 
@@ -52,11 +56,13 @@ impl ModelSize {
     pub fn bits(&self, layer: &LayerProfile, bits: LayerBits) -> u64 {
         let channels = layer.out_channels as u64;
         let scales = match self.scales {
+            _ if bits.weight.is_float() => 0,
             ScaleStorage::None => 0,
             ScaleStorage::PerTensor => 1,
             ScaleStorage::PerChannel => channels,
         };
-        let biases = if layer.bias && !self.without_biases { channels } else { 0 };
+        let has_bias = layer.bias || layer.batch_norm;
+        let biases = if has_bias && !self.without_biases { channels } else { 0 };
         layer.weights() * wide(bits.weight) + FLOAT_BITS * (scales + biases)
     }
 }
@@ -77,6 +83,8 @@ impl CostModel for ModelSize {
 
 #[cfg(test)]
 mod tests {
+    use releq_core::Bitwidth;
+
     use super::*;
     use crate::price::layers::{at, conv, linear};
 
@@ -87,13 +95,37 @@ mod tests {
         };
         // 450 weights of 3 bits are 168.75 bytes.
         let layer = conv([3, 6], 32, [5, 1, 0]);
-        assert_eq!(bytes(ModelSize::default(), &layer, 3), 168.75);
+        assert_eq!(bytes(ModelSize::weights_only(), &layer, 3), 168.75);
+        assert_eq!(bytes(ModelSize::default(), &layer, 3), 172.75);
         let scaled = |scales| ModelSize { scales, ..ModelSize::default() };
+        assert_eq!(bytes(scaled(ScaleStorage::None), &layer, 3), 168.75);
         assert_eq!(bytes(scaled(ScaleStorage::PerTensor), &layer, 3), 172.75);
         assert_eq!(bytes(scaled(ScaleStorage::PerChannel), &layer, 3), 192.75);
         let mut biased = linear(500, 10);
         biased.bias = true;
-        assert_eq!(bytes(ModelSize::default(), &biased, 2), 1250.0 + 40.0);
+        assert_eq!(bytes(ModelSize::default(), &biased, 2), 1250.0 + 4.0 + 40.0);
         assert_eq!(bytes(ModelSize::weights_only(), &biased, 2), 1250.0);
+    }
+
+    #[test]
+    fn a_folded_batch_norm_leaves_a_bias() {
+        let bytes = |bias: bool, batch_norm: bool| {
+            let mut layer = linear(500, 10);
+            (layer.bias, layer.batch_norm) = (bias, batch_norm);
+            ModelSize::default().layer_cost(&layer, at(2, 8)).unwrap().0
+        };
+        assert_eq!(bytes(false, false), 1254.0);
+        for (bias, batch_norm) in [(true, false), (false, true), (true, true)] {
+            assert_eq!(bytes(bias, batch_norm), 1254.0 + 40.0);
+        }
+    }
+
+    #[test]
+    fn a_float_layer_has_no_scale() {
+        let float = LayerBits::weights_only(Bitwidth::FLOAT);
+        for scales in [ScaleStorage::None, ScaleStorage::PerTensor, ScaleStorage::PerChannel] {
+            let model = ModelSize { scales, ..ModelSize::default() };
+            assert_eq!(model.layer_cost(&linear(500, 10), float), Ok(Cost(20_000.0)));
+        }
     }
 }

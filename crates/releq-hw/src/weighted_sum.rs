@@ -100,9 +100,9 @@ mod tests {
             .with(0.5, ModelSize::default())
             .unwrap();
         let layers = lenet();
-        let expected = 2.0 * 18_432_000.0 + 0.5 * 500.0;
+        let expected = 2.0 * 18_432_000.0 + 0.5 * 504.0;
         assert_eq!(sum.layer_cost(&layers[0], at(8, 8)), Ok(Cost(expected)));
-        let expected = 2.0 * 2_293_000.0 * 64.0 + 0.5 * 430_500.0;
+        let expected = 2.0 * 2_293_000.0 * 64.0 + 0.5 * 430_516.0;
         assert_eq!(sum.network_cost(&layers, &[at(8, 8); 4]), Ok(Cost(expected)));
         assert!(WeightedSum::new("bad").with(-1.0, BitOperations).is_err());
         assert_eq!(format!("{sum:?}"), r#"WeightedSum both: {"bitops": 2.0, "size": 0.5}"#);

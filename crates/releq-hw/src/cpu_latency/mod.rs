@@ -114,10 +114,11 @@ impl CostModel for CpuLatency {
     }
 }
 
-/// The layer without what does not change its cost: its name and its bias.
+/// The layer without what does not change its cost: its name, its bias and its batch norm, which is folded.
 fn nameless(layer: &LayerProfile) -> LayerProfile {
     let mut layer = layer.clone();
     layer.name.clear();
     layer.bias = false;
+    layer.batch_norm = false;
     layer
 }
