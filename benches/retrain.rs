@@ -18,9 +18,8 @@ use std::time::Instant;
 
 use releq::{
     core::Network,
-    evaluate::Backend,
     quant::QuantizerKind,
-    train::{Sgd, Trainer},
+    train::{Backend, Sgd, Trainer, TrainerFactory},
     zoo,
 };
 

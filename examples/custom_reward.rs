@@ -9,15 +9,13 @@
 //! the `Strict` struct below.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
-use std::{
-    num::NonZeroUsize,
-    process::ExitCode,
-    sync::{Mutex, atomic::AtomicBool},
-};
+use std::{num::NonZeroUsize, process::ExitCode, sync::Mutex};
 
 use anyhow::Result;
 use clap::Parser;
-use releq::{Experiment, ExperimentConfig, Progress, data::digits, reward::Reward, zoo::lenet};
+use releq::{
+    Cancel, Event, Experiment, ExperimentConfig, data::digits, reward::Reward, zoo::lenet,
+};
 use releq_example_support::exit_code;
 
 /// Pays for low bitwidths only while accuracy stays above a floor, and the closer to full precision
@@ -63,12 +61,12 @@ fn run(args: &Args) -> Result<()> {
     config.compare = false;
 
     // Train in full precision once; both searches start from the same weights.
-    let never = AtomicBool::new(false);
+    let never = Cancel::new();
     let stage = Mutex::new(None);
-    let news = |news: Progress| {
-        let last = stage.lock().map(|mut stage| stage.replace(news.stage));
-        if last.is_ok_and(|last| last != Some(news.stage)) {
-            eprintln!("{:?}: {} to do", news.stage, news.total);
+    let news = |event: &Event| {
+        let last = stage.lock().map(|mut stage| stage.replace(event.stage()));
+        if last.is_ok_and(|last| last != Some(event.stage())) {
+            eprintln!("{}: {} to do", event.stage(), event.progress().1);
         }
     };
     let experiment = || Experiment::new(lenet(), data.clone(), config.clone());
@@ -82,7 +80,7 @@ fn run(args: &Args) -> Result<()> {
         let Some(best) = &report.search.best else { continue };
         println!(
             "{:>8} reward: its best is {} ({:.2} bits) with {:.2} % of the full-precision accuracy",
-            report.reward,
+            report.config.reward,
             best.bits,
             best.bits.mean(),
             100.0 * best.acc_state,

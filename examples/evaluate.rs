@@ -25,9 +25,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     core::{BitwidthAssignment, Network},
     data::{ImageSet, Normalization},
-    evaluate::Backend,
     quant::QuantizerKind,
-    train::{self, AccuracyReport, Schedule, Trainer},
+    train::{self, AccuracyReport, Backend, Schedule, Trainer, TrainerFactory},
     zoo,
 };
 use releq_example_support::{

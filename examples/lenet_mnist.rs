@@ -16,7 +16,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     Experiment, ExperimentConfig,
-    data::{self, DataKind, DataSet, Download, digits, mnist},
+    data::{self, DataKind, Download, Splits, digits, mnist},
     zoo::lenet,
 };
 use releq_example_support::{SearchArgs, exit_code};
@@ -55,7 +55,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     args.search.run(&data.source.clone(), Experiment::new(lenet(), data, config))
 }
 
-fn find_data(args: &Args) -> Result<DataSet> {
+fn find_data(args: &Args) -> Result<Splits> {
     if !args.digits {
         let mut folder = data::find(DataKind::Mnist, args.data_dir.as_deref())?;
         if folder.is_none() && args.download {

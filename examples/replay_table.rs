@@ -9,18 +9,18 @@
 //! the agent came to the best entry, and how random search did with as many evaluations.
 #![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
-use std::{ops::ControlFlow, path::PathBuf, process::ExitCode, time::Instant};
+use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use comfy_table::{Table as TextTable, presets::UTF8_FULL_CONDENSED};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
-    Budget, Scored, Search, SearchLayer, SearchOutcome,
+    Budget, Event, Problem, Scored, Search, SearchLayer, SearchOutcome, Stage,
     agent::{GreedySearch, PpoConfig, RandomSearch},
     core::LayerProfile,
     evaluate::{Cached, Evaluator, OnMiss, Table},
-    hw::StateQuantization,
+    hw::CostKind,
     pareto_frontier,
     reward::RewardKind,
     zoo::lenet,
@@ -39,9 +39,10 @@ struct Args {
     /// Seed of the agent; equal seeds give equal results
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// State_Quantization: `mean-bits`, or `cost-weighted` (needs --network)
+    /// What the search makes cheap: `mean-bits`, or any other cost model, such as `cost-weighted` or
+    /// `stripes-energy` (needs --network)
     #[arg(long, default_value = "mean-bits")]
-    state: StateQuantization,
+    cost: CostKind,
     /// What to do when the agent asks for an assignment that the table lacks: `error`, or `nearest`
     /// (the nearest measured assignment answers as a whole)
     #[arg(long, default_value = "error")]
@@ -78,24 +79,26 @@ fn run(args: &Args) -> Result<()> {
     let layers = match args.network.as_deref() {
         Some("lenet") => shapes(lenet().profiles(), table.layers())?,
         Some(other) => bail!("unknown network `{other}`; known: lenet"),
-        None if args.state != StateQuantization::MeanBits => {
-            bail!("--state cost-weighted weighs layers by their shapes; name them with --network")
+        None if args.cost != CostKind::MeanBits => {
+            bail!(
+                "--cost {} depends on the shapes of the layers; name them with --network",
+                args.cost
+            )
         }
         None => (1..=table.layers()).map(|index| unknown_layer(format!("layer{index}"))).collect(),
     };
     let budget = Budget { episodes: Some(args.episodes), ..Budget::default() };
-    let mut search = Search::builder()
+    let problem = Problem::builder()
         .layers(layers)
         .actions(table.bitwidths())
-        .state_quantization(args.state)
+        .cost(args.cost.build()?)
         .reward(args.reward.build())
-        .budget(budget)
         .build()?;
 
     // The best that anyone could find.
     let everything = table
         .iter()
-        .map(|(bits, _)| search.score(bits, &table))
+        .map(|(bits, _)| problem.score(bits, &table))
         .collect::<Result<Vec<Scored>, _>>()?;
     let optimal = everything
         .iter()
@@ -116,22 +119,23 @@ fn run(args: &Args) -> Result<()> {
         }
         None => PpoConfig::default(),
     };
-    let mut agent = config.init(search.observation_len(), search.action_count(), args.seed)?;
-    let found = search.run(&mut agent, &evaluator, &mut |news| {
-        bar.set_position(news.episodes as u64);
-        if let Some(best) = news.best {
+    let mut agent = config.init(problem.observation_len(), problem.action_count(), args.seed)?;
+    let on_event = |event: &Event| {
+        bar.set_position(event.progress().0 as u64);
+        if let Event::Episodes { best: Some(best), .. } = event {
             bar.set_message(best.bits.to_string());
         }
-        ControlFlow::Continue(())
-    })?;
+    };
+    let search = Search::new(&problem, &mut agent, &evaluator, budget);
+    let found = search.on_event(Stage::Search, &on_event).run()?;
     bar.finish_and_clear();
 
     // Two simple searches, which may ask for something new as often as the agent did.
-    search.set_budget(Budget { evaluations: Some(found.evaluations), ..Budget::default() });
-    let mut random = RandomSearch::new(search.action_count(), args.seed, 16);
-    let random = search.run(&mut random, &evaluator, &mut |_| ControlFlow::Continue(()))?;
-    let mut layerwise = GreedySearch::new(search.action_count(), search.episode_len());
-    let layerwise = search.run(&mut layerwise, &evaluator, &mut |_| ControlFlow::Continue(()))?;
+    let budget = Budget { evaluations: Some(found.evaluations), ..Budget::default() };
+    let mut random = RandomSearch::new(problem.action_count(), args.seed, 16);
+    let random = Search::new(&problem, &mut random, &evaluator, budget).run()?;
+    let mut layerwise = GreedySearch::new(problem.action_count(), problem.episode_len());
+    let layerwise = Search::new(&problem, &mut layerwise, &evaluator, budget).run()?;
     let outcomes = Outcomes { found, random, layerwise };
 
     let seconds = started.elapsed().as_secs_f64();
@@ -165,7 +169,7 @@ fn json(
     Ok(serde_json::json!({
         "table": args.table,
         "seed": args.seed,
-        "state": args.state.to_string(),
+        "cost": args.cost.to_string(),
         "on_miss": args.on_miss.to_string(),
         "full_precision_percent": 100.0 * table.full_precision(),
         "greedy_bits": greedy.bits,

@@ -14,7 +14,6 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -24,10 +23,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     ExperimentConfig, Report,
     core::BitwidthAssignment,
-    evaluate::Backend,
     format,
     quant::QuantizerKind,
-    train::{self, Length, Schedule, Trainer, Training, TrainingState, initial_weights},
+    train::{
+        self, Backend, Length, Schedule, Trainer, TrainerFactory, Training, TrainingState,
+        initial_weights,
+    },
     zoo,
 };
 use releq_example_support::{
@@ -163,7 +164,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         images.test.len()
     );
 
-    let cancel = interrupt::flag()?;
+    let cancel = interrupt::cancel()?;
     let steps = schedule.steps(images.train.len());
     let bar = ProgressBar::new(steps as u64).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} steps, {elapsed}, {eta} left  {msg}",
@@ -189,7 +190,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         Ok(())
     };
     let mut kept = Instant::now();
-    while !cancel.load(Ordering::Relaxed)
+    while !cancel.is_cancelled()
         && let Some(progress) = training.step(trainer.as_mut())?
     {
         bar.set_position(progress.step as u64);

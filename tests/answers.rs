@@ -5,16 +5,17 @@
 //! anew with `RELEQ_RECORD=1 cargo test -p releq-tests --test answers` and say why in the commit.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
-use std::{fs, num::NonZeroUsize, ops::ControlFlow, path::PathBuf, sync::atomic::AtomicBool};
+use std::{fs, num::NonZeroUsize, path::PathBuf};
 
 use releq::{
-    Budget, Experiment, ExperimentConfig, Report, Scored, Search, SearchLayer, SearchOutcome,
+    Budget, Cancel, Experiment, ExperimentConfig, Problem, Report, Scored, Search, SearchLayer,
+    SearchOutcome,
     agent::PpoConfig,
     data::{
-        DataSet, ImageSet,
+        ImageSet, Splits,
         digits::{self, DigitsConfig},
     },
-    evaluate::{Cached, OnMiss, Table},
+    evaluate::{OnMiss, Table},
     train::Length,
     zoo,
 };
@@ -81,7 +82,7 @@ fn report(report: &Report) -> Value {
                 row.validation_accuracy,
                 row.test_accuracy,
                 row.quant_state,
-                row.stripes_speedup_over_8,
+                row.cost("stripes").unwrap().saving(),
             ])
         })
         .collect();
@@ -103,18 +104,16 @@ fn lenet_table_ten_seeds() {
     let path = folder.join("releq-accuracy-tables/lenet.csv");
     let table = Table::read(path, OnMiss::Error).unwrap().with_full_precision(0.998).unwrap();
     let layer = |profile| SearchLayer { profile, weight_std: 0.0, fixed: None };
-    let search = Search::builder()
+    let search = Problem::builder()
         .layers(zoo::lenet().profiles().into_iter().map(layer).collect())
         .actions(table.bitwidths())
-        .budget(Budget { episodes: Some(400), ..Budget::default() })
         .build()
         .unwrap();
     let answer = |seed: u64| {
         let (inputs, actions) = (search.observation_len(), search.action_count());
         let mut agent = PpoConfig::default().init(inputs, actions, seed).unwrap();
-        let found = search
-            .run(&mut agent, &Cached::new(&table), &mut |_| ControlFlow::Continue(()))
-            .unwrap();
+        let budget = Budget { episodes: Some(400), ..Budget::default() };
+        let found = Search::new(&search, &mut agent, &table, budget).run().unwrap();
         let mut answer = outcome(&found);
         answer["scored"] = json!(found.scored.len());
         answer["seed"] = json!(seed);
@@ -139,7 +138,7 @@ fn short(mut config: ExperimentConfig) -> ExperimentConfig {
     config
 }
 
-fn digits(train: usize) -> DataSet {
+fn digits(train: usize) -> Splits {
     digits::generate(&DigitsConfig { train, test: 200, ..DigitsConfig::default() }).unwrap()
 }
 
@@ -150,7 +149,7 @@ fn lenet_digits() {
     config.pretrain.length = Length::Steps(60);
     config.budget = Budget { evaluations: Some(24), ..Budget::default() };
     let experiment = Experiment::new(zoo::lenet(), digits(1200), config);
-    check("lenet_digits", &report(&experiment.run(&AtomicBool::new(false), &|_| {}).unwrap()));
+    check("lenet_digits", &report(&experiment.run(&Cancel::new(), &|_| {}).unwrap()));
 }
 
 /// The whole path with the preset of SimpleNet, on digits in the middle of its larger images.
@@ -169,10 +168,10 @@ fn simplenet_digits() {
         }
         ImageSet::new("wide digits", [3, 32, 32], 10, pixels, labels).unwrap()
     };
-    let data = DataSet { train: wide(&drawn.train), test: wide(&drawn.test), source: drawn.source };
+    let data = Splits { train: wide(&drawn.train), test: wide(&drawn.test), source: drawn.source };
     let mut config = short(ExperimentConfig::preset("simplenet", 1).unwrap());
     config.pretrain.length = Length::Steps(60);
     config.budget = Budget { evaluations: Some(16), ..Budget::default() };
     let experiment = Experiment::new(zoo::simplenet(), data, config);
-    check("simplenet_digits", &report(&experiment.run(&AtomicBool::new(false), &|_| {}).unwrap()));
+    check("simplenet_digits", &report(&experiment.run(&Cancel::new(), &|_| {}).unwrap()));
 }

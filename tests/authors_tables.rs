@@ -2,34 +2,32 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
 use releq::{
-    Budget, Scored, Search, SearchLayer,
+    Budget, Problem, Scored, Search, SearchLayer,
     agent::{Exhaustive, PpoConfig},
     core::LayerProfile,
-    evaluate::{Cached, OnMiss, Table},
-    hw::StateQuantization,
+    evaluate::{OnMiss, Table},
+    hw::CostKind,
     pareto_frontier,
     zoo::lenet,
 };
 use releq_test_support::data_dir;
-
-const COST_WEIGHTED: StateQuantization = StateQuantization::CostWeighted { memory_over_mac: 120.0 };
 
 fn table(name: &str, full_precision: f64) -> Option<Table> {
     let path = data_dir()?.join("releq-accuracy-tables").join(name);
     Some(Table::read(path, OnMiss::Error).unwrap().with_full_precision(full_precision).unwrap())
 }
 
-fn search(profiles: Vec<LayerProfile>, table: &Table, form: StateQuantization) -> Search {
+fn search(profiles: Vec<LayerProfile>, table: &Table, cost: CostKind) -> Problem {
     let layer = |profile| SearchLayer { profile, weight_std: 0.0, fixed: None };
-    Search::builder()
+    Problem::builder()
         .layers(profiles.into_iter().map(layer).collect())
         .actions(table.bitwidths())
-        .state_quantization(form)
+        .cost(cost.build().unwrap())
         .build()
         .unwrap()
 }
 
-fn score_all(search: &Search, table: &Table) -> Vec<Scored> {
+fn score_all(search: &Problem, table: &Table) -> Vec<Scored> {
     table.iter().map(|(bits, _)| search.score(bits, table).unwrap()).collect()
 }
 
@@ -47,8 +45,7 @@ fn optimum(scored: &[Scored]) -> &Scored {
 #[test]
 fn lenet_by_mean_bits_has_the_published_solution_as_its_optimum() {
     let Some(table) = table("lenet.csv", 0.998) else { return };
-    let scored =
-        score_all(&search(lenet().profiles(), &table, StateQuantization::MeanBits), &table);
+    let scored = score_all(&search(lenet().profiles(), &table, CostKind::MeanBits), &table);
     assert_eq!(scored.len(), 625);
     let best = optimum(&scored);
     assert_eq!(best.bits.to_string(), "2-2-3-2");
@@ -73,7 +70,10 @@ fn lenet_by_mean_bits_has_the_published_solution_as_its_optimum() {
 #[test]
 fn lenet_by_cost_prefers_few_bits_where_the_weights_are() {
     let Some(table) = table("lenet.csv", 0.998) else { return };
-    let scored = score_all(&search(lenet().profiles(), &table, COST_WEIGHTED), &table);
+    let scored = score_all(
+        &search(lenet().profiles(), &table, CostKind::CostWeighted(Default::default())),
+        &table,
+    );
     let best = optimum(&scored);
     assert_eq!(best.bits.to_string(), "3-2-2-4");
     assert!((best.reward - 0.238_611).abs() < 5e-7, "{}", best.reward);
@@ -112,7 +112,7 @@ fn svhn_and_vgg11_by_mean_bits_have_their_known_optima() {
         ("vgg11.csv", 0.96, 7, "4-5-5-5-5-5-5", 0.084_447),
     ] {
         let Some(table) = table(name, full_precision) else { return };
-        let search = search(alike(layers), &table, StateQuantization::MeanBits);
+        let search = search(alike(layers), &table, CostKind::MeanBits);
         let scored = score_all(&search, &table);
         let best = optimum(&scored);
         assert_eq!(best.bits.to_string(), bits, "{name}");
@@ -123,10 +123,9 @@ fn svhn_and_vgg11_by_mean_bits_have_their_known_optima() {
 #[test]
 fn exhaustive_search_agrees_with_the_table() {
     let Some(table) = table("lenet.csv", 0.998) else { return };
-    let search = search(lenet().profiles(), &table, StateQuantization::MeanBits);
+    let search = search(lenet().profiles(), &table, CostKind::MeanBits);
     let mut agent = Exhaustive::new(search.action_count(), search.episode_len(), 50);
-    let outcome =
-        search.run(&mut agent, &table, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    let outcome = Search::new(&search, &mut agent, &table, Budget::default()).run().unwrap();
     assert_eq!(outcome.evaluations, 625);
     assert_eq!(outcome.best.unwrap().bits.to_string(), "2-2-3-2");
 }
@@ -134,13 +133,11 @@ fn exhaustive_search_agrees_with_the_table() {
 #[test]
 fn the_agent_comes_near_the_optimum_of_lenet() {
     let Some(table) = table("lenet.csv", 0.998) else { return };
-    let mut search = search(lenet().profiles(), &table, StateQuantization::MeanBits);
-    search.set_budget(Budget { episodes: Some(2000), ..Budget::default() });
+    let search = search(lenet().profiles(), &table, CostKind::MeanBits);
+    let budget = Budget { episodes: Some(2000), ..Budget::default() };
     let mut agent =
         PpoConfig::default().init(search.observation_len(), search.action_count(), 1).unwrap();
-    let outcome = search
-        .run(&mut agent, &Cached::new(&table), &mut |_| std::ops::ControlFlow::Continue(()))
-        .unwrap();
+    let outcome = Search::new(&search, &mut agent, &table, budget).run().unwrap();
     let greedy = outcome.greedy.unwrap();
     assert!(greedy.reward >= 0.95 * 0.218_364, "{} {}", greedy.bits, greedy.reward);
 }

@@ -1,20 +1,18 @@
 //! The whole path on a small set of drawn digits.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
-use std::{
-    num::NonZeroUsize,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use std::num::NonZeroUsize;
 
 use releq::{
-    Budget, Experiment, ExperimentConfig, HeldOut, Progress, ReleqError, Report, Stage,
+    Budget, Cancel, Choice, Event, Experiment, ExperimentConfig, HeldOut, ReleqError, Report,
+    Stage,
     core::{Bitwidth, Network},
     data::{
-        DataSet,
+        Splits,
         digits::{self, DigitsConfig},
     },
     evaluate::EarlyStop,
-    hw::StateQuantization,
+    hw::{CostKind, CostWeighted},
     quant::QuantizerKind,
     reward::reward_fn,
     train::Length,
@@ -22,7 +20,7 @@ use releq::{
 };
 use serde_json::Value;
 
-fn data() -> DataSet {
+fn data() -> Splits {
     digits::generate(&DigitsConfig { train: 700, test: 100, ..DigitsConfig::default() }).unwrap()
 }
 
@@ -41,11 +39,18 @@ fn config(seed: u64) -> ExperimentConfig {
     config
 }
 
-fn run(config: ExperimentConfig) -> Report {
-    Experiment::new(lenet(), data(), config).run(&AtomicBool::new(false), &|_| {}).unwrap()
+/// [`config`] with a change.
+fn changed(seed: u64, change: impl FnOnce(&mut ExperimentConfig)) -> ExperimentConfig {
+    let mut config = config(seed);
+    change(&mut config);
+    config
 }
 
-/// The report without its wall times.
+fn run(config: ExperimentConfig) -> Report {
+    Experiment::new(lenet(), data(), config).run(&Cancel::new(), &|_| {}).unwrap()
+}
+
+/// The report without what its answers do not depend on: wall times, threads, where weights came from.
 fn timeless(report: &Report) -> String {
     fn strip(value: &mut Value) {
         match value {
@@ -57,15 +62,17 @@ fn timeless(report: &Report) -> String {
             _ => {}
         }
     }
-    let mut value = serde_json::from_str(&report.to_json()).unwrap();
+    let mut value: Value = serde_json::from_str(&report.to_json()).unwrap();
     strip(&mut value);
+    let config = value["config"].as_object_mut().unwrap();
+    config.remove("threads");
+    config.remove("weights");
     serde_json::to_string_pretty(&value).unwrap()
 }
 
 #[test]
 fn a_report_follows_from_its_seed_for_any_number_of_threads() {
-    let threads =
-        |threads| ExperimentConfig { threads: NonZeroUsize::new(threads).unwrap(), ..config(5) };
+    let threads = |threads| changed(5, |c| c.threads = NonZeroUsize::new(threads).unwrap());
     let one = run(threads(1));
     assert_eq!(timeless(&one), timeless(&run(threads(1))));
     assert_eq!(timeless(&one), timeless(&run(threads(2))));
@@ -91,9 +98,9 @@ fn a_report_follows_from_its_seed_for_any_number_of_threads() {
     assert!(one.comparisons.iter().all(|outcome| outcome.evaluations == 9));
     let uniform8 = &one.rows[3];
     assert_eq!((uniform8.mean_bits, uniform8.quant_state), (8.0, 1.0));
-    assert_eq!(uniform8.stripes_speedup_over_8, 1.0);
+    assert_eq!(uniform8.cost("stripes").unwrap().saving(), 1.0);
     assert_eq!(one.rows[6].quant_state, 0.25);
-    assert!(one.rows[6].stripes_speedup_over_8 > 3.0);
+    assert!(one.rows[6].cost("stripes").unwrap().saving() > 3.0);
 
     // What is written is what was found.
     let folder = tempfile::tempdir().unwrap();
@@ -113,9 +120,9 @@ fn rows_may_have_more_bits_than_the_search_could_choose() {
     config.actions = [2, 4].map(|bits| Bitwidth::new(bits).unwrap()).to_vec();
     config.fixed_layers = vec![("conv1".into(), Bitwidth::EIGHT)];
     config.compare = false;
-    let weighted = StateQuantization::CostWeighted { memory_over_mac: 120.0 };
-    for form in [StateQuantization::MeanBits, weighted] {
-        let report = run(ExperimentConfig { state_quantization: form, ..config.clone() });
+    for cost in [CostKind::MeanBits, CostKind::CostWeighted(CostWeighted::default())] {
+        config.cost = cost.into();
+        let report = run(config.clone());
         let uniform8 = report.rows.iter().find(|row| row.label == "uniform 8").unwrap();
         assert_eq!(uniform8.quant_state, 2.0);
     }
@@ -145,7 +152,7 @@ fn a_collapsed_retrain_is_given_up_and_no_other_answer_changes() {
     let config = |early_stop| {
         let mut config = config(3);
         // Without a scale, 2 bits round nearly every weight to zero.
-        config.quantizer = QuantizerKind::Wrpn;
+        config.quantizer = QuantizerKind::Wrpn.into();
         config.actions = [2, 8].map(|bits| Bitwidth::new(bits).unwrap()).to_vec();
         config.budget = Budget { evaluations: Some(16), episodes: Some(100), ..Budget::default() };
         config.compare = false;
@@ -157,9 +164,10 @@ fn a_collapsed_retrain_is_given_up_and_no_other_answer_changes() {
     let (with, without) = (run(config(Some(EarlyStop::default()))), run(config(None)));
     assert_eq!(
         timeless(&with),
-        timeless(&run(ExperimentConfig {
-            threads: NonZeroUsize::new(2).unwrap(),
-            ..config(Some(EarlyStop::default()))
+        timeless(&run({
+            let mut config = config(Some(EarlyStop::default()));
+            config.threads = NonZeroUsize::new(2).unwrap();
+            config
         }))
     );
     assert!(without.search.scored.iter().all(|scored| scored.stopped_after.is_none()));
@@ -179,26 +187,27 @@ fn a_collapsed_retrain_is_given_up_and_no_other_answer_changes() {
 
 #[test]
 fn images_for_choices_can_come_from_the_test_images() {
-    let report = run(ExperimentConfig { held_out: HeldOut::Test, validation: 40, ..config(5) });
+    let report = run(changed(5, |c| (c.held_out, c.validation) = (HeldOut::Test, 40)));
     assert_eq!(report.images, [700, 40, 60]);
-    let all = ExperimentConfig { held_out: HeldOut::Test, validation: 100, ..config(5) };
+    let all = changed(5, |c| (c.held_out, c.validation) = (HeldOut::Test, 100));
     let message = refused(lenet(), all);
     assert!(message.contains("100"), "{message}");
 }
 
 #[test]
 fn cancelled_before_the_search_there_is_no_report() {
-    let stop = AtomicBool::new(true);
+    let stop = Cancel::new();
+    stop.cancel();
     let outcome = Experiment::new(lenet(), data(), config(1)).run(&stop, &|_| {});
     assert!(matches!(outcome, Err(ReleqError::Cancelled)));
 }
 
 #[test]
 fn cancelled_in_the_search_the_best_so_far_is_reported() {
-    let stop = AtomicBool::new(false);
-    let after_a_batch = |news: Progress| {
-        if news.stage == Stage::Search && news.done > 0 {
-            stop.store(true, Ordering::Relaxed);
+    let stop = Cancel::new();
+    let after_a_batch = |event: &Event| {
+        if event.stage() == Stage::Search {
+            stop.cancel();
         }
     };
     let report = Experiment::new(lenet(), data(), config(1)).run(&stop, &after_a_batch).unwrap();
@@ -215,10 +224,10 @@ fn cancelled_in_the_search_the_best_so_far_is_reported() {
 
 #[test]
 fn cancelled_in_the_long_retrain_the_best_so_far_is_reported() {
-    let stop = AtomicBool::new(false);
-    let in_the_finals = |news: Progress| {
-        if news.stage == Stage::Final {
-            stop.store(true, Ordering::Relaxed);
+    let stop = Cancel::new();
+    let in_the_finals = |event: &Event| {
+        if event.stage() == Stage::Final {
+            stop.cancel();
         }
     };
     let report = Experiment::new(lenet(), data(), config(1)).run(&stop, &in_the_finals).unwrap();
@@ -228,13 +237,13 @@ fn cancelled_in_the_long_retrain_the_best_so_far_is_reported() {
 
 #[test]
 fn given_weights_replace_the_pretraining_and_change_nothing() {
-    let stop = AtomicBool::new(false);
+    let stop = Cancel::new();
     let weights = Experiment::new(lenet(), data(), config(2)).pretrain(&stop, &|_| {}).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lenet.safetensors");
     releq::format::safetensors::save(&path, &weights).unwrap();
     let weights = releq::format::safetensors::load(&path).unwrap();
-    let no_pretraining = |news: Progress| assert_ne!(news.stage, Stage::Pretrain);
+    let no_pretraining = |event: &Event| assert_ne!(event.stage(), Stage::Pretrain);
     let report = Experiment::new(lenet(), data(), config(2))
         .weights(weights)
         .run(&stop, &no_pretraining)
@@ -250,9 +259,9 @@ fn fixed_layers_keep_their_bitwidth_and_the_reward_is_the_callers() {
     config.fixed_layers = vec![(first, eight)];
     let report = Experiment::new(lenet(), data(), config)
         .reward(reward_fn("wide", |_, quant_state| quant_state))
-        .run(&AtomicBool::new(false), &|_| {})
+        .run(&Cancel::new(), &|_| {})
         .unwrap();
-    assert_eq!(report.reward, "wide");
+    assert_eq!(report.config.reward, Choice::Own("wide".into()));
     assert!(report.search.scored.iter().all(|scored| scored.bits[0] == eight));
     for scored in &report.search.scored {
         assert_eq!(scored.reward, scored.quant_state);
@@ -261,21 +270,20 @@ fn fixed_layers_keep_their_bitwidth_and_the_reward_is_the_callers() {
 
 fn refused(network: Network, config: ExperimentConfig) -> String {
     Experiment::new(network, data(), config)
-        .run(&AtomicBool::new(false), &|_| {})
+        .run(&Cancel::new(), &|_| {})
         .expect_err("must be refused")
         .to_string()
 }
 
 #[test]
 fn settings_that_cannot_work_are_refused_by_name() {
-    let no_actions = ExperimentConfig { actions: Vec::new(), ..config(1) };
+    let no_actions = changed(1, |c| c.actions.clear());
     assert!(refused(lenet(), no_actions).contains("action"));
 
-    let all_held_out = ExperimentConfig { validation: 700, ..config(1) };
+    let all_held_out = changed(1, |c| c.validation = 700);
     assert!(refused(lenet(), all_held_out).contains("700"));
 
-    let wrong_layer =
-        ExperimentConfig { fixed_layers: vec![("conv9".into(), Bitwidth::EIGHT)], ..config(1) };
+    let wrong_layer = changed(1, |c| c.fixed_layers = vec![("conv9".into(), Bitwidth::EIGHT)]);
     assert!(refused(lenet(), wrong_layer).contains("conv9"));
 
     let mut no_batch = config(1);
@@ -288,7 +296,7 @@ fn settings_that_cannot_work_are_refused_by_name() {
     never_ending.long_retrain.length = Length::Epochs(f64::INFINITY);
     assert!(refused(lenet(), never_ending).contains("`long_retrain`: schedule: `length.epochs`"));
 
-    let no_limit = ExperimentConfig { budget: Budget::default(), ..config(1) };
+    let no_limit = changed(1, |c| c.budget = Budget::default());
     assert!(refused(lenet(), no_limit).contains("budget"));
 }
 

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeSet,
     num::NonZeroUsize,
-    ops::ControlFlow,
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,12 +12,12 @@ use std::{
 };
 
 use releq::{
-    ActionSpace, Budget, EvaluationMode, ReleqError, Search, SearchBuilder, SearchOutcome,
-    StopReason,
+    ActionSpace, Budget, Cancel, EvaluationMode, Event, Problem, ProblemBuilder, ReleqError,
+    Search, SearchOutcome, Stage, StopReason,
     agent::{Agent, Exhaustive, GreedySearch, PpoConfig, RandomSearch},
     core::{Bitwidth, BitwidthAssignment},
-    evaluate::{Cached, Evaluation, Evaluator},
-    hw::StateQuantization,
+    evaluate::{Cached, Evaluation, Evaluator, Parallel},
+    hw::{CostWeighted, MeanBits},
     reward::reward_fn,
     zoo::lenet,
 };
@@ -42,23 +41,32 @@ fn bits(text: &str) -> BitwidthAssignment {
     text.parse().unwrap()
 }
 
-fn builder() -> SearchBuilder {
-    Search::builder().network(&lenet(), None)
+fn builder() -> ProblemBuilder {
+    Problem::builder().network(&lenet(), None)
 }
 
 fn episodes(episodes: usize) -> Budget {
     Budget { episodes: Some(episodes), ..Budget::default() }
 }
 
-fn run(search: &Search, agent: &mut dyn Agent, evaluator: &impl Evaluator) -> SearchOutcome {
-    search.run(agent, evaluator, &mut |_| ControlFlow::Continue(())).unwrap()
+fn run(
+    problem: &Problem,
+    agent: &mut dyn Agent,
+    evaluator: &dyn Evaluator,
+    budget: Budget,
+) -> SearchOutcome {
+    Search::new(problem, agent, evaluator, budget).run().unwrap()
+}
+
+fn no_limit() -> Budget {
+    Budget::default()
 }
 
 #[test]
 fn exhaustive_search_meets_every_assignment_once_and_stops() {
     let search = builder().actions([2, 4, 8].map(|b| Bitwidth::new(b).unwrap())).build().unwrap();
     let mut agent = Exhaustive::new(search.action_count(), search.episode_len(), 7);
-    let outcome = run(&search, &mut agent, &Needs(vec![4, 2, 2, 4]));
+    let outcome = run(&search, &mut agent, &Needs(vec![4, 2, 2, 4]), no_limit());
     assert_eq!(outcome.stop, StopReason::Exhausted);
     assert_eq!((outcome.episodes, outcome.evaluations), (81, 81));
     let distinct: BTreeSet<_> = outcome.scored.iter().map(|s| s.bits.clone()).collect();
@@ -71,7 +79,7 @@ fn exhaustive_search_meets_every_assignment_once_and_stops() {
 fn greedy_search_finds_what_layers_need_one_by_one() {
     let search = builder().build().unwrap();
     let mut agent = GreedySearch::new(search.action_count(), search.episode_len());
-    let outcome = run(&search, &mut agent, &Needs(vec![5, 2, 3, 4]));
+    let outcome = run(&search, &mut agent, &Needs(vec![5, 2, 3, 4]), no_limit());
     assert_eq!(outcome.stop, StopReason::Exhausted);
     assert_eq!(outcome.best_within(0.003).unwrap().bits, bits("5-2-3-4"));
 }
@@ -81,11 +89,10 @@ fn fixed_layers_keep_their_bits_and_are_not_searched() {
     let search = builder()
         .fix_layer("conv1", Bitwidth::EIGHT)
         .fix_layer("fc2", Bitwidth::new(6).unwrap())
-        .budget(episodes(40))
         .build()
         .unwrap();
     assert_eq!(search.episode_len(), 2);
-    let outcome = run(&search, &mut RandomSearch::new(7, 3, 4), &Needs(vec![2; 4]));
+    let outcome = run(&search, &mut RandomSearch::new(7, 3, 4), &Needs(vec![2; 4]), episodes(40));
     assert!(outcome.scored.iter().all(|s| s.bits[0].get() == 8 && s.bits[3].get() == 6));
     // The mean over the searched layers alone.
     let first = &outcome.scored[0];
@@ -95,10 +102,9 @@ fn fixed_layers_keep_their_bits_and_are_not_searched() {
 
 #[test]
 fn restricted_actions_move_by_one_and_carry_over() {
-    let search =
-        builder().action_space(ActionSpace::Restricted).budget(episodes(300)).build().unwrap();
+    let search = builder().action_space(ActionSpace::Restricted).build().unwrap();
     assert_eq!(search.action_count(), 3);
-    let outcome = run(&search, &mut RandomSearch::new(3, 5, 1), &Needs(vec![2; 4]));
+    let outcome = run(&search, &mut RandomSearch::new(3, 5, 1), &Needs(vec![2; 4]), episodes(300));
     let steps = outcome.scored.windows(2).map(|pair| {
         pair[0].bits.iter().zip(pair[1].bits.iter()).map(|(a, b)| a.get().abs_diff(b.get())).max()
     });
@@ -128,10 +134,10 @@ fn a_cache_asks_once_and_budgets_are_never_exceeded() {
     for mode in [EvaluationMode::PerEpisode, EvaluationMode::PerLayer] {
         for limit in [1, 5, 37, 100] {
             let budget = Budget { evaluations: Some(limit), ..Budget::default() };
-            let search = builder().evaluation(mode).budget(budget).build().unwrap();
+            let search = builder().evaluation(mode).build().unwrap();
             let counting = Counting(Needs(vec![3; 4]), AtomicUsize::new(0), Mutex::default());
             let evaluator = Cached::new(counting);
-            let outcome = run(&search, &mut RandomSearch::new(7, 1, 8), &evaluator);
+            let outcome = run(&search, &mut RandomSearch::new(7, 1, 8), &evaluator, budget);
             assert_eq!(outcome.stop, StopReason::Evaluations);
             assert!(outcome.evaluations <= limit);
             let per_episode = if mode == EvaluationMode::PerLayer { 4 } else { 1 };
@@ -149,14 +155,12 @@ fn a_cache_asks_once_and_budgets_are_never_exceeded() {
 #[test]
 fn the_answer_does_not_depend_on_the_number_of_threads() {
     let outcome = |threads: usize| {
-        let search = builder()
-            .budget(episodes(96))
-            .threads(NonZeroUsize::new(threads).unwrap())
-            .build()
-            .unwrap();
+        let search = builder().build().unwrap();
         let mut agent =
             PpoConfig::default().init(search.observation_len(), search.action_count(), 11).unwrap();
-        let mut outcome = run(&search, &mut agent, &Cached::new(Needs(vec![4, 2, 3, 2])));
+        let threads = NonZeroUsize::new(threads).unwrap();
+        let evaluator = Parallel::new(Needs(vec![4, 2, 3, 2]), threads);
+        let mut outcome = run(&search, &mut agent, &evaluator, episodes(96));
         outcome.times.clear();
         serde_json::to_string(&outcome).unwrap()
     };
@@ -169,26 +173,34 @@ fn the_answer_does_not_depend_on_the_number_of_threads() {
 #[test]
 fn every_way_to_stop_is_named() {
     let evaluator = Needs(vec![2; 4]);
-    let search = |budget| builder().budget(budget).build().unwrap();
+    let search = builder().build().unwrap();
     let random = || RandomSearch::new(7, 1, 4);
     let wall = Budget { wall_time: Some(Duration::ZERO), ..Budget::default() };
-    assert_eq!(run(&search(wall), &mut random(), &evaluator).stop, StopReason::WallTime);
-    assert_eq!(run(&search(episodes(8)), &mut random(), &evaluator).stop, StopReason::Episodes);
+    assert_eq!(run(&search, &mut random(), &evaluator, wall).stop, StopReason::WallTime);
+    assert_eq!(run(&search, &mut random(), &evaluator, episodes(8)).stop, StopReason::Episodes);
     // 16 assignments are soon all known to a random search; 50 episodes more bring nothing.
     let patient = Budget { patience: Some(50), ..Budget::default() };
-    let narrow = builder().budget(patient).actions([2, 4].map(|b| Bitwidth::new(b).unwrap()));
-    let settled = run(&narrow.build().unwrap(), &mut RandomSearch::new(2, 1, 4), &evaluator);
+    let narrow = builder().actions([2, 4].map(|b| Bitwidth::new(b).unwrap()));
+    let settled =
+        run(&narrow.build().unwrap(), &mut RandomSearch::new(2, 1, 4), &evaluator, patient);
     assert_eq!(settled.stop, StopReason::Converged);
     assert!(settled.evaluations <= 16 && settled.episodes > 50);
     // A limit that is above the number of assignments is never reached, and ends the search too.
     let many = Budget { evaluations: Some(17), ..Budget::default() };
-    let narrow = builder().budget(many).actions([2, 4].map(|b| Bitwidth::new(b).unwrap()));
-    let settled = run(&narrow.build().unwrap(), &mut RandomSearch::new(2, 1, 4), &evaluator);
+    let narrow = builder().actions([2, 4].map(|b| Bitwidth::new(b).unwrap()));
+    let settled = run(&narrow.build().unwrap(), &mut RandomSearch::new(2, 1, 4), &evaluator, many);
     assert_eq!((settled.stop, settled.evaluations), (StopReason::Converged, 16));
-    let cancelled = search(episodes(1000))
-        .run(&mut random(), &evaluator, &mut |news| {
-            if news.episodes >= 12 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })
+    let cancel = Cancel::new();
+    let on_event = |event: &Event| {
+        if event.progress().0 >= 12 {
+            cancel.cancel();
+        }
+    };
+    let mut agent = random();
+    let cancelled = Search::new(&search, &mut agent, &evaluator, episodes(1000))
+        .cancel(&cancel)
+        .on_event(Stage::Search, &on_event)
+        .run()
         .unwrap();
     assert_eq!((cancelled.stop, cancelled.episodes), (StopReason::Cancelled, 12));
     assert!(cancelled.best.is_some() && cancelled.greedy.is_none());
@@ -203,7 +215,7 @@ impl Evaluator for Fragile {
     }
     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
         Ok(if bits[0].get() == 2 {
-            Evaluation::failed("the loss became NaN at step 3".into())
+            Evaluation::failed("the loss became NaN at step 3")
         } else {
             Evaluation::new(0.98)
         })
@@ -212,8 +224,8 @@ impl Evaluator for Fragile {
 
 #[test]
 fn a_failed_evaluation_counts_and_the_search_goes_on() {
-    let search = builder().budget(episodes(80)).build().unwrap();
-    let outcome = run(&search, &mut RandomSearch::new(7, 9, 8), &Fragile);
+    let search = builder().build().unwrap();
+    let outcome = run(&search, &mut RandomSearch::new(7, 9, 8), &Fragile, episodes(80));
     assert_eq!(outcome.episodes, 80);
     let failed: Vec<_> = outcome.scored.iter().filter(|s| s.failure.is_some()).collect();
     assert!(outcome.failures > 0 && outcome.failures == failed.len());
@@ -224,10 +236,10 @@ fn a_failed_evaluation_counts_and_the_search_goes_on() {
 #[test]
 fn a_reward_of_ones_own_changes_what_is_best() {
     let evaluator = Needs(vec![4; 4]);
-    let best = |builder: SearchBuilder| {
+    let best = |builder: ProblemBuilder| {
         let search = builder.build().unwrap();
         let mut agent = Exhaustive::new(search.action_count(), search.episode_len(), 64);
-        run(&search, &mut agent, &evaluator).best.unwrap().bits
+        run(&search, &mut agent, &evaluator, no_limit()).best.unwrap().bits
     };
     assert_eq!(best(builder()), bits("4-4-4-4"));
     assert_eq!(best(builder().reward(reward_fn("thrift", |_, quant| -quant))), bits("2-2-2-2"));
@@ -235,23 +247,21 @@ fn a_reward_of_ones_own_changes_what_is_best() {
 }
 
 #[test]
-fn both_forms_of_state_quantization_are_configuration() {
-    let quant_state = |form| {
-        let search = builder().state_quantization(form).build().unwrap();
-        search.quant_state(&bits("2-2-3-2")).unwrap()
-    };
-    assert!((quant_state(StateQuantization::MeanBits) - 0.28125).abs() < 1e-12);
-    let weighted = quant_state(StateQuantization::CostWeighted { memory_over_mac: 120.0 });
+fn both_forms_of_state_quantization_are_cost_models() {
+    let quant_state =
+        |builder: ProblemBuilder| builder.build().unwrap().quant_state(&bits("2-2-3-2")).unwrap();
+    assert!((quant_state(builder().cost(MeanBits)) - 0.28125).abs() < 1e-12);
+    let weighted = quant_state(builder().cost(CostWeighted::default()));
     assert!((weighted - 0.362_134_636).abs() < 1e-9);
 }
 
 #[test]
 fn settings_that_cannot_work_are_refused_by_name() {
-    let check = |builder: SearchBuilder, expected: &str| {
+    let check = |builder: ProblemBuilder, expected: &str| {
         let message = builder.build().unwrap_err().to_string();
         assert!(message.contains(expected), "`{message}` lacks `{expected}`");
     };
-    check(Search::builder(), "no layer");
+    check(Problem::builder(), "no layer");
     check(builder().actions([]), "`actions`: the set of bitwidths to choose from is empty");
     check(
         builder().fix_layer("conv9", Bitwidth::EIGHT),

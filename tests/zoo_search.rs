@@ -1,18 +1,12 @@
 //! A search on networks of the zoo: settings from presets, weights that are given, assignments beside.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::BTreeSet, sync::Mutex};
 
 use releq::{
-    Budget, Experiment, ExperimentConfig, Progress, Report, Stage,
+    Budget, Cancel, Choice, Event, Experiment, ExperimentConfig, Report, Stage,
     core::{Network, Weights},
-    data::{DataSet, ImageSet, Normalization, digits},
+    data::{ImageSet, Normalization, Splits, digits},
     train::Length,
     zoo::{self, NAMES},
 };
@@ -38,7 +32,7 @@ fn every_network_has_settings_of_its_preset() {
         }
         assert_eq!(config.seed, 7);
         if name != "lenet" {
-            assert_eq!(config.quantizer, preset.quantizer, "{name}");
+            assert_eq!(config.quantizer, Choice::Ours(preset.quantizer), "{name}");
             assert_eq!(config.normalization, Some(preset.normalization), "{name}");
             assert_eq!(config.long_retrain.length, preset.long_retrain.length, "{name}");
         }
@@ -47,7 +41,7 @@ fn every_network_has_settings_of_its_preset() {
 }
 
 /// Drawn digits in the middle of images of three channels and 32 x 32 pixels.
-fn data() -> DataSet {
+fn data() -> Splits {
     let config = digits::DigitsConfig { train: 600, test: 100, ..Default::default() };
     let drawn = digits::generate(&config).unwrap();
     let wide = |set: &ImageSet| {
@@ -62,7 +56,7 @@ fn data() -> DataSet {
         }
         ImageSet::new("wide digits", [3, 32, 32], 10, pixels, labels).unwrap()
     };
-    DataSet { train: wide(&drawn.train), test: wide(&drawn.test), source: drawn.source }
+    Splits { train: wide(&drawn.train), test: wide(&drawn.test), source: drawn.source }
 }
 
 /// The preset of SimpleNet, every stage a few steps long.
@@ -85,19 +79,19 @@ fn network() -> Network {
 /// The report, and the stages that were run.
 fn run(config: ExperimentConfig, weights: &Weights) -> (Report, Vec<Stage>) {
     let stages = Mutex::new(Vec::new());
-    let news = |news: Progress| {
+    let news = |event: &Event| {
         let mut stages = stages.lock().unwrap();
-        if stages.last() != Some(&news.stage) {
-            stages.push(news.stage);
+        if stages.last() != Some(&event.stage()) {
+            stages.push(event.stage());
         }
     };
     let experiment = Experiment::new(network(), data(), config).weights(weights.clone());
-    let report = experiment.run(&AtomicBool::new(false), &news).unwrap();
+    let report = experiment.run(&Cancel::new(), &news).unwrap();
     (report, stages.into_inner().unwrap())
 }
 
 fn trained() -> Weights {
-    let never = AtomicBool::new(false);
+    let never = Cancel::new();
     Experiment::new(network(), data(), config()).pretrain(&never, &|_| {}).unwrap()
 }
 
@@ -129,7 +123,7 @@ fn given_weights_are_fine_tuned_when_told_to() {
     let (as_given, _) = run(config(), &weights);
     let mut tuned = config();
     tuned.fine_tune = Some(tuned.pretrain);
-    let never = AtomicBool::new(false);
+    let never = Cancel::new();
     let longer = Experiment::new(network(), data(), tuned.clone())
         .weights(weights.clone())
         .pretrain(&never, &|_| {})
@@ -145,10 +139,10 @@ fn given_weights_are_fine_tuned_when_told_to() {
     // It can be stopped like any training.
     let mut tuned = config();
     tuned.fine_tune = Some(tuned.pretrain);
-    let stop = AtomicBool::new(false);
-    let at_once = |news: Progress| {
-        assert_eq!(news.stage, Stage::Pretrain);
-        stop.store(true, Ordering::Relaxed);
+    let stop = Cancel::new();
+    let at_once = |event: &Event| {
+        assert_eq!(event.stage(), Stage::Pretrain);
+        stop.cancel();
     };
     let outcome = Experiment::new(network(), data(), tuned).weights(weights).run(&stop, &at_once);
     assert!(matches!(outcome, Err(releq::ReleqError::Cancelled)));
@@ -158,11 +152,12 @@ fn given_weights_are_fine_tuned_when_told_to() {
 fn the_normalization_is_the_callers_or_measured() {
     let weights = trained();
     let with = |normalization| {
-        let config = ExperimentConfig { normalization, ..config() };
+        let mut config = config();
+        config.normalization = normalization;
         run(config, &weights).0.full_precision_validation
     };
     let (rest, _) = data().train.split(100, 3).unwrap();
-    assert_eq!(with(None), with(Some(Normalization::measured(&rest))));
+    assert_eq!(with(None), with(Some(Normalization::measured(&rest).unwrap())));
     let black = Normalization { mean: vec![0.0; 3], std: vec![1e6; 3] };
     // Every image looks the same, so one class of ten is right.
     assert_eq!(with(Some(black)), 0.1);
@@ -174,7 +169,7 @@ fn an_assignment_that_does_not_fit_is_refused_before_any_training() {
         let mut config = config();
         config.beside = vec![("mine".to_owned(), bits.parse().unwrap())];
         let experiment = Experiment::new(network(), data(), config);
-        let outcome = experiment.run(&AtomicBool::new(false), &|_| panic!("nothing may start"));
+        let outcome = experiment.run(&Cancel::new(), &|_| panic!("nothing may start"));
         let message = outcome.unwrap_err().to_string();
         assert!(message.contains(expected), "`{message}` lacks `{expected}`");
     };

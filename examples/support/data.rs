@@ -8,7 +8,7 @@ use image::GrayImage;
 use releq::{
     core::Network,
     data::{
-        self, BadImages, Color, DataSet, ImageFolder, ImageFolderConfig, ImageSet, ImageSize,
+        self, BadImages, Color, ImageFolder, ImageFolderConfig, ImageSet, ImageSize, Splits,
         image_folder,
     },
 };
@@ -104,7 +104,7 @@ pub fn load(
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_all(dir: &Path, network: &Network, images: &ImageArgs) -> Result<DataSet> {
+pub fn load_all(dir: &Path, network: &Network, images: &ImageArgs) -> Result<Splits> {
     let data = data::open(dir, None, &images.config(network)?)?;
     check(&data.train, &data.source, network)?;
     Ok(data)

@@ -1,26 +1,23 @@
 //! Ctrl-C.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use anyhow::Result;
+use releq::Cancel;
 
 /// Exit code after Ctrl-C, as shells have it.
 pub const INTERRUPTED: u8 = 130;
 
-/// A flag that the first Ctrl-C sets, so that the run ends in good order; the second one ends it at once.
+/// A request to stop that the first Ctrl-C makes, so that the run ends in good order; the second one ends it
+/// at once.
 ///
 /// # Errors
 /// If there is a handler already.
-pub fn flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let handler = Arc::clone(&flag);
+pub fn cancel() -> Result<Cancel> {
+    let cancel = Cancel::new();
+    let handler = cancel.clone();
     ctrlc::set_handler(move || {
-        if handler.swap(true, Ordering::Relaxed) {
+        if handler.cancel() {
             std::process::exit(i32::from(INTERRUPTED));
         }
     })?;
-    Ok(flag)
+    Ok(cancel)
 }

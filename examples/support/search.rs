@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use releq::{
     Experiment, ExperimentConfig, ReleqError, Report,
     core::Bitwidth,
-    evaluate::{Backend, EarlyStop},
+    evaluate::EarlyStop,
     quant::QuantizerKind,
-    reward::Shaped,
+    reward::{RewardKind, Shaped},
+    train::Backend,
 };
 
 use crate::{
@@ -94,10 +95,15 @@ impl SearchArgs {
         config.threads = self
             .threads
             .unwrap_or(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-        config.backend = self.backend;
+        config.trainer = self.backend.into();
         config.early_stop = self.early_stop().or(config.early_stop);
         config.tolerance = self.tolerance / 100.0;
-        config.quantizer = self.quantizer.unwrap_or(config.quantizer);
+        if let Some(quantizer) = self.quantizer {
+            config.quantizer = quantizer.into();
+        }
+        if let Some(threshold) = self.threshold {
+            config.reward = RewardKind::Shaped(shaped(threshold)?).into();
+        }
         if !self.bits.is_empty() {
             config.actions.clone_from(&self.bits);
         }
@@ -118,14 +124,11 @@ impl SearchArgs {
     ///
     /// # Errors
     /// If the experiment fails or the report cannot be written.
-    pub fn run(&self, source: &str, mut experiment: Experiment) -> Result<ExitCode> {
-        if let Some(threshold) = self.threshold {
-            experiment = experiment.reward(shaped(threshold)?);
-        }
+    pub fn run(&self, source: &str, experiment: Experiment) -> Result<ExitCode> {
         eprintln!("data: {source}");
-        let cancel = interrupt::flag()?;
+        let cancel = interrupt::cancel()?;
         let bars = Bars::new(self.json);
-        let outcome = experiment.run(&cancel, &|news| bars.show(&news));
+        let outcome = experiment.run(&cancel, &|event| bars.show(event));
         bars.finish();
         let report = match outcome {
             Err(ReleqError::Cancelled) => {

@@ -6,7 +6,9 @@ use releq::Report;
 /// Prints a report for a person.
 pub(crate) fn print(report: &Report) {
     let [train, validation, test] = report.images;
-    println!("\n{} on {}", report.network, report.data);
+    let network = report.config.network.as_ref().and_then(|network| network.build().ok());
+    let network = network.as_ref().map_or("network", |network| network.name());
+    println!("\n{network} on {}", report.data);
     println!(
         "{train} images to train on, {validation} held out for every choice, {test} for this report"
     );
@@ -16,8 +18,8 @@ pub(crate) fn print(report: &Report) {
         100.0 * report.full_precision_validation
     );
     println!(
-        "quantizer {}, reward {}, State_Quantization {}",
-        report.quantizer, report.reward, report.state_quantization
+        "quantizer {}, reward {}, cost {}",
+        report.config.quantizer, report.config.reward, report.config.cost
     );
 
     if report.cancelled {
@@ -65,8 +67,14 @@ pub(crate) fn print(report: &Report) {
                 )),
                 right(format!("{:+.2}", row.loss_points)),
                 right(format!("{:.4}", row.quant_state)),
-                right(format!("{:.1} kB", row.model_bytes / 1000.0)),
-                right(format!("{:.2}x", row.stripes_speedup_over_8)),
+                right(
+                    row.cost("size")
+                        .map_or_else(String::new, |size| format!("{:.1} kB", size.cost / 1000.0)),
+                ),
+                right(
+                    row.cost("stripes")
+                        .map_or_else(String::new, |cost| format!("{:.2}x", cost.saving())),
+                ),
             ]);
         }
         println!("{rows}");

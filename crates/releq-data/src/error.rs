@@ -134,6 +134,30 @@ pub enum DataError {
         /// Number of classes.
         classes: usize,
     },
+    /// An image has no label, although its data set has classes.
+    #[error("{name}: image {index} has no label")]
+    MissingLabel {
+        /// The data set.
+        name: String,
+        /// Position of the image, from 0.
+        index: usize,
+    },
+    /// Labels are needed, but the data set has none.
+    #[error("{name}: images have no labels; training and accuracy need labelled images")]
+    Unlabelled {
+        /// The data set.
+        name: String,
+    },
+    /// An image that does not exist was to be part of a subset.
+    #[error("{name}: no image {index}, expected an index below {len}")]
+    IndexOutOfRange {
+        /// The data set.
+        name: String,
+        /// The index, from 0.
+        index: usize,
+        /// Number of images.
+        len: usize,
+    },
     /// There are not as many pixels as labels and shape ask for.
     #[error(
         "{name}: {found} pixel bytes for {labels} labels of shape {shape:?}, expected {expected}"
@@ -424,6 +448,24 @@ pub enum DataError {
         /// The checksum of what came.
         found: String,
     },
+    /// A [`Dataset`](crate::Dataset) outside this crate could not read its images.
+    #[error("cannot read images of {name}")]
+    Other {
+        /// The data set.
+        name: String,
+        /// Its own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl DataError {
+    /// Wraps the error of a data set of your own, called `name`.
+    pub fn other(
+        name: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Other { name: name.into(), source: source.into() }
+    }
 }
 
 /// The first bad images, one after the other.

@@ -1,15 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod augment;
+#[cfg(any(test, feature = "testing"))]
+mod check;
 mod dataset;
 mod error;
 mod files;
 mod image_set;
+mod normalization;
 mod parallel;
 mod sets;
+mod subset;
 
 pub use augment::Augmentation;
-pub use dataset::{Dataset, Label};
+#[cfg(any(test, feature = "testing"))]
+pub use check::check_dataset;
+pub use dataset::{Dataset, DatasetInfo, Label, Splits};
 pub use error::DataError;
 pub use files::{
     cache::Cache,
@@ -17,7 +23,8 @@ pub use files::{
     download::{Download, DownloadProgress, download},
     idx,
 };
-pub use image_set::{DataSet, ImageSet, Normalization};
+pub use image_set::ImageSet;
+pub use normalization::Normalization;
 pub use sets::{
     cifar10, digits,
     image_folder::{self, BadImages, ImageFolder, ImageFolderConfig, LoadedImages},
@@ -25,3 +32,4 @@ pub use sets::{
     open::{DataKind, detect, find, open},
     svhn,
 };
+pub use subset::Subset;

@@ -1,6 +1,10 @@
 //! Work on many images at once.
 
-use std::{num::NonZero, sync::Mutex, thread};
+use std::{
+    num::NonZero,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 /// Number of threads that `asked` stands for: 0 means as many as the machine has processors.
 pub(crate) fn threads(asked: usize) -> usize {
@@ -33,6 +37,30 @@ pub(crate) fn for_each<T: Send>(
         }
         run();
     });
+}
+
+/// As [`for_each`], with work that can fail: returns the error of the first item in order that failed.
+///
+/// No items are handed out once one has failed.
+pub(crate) fn try_for_each<T: Send, E: Send>(
+    items: impl Iterator<Item = T> + Send,
+    threads: usize,
+    work: impl Fn(T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let failed: Mutex<Option<(usize, E)>> = Mutex::new(None);
+    let lock = || failed.lock().unwrap_or_else(PoisonError::into_inner);
+    let items = items.enumerate().take_while(|_| lock().is_none());
+    for_each(items, threads, |(position, item)| {
+        if let Err(error) = work(item) {
+            let mut failed = lock();
+            // Items before this one are already being worked on, and may fail later.
+            if failed.as_ref().is_none_or(|&(other, _)| position < other) {
+                *failed = Some((position, error));
+            }
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |(_, error)| Err(error))
 }
 
 #[cfg(test)]

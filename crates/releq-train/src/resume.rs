@@ -25,7 +25,7 @@ use crate::{OptimizerState, Schedule, TrainReport};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let network = Network::builder("tiny", [1, 28, 28]).flatten("flatten").linear("fc", 10).build()?;
 /// let images = digits::generate(&DigitsConfig { train: 60, test: 10, ..DigitsConfig::default() })?.train;
-/// let normalization = Normalization::measured(&images);
+/// let normalization = Normalization::measured(&images)?;
 /// let sgd = Sgd { learning_rate: 0.01, momentum: 0.9, weight_decay: 0.0 };
 /// let schedule = Schedule::new(Length::Steps(4), 20, sgd);
 /// let trainer = || NativeTrainer::new(&network, QuantizerKind::Wrpn.build());
@@ -196,7 +196,7 @@ mod tests {
         let path = folder.path().join("run.safetensors");
         for network in check::networks() {
             let data = images(network.input(), 14);
-            let normalization = Normalization::measured(&data);
+            let normalization = Normalization::measured(&data).unwrap();
             let make: [&dyn Fn() -> Box<dyn Trainer>; 2] = [
                 &|| Box::new(NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap()),
                 &|| Box::new(BurnTrainer::flex(&network, QuantizerKind::Wrpn.build()).unwrap()),
@@ -247,7 +247,7 @@ mod tests {
         let data =
             digits::generate(&DigitsConfig { train: 60, test: 10, ..DigitsConfig::default() });
         let data = data.unwrap().train;
-        let normalization = Normalization::measured(&data);
+        let normalization = Normalization::measured(&data).unwrap();
         let trainer = || NativeTrainer::new(&lenet(), QuantizerKind::Wrpn.build()).unwrap();
         let state = Training::new(&data, &normalization, &schedule(), 3).unwrap().state(&trainer());
         let refused =
@@ -297,7 +297,7 @@ mod tests {
         refused("missing field `run`");
 
         let data = images([1, 28, 28], 12);
-        let normalization = Normalization::measured(&data);
+        let normalization = Normalization::measured(&data).unwrap();
         let trainer = NativeTrainer::new(&lenet(), QuantizerKind::Wrpn.build()).unwrap();
         Training::new(&data, &normalization, &schedule(), 3)
             .unwrap()

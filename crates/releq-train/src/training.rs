@@ -5,7 +5,7 @@ use std::{fmt, ops::ControlFlow};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use releq_core::Network;
-use releq_data::{Augmentation, Dataset, Label, Normalization};
+use releq_data::{Augmentation, DataError, Dataset, Label, Normalization};
 use releq_quant::QuantError;
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +207,7 @@ impl<'a> Training<'a> {
     /// Before the first step.
     ///
     /// # Errors
-    /// A schedule or a normalization that does not fit.
+    /// A schedule or a normalization that does not fit, or images without labels.
     pub fn new(
         data: &'a dyn Dataset,
         normalization: &'a Normalization,
@@ -216,6 +216,7 @@ impl<'a> Training<'a> {
     ) -> Result<Self, TrainError> {
         schedule.check()?;
         check_normalization(data, normalization)?;
+        check_labels(data)?;
         let steps = schedule.steps(data.len());
         Ok(Self {
             data,
@@ -388,7 +389,8 @@ impl AccuracyReport {
 /// The class of the largest output counts; an output that is not a number is never right.
 ///
 /// # Errors
-/// A normalization or images that do not fit, a batch size of zero, or weights that cannot be quantized.
+/// A normalization or images that do not fit, images without labels, a batch size of zero, or weights that
+/// cannot be quantized.
 pub fn accuracy(
     trainer: &mut dyn Trainer,
     data: &dyn Dataset,
@@ -397,6 +399,7 @@ pub fn accuracy(
 ) -> Result<AccuracyReport, TrainError> {
     check_normalization(data, normalization)?;
     check_images(data, trainer.network())?;
+    check_labels(data)?;
     if batch_size == 0 {
         return Err(TrainError::Schedule { field: "batch_size", allowed: "positive", got: 0.0 });
     }
@@ -434,6 +437,13 @@ fn check_images(data: &dyn Dataset, network: &Network) -> Result<(), TrainError>
     }
     let (data, network) = (data.name().to_owned(), network.name().to_owned());
     Err(TrainError::Images { data, network, expected, got })
+}
+
+fn check_labels(data: &dyn Dataset) -> Result<(), TrainError> {
+    match data.info().classes {
+        Some(_) => Ok(()),
+        None => Err(DataError::Unlabelled { name: data.name().to_owned() }.into()),
+    }
 }
 
 fn check_normalization(
@@ -662,7 +672,7 @@ mod tests {
         let pixels = (0..48 * input.iter().product::<usize>()).map(|i| (i * 97 % 256) as u8);
         let labels = (0..48).map(|index| (index % 3) as Label).collect();
         let data = ImageSet::new("noise", input, 3, pixels.collect(), labels).unwrap();
-        let normalization = Normalization::measured(&data);
+        let normalization = Normalization::measured(&data).unwrap();
         let bits =
             BitwidthAssignment::uniform(Bitwidth::new(3).unwrap(), network.quantizable_layers());
         let bits = bits.unwrap();

@@ -30,7 +30,7 @@ fn training_reads_a_folder_as_it_reads_images_in_memory() {
         .linear("fc", 2)
         .build()
         .unwrap();
-    let normalization = Normalization::measured(&images);
+    let normalization = Normalization::measured(&images).unwrap();
     let trained = |data: &dyn Dataset| -> (Weights, usize) {
         let mut trainer = NativeTrainer::new(&network, Arc::new(WrpnScaled::default())).unwrap();
         let sgd = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 0.0 };

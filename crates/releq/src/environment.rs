@@ -1,150 +1,18 @@
 //! The bitwidth environment: one step chooses the bitwidth of one layer.
 
-use std::{collections::HashMap, fmt, num::NonZeroUsize, str::FromStr};
+use std::{collections::HashMap, time::Instant};
 
 use releq_agent::{Environment, Transition};
-use releq_core::{Bitwidth, BitwidthAssignment, LayerProfile};
-use releq_hw::StateQuantization;
-use releq_reward::Reward;
+use releq_core::{Bitwidth, BitwidthAssignment, LayerKind, LayerProfile};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     ReleqError,
-    evaluate::{Evaluation, Evaluator},
+    evaluate::Evaluator,
+    guard::guard,
+    problem::{ActionSpace, EvaluationMode, Problem},
+    search::Scored,
 };
-
-/// What an action means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ActionSpace {
-    /// Action `i` is the `i`-th bitwidth of the list, whatever the layer has now; each episode
-    /// starts from the highest bitwidth everywhere. The form the paper uses.
-    #[default]
-    Flexible,
-    /// Three actions, 0 down, 1 keep, 2 up along the list, stopping at its ends; each episode starts
-    /// from the bitwidths that the last one of its kind ended with.
-    Restricted,
-}
-
-/// When accuracy is measured.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EvaluationMode {
-    /// Once, after the last layer's choice; the reward of every other step is 0.
-    #[default]
-    PerEpisode,
-    /// After every layer's choice, with a reward for each; costs as many evaluations as layers.
-    PerLayer,
-}
-
-macro_rules! text_enum {
-    ($type:ty, $setting:literal, $($variant:ident => $text:literal),+) => {
-        impl FromStr for $type {
-            type Err = ReleqError;
-            fn from_str(text: &str) -> Result<Self, ReleqError> {
-                match text {
-                    $($text => Ok(Self::$variant),)+
-                    _ => Err(ReleqError::Setting {
-                        setting: $setting,
-                        reason: format!("`{text}` is not one of {}", [$($text),+].join(", ")),
-                    }),
-                }
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self { $(Self::$variant => $text),+ })
-            }
-        }
-    };
-}
-text_enum!(ActionSpace, "action_space", Flexible => "flexible", Restricted => "restricted");
-text_enum!(EvaluationMode, "evaluation", PerEpisode => "per-episode", PerLayer => "per-layer");
-
-/// One quantizable layer as the agent sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SearchLayer {
-    /// Shapes of the layer.
-    pub profile: LayerProfile,
-    /// Standard deviation of its full-precision weights.
-    pub weight_std: f64,
-    /// A bitwidth it keeps; the agent chooses it where this is `None`.
-    pub fixed: Option<Bitwidth>,
-}
-
-/// An assignment with what it was measured at.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Scored {
-    /// The bitwidths; of the table's entry, where a table answered a miss with its nearest.
-    pub bits: BitwidthAssignment,
-    /// Accuracy after the retrain, in 0 to 1.
-    pub accuracy: f64,
-    /// Standard error of the accuracy, where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub standard_error: Option<f64>,
-    /// State_Accuracy: accuracy over full-precision accuracy.
-    pub acc_state: f64,
-    /// State_Quantization: cost over the cost of the highest bitwidth to choose from.
-    pub quant_state: f64,
-    /// What the reward makes of the two.
-    pub reward: f64,
-    /// Why the evaluation failed, if it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// The step after which the retrain was given up, if it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopped_after: Option<usize>,
-}
-
-/// Everything that defines the environment, apart from the evaluator.
-pub(crate) struct Problem {
-    pub(crate) layers: Vec<SearchLayer>,
-    pub(crate) actions: Vec<Bitwidth>,
-    pub(crate) action_space: ActionSpace,
-    pub(crate) evaluation: EvaluationMode,
-    pub(crate) state_quantization: StateQuantization,
-    pub(crate) reward: Box<dyn Reward>,
-    pub(crate) threads: NonZeroUsize,
-}
-
-impl Problem {
-    pub(crate) fn max_bits(&self) -> Bitwidth {
-        self.actions.last().copied().unwrap_or(Bitwidth::EIGHT)
-    }
-
-    /// Indices of the layers that the agent chooses.
-    pub(crate) fn searched(&self) -> Vec<usize> {
-        (0..self.layers.len()).filter(|&layer| self.layers[layer].fixed.is_none()).collect()
-    }
-
-    pub(crate) fn quant_state(&self, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
-        let profiles: Vec<LayerProfile> =
-            self.layers.iter().map(|layer| layer.profile.clone()).collect();
-        let searched: Vec<bool> = self.layers.iter().map(|layer| layer.fixed.is_none()).collect();
-        Ok(self.state_quantization.quant_state(&profiles, bits, &searched, self.max_bits())?)
-    }
-
-    pub(crate) fn score(
-        &self,
-        asked: &BitwidthAssignment,
-        evaluation: Evaluation,
-        full_precision: f64,
-    ) -> Result<Scored, ReleqError> {
-        let bits = evaluation.answered_by.unwrap_or_else(|| asked.clone());
-        let acc_state = evaluation.accuracy / full_precision;
-        let quant_state = self.quant_state(&bits)?;
-        Ok(Scored {
-            accuracy: evaluation.accuracy,
-            standard_error: evaluation.standard_error,
-            acc_state,
-            quant_state,
-            reward: self.reward.reward(acc_state, quant_state),
-            failure: evaluation.failure,
-            stopped_after: evaluation.stopped_after,
-            bits,
-        })
-    }
-}
 
 /// Number of features in an observation.
 pub(crate) const OBSERVATION_LEN: usize = 8;
@@ -161,40 +29,42 @@ struct Episode {
 /// min-max over the searched layers, 0 where all are equal; a linear layer's kernel counts as 0)
 /// and the standard deviation of the full-precision weights. State_Accuracy is 1 until something is
 /// measured in the episode: every episode starts from the full-precision network.
-pub(crate) struct BitwidthEnvironment<'a, E> {
+pub(crate) struct BitwidthEnvironment<'a> {
     problem: &'a Problem,
-    evaluator: &'a E,
-    searched: Vec<usize>,
+    evaluator: &'a dyn Evaluator,
+    searched: &'a [usize],
     static_features: Vec<[f64; 5]>,
     episodes: Vec<Episode>,
     /// Where restricted episodes go on from, by their place in the batch.
     carried: Vec<Vec<Bitwidth>>,
     position: usize,
-    /// Every distinct assignment asked for, in order, with its score.
+    /// Every distinct assignment asked for, in order.
+    asked: Vec<BitwidthAssignment>,
+    /// Their scores; a table's nearest entry has other bitwidths than were asked for.
     scored: Vec<Scored>,
     index_of: HashMap<BitwidthAssignment, usize>,
     evaluation_seconds: f64,
 }
 
-impl<'a, E: Evaluator> BitwidthEnvironment<'a, E> {
-    pub(crate) fn new(problem: &'a Problem, evaluator: &'a E) -> Self {
+impl<'a> BitwidthEnvironment<'a> {
+    pub(crate) fn new(problem: &'a Problem, evaluator: &'a dyn Evaluator) -> Self {
         let searched = problem.searched();
         let column = |feature: &dyn Fn(&LayerProfile) -> usize| -> Vec<f64> {
             let raw: Vec<f64> =
-                searched.iter().map(|&l| feature(&problem.layers[l].profile) as f64).collect();
+                searched.iter().map(|&l| feature(&problem.layers()[l].profile) as f64).collect();
             let min = raw.iter().copied().fold(f64::INFINITY, f64::min);
             let range = raw.iter().copied().fold(f64::NEG_INFINITY, f64::max) - min;
             raw.iter().map(|x| if range > 0.0 { (x - min) / range } else { 0.0 }).collect()
         };
         let n = column(&|p| p.out_channels);
         let c = column(&|p| p.in_channels);
-        let k = column(&|p| if p.kind == releq_core::LayerKind::Linear { 0 } else { p.kernel });
+        let k = column(&|p| if p.kind == LayerKind::Linear { 0 } else { p.kernel });
         let static_features = searched
             .iter()
             .enumerate()
             .map(|(i, &layer)| {
                 let index = (i + 1) as f64 / searched.len() as f64;
-                [index, n[i], c[i], k[i], problem.layers[layer].weight_std]
+                [index, n[i], c[i], k[i], problem.layers()[layer].weight_std]
             })
             .collect();
         Self {
@@ -205,6 +75,7 @@ impl<'a, E: Evaluator> BitwidthEnvironment<'a, E> {
             episodes: Vec::new(),
             carried: Vec::new(),
             position: 0,
+            asked: Vec::new(),
             scored: Vec::new(),
             index_of: HashMap::new(),
             evaluation_seconds: 0.0,
@@ -240,7 +111,7 @@ impl<'a, E: Evaluator> BitwidthEnvironment<'a, E> {
             return Ok(vec![vec![0.0; OBSERVATION_LEN]; self.episodes.len()]);
         };
         let [index, n, c, k, std] = self.static_features[self.position];
-        let max = f64::from(self.problem.max_bits().get());
+        let max = f64::from(self.problem.highest().get());
         self.episodes
             .iter()
             .map(|episode| {
@@ -258,8 +129,8 @@ impl<'a, E: Evaluator> BitwidthEnvironment<'a, E> {
         layer: usize,
         action: usize,
     ) -> Result<Bitwidth, ReleqError> {
-        let actions = &self.problem.actions;
-        let chosen = match self.problem.action_space {
+        let actions = self.problem.actions();
+        let chosen = match self.problem.action_space() {
             ActionSpace::Flexible => actions.get(action),
             ActionSpace::Restricted => {
                 let now = actions.iter().position(|&b| b == episode.bits[layer]).unwrap_or(0);
@@ -277,48 +148,98 @@ impl<'a, E: Evaluator> BitwidthEnvironment<'a, E> {
         })
     }
 
-    /// Measures the current bitwidths of all episodes; gives the place of each score.
+    /// Measures the current bitwidths of all episodes; gives the place of each score. Only what was never
+    /// asked for goes to the evaluator.
     fn measure(&mut self) -> Result<Vec<usize>, ReleqError> {
         let asked = self
             .episodes
             .iter()
             .map(|episode| Ok(BitwidthAssignment::new(episode.bits.clone())?))
             .collect::<Result<Vec<_>, ReleqError>>()?;
-        let started = std::time::Instant::now();
-        let answers = self.evaluator.evaluate_batch(&asked, self.problem.threads)?;
-        self.evaluation_seconds += started.elapsed().as_secs_f64();
-        let full_precision = self.evaluator.full_precision();
-        let mut places = Vec::with_capacity(asked.len());
-        for (bits, answer) in asked.into_iter().zip(answers) {
-            let place = match self.index_of.get(&bits) {
-                Some(&place) => place,
-                None => {
-                    self.scored.push(self.problem.score(&bits, answer, full_precision)?);
-                    self.index_of.insert(bits, self.scored.len() - 1);
-                    self.scored.len() - 1
-                }
-            };
-            places.push(place);
+        let mut new: Vec<BitwidthAssignment> = Vec::new();
+        for bits in &asked {
+            if !self.index_of.contains_key(bits) && !new.contains(bits) {
+                new.push(bits.clone());
+            }
         }
-        Ok(places)
+        let piece = || format!("evaluator `{}`", self.evaluator.name());
+        let started = Instant::now();
+        let answers = guard(piece, || self.evaluator.evaluate_batch(&new))?;
+        self.evaluation_seconds += started.elapsed().as_secs_f64();
+        if answers.len() != new.len() {
+            return Err(ReleqError::Answers {
+                piece: piece(),
+                expected: new.len(),
+                got: answers.len(),
+            });
+        }
+        let full_precision = self.evaluator.full_precision();
+        for (bits, answer) in new.into_iter().zip(answers) {
+            let scored = self.problem.scored(&bits, answer, full_precision)?;
+            self.remember(bits, scored);
+        }
+        Ok(asked.iter().map(|bits| self.index_of[bits]).collect())
+    }
+
+    fn remember(&mut self, asked: BitwidthAssignment, scored: Scored) {
+        self.index_of.insert(asked.clone(), self.scored.len());
+        self.asked.push(asked);
+        self.scored.push(scored);
+    }
+
+    /// What the next batch of episodes depends on.
+    pub(crate) fn state(&self) -> EnvironmentState {
+        let mut carried = self.carried.clone();
+        if self.problem.action_space() == ActionSpace::Restricted {
+            carry(&mut carried, self.episodes.iter().map(|episode| episode.bits.clone()));
+        }
+        EnvironmentState {
+            asked: self.asked.clone(),
+            scored: self.scored.clone(),
+            carried,
+            evaluation_seconds: self.evaluation_seconds,
+        }
+    }
+
+    /// Goes on from there.
+    pub(crate) fn restore(&mut self, state: EnvironmentState) {
+        self.episodes.clear();
+        self.carried = state.carried;
+        self.evaluation_seconds = state.evaluation_seconds;
+        for (asked, scored) in state.asked.into_iter().zip(state.scored) {
+            self.remember(asked, scored);
+        }
     }
 }
 
-impl<E: Evaluator> Environment for BitwidthEnvironment<'_, E> {
+/// What a [`BitwidthEnvironment`] consists of between two batches of episodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EnvironmentState {
+    pub(crate) asked: Vec<BitwidthAssignment>,
+    pub(crate) scored: Vec<Scored>,
+    pub(crate) carried: Vec<Vec<Bitwidth>>,
+    pub(crate) evaluation_seconds: f64,
+}
+
+/// Keeps the last bitwidths of every place in the batch.
+fn carry(carried: &mut Vec<Vec<Bitwidth>>, ended: impl Iterator<Item = Vec<Bitwidth>>) {
+    for (place, bits) in ended.enumerate() {
+        match carried.get_mut(place) {
+            Some(last) => *last = bits,
+            None => carried.push(bits),
+        }
+    }
+}
+
+impl Environment for BitwidthEnvironment<'_> {
     type Error = ReleqError;
 
     fn reset(&mut self, episodes: usize) -> Result<Vec<Vec<f32>>, ReleqError> {
-        if self.problem.action_space == ActionSpace::Restricted {
-            for (place, episode) in self.episodes.drain(..).enumerate() {
-                match self.carried.get_mut(place) {
-                    Some(bits) => *bits = episode.bits,
-                    None => self.carried.push(episode.bits),
-                }
-            }
+        if self.problem.action_space() == ActionSpace::Restricted {
+            carry(&mut self.carried, self.episodes.drain(..).map(|episode| episode.bits));
         }
-        let max = self.problem.max_bits();
-        let start: Vec<Bitwidth> =
-            self.problem.layers.iter().map(|layer| layer.fixed.unwrap_or(max)).collect();
+        let start = self.problem.all_at(self.problem.highest());
         self.episodes = (0..episodes)
             .map(|place| Episode {
                 bits: self.carried.get(place).unwrap_or(&start).clone(),
@@ -348,7 +269,7 @@ impl<E: Evaluator> Environment for BitwidthEnvironment<'_, E> {
         }
         self.position += 1;
         let terminated = self.position == self.searched.len();
-        let measured = terminated || self.problem.evaluation == EvaluationMode::PerLayer;
+        let measured = terminated || self.problem.evaluation() == EvaluationMode::PerLayer;
         let mut transitions = vec![Transition { reward: 0.0, terminated }; actions.len()];
         if measured {
             for (episode, place) in self.measure()?.into_iter().enumerate() {

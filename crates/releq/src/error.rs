@@ -16,6 +16,12 @@ pub enum ReleqError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A configuration that cannot be read or written.
+    #[error("configuration: {0}")]
+    Config(serde_json::Error),
+    /// A checkpoint that cannot be used.
+    #[error(transparent)]
+    Checkpoint(#[from] releq_format::CheckpointError),
     /// A table of measured accuracies that cannot be read.
     #[error("{file}{place}: {reason}", file = path.display(), place = place(*line))]
     Table {
@@ -48,12 +54,58 @@ pub enum ReleqError {
     /// A data set cannot be used.
     #[error(transparent)]
     Data(#[from] releq_data::DataError),
+    /// A quantizer refused.
+    #[error(transparent)]
+    Quant(#[from] releq_quant::QuantError),
+    /// A cost model or a limit with settings that cannot work.
+    #[error(transparent)]
+    Hardware(#[from] releq_hw::HwError),
+    /// A reward with settings that cannot work.
+    #[error(transparent)]
+    Reward(#[from] releq_reward::RewardError),
     /// A cost model does not cover the network.
     #[error(transparent)]
     Cost(#[from] CostError),
     /// A bitwidth that cannot be.
     #[error(transparent)]
     Bitwidth(#[from] BitwidthError),
+    /// A search that cannot be resumed from this state.
+    #[error("cannot resume, `{field}`: {reason}")]
+    Resume {
+        /// Field of the state.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A piece of the run panicked.
+    #[error("{piece} panicked: {message}")]
+    Panicked {
+        /// Which one.
+        piece: String,
+        /// The message of the panic.
+        message: String,
+    },
+    /// A piece of the run returned NaN or an infinity.
+    #[error("{piece} returned {value}, which is not a finite number")]
+    NotANumber {
+        /// Which one.
+        piece: String,
+        /// The value.
+        value: f64,
+    },
+    /// An evaluator returned another number of answers than it was asked for.
+    #[error("{piece} gave {got} answers to {expected} questions")]
+    Answers {
+        /// The evaluator.
+        piece: String,
+        /// Assignments asked.
+        expected: usize,
+        /// Evaluations that came back.
+        got: usize,
+    },
+    /// A failure of a piece that is not ours; none of the other variants describes it.
+    #[error(transparent)]
+    Other(#[from] Box<dyn std::error::Error + Send + Sync>),
     /// Stopped by the caller.
     #[error("stopped before there was a result")]
     Cancelled,

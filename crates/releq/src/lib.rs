@@ -1,17 +1,27 @@
 #![doc = include_str!("../README.md")]
 
+mod cancel;
 mod environment;
 mod error;
 pub mod evaluate;
+mod event;
 mod experiment;
 mod files;
-mod finals;
+mod guard;
+mod problem;
 mod report;
 mod search;
 
-pub use environment::{ActionSpace, EvaluationMode, Scored, SearchLayer};
+pub use cancel::Cancel;
 pub use error::ReleqError;
-pub use experiment::{Experiment, ExperimentConfig, HeldOut, Progress, Stage};
+pub use event::{Event, Stage};
+pub use experiment::{
+    AgentKind, AgentShape, Choice, DataConfig, EvaluatorKind, Experiment, ExperimentConfig,
+    HeldOut, NetworkConfig, WeightsConfig,
+};
+pub use problem::{
+    ActionSpace, EvaluationMode, Problem, ProblemBuilder, ProblemSummary, SearchLayer,
+};
 pub use releq_agent as agent;
 pub use releq_core as core;
 pub use releq_data as data;
@@ -21,8 +31,7 @@ pub use releq_quant as quant;
 pub use releq_reward as reward;
 pub use releq_train as train;
 pub use releq_zoo as zoo;
-pub use report::{FinalRow, LayerRow, Report};
+pub use report::{FinalRow, LayerRow, Report, RowCost};
 pub use search::{
-    BatchRecord, Budget, Search, SearchBuilder, SearchOutcome, SearchProgress, StopReason,
-    pareto_frontier,
+    BatchRecord, Budget, Scored, Search, SearchOutcome, SearchState, StopReason, pareto_frontier,
 };

@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::published::{Checksum, Published, RemoteFile};
 use crate::{
-    DataError, DataKind, DataSet, ImageSet, Label,
+    DataError, DataKind, ImageSet, Label, Splits,
     files::pickle::{Array, Pickle},
 };
 
@@ -94,7 +94,7 @@ struct Batch {
 ///
 /// # Errors
 /// When a batch is missing, or is not what it should be.
-pub fn load(dir: &Path) -> Result<DataSet, DataError> {
+pub fn load(dir: &Path) -> Result<Splits, DataError> {
     let location = find(dir)?;
     let (batches, place) = match &location {
         Location::Binary(folder) => (read_folder(folder, ".bin")?, folder),
@@ -115,7 +115,7 @@ pub fn load(dir: &Path) -> Result<DataSet, DataError> {
         ImageSet::new(name, SHAPE, CLASSES, pixels, labels)
     };
     let mut batches = batches.into_iter();
-    Ok(DataSet {
+    Ok(Splits {
         train: set("CIFAR-10 train", &mut batches.by_ref().take(5))?,
         test: set("CIFAR-10 test", &mut batches)?,
         source,

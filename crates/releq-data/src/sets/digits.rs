@@ -2,8 +2,9 @@
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 
-use crate::{DataError, DataSet, ImageSet, Label};
+use crate::{DataError, ImageSet, Label, Splits};
 
 /// Side of an image in pixels, as in MNIST.
 const SIDE: usize = 28;
@@ -11,7 +12,8 @@ const SIDE: usize = 28;
 const GRID: usize = 5;
 
 /// What to draw, and how hard to make it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DigitsConfig {
     /// Images to train on.
     pub train: usize,
@@ -139,7 +141,7 @@ const GLYPHS: [&[&[Stroke]]; 10] = [
 ///
 /// # Errors
 /// When a parameter of `config` is out of range.
-pub fn generate(config: &DigitsConfig) -> Result<DataSet, DataError> {
+pub fn generate(config: &DigitsConfig) -> Result<Splits, DataError> {
     let check = |field, value: f64, high: f64, expected| {
         if (0.0..=high).contains(&value) {
             Ok(())
@@ -162,7 +164,7 @@ pub fn generate(config: &DigitsConfig) -> Result<DataSet, DataError> {
         }
         ImageSet::new(name, [1, SIDE, SIDE], 10, pixels, labels)
     };
-    Ok(DataSet {
+    Ok(Splits {
         train: draw_set("digits train", 0, config.train)?,
         test: draw_set("digits test", 1, config.test)?,
         source: format!(

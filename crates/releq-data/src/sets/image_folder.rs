@@ -12,15 +12,15 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    BadImage, Cache, Color, DataError, DataKind, DataSet, Dataset, ImageSet, ImageSize, Label,
-    Normalization,
+    BadImage, Cache, Color, DataError, DataKind, Dataset, DatasetInfo, ImageSet, ImageSize, Label,
+    Normalization, Splits,
     files::{
         cache::CacheFile,
         decode::{self, DecodeError},
         download::hex,
     },
-    image_set::stratified,
     parallel,
+    subset::{split, stratified},
 };
 
 /// Names of image files end with one of these; what is in them decides how they are decoded.
@@ -192,7 +192,8 @@ impl ImageFolder {
     /// `n` is brought into the range from 1 to the number of images.
     #[must_use]
     pub fn take(&self, n: usize, seed: u64) -> Self {
-        self.only(&self.stratified(n.clamp(1, self.files.len()), seed))
+        let n = n.clamp(1, self.files.len());
+        self.only(&stratified(&self.labels(), self.classes.len(), n, seed))
     }
 
     /// Splits off `holdout` images, each class in its share: (rest, held out).
@@ -200,19 +201,13 @@ impl ImageFolder {
     /// # Errors
     /// When nothing would be held out or nothing would be left.
     pub fn split(&self, holdout: usize, seed: u64) -> Result<(Self, Self), DataError> {
-        let len = self.files.len();
-        if holdout == 0 || holdout >= len {
-            return Err(DataError::Holdout { name: self.name.clone(), holdout, len });
-        }
-        let held_out = self.stratified(holdout, seed);
-        let rest: Vec<usize> =
-            (0..len).filter(|index| held_out.binary_search(index).is_err()).collect();
+        let labels = self.labels();
+        let (rest, held_out) = split(&self.name, &labels, self.classes.len(), holdout, seed)?;
         Ok((self.only(&rest), self.only(&held_out)))
     }
 
-    fn stratified(&self, n: usize, seed: u64) -> Vec<usize> {
-        let labels: Vec<Label> = self.files.iter().map(|file| file.class).collect();
-        stratified(&labels, self.classes.len(), n, seed)
+    fn labels(&self) -> Vec<Label> {
+        self.files.iter().map(|file| file.class).collect()
     }
 
     fn only(&self, indices: &[usize]) -> Self {
@@ -286,22 +281,16 @@ impl ImageFolder {
     ) -> Result<(Vec<u8>, Numbered<BadImage>), DataError> {
         let mut pixels = vec![0; bytes];
         let bad = Mutex::new(Vec::new());
-        let fatal: Mutex<Option<DataError>> = Mutex::new(None);
         let images = self.files.iter().zip(pixels.chunks_exact_mut(size)).enumerate();
-        // Nothing more is handed out once there is an error.
-        let images = images.take_while(|_| lock(&fatal).is_none());
-        parallel::for_each(
-            images,
-            parallel::threads(self.config.threads),
-            |(index, (file, to))| match self.decode(file, to) {
-                Ok(()) => {}
+        let threads = parallel::threads(self.config.threads);
+        parallel::try_for_each(images, threads, |(index, (file, to))| {
+            match self.decode(file, to) {
                 Err(Failure::Bad(image)) => lock(&bad).push((index, image)),
-                Err(Failure::Fatal(error)) => *lock(&fatal) = Some(error),
-            },
-        );
-        if let Some(error) = fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
+                Err(Failure::Fatal(error)) => return Err(error),
+                Ok(()) => {}
+            }
+            Ok(())
+        })?;
         let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
         bad.sort_by_key(|&(index, _)| index);
         Ok((pixels, bad))
@@ -336,7 +325,7 @@ impl ImageFolder {
         let mut labels = Vec::with_capacity(self.files.len());
         for (index, file) in self.files.iter().enumerate() {
             if bad.binary_search_by_key(&index, |&(index, _)| index).is_err() {
-                // Good images close ranks.
+                // Compact the images that decoded.
                 pixels.copy_within(index * size..(index + 1) * size, labels.len() * size);
                 labels.push(file.class);
             }
@@ -358,24 +347,13 @@ impl ImageFolder {
 }
 
 impl Dataset for ImageFolder {
-    fn name(&self) -> &str {
-        &self.name
+    fn info(&self) -> DatasetInfo<'_> {
+        let (name, classes) = (&self.name, Some(self.classes.len()));
+        DatasetInfo { name, shape: self.shape, classes, len: self.files.len() }
     }
 
-    fn shape(&self) -> [usize; 3] {
-        self.shape
-    }
-
-    fn classes(&self) -> usize {
-        self.classes.len()
-    }
-
-    fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    fn label(&self, index: usize) -> Label {
-        self.files[index].class
+    fn label(&self, index: usize) -> Option<Label> {
+        Some(self.files[index].class)
     }
 
     /// Decodes the image. One that does not decode is an error, for there is nothing to skip to.
@@ -398,20 +376,12 @@ impl Dataset for ImageFolder {
     ) -> Result<(), DataError> {
         let size: usize = self.shape.iter().product();
         let mut pixels = vec![0; size * indices.len()];
-        let failed = Mutex::new(None);
         let threads = parallel::threads(self.config.threads).min(indices.len());
         let jobs = indices.iter().zip(pixels.chunks_exact_mut(size));
-        parallel::for_each(jobs, threads, |(&index, image)| {
-            if let Err(error) = self.read_image(index, image) {
-                *lock(&failed) = Some(error);
-            }
-        });
-        if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
+        parallel::try_for_each(jobs, threads, |(&index, image)| self.read_image(index, image))?;
         normalization.start(self.shape, indices.len(), images).push(&pixels);
         labels.clear();
-        labels.extend(indices.iter().map(|&index| self.label(index)));
+        labels.extend(indices.iter().map(|&index| self.files[index].class));
         Ok(())
     }
 }
@@ -532,10 +502,7 @@ pub fn splits(dir: &Path) -> Result<[PathBuf; 2], DataError> {
 ///
 /// # Errors
 /// As [`ImageFolder::open`], and when the two have different classes or sizes.
-pub fn open(
-    dir: &Path,
-    config: &ImageFolderConfig,
-) -> Result<(ImageFolder, ImageFolder), DataError> {
+pub fn open(dir: &Path, config: &ImageFolderConfig) -> Result<Splits<ImageFolder>, DataError> {
     let [train_folder, test_folder] = splits(dir)?;
     // Names first: a class without images is then called what it is.
     let (train, test) = (class_names(&train_folder)?, class_names(&test_folder)?);
@@ -558,20 +525,19 @@ pub fn open(
             first: train.first,
         });
     }
-    Ok((train, test))
+    Ok(Splits { train, test, source: format!("images from {}", dir.display()) })
 }
 
 /// Loads `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`.
 ///
 /// # Errors
 /// As [`open`] and [`ImageFolder::load`].
-pub fn load(dir: &Path, config: &ImageFolderConfig) -> Result<DataSet, DataError> {
-    let (train, test) = open(dir, config)?;
+pub fn load(dir: &Path, config: &ImageFolderConfig) -> Result<Splits, DataError> {
+    let Splits { train, test, mut source } = open(dir, config)?;
     let (train, test) = (train.load()?, test.load()?);
-    let mut source = format!("images from {}", dir.display());
     let skipped = train.skipped.len() + test.skipped.len();
     if skipped > 0 {
         source.push_str(&format!(", without {skipped} that do not decode"));
     }
-    Ok(DataSet { train: train.images, test: test.images, source })
+    Ok(Splits { train: train.images, test: test.images, source })
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::published::{Checksum, Published, RemoteFile};
-use crate::{DataError, DataKind, DataSet, ImageSet, Label, files::idx};
+use crate::{DataError, DataKind, ImageSet, Label, Splits, files::idx};
 
 /// MNIST on the net. The checksums are of the decompressed files.
 pub(crate) const MNIST: Published = Published {
@@ -92,7 +92,7 @@ fn recognize(labels: &[u8]) -> Option<DataKind> {
 ///
 /// # Errors
 /// When one of the four files is missing, or is not what it should be.
-pub fn load(dir: &Path) -> Result<DataSet, DataError> {
+pub fn load(dir: &Path) -> Result<Splits, DataError> {
     load_kind(dir, DataKind::Mnist)
 }
 
@@ -100,11 +100,11 @@ pub fn load(dir: &Path) -> Result<DataSet, DataError> {
 ///
 /// # Errors
 /// When one of the four files is missing, or is not what it should be.
-pub fn load_fashion(dir: &Path) -> Result<DataSet, DataError> {
+pub fn load_fashion(dir: &Path) -> Result<Splits, DataError> {
     load_kind(dir, DataKind::FashionMnist)
 }
 
-fn load_kind(dir: &Path, kind: DataKind) -> Result<DataSet, DataError> {
+fn load_kind(dir: &Path, kind: DataKind) -> Result<Splits, DataError> {
     let folder = folder_in(dir, kind)?;
     let (test_labels, train) = (TEST[1], read(&folder, kind, "train", TRAIN)?);
     let test = read(&folder, kind, "test", TEST)?;
@@ -114,7 +114,7 @@ fn load_kind(dir: &Path, kind: DataKind) -> Result<DataSet, DataError> {
         let path = locate_name(&folder, test_labels).unwrap_or(folder);
         return Err(DataError::OtherData { path, expected: kind, found });
     }
-    Ok(DataSet { train, test, source: format!("{kind} from {}", folder.display()) })
+    Ok(Splits { train, test, source: format!("{kind} from {}", folder.display()) })
 }
 
 fn read(

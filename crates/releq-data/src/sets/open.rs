@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{cifar10, image_folder, mnist, svhn};
-use crate::{DataError, DataSet, ImageFolderConfig, files::download::cache_folder};
+use crate::{DataError, ImageFolderConfig, Splits, files::download::cache_folder};
 
 /// The data sets that can be read from files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -123,7 +123,7 @@ pub fn open(
     dir: &Path,
     kind: Option<DataKind>,
     images: &ImageFolderConfig,
-) -> Result<DataSet, DataError> {
+) -> Result<Splits, DataError> {
     let kind = kind.map_or_else(|| detect(dir), Ok)?;
     match kind {
         DataKind::Mnist => mnist::load(dir),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::published::{Checksum, Published, RemoteFile};
 use crate::{
-    DataError, DataKind, DataSet, ImageSet, Label,
+    DataError, DataKind, ImageSet, Label, Splits,
     files::matlab::{self, ByteArray},
 };
 
@@ -44,9 +44,9 @@ pub(crate) fn folder_in(dir: &Path) -> Result<PathBuf, DataError> {
 ///
 /// # Errors
 /// When one of the two files is missing, or is not what it should be.
-pub fn load(dir: &Path) -> Result<DataSet, DataError> {
+pub fn load(dir: &Path) -> Result<Splits, DataError> {
     let folder = folder_in(dir)?;
-    Ok(DataSet {
+    Ok(Splits {
         train: read(&folder.join(TRAIN), "SVHN train")?,
         test: read(&folder.join(TEST), "SVHN test")?,
         source: format!("SVHN from {}", folder.display()),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use releq_data::{DataError, DataSet, Label, cifar10};
+use releq_data::{DataError, Label, Splits, cifar10};
 
 const NAMES: [&str; 6] =
     ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
@@ -63,7 +63,7 @@ fn folder() -> &'static Path {
     })
 }
 
-fn check(data: &DataSet) {
+fn check(data: &Splits) {
     assert_eq!((data.train.len(), data.test.len()), (5 * COUNT, COUNT));
     assert_eq!((data.train.shape(), data.train.classes()), ([3, 32, 32], 10));
     for number in 0..6 {

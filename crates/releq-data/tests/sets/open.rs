@@ -22,7 +22,7 @@ fn idx(folder: &Path, labels: &[u8]) {
 const MNIST: [u8; 10] = [7, 2, 1, 0, 4, 1, 4, 9, 5, 9];
 const FASHION: [u8; 10] = [9, 2, 1, 1, 6, 1, 4, 6, 5, 7];
 
-fn opened(dir: &Path, kind: Option<DataKind>) -> Result<data::DataSet, DataError> {
+fn opened(dir: &Path, kind: Option<DataKind>) -> Result<data::Splits, DataError> {
     data::open(dir, kind, &ImageFolderConfig { cache: data::Cache::Off, ..Default::default() })
 }
 

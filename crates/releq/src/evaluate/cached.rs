@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    num::NonZeroUsize,
     sync::{Mutex, PoisonError},
 };
 
@@ -11,7 +10,7 @@ use releq_core::BitwidthAssignment;
 use super::{Evaluation, Evaluator};
 use crate::ReleqError;
 
-/// Remembers every answer of `E`; without it a search measures the same few assignments for ever.
+/// Remembers every answer of `E`, so that several searches share what one of them has measured.
 #[derive(Debug)]
 pub struct Cached<E> {
     inner: E,
@@ -58,11 +57,7 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         Ok(answer)
     }
 
-    fn evaluate_batch(
-        &self,
-        batch: &[BitwidthAssignment],
-        threads: NonZeroUsize,
-    ) -> Result<Vec<Evaluation>, ReleqError> {
+    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
         let mut missing: Vec<BitwidthAssignment> = Vec::new();
         {
             let known = self.lock();
@@ -72,8 +67,12 @@ impl<E: Evaluator> Evaluator for Cached<E> {
                 }
             }
         }
-        let answers = self.inner.evaluate_batch(&missing, threads)?;
+        let answers = self.inner.evaluate_batch(&missing)?;
         self.lock().extend(missing.into_iter().zip(answers));
         batch.iter().map(|bits| self.evaluate(bits)).collect()
+    }
+
+    fn name(&self) -> &str {
+        self.inner.name()
     }
 }

@@ -2,133 +2,189 @@
 
 mod cached;
 mod early_stop;
+mod parallel;
 mod retrain;
 mod table;
 
-use std::{
-    num::NonZeroUsize,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use releq_core::BitwidthAssignment;
+use serde::{Deserialize, Serialize};
 
 pub use cached::Cached;
 pub use early_stop::EarlyStop;
-use releq_core::BitwidthAssignment;
-pub use retrain::{Backend, Retrain, RetrainSetup};
-use serde::{Deserialize, Serialize};
+pub use parallel::Parallel;
+pub(crate) use parallel::in_parallel;
+pub(crate) use retrain::EVALUATION_BATCH;
+pub use retrain::{Retrain, RetrainSetup, Retrained};
 pub use table::{OnMiss, Table};
 
 use crate::ReleqError;
 
-/// Answer to "how good is this assignment?".
+/// What was measured of an assignment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Evaluation {
-    /// Share of samples classified correctly, in 0 to 1; 0 where the evaluation failed.
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Measurement {
+    /// Share of samples classified correctly, in 0 to 1.
     pub accuracy: f64,
     /// Standard error of `accuracy` from the number of samples, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
-    /// Why there is no accuracy, as a loss that became NaN.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
     /// The measured assignment that answered in place of the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<BitwidthAssignment>,
-    /// The step after which the retrain was given up ([`EarlyStop`]); `accuracy` is that of this moment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stopped_after: Option<usize>,
 }
 
-impl Evaluation {
+impl Measurement {
     /// An accuracy and nothing else.
     #[must_use]
     pub const fn new(accuracy: f64) -> Self {
-        Self {
-            accuracy,
-            standard_error: None,
-            failure: None,
-            answered_by: None,
-            stopped_after: None,
+        Self { accuracy, standard_error: None, answered_by: None }
+    }
+
+    /// The same with a standard error.
+    #[must_use]
+    pub fn with_standard_error(self, standard_error: f64) -> Self {
+        Self { standard_error: Some(standard_error), ..self }
+    }
+
+    /// The same, measured of another assignment than the one asked for.
+    #[must_use]
+    pub fn of(self, bits: BitwidthAssignment) -> Self {
+        Self { answered_by: Some(bits), ..self }
+    }
+}
+
+/// Answer to "how good is this assignment?".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Evaluation {
+    /// It was measured.
+    Measured(Measurement),
+    /// The retrain was given up ([`EarlyStop`]); what was measured is from that moment.
+    GivenUp {
+        /// Steps taken until then.
+        after_step: usize,
+        /// What was measured then.
+        seen: Measurement,
+    },
+    /// Nothing was measured, as where the loss became NaN: the search counts the assignment as failed and
+    /// goes on.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Evaluation {
+    /// An accuracy in 0 to 1 and nothing else.
+    #[must_use]
+    pub const fn new(accuracy: f64) -> Self {
+        Self::Measured(Measurement::new(accuracy))
+    }
+
+    /// An evaluation that failed.
+    #[must_use]
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed { reason: reason.into() }
+    }
+
+    /// The accuracy, unless the evaluation failed.
+    #[must_use]
+    pub const fn accuracy(&self) -> Option<f64> {
+        match self {
+            Self::Measured(measured) | Self::GivenUp { seen: measured, .. } => {
+                Some(measured.accuracy)
+            }
+            Self::Failed { .. } => None,
         }
     }
 
-    /// An evaluation that failed: accuracy 0 and the reason.
+    /// The evaluation itself, or a failed one if its accuracy is not in 0 to 1.
     #[must_use]
-    pub fn failed(reason: String) -> Self {
-        Self { failure: Some(reason), ..Self::new(0.0) }
+    pub(crate) fn checked(self) -> Self {
+        match self.accuracy() {
+            Some(accuracy) if !(0.0..=1.0).contains(&accuracy) => {
+                Self::failed(format!("the evaluator returned an accuracy of {accuracy}"))
+            }
+            _ => self,
+        }
+    }
+}
+
+impl From<Measurement> for Evaluation {
+    fn from(measured: Measurement) -> Self {
+        Self::Measured(measured)
     }
 }
 
 /// Measures the accuracy of a network at given bitwidths.
 ///
-/// An answer may depend on the assignment alone: not on the order of questions, nor on the thread.
-pub trait Evaluator: Sync {
-    /// Accuracy in full precision that State_Accuracy is relative to, in 0 to 1.
+/// An answer may depend on the assignment alone: not on the order of questions, nor on the thread. An
+/// evaluator owns its workers: how many assignments are measured side by side is its own affair;
+/// [`Parallel`] adds threads to one that has none.
+///
+/// ```
+/// use releq::{ReleqError, core::BitwidthAssignment, evaluate::{Evaluation, Evaluator}};
+///
+/// /// Pretends that every layer needs three bits.
+/// struct ThreeBits;
+///
+/// impl Evaluator for ThreeBits {
+///     fn full_precision(&self) -> f64 {
+///         0.99
+///     }
+///     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
+///         let missing: u8 = bits.to_bits().iter().map(|&b| 3u8.saturating_sub(b)).sum();
+///         Ok(Evaluation::new((0.99 - 0.2 * f64::from(missing)).max(0.0)))
+///     }
+/// }
+/// ```
+pub trait Evaluator: Send + Sync {
+    /// Accuracy in full precision that State_Accuracy is relative to, above 0 and at most 1.
     fn full_precision(&self) -> f64;
 
     /// Measures one assignment.
     ///
     /// # Errors
-    /// [`ReleqError`] if no answer can be had; a retrain that diverges is an answer
-    /// ([`Evaluation::failure`]), not an error.
+    /// [`ReleqError`] if no answer can be had, which ends the search; a retrain that diverges is an answer
+    /// ([`Evaluation::Failed`]), not an error. Errors of other crates are [`ReleqError::Other`].
     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError>;
 
-    /// Measures several assignments on up to `threads` threads; answers come in the order asked.
+    /// Measures several distinct assignments; answers come in the order asked. One after the other unless
+    /// overridden.
     ///
     /// # Errors
     /// The first error in the order asked.
-    fn evaluate_batch(
-        &self,
-        batch: &[BitwidthAssignment],
-        threads: NonZeroUsize,
-    ) -> Result<Vec<Evaluation>, ReleqError> {
-        in_parallel(batch, threads, |bits| self.evaluate(bits))
+    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
+        batch.iter().map(|bits| self.evaluate(bits)).collect()
+    }
+
+    /// Name for messages.
+    fn name(&self) -> &str {
+        "evaluator"
     }
 }
 
-impl<E: Evaluator + ?Sized> Evaluator for &E {
-    fn full_precision(&self) -> f64 {
-        (**self).full_precision()
-    }
-    fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
-        (**self).evaluate(bits)
-    }
-    fn evaluate_batch(
-        &self,
-        batch: &[BitwidthAssignment],
-        threads: NonZeroUsize,
-    ) -> Result<Vec<Evaluation>, ReleqError> {
-        (**self).evaluate_batch(batch, threads)
-    }
-}
-
-/// Maps `f` over `items` on up to `threads` threads, keeping their order.
-pub(crate) fn in_parallel<T: Sync, R: Send, X: Send>(
-    items: &[T],
-    threads: NonZeroUsize,
-    f: impl Fn(&T) -> Result<R, X> + Sync,
-) -> Result<Vec<R>, X> {
-    let threads = threads.get().min(items.len());
-    if threads <= 1 {
-        return items.iter().map(f).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<R, X>)>> = Mutex::new(Vec::with_capacity(items.len()));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(index) else { break };
-                    let answer = f(item);
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, answer));
-                }
-            });
+macro_rules! forward {
+    ($($type:ty),+) => {$(
+        impl<E: Evaluator + ?Sized> Evaluator for $type {
+            fn full_precision(&self) -> f64 {
+                (**self).full_precision()
+            }
+            fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
+                (**self).evaluate(bits)
+            }
+            fn evaluate_batch(
+                &self,
+                batch: &[BitwidthAssignment],
+            ) -> Result<Vec<Evaluation>, ReleqError> {
+                (**self).evaluate_batch(batch)
+            }
+            fn name(&self) -> &str {
+                (**self).name()
+            }
         }
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, answer)| answer).collect()
+    )+};
 }
+forward!(&E, Box<E>, std::sync::Arc<E>);

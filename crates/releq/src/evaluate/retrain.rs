@@ -2,110 +2,63 @@
 
 use std::{
     fmt,
-    str::FromStr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use releq_core::{BitwidthAssignment, Network, Weights};
-use releq_data::{ImageSet, Normalization};
+use releq_data::{Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    AccuracyReport, BurnTrainer, NativeTrainer, Schedule, TrainError, Trainer, Training, accuracy,
+    AccuracyReport, Schedule, TrainError, Trainer, TrainerFactory, Training, accuracy,
 };
-use serde::{Deserialize, Serialize};
 
-use super::{EarlyStop, Evaluation, Evaluator};
-use crate::ReleqError;
-
-/// What computes the gradients of a retrain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Backend {
-    /// Our channels-last CPU trainer, several times faster on small networks.
-    #[default]
-    Native,
-    /// Burn's `flex` CPU backend.
-    Flex,
-    /// Burn's `ndarray` CPU backend; needs the Cargo feature of this name.
-    Ndarray,
-    /// A GPU, by Burn's `wgpu` backend; needs the Cargo feature of this name.
-    Wgpu,
-}
-
-impl Backend {
-    /// All of them, with the names that stand on command lines and in reports.
-    pub const ALL: [(Self, &'static str); 4] = [
-        (Self::Native, "native"),
-        (Self::Flex, "flex"),
-        (Self::Ndarray, "ndarray"),
-        (Self::Wgpu, "wgpu"),
-    ];
-
-    /// A trainer of `network`: on one thread of this machine, or on its GPU.
-    ///
-    /// # Errors
-    /// [`TrainError::Unsupported`] if this backend lacks a layer of the network, [`TrainError::Device`] if
-    /// this build or this machine lacks the backend.
-    pub fn trainer(
-        self,
-        network: &Network,
-        quantizer: Arc<dyn Quantizer>,
-    ) -> Result<Box<dyn Trainer>, TrainError> {
-        Ok(match self {
-            Self::Native => Box::new(NativeTrainer::new(network, quantizer)?),
-            Self::Flex => Box::new(BurnTrainer::flex(network, quantizer)?),
-            Self::Ndarray => Box::new(BurnTrainer::ndarray(network, quantizer)?),
-            Self::Wgpu => Box::new(BurnTrainer::wgpu(network, quantizer)?),
-        })
-    }
-}
-
-impl FromStr for Backend {
-    type Err = ReleqError;
-    fn from_str(text: &str) -> Result<Self, ReleqError> {
-        let found = Self::ALL.into_iter().find(|(_, name)| *name == text);
-        found.map(|(backend, _)| backend).ok_or_else(|| ReleqError::Setting {
-            setting: "backend",
-            reason: format!(
-                "`{text}` is not one of {}",
-                Self::ALL.map(|(_, name)| name).join(", ")
-            ),
-        })
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = Self::ALL.into_iter().find(|(backend, _)| backend == self);
-        f.write_str(found.map_or("", |(_, name)| name))
-    }
-}
+use super::{EarlyStop, Evaluation, Evaluator, Measurement, in_parallel};
+use crate::{Cancel, ReleqError, guard::guard};
 
 /// Everything a [`Retrain`] starts from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RetrainSetup<'a> {
     /// The network.
     pub network: &'a Network,
     /// Its full-precision weights; every retrain starts from them.
     pub weights: &'a Weights,
     /// Images to train on.
-    pub train: &'a ImageSet,
+    pub train: &'a dyn Dataset,
     /// Images to measure the accuracy on, disjoint from `train`.
-    pub validation: &'a ImageSet,
+    pub validation: &'a dyn Dataset,
     /// How pixels become numbers.
     pub normalization: &'a Normalization,
     /// How weights are quantized.
     pub quantizer: &'a Arc<dyn Quantizer>,
     /// What computes the gradients.
-    pub backend: Backend,
+    pub trainers: &'a dyn TrainerFactory,
+    /// Evaluations that run side by side; the answers do not depend on it.
+    pub threads: NonZeroUsize,
     /// Seed of the run; each assignment derives its own from it.
     pub seed: u64,
-    /// Stops a retrain between two steps once it is set; the evaluation then ends in
-    /// [`ReleqError::Cancelled`].
-    pub cancel: Option<&'a AtomicBool>,
+    /// Stops a retrain between two steps; the evaluation then ends in [`ReleqError::Cancelled`].
+    pub cancel: &'a Cancel,
+}
+
+impl fmt::Debug for RetrainSetup<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetrainSetup")
+            .field("network", &self.network.name())
+            .field("quantizer", &self.quantizer.name())
+            .field("threads", &self.threads)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a retrain whose network was then shown some data sets.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Retrained {
+    /// Correctly classified images of every data set, in the order asked.
+    Done(Vec<AccuracyReport>),
+    /// The loss or the weights became infinite or NaN; the reason.
+    Diverged(String),
 }
 
 /// Quantization-aware retraining from the full-precision weights, then accuracy on held-out images.
@@ -116,7 +69,7 @@ pub struct Retrain<'a> {
     setup: RetrainSetup<'a>,
     schedule: Schedule,
     full_precision: f64,
-    early_stop: Option<(EarlyStop, ImageSet)>,
+    early_stop: Option<(EarlyStop, Subset<&'a dyn Dataset>)>,
     /// Idle trainers: their buffers live as long as the evaluator.
     idle: Mutex<Vec<Box<dyn Trainer>>>,
 }
@@ -128,7 +81,7 @@ impl fmt::Debug for Retrain<'_> {
 }
 
 /// Images per batch when only classifying.
-const EVALUATION_BATCH: usize = 256;
+pub(crate) const EVALUATION_BATCH: usize = 256;
 
 impl<'a> Retrain<'a> {
     /// Measures the full-precision accuracy on the validation images, once.
@@ -154,7 +107,8 @@ impl<'a> Retrain<'a> {
     /// [`ReleqError::Setting`] for a field out of its range.
     pub fn early_stop(mut self, early_stop: EarlyStop) -> Result<Self, ReleqError> {
         early_stop.check()?;
-        let images = self.setup.validation.take(early_stop.images, self.setup.seed);
+        let validation = Subset::all(self.setup.validation);
+        let images = validation.take(early_stop.images, self.setup.seed)?;
         self.early_stop = Some((early_stop, images));
         Ok(self)
     }
@@ -163,7 +117,7 @@ impl<'a> Retrain<'a> {
     ///
     /// # Errors
     /// [`ReleqError`] if the images do not fit the network.
-    pub fn full_precision_on(&self, images: &ImageSet) -> Result<AccuracyReport, ReleqError> {
+    pub fn full_precision_on(&self, images: &dyn Dataset) -> Result<AccuracyReport, ReleqError> {
         self.with_trainer(|trainer, setup| {
             trainer.set_bits(None)?;
             Ok(accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?)
@@ -177,17 +131,18 @@ impl<'a> Retrain<'a> {
     pub fn retrain(
         &self,
         bits: &BitwidthAssignment,
-        sets: &[&ImageSet],
-    ) -> Result<Result<Vec<AccuracyReport>, String>, ReleqError> {
-        self.with_trainer(|trainer, setup| {
+        sets: &[&dyn Dataset],
+    ) -> Result<Retrained, ReleqError> {
+        let answer = self.with_trainer(|trainer, setup| {
             unless_diverged(|| {
                 self.train(trainer, bits, None)?;
-                let classify = |&set: &&ImageSet| {
+                let classify = |&set: &&dyn Dataset| {
                     accuracy(trainer, set, setup.normalization, EVALUATION_BATCH)
                 };
                 Ok(sets.iter().map(classify).collect::<Result<_, _>>()?)
             })
-        })
+        })?;
+        Ok(answer.map_or_else(Retrained::Diverged, Retrained::Done))
     }
 
     /// The steps of a retrain; where it was given up, after which step and why.
@@ -195,14 +150,14 @@ impl<'a> Retrain<'a> {
         &self,
         trainer: &mut dyn Trainer,
         bits: &BitwidthAssignment,
-        early_stop: Option<&(EarlyStop, ImageSet)>,
+        early_stop: Option<&(EarlyStop, Subset<&'a dyn Dataset>)>,
     ) -> Result<Option<(usize, AccuracyReport)>, ReleqError> {
         let Self { setup, schedule, .. } = self;
         trainer.set_bits(Some(bits))?;
         let seed = assignment_seed(setup.seed, bits);
         let mut training = Training::new(setup.train, setup.normalization, schedule, seed)?;
         loop {
-            if setup.cancel.is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            if setup.cancel.is_cancelled() {
                 return Err(ReleqError::Cancelled);
             }
             let Some(progress) = training.step(trainer)? else { return Ok(None) };
@@ -227,8 +182,7 @@ impl<'a> Retrain<'a> {
         let mut trainer = match taken {
             Some(trainer) => trainer,
             None => {
-                let RetrainSetup { network, quantizer, backend, .. } = self.setup;
-                backend.trainer(network, Arc::clone(quantizer))?
+                self.setup.trainers.trainer(self.setup.network, Arc::clone(self.setup.quantizer))?
             }
         };
         trainer.load(self.setup.weights)?;
@@ -244,24 +198,33 @@ impl Evaluator for Retrain<'_> {
     }
 
     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
-        let answer = |report: AccuracyReport, stopped_after| Evaluation {
-            standard_error: Some(report.standard_error()),
-            stopped_after,
-            ..Evaluation::new(report.accuracy())
+        let measured = |report: AccuracyReport| {
+            Measurement::new(report.accuracy()).with_standard_error(report.standard_error())
         };
         let outcome = self.with_trainer(|trainer, setup| {
             unless_diverged(|| {
-                if let Some((step, seen)) = self.train(trainer, bits, self.early_stop.as_ref())? {
-                    return Ok(answer(seen, Some(step)));
+                if let Some((after_step, seen)) =
+                    self.train(trainer, bits, self.early_stop.as_ref())?
+                {
+                    return Ok(Evaluation::GivenUp { after_step, seen: measured(seen) });
                 }
                 let (images, norm) = (setup.validation, setup.normalization);
-                Ok(answer(accuracy(trainer, images, norm, EVALUATION_BATCH)?, None))
+                Ok(measured(accuracy(trainer, images, norm, EVALUATION_BATCH)?).into())
             })
         })?;
         Ok(outcome.unwrap_or_else(|reason| {
             log::warn!("{bits}: {reason}; counted as failed");
             Evaluation::failed(reason)
         }))
+    }
+
+    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
+        let piece = || "trainer".to_owned();
+        in_parallel(batch, self.setup.threads, |bits| guard(piece, || self.evaluate(bits)))
+    }
+
+    fn name(&self) -> &str {
+        "retrain"
     }
 }
 

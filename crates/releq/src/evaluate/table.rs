@@ -10,7 +10,7 @@ use std::{
 use releq_core::{Bitwidth, BitwidthAssignment};
 use serde::{Deserialize, Serialize};
 
-use super::{Evaluation, Evaluator};
+use super::{Evaluation, Evaluator, Measurement};
 use crate::ReleqError;
 
 /// What a [`Table`] answers for an assignment that it does not hold.
@@ -193,13 +193,16 @@ impl Evaluator for Table {
             return Ok(Evaluation::new(accuracy));
         }
         match (self.on_miss, bits.len() == self.layers) {
-            (OnMiss::Nearest, true) => self.nearest(bits).map(|(entry, accuracy)| Evaluation {
-                answered_by: Some(entry.clone()),
-                ..Evaluation::new(accuracy)
-            }),
+            (OnMiss::Nearest, true) => self
+                .nearest(bits)
+                .map(|(entry, accuracy)| Measurement::new(accuracy).of(entry.clone()).into()),
             _ => None,
         }
         .ok_or_else(|| ReleqError::TableMiss(bits.clone()))
+    }
+
+    fn name(&self) -> &str {
+        "table"
     }
 }
 
@@ -217,14 +220,17 @@ mod tests {
         let table = read(text, OnMiss::Error).unwrap();
         assert_eq!(table.bitwidths().len(), 3);
         assert_eq!(table.full_precision(), 0.99);
-        assert_eq!(table.evaluate(&"4-4".parse().unwrap()).unwrap().accuracy, 0.905);
+        assert_eq!(table.evaluate(&"4-4".parse().unwrap()).unwrap(), Evaluation::new(0.905));
         let miss = table.evaluate(&"4-8".parse().unwrap()).unwrap_err();
         assert!(matches!(miss, ReleqError::TableMiss(bits) if bits.to_string() == "4-8"));
         let table = read(text, OnMiss::Nearest).unwrap();
         // 5-4 is 1 away from 4-4; 3-3 is 2 away from both 2-2 and 4-4: the lower one answers.
         for (asked, answer) in [("5-4", "4-4"), ("3-3", "2-2"), ("8-7", "8-8")] {
-            let evaluation = table.evaluate(&asked.parse().unwrap()).unwrap();
-            assert_eq!(evaluation.answered_by.unwrap().to_string(), answer);
+            let Evaluation::Measured(measured) = table.evaluate(&asked.parse().unwrap()).unwrap()
+            else {
+                panic!("a table has measured everything");
+            };
+            assert_eq!(measured.answered_by.unwrap().to_string(), answer);
         }
         assert!(table.evaluate(&"4-4-4".parse().unwrap()).is_err());
     }

@@ -3,17 +3,23 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
-use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, Network};
-use releq_data::ImageSet;
-use releq_hw::{ModelSize, Stripes};
+use releq_core::{
+    Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network, checked_network_cost,
+};
+use releq_data::Dataset;
 use releq_train::AccuracyReport;
 
+use super::ExperimentConfig;
 use crate::{
-    ExperimentConfig, FinalRow, Progress, ReleqError, Search, SearchOutcome, Stage,
-    evaluate::{Retrain, in_parallel},
+    Event, FinalRow, Problem, ReleqError, RowCost, SearchOutcome,
+    evaluate::{Retrain, Retrained, in_parallel},
+    guard::guard,
     pareto_frontier,
 };
 
@@ -28,17 +34,25 @@ const UNIFORM: [u8; 4] = [8, 4, 3, 2];
 const SHORT_RETRAIN_ALLOWANCE: f64 = 0.02;
 
 /// Reports on the validation and the test images, or why there are none.
-type Retrained = Result<[AccuracyReport; 2], String>;
+type Final = Result<[AccuracyReport; 2], String>;
+
+/// Accuracy of the full-precision weights, in 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FullPrecision {
+    pub(super) validation: f64,
+    pub(super) test: f64,
+}
 
 /// What the finals need besides the searches.
-pub(crate) struct Finals<'a> {
-    pub(crate) network: &'a Network,
-    pub(crate) config: &'a ExperimentConfig,
-    pub(crate) search: &'a Search,
-    pub(crate) validation: &'a ImageSet,
-    pub(crate) test: &'a ImageSet,
-    pub(crate) full_validation: f64,
-    pub(crate) full_test: f64,
+pub(super) struct Finals<'a> {
+    pub(super) network: &'a Network,
+    pub(super) config: &'a ExperimentConfig,
+    pub(super) problem: &'a Problem,
+    pub(super) report_costs: &'a [Arc<dyn CostModel>],
+    pub(super) validation: &'a dyn Dataset,
+    pub(super) test: &'a dyn Dataset,
+    pub(super) full_precision: FullPrecision,
+    pub(super) on_event: &'a (dyn Fn(&Event) + Sync),
 }
 
 /// A search's way through its candidates.
@@ -63,12 +77,11 @@ impl Finals<'_> {
     /// are retrained beside them.
     ///
     /// The agent's row comes first. The test images choose nothing.
-    pub(crate) fn run(
+    pub(super) fn run(
         &self,
         long: &Retrain<'_>,
         found: &SearchOutcome,
         comparisons: &[SearchOutcome],
-        on_progress: &(dyn Fn(Progress) + Sync),
     ) -> Result<Vec<FinalRow>, ReleqError> {
         let layers = self.network.quantizable_layers();
         let uniform = UNIFORM
@@ -78,7 +91,7 @@ impl Finals<'_> {
         let mut walks = vec![self.walk(RELEQ.to_owned(), found)];
         walks.extend(comparisons.iter().map(|o| self.walk(format!("{} search", o.agent), o)));
 
-        let mut done: BTreeMap<BitwidthAssignment, Retrained> = BTreeMap::new();
+        let mut done: BTreeMap<BitwidthAssignment, Final> = BTreeMap::new();
         let beside: Vec<(String, BitwidthAssignment)> = self
             .config
             .beside
@@ -101,7 +114,7 @@ impl Finals<'_> {
             if pending.is_empty() {
                 break;
             }
-            let answers = self.retrain(long, &pending, done.len(), on_progress)?;
+            let answers = self.retrain(long, &pending, done.len())?;
             done.extend(pending.drain(..).zip(answers));
             for walk in &mut walks {
                 while let Some(retrained) = walk.rest().first().and_then(|next| done.get(next)) {
@@ -143,7 +156,7 @@ impl Finals<'_> {
             near.extend(frontier.last());
         }
         near.truncate(self.config.finalists);
-        near.extend(outcome.greedy.as_ref().filter(|greedy| greedy.failure.is_none()));
+        near.extend(outcome.greedy.as_ref().filter(|greedy| greedy.is_candidate()));
         near.sort_by(|a, b| a.quant_state.total_cmp(&b.quant_state));
         let mut candidates = Vec::new();
         for scored in near {
@@ -154,8 +167,8 @@ impl Finals<'_> {
         Walk { label, candidates, tried: 0, settled: false }
     }
 
-    fn within_tolerance(&self, retrained: &Retrained) -> bool {
-        let floor = self.full_validation - self.config.tolerance;
+    fn within_tolerance(&self, retrained: &Final) -> bool {
+        let floor = self.full_precision.validation - self.config.tolerance;
         retrained
             .as_ref()
             .is_ok_and(|reports| reports[0].accuracy().total_cmp(&floor) != Ordering::Less)
@@ -166,22 +179,29 @@ impl Finals<'_> {
         long: &Retrain<'_>,
         assignments: &[BitwidthAssignment],
         before: usize,
-        on_progress: &(dyn Fn(Progress) + Sync),
-    ) -> Result<Vec<Retrained>, ReleqError> {
+    ) -> Result<Vec<Final>, ReleqError> {
         let done = AtomicUsize::new(before);
-        let report = |message: String| {
-            let (done, total) = (done.load(Relaxed), before + assignments.len());
-            on_progress(Progress { stage: Stage::Final, done, total, message });
-        };
-        report(String::new());
-        in_parallel(assignments, self.config.threads, |bits| {
-            let answer = long.retrain(bits, &[self.validation, self.test])?;
-            done.fetch_add(1, Relaxed);
-            report(match &answer {
-                Ok(reports) => format!("{bits} at {:.2} %", 100.0 * reports[0].accuracy()),
-                Err(reason) => format!("{bits}: {reason}"),
+        let report = |bits: Option<&BitwidthAssignment>, answer: Option<&Final>| {
+            (self.on_event)(&Event::Retrained {
+                done: done.load(Relaxed),
+                total: before + assignments.len(),
+                bits: bits.cloned(),
+                accuracy: answer.and_then(|answer| answer.as_ref().ok()).map(|r| r[0].accuracy()),
+                failure: answer.and_then(|answer| answer.as_ref().err()).cloned(),
             });
-            Ok(answer.map(|reports| [reports[0], reports[1]]))
+        };
+        report(None, None);
+        in_parallel(assignments, self.config.threads, |bits| {
+            let answer = guard(
+                || "trainer".to_owned(),
+                || match long.retrain(bits, &[self.validation, self.test])? {
+                    Retrained::Done(reports) => Ok(Ok([reports[0], reports[1]])),
+                    Retrained::Diverged(reason) => Ok(Err(reason)),
+                },
+            )?;
+            done.fetch_add(1, Relaxed);
+            report(Some(bits), Some(&answer));
+            Ok(answer)
         })
     }
 
@@ -189,31 +209,51 @@ impl Finals<'_> {
         &self,
         label: &str,
         bits: &BitwidthAssignment,
-        retrained: &Retrained,
+        retrained: &Final,
     ) -> Result<FinalRow, ReleqError> {
         let layers = self.network.profiles();
-        let cost = |model: &dyn CostModel, bits: &[Bitwidth]| -> Result<f64, ReleqError> {
-            let bits: Vec<LayerBits> = bits.iter().map(|&b| LayerBits::weights_only(b)).collect();
-            Ok(model.network_cost(&layers, &bits)?.0)
-        };
         let [validation, test] = match retrained {
             Ok(reports) => reports.map(|report| report.accuracy()),
             Err(_) => [0.0, 0.0],
         };
-        let stripes = Stripes::default();
-        let cycles = cost(&stripes, bits)?;
         Ok(FinalRow {
             label: label.to_owned(),
             bits: bits.clone(),
             mean_bits: bits.mean(),
             validation_accuracy: validation,
             test_accuracy: test,
-            loss_points: 100.0 * (self.full_test - test),
-            quant_state: self.search.quant_state(bits)?,
-            model_bytes: cost(&ModelSize::default(), bits)?,
-            stripes_cycles: cycles,
-            stripes_speedup_over_8: cost(&stripes, &vec![Bitwidth::EIGHT; bits.len()])? / cycles,
+            loss_points: 100.0 * (self.full_precision.test - test),
+            quant_state: self.problem.quant_state(bits)?,
+            over_limit: self.problem.over_limit(bits)?,
+            costs: self
+                .report_costs
+                .iter()
+                .map(|model| row_cost(model, &layers, bits))
+                .collect::<Result<_, _>>()?,
             failure: retrained.as_ref().err().cloned(),
         })
     }
+}
+
+/// What one model says of an assignment, and of 8 bits everywhere.
+fn row_cost(
+    model: &Arc<dyn CostModel>,
+    layers: &[LayerProfile],
+    bits: &BitwidthAssignment,
+) -> Result<RowCost, ReleqError> {
+    let cost = |bits: &[Bitwidth]| -> Result<f64, ReleqError> {
+        let bits: Vec<LayerBits> = bits.iter().map(|&b| LayerBits::weights_only(b)).collect();
+        Ok(checked_network_cost(model, layers, &bits)?.0)
+    };
+    guard(
+        || format!("cost model `{}`", model.name()),
+        || {
+            Ok(RowCost {
+                model: model.name().to_owned(),
+                unit: model.unit().to_owned(),
+                cost: cost(bits)?,
+                at_eight_bits: cost(&vec![Bitwidth::EIGHT; bits.len()])?,
+            })
+        },
+    )
 }

@@ -1,58 +1,18 @@
 //! What a run found, as plain data that other tools can open.
 
+mod rows;
+
 use std::{collections::BTreeMap, path::Path};
 
-use releq_core::{Bitwidth, BitwidthAssignment};
-use releq_quant::QuantizerKind;
+use releq_core::BitwidthAssignment;
 use serde::{Deserialize, Serialize};
 
+pub use rows::{FinalRow, LayerRow, RowCost};
+
 use crate::{
-    ReleqError, SearchOutcome,
+    ExperimentConfig, ReleqError, SearchOutcome,
     files::{check_writable, write_atomically},
 };
-
-/// One quantizable layer and the bitwidth found for it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LayerRow {
-    /// Name of the layer.
-    pub name: String,
-    /// Number of weights.
-    pub weights: u64,
-    /// Multiply-accumulates of one inference.
-    pub macs: u64,
-    /// Standard deviation of the full-precision weights.
-    pub weight_std: f64,
-    /// Bitwidth in the assignment that the report settles on, if there is one.
-    pub bits: Option<Bitwidth>,
-}
-
-/// One assignment after the long retrain.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FinalRow {
-    /// Where the assignment comes from, as `releq` or `uniform 4`.
-    pub label: String,
-    /// The bitwidths.
-    pub bits: BitwidthAssignment,
-    /// Their mean.
-    pub mean_bits: f64,
-    /// Accuracy on the validation images, which choices are made on.
-    pub validation_accuracy: f64,
-    /// Accuracy on the test images, which nothing is chosen by.
-    pub test_accuracy: f64,
-    /// Full-precision test accuracy less this one, in percentage points; negative where it gained.
-    pub loss_points: f64,
-    /// State_Quantization; above 1 where the search could not choose as many bits.
-    pub quant_state: f64,
-    /// Size of the quantized weights with their scales, and of the biases in floating point.
-    pub model_bytes: f64,
-    /// Cycles on Stripes for one inference, activations of 8 bits.
-    pub stripes_cycles: f64,
-    /// Stripes cycles at uniform 8 bits over these.
-    pub stripes_speedup_over_8: f64,
-    /// Why the retrain failed, if it did; the accuracies are 0 then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-}
 
 /// Everything one [`Experiment`](crate::Experiment) found.
 ///
@@ -60,20 +20,10 @@ pub struct FinalRow {
 /// searches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Name of the network.
-    pub network: String,
+    /// All settings of the run, which may be repeated from them.
+    pub config: ExperimentConfig,
     /// Which data, and where it came from.
     pub data: String,
-    /// Seed of the run.
-    pub seed: u64,
-    /// How weights were quantized.
-    pub quantizer: QuantizerKind,
-    /// Name of the reward.
-    pub reward: String,
-    /// Form of State_Quantization.
-    pub state_quantization: String,
-    /// Accepted loss against full precision, in 0 to 1.
-    pub tolerance: f64,
     /// Images trained on, held out for validation, and tested on.
     pub images: [usize; 3],
     /// Full-precision accuracy on the validation images.
@@ -102,7 +52,7 @@ impl Report {
     /// The row that the report settles on.
     #[must_use]
     pub fn chosen_row(&self) -> Option<&FinalRow> {
-        self.rows.iter().find(|row| row.label == crate::finals::RELEQ)
+        self.rows.iter().find(|row| row.label == crate::experiment::RELEQ)
     }
 
     /// As indented JSON.
@@ -134,7 +84,7 @@ impl Report {
             source: std::io::Error::other(error),
         };
         let mut csv = csv::Writer::from_writer(Vec::new());
-        csv.write_record([
+        let fixed = [
             "label",
             "bits",
             "mean_bits",
@@ -142,27 +92,29 @@ impl Report {
             "test_accuracy",
             "loss_points",
             "quant_state",
-            "model_bytes",
-            "stripes_cycles",
-            "stripes_speedup_over_8",
+            "over_limit",
             "failure",
-        ])
-        .map_err(fail)?;
+        ];
+        let costs = self.rows.first().map_or(&[][..], |row| &row.costs);
+        let costs = costs.iter().flat_map(|RowCost { model, unit, .. }| {
+            [format!("{model} ({unit})"), format!("{model}, times below 8 bits")]
+        });
+        csv.write_record(fixed.into_iter().map(str::to_owned).chain(costs)).map_err(fail)?;
         for row in &self.rows {
-            csv.write_record([
+            let text = |number: f64| number.to_string();
+            let fixed = [
                 row.label.clone(),
                 row.bits.to_string(),
-                row.mean_bits.to_string(),
-                row.validation_accuracy.to_string(),
-                row.test_accuracy.to_string(),
-                row.loss_points.to_string(),
-                row.quant_state.to_string(),
-                row.model_bytes.to_string(),
-                row.stripes_cycles.to_string(),
-                row.stripes_speedup_over_8.to_string(),
+                text(row.mean_bits),
+                text(row.validation_accuracy),
+                text(row.test_accuracy),
+                text(row.loss_points),
+                text(row.quant_state),
+                row.over_limit.map_or_else(String::new, text),
                 row.failure.clone().unwrap_or_default(),
-            ])
-            .map_err(fail)?;
+            ];
+            let costs = row.costs.iter().flat_map(|cost| [text(cost.cost), text(cost.saving())]);
+            csv.write_record(fixed.into_iter().chain(costs)).map_err(fail)?;
         }
         let bytes = csv.into_inner().map_err(|error| fail(error.into_error().into()))?;
         write_atomically(path, &bytes)

@@ -1,0 +1,129 @@
+//! What a run reports while it goes on.
+
+use std::fmt;
+
+use releq_core::BitwidthAssignment;
+use serde::{Deserialize, Serialize};
+
+use crate::search::{BatchRecord, Budget, Scored};
+
+/// Part of an experiment that takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Stage {
+    /// Training in full precision, from the start or from given weights.
+    Pretrain,
+    /// The agent's search.
+    Search,
+    /// The searches that the agent's is compared with.
+    Comparison,
+    /// The long retrains.
+    Final,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pretrain => "full precision",
+            Self::Search => "search",
+            Self::Comparison => "comparison",
+            Self::Final => "long retrain",
+        })
+    }
+}
+
+/// News of a run, for whoever shows, logs or sends them: a progress bar, a log file and a socket read the
+/// same events.
+///
+/// [`progress`](Self::progress) gives what a bar needs, `Display` the latest figure for a person, and
+/// `serde` the whole event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Event {
+    /// One step of the training in full precision.
+    TrainingStep {
+        /// Steps taken, this one included.
+        step: usize,
+        /// Steps planned.
+        steps: usize,
+        /// Mean loss of the step's batch.
+        loss: f32,
+        /// Learning rate of the step.
+        learning_rate: f32,
+    },
+    /// One batch of episodes of a search.
+    Episodes {
+        /// [`Stage::Search`] or [`Stage::Comparison`].
+        stage: Stage,
+        /// Name of the agent.
+        agent: String,
+        /// When the search ends.
+        budget: Budget,
+        /// Means over the batch, and how far the search is.
+        record: Box<BatchRecord>,
+        /// Evaluations so far that failed.
+        failures: usize,
+        /// The assignment of highest reward so far.
+        best: Option<Box<Scored>>,
+    },
+    /// One long retrain.
+    Retrained {
+        /// Retrains done, this one included.
+        done: usize,
+        /// Retrains known to be needed; grows where candidates fail.
+        total: usize,
+        /// The assignment; `None` before the first retrain.
+        bits: Option<BitwidthAssignment>,
+        /// Accuracy on the validation images, in 0 to 1, unless the retrain failed.
+        accuracy: Option<f64>,
+        /// Why the retrain failed, if it did.
+        failure: Option<String>,
+    },
+}
+
+impl Event {
+    /// The stage that the event is from.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        match self {
+            Self::TrainingStep { .. } => Stage::Pretrain,
+            Self::Episodes { stage, .. } => *stage,
+            Self::Retrained { .. } => Stage::Final,
+        }
+    }
+
+    /// How much of the stage is done, and how much there is; 0 of 0 where nobody knows. Steps, retrains, and
+    /// for a search evaluations or episodes, whichever its budget limits.
+    #[must_use]
+    pub const fn progress(&self) -> (usize, usize) {
+        match self {
+            Self::TrainingStep { step, steps, .. } => (*step, *steps),
+            Self::Episodes { budget, record, .. } => match (budget.evaluations, budget.episodes) {
+                (Some(limit), _) => (record.evaluations, limit),
+                (None, Some(limit)) => (record.episodes, limit),
+                (None, None) => (record.episodes, 0),
+            },
+            Self::Retrained { done, total, .. } => (*done, *total),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TrainingStep { loss, .. } => write!(f, "loss {loss:.4}"),
+            Self::Episodes { best: Some(best), .. } => {
+                write!(f, "best {} at {:.2} %", best.bits, 100.0 * best.accuracy)
+            }
+            Self::Retrained { bits: Some(bits), accuracy: Some(accuracy), .. } => {
+                write!(f, "{bits} at {:.2} %", 100.0 * accuracy)
+            }
+            Self::Retrained { bits: Some(bits), failure: Some(failure), .. } => {
+                write!(f, "{bits}: {failure}")
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Settings of an experiment, as plain data.
+
+use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf};
+
+use releq_agent::PpoConfig;
+use releq_core::{Bitwidth, BitwidthAssignment, Network};
+use releq_data::{
+    DataKind, ImageFolderConfig, Normalization, Splits,
+    digits::{self, DigitsConfig},
+};
+use releq_hw::{CostKind, LimitConfig, ModelSize, Stripes};
+use releq_quant::QuantizerKind;
+use releq_reward::RewardKind;
+use releq_train::{Backend, Decay, Length, Schedule, Sgd};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+
+use super::Choice;
+use crate::{Budget, ReleqError, evaluate::EarlyStop};
+
+/// Where the images come from that every choice is made on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeldOut {
+    /// From the training images.
+    #[default]
+    Training,
+    /// From the test images; the report then counts the others. For weights that have seen every
+    /// training image, as published ones have: those would flatter full precision.
+    Test,
+}
+
+/// The agents of `releq-agent`, by name and settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum AgentKind {
+    /// [`Ppo`](releq_agent::Ppo).
+    Ppo(PpoConfig),
+    /// [`RandomSearch`](releq_agent::RandomSearch), eight episodes at a time.
+    Random,
+    /// [`GreedySearch`](releq_agent::GreedySearch).
+    Greedy,
+    /// [`Exhaustive`](releq_agent::Exhaustive), eight episodes at a time.
+    Exhaustive,
+}
+
+impl Default for AgentKind {
+    /// PPO for searches whose every episode costs a retrain.
+    fn default() -> Self {
+        Self::Ppo(PpoConfig::quick())
+    }
+}
+
+/// The evaluators of an experiment, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EvaluatorKind {
+    /// [`Retrain`](crate::evaluate::Retrain) by the short schedule.
+    #[default]
+    Retrain,
+}
+
+/// A network in a configuration: one of `releq-zoo` by its name, or any other with all of its layers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NetworkConfig {
+    /// A network of [`releq_zoo::NAMES`].
+    Zoo(String),
+    /// The network itself.
+    Layers(Box<Network>),
+}
+
+impl NetworkConfig {
+    /// The network.
+    ///
+    /// # Errors
+    /// [`ReleqError::Setting`] for a name that the zoo lacks.
+    pub fn build(&self) -> Result<Network, ReleqError> {
+        match self {
+            Self::Layers(network) => Ok((**network).clone()),
+            Self::Zoo(name) => releq_zoo::by_name(name).ok_or_else(|| ReleqError::Setting {
+                setting: "network",
+                reason: format!(
+                    "`{name}` is not a network; there are {}",
+                    releq_zoo::NAMES.join(", ")
+                ),
+            }),
+        }
+    }
+}
+
+impl From<&Network> for NetworkConfig {
+    fn from(network: &Network) -> Self {
+        match releq_zoo::by_name(network.name()) {
+            Some(known) if known == *network => Self::Zoo(network.name().to_owned()),
+            _ => Self::Layers(Box::new(network.clone())),
+        }
+    }
+}
+
+impl Serialize for NetworkConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Zoo(name) => name.serialize(serializer),
+            Self::Layers(network) => network.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NetworkConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrLayers;
+
+        impl<'de> Visitor<'de> for NameOrLayers {
+            type Value = NetworkConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a network, or a network")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<NetworkConfig, E> {
+                let network = NetworkConfig::Zoo(name.to_owned());
+                network.build().map_err(E::custom)?;
+                Ok(network)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NetworkConfig, A::Error> {
+                let network = Network::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(NetworkConfig::Layers(Box::new(network)))
+            }
+        }
+
+        deserializer.deserialize_any(NameOrLayers)
+    }
+}
+
+/// A data set in a configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum DataConfig {
+    /// Digits drawn from a seed.
+    Digits(DigitsConfig),
+    /// What a folder contains.
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Which data set, where the folder contains several.
+        #[serde(default)]
+        kind: Option<DataKind>,
+        /// How image folders are read.
+        #[serde(default)]
+        images: ImageFolderConfig,
+    },
+}
+
+impl DataConfig {
+    /// Reads or draws the images.
+    ///
+    /// # Errors
+    /// [`ReleqError::Data`] if that cannot be done.
+    pub fn load(&self) -> Result<Splits, ReleqError> {
+        Ok(match self {
+            Self::Digits(config) => digits::generate(config)?,
+            Self::Folder { path, kind, images } => releq_data::open(path, *kind, images)?,
+        })
+    }
+}
+
+/// Weights to start from, in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum WeightsConfig {
+    /// A checkpoint: safetensors, or PyTorch's formats.
+    File(PathBuf),
+}
+
+/// Settings of an [`Experiment`](crate::Experiment): all of them, in plain data.
+///
+/// A report contains the configuration of its run, and a run is repeated from it. Pieces of one's own stand in
+/// it by name, as `{"own": name}`; who repeats such a run hands the pieces in again. Unknown keys are refused.
+///
+/// Start from [`lenet`](Self::lenet) or [`preset`](Self::preset) and change fields.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ExperimentConfig {
+    /// The network; set by [`Experiment::new`](crate::Experiment::new).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkConfig>,
+    /// The data; `None` or one's own for sets that are handed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Choice<DataConfig>>,
+    /// Full-precision weights to start from; without any, the run trains some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Choice<WeightsConfig>>,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Evaluations that run side by side; the result does not depend on it.
+    pub threads: NonZeroUsize,
+    /// What computes gradients.
+    pub trainer: Choice<Backend>,
+    /// How weights are quantized.
+    pub quantizer: Choice<QuantizerKind>,
+    /// Bitwidths to choose from.
+    pub actions: Vec<Bitwidth>,
+    /// Layers that are not searched, by name.
+    pub fixed_layers: Vec<(String, Bitwidth)>,
+    /// What the search makes cheap.
+    pub cost: Choice<CostKind>,
+    /// What no answer may exceed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Choice<LimitConfig>>,
+    /// The reward.
+    pub reward: Choice<RewardKind>,
+    /// Loss of validation accuracy, in 0 to 1, up to which an assignment counts as good.
+    pub tolerance: f64,
+    /// Images held out of training, for choices.
+    pub validation: usize,
+    /// Where they come from.
+    pub held_out: HeldOut,
+    /// How many of them a short retrain is measured on.
+    pub search_validation: usize,
+    /// How pixels become numbers; `None` measures it on the training images.
+    pub normalization: Option<Normalization>,
+    /// Full-precision training where no weights are given.
+    pub pretrain: Schedule,
+    /// Full-precision training of weights that are given; `None` takes them as they are.
+    pub fine_tune: Option<Schedule>,
+    /// Retraining of one assignment during the search.
+    pub short_retrain: Schedule,
+    /// Whether a short retrain may be given up.
+    pub early_stop: Option<EarlyStop>,
+    /// Retraining of the finalists.
+    pub long_retrain: Schedule,
+    /// The agent.
+    pub agent: Choice<AgentKind>,
+    /// What measures assignments during the search.
+    pub evaluator: Choice<EvaluatorKind>,
+    /// When the search stops.
+    pub budget: Budget,
+    /// Whether random search and greedy layer-by-layer search run too, each with at most as many
+    /// evaluations as the agent used.
+    pub compare: bool,
+    /// How many assignments of a search may get the long retrain, from the cheapest upwards, until one
+    /// is within the tolerance.
+    pub finalists: usize,
+    /// Assignments that the report shows beside what was found, after the same long retrain: label and
+    /// bitwidths. Uniform 8, 4, 3 and 2 bits are always there.
+    pub beside: Vec<(String, BitwidthAssignment)>,
+    /// Costs that every row of the report shows.
+    pub report_costs: Vec<Choice<CostKind>>,
+}
+
+impl ExperimentConfig {
+    /// Settings for LeNet on MNIST or on our own digits, chosen by our own measurements: a search
+    /// takes minutes on two cores.
+    ///
+    /// The quantizer is our scaled WRPN, and the action set 2 to 8 bits.
+    #[must_use]
+    pub fn lenet(seed: u64) -> Self {
+        let sgd = |learning_rate| Sgd { learning_rate, momentum: 0.9, weight_decay: 1e-4 };
+        let schedule = |length, learning_rate| Schedule {
+            decay: Decay::Cosine,
+            ..Schedule::new(length, 64, sgd(learning_rate))
+        };
+        Self {
+            network: None,
+            data: None,
+            weights: None,
+            seed,
+            threads: NonZeroUsize::MIN,
+            trainer: Backend::Native.into(),
+            quantizer: QuantizerKind::WrpnScaled.into(),
+            actions: (2..=8).filter_map(|bits| Bitwidth::new(bits).ok()).collect(),
+            fixed_layers: Vec::new(),
+            cost: CostKind::MeanBits.into(),
+            limits: Vec::new(),
+            reward: Choice::default(),
+            tolerance: 0.003,
+            validation: 5000,
+            held_out: HeldOut::Training,
+            search_validation: 2000,
+            normalization: None,
+            pretrain: Schedule { warmup_steps: 50, ..schedule(Length::Epochs(4.0), 0.03) },
+            fine_tune: None,
+            short_retrain: schedule(Length::Steps(60), 0.01),
+            early_stop: None,
+            long_retrain: schedule(Length::Epochs(1.5), 0.02),
+            agent: Choice::default(),
+            evaluator: Choice::default(),
+            budget: Budget { evaluations: Some(100), patience: Some(96), ..Budget::default() },
+            compare: true,
+            finalists: 6,
+            beside: Vec::new(),
+            report_costs: vec![
+                CostKind::Size(ModelSize::default()).into(),
+                CostKind::Stripes(Stripes::default()).into(),
+            ],
+        }
+    }
+
+    /// Reads a configuration from JSON.
+    ///
+    /// # Errors
+    /// [`ReleqError::Config`], naming the place, for an unknown key or name, a value of another type, or one
+    /// out of its range.
+    pub fn from_json(text: &str) -> Result<Self, ReleqError> {
+        let config: Self = serde_json::from_str(text).map_err(ReleqError::Config)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// As indented JSON.
+    ///
+    /// # Errors
+    /// [`ReleqError::Config`] for a number that JSON cannot express.
+    pub fn to_json(&self) -> Result<String, ReleqError> {
+        serde_json::to_string_pretty(self).map_err(ReleqError::Config)
+    }
+
+    /// Checks everything that can be checked without network, data and pieces of one's own.
+    ///
+    /// # Errors
+    /// [`ReleqError::Setting`], naming the field.
+    pub fn check(&self) -> Result<(), ReleqError> {
+        let wrong = |setting, reason: String| Err(ReleqError::Setting { setting, reason });
+        if self.budget == Budget::default() {
+            let reason = "limits nothing; set episodes, evaluations or wall time";
+            return wrong("budget", reason.into());
+        }
+        if self.actions.is_empty() {
+            return wrong("actions", "the set of bitwidths to choose from is empty".into());
+        }
+        if !(0.0..=1.0).contains(&self.tolerance) {
+            let reason = format!("{} is not in 0 to 1, a share of all images", self.tolerance);
+            return wrong("tolerance", reason);
+        }
+        for (setting, value) in
+            [("validation", self.validation), ("search_validation", self.search_validation)]
+        {
+            if value == 0 {
+                return wrong(setting, "at least one image is needed".into());
+            }
+        }
+        if let Some(Normalization { mean, std }) = &self.normalization {
+            if let Some(mean) = mean.iter().find(|mean| !mean.is_finite()) {
+                return wrong("normalization", format!("a mean of {mean} is not finite"));
+            }
+            if let Some(std) = std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
+                let reason = format!("a deviation of {std} is not finite and above 0");
+                return wrong("normalization", reason);
+            }
+        }
+        for (setting, schedule) in [
+            ("pretrain", Some(&self.pretrain)),
+            ("fine_tune", self.fine_tune.as_ref()),
+            ("short_retrain", Some(&self.short_retrain)),
+            ("long_retrain", Some(&self.long_retrain)),
+        ] {
+            schedule.map_or(Ok(()), Schedule::check).map_err(|error| {
+                let reason = error.to_string();
+                ReleqError::Setting { setting, reason }
+            })?;
+        }
+        self.early_stop.map_or(Ok(()), |stop| stop.check())?;
+        let mut labels = BTreeSet::new();
+        if let Some((label, _)) = self.beside.iter().find(|(label, _)| !labels.insert(label)) {
+            return wrong("beside", format!("`{label}` is there twice"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! The whole path: pretrain, search, compare, retrain for long, report.
+
+mod choice;
+mod config;
+mod finals;
+mod pieces;
+mod preset;
+mod stages;
+
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+
+pub use choice::Choice;
+pub use config::{
+    AgentKind, DataConfig, EvaluatorKind, ExperimentConfig, HeldOut, NetworkConfig, WeightsConfig,
+};
+pub(crate) use finals::RELEQ;
+pub use pieces::AgentShape;
+use pieces::OwnPieces;
+use releq_agent::Agent;
+use releq_core::{CostModel, Network, Weights};
+use releq_data::{Dataset, Splits};
+use releq_hw::CostLimit;
+use releq_quant::Quantizer;
+use releq_reward::Reward;
+use releq_train::TrainerFactory;
+use stages::Run;
+
+use crate::{
+    Cancel, Event, ReleqError, Report,
+    evaluate::{Evaluator, RetrainSetup},
+};
+
+/// A network and its data, ready to run.
+///
+/// Every piece is named by the [configuration](ExperimentConfig), and every piece may be the user's own: the
+/// methods below replace one each, and leave the piece's name in the configuration.
+pub struct Experiment {
+    network: Network,
+    config: ExperimentConfig,
+    own: OwnPieces,
+}
+
+impl fmt::Debug for Experiment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Experiment")
+            .field("network", &self.network.name())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Name of data and weights that are handed in.
+const GIVEN: &str = "given";
+
+impl Experiment {
+    /// An experiment with `network` on `data`. Where the configuration names the data set that `data` was read
+    /// from, that stays; otherwise the data is the caller's own.
+    #[must_use]
+    pub fn new<D: Dataset + 'static>(
+        network: Network,
+        data: Splits<D>,
+        mut config: ExperimentConfig,
+    ) -> Self {
+        config.network = Some(NetworkConfig::from(&network));
+        let mut own = OwnPieces::default();
+        let name = match &config.data {
+            Some(Choice::Own(name)) => name.clone(),
+            _ => GIVEN.to_owned(),
+        };
+        own.data.insert(name.clone(), data.into_dyn());
+        config.data.get_or_insert(Choice::Own(name));
+        Self { network, config, own }
+    }
+
+    /// The experiment that a configuration describes, as that of a report; network and data must be in it.
+    ///
+    /// # Errors
+    /// [`ReleqError::Setting`] for a configuration without a network.
+    pub fn from_config(config: ExperimentConfig) -> Result<Self, ReleqError> {
+        let Some(network) = &config.network else {
+            let reason = "names no network".into();
+            return Err(ReleqError::Setting { setting: "network", reason });
+        };
+        let network = network.build()?;
+        Ok(Self { network, config, own: OwnPieces::default() })
+    }
+
+    /// The configuration as it stands.
+    #[must_use]
+    pub const fn config(&self) -> &ExperimentConfig {
+        &self.config
+    }
+
+    /// Replaces the data sets, under a name of the caller's.
+    #[must_use]
+    pub fn data<D: Dataset + 'static>(mut self, name: &str, data: Splits<D>) -> Self {
+        self.own.data.insert(name.to_owned(), data.into_dyn());
+        self.config.data = Some(Choice::Own(name.to_owned()));
+        self
+    }
+
+    /// Replaces the reward.
+    #[must_use]
+    pub fn reward(mut self, reward: impl Reward + 'static) -> Self {
+        let name = reward.name().to_owned();
+        self.own.rewards.insert(name.clone(), Arc::new(reward));
+        self.config.reward = Choice::Own(name);
+        self
+    }
+
+    /// Replaces the quantizer.
+    #[must_use]
+    pub fn quantizer(mut self, quantizer: impl Quantizer + 'static) -> Self {
+        let name = quantizer.name().to_owned();
+        self.own.quantizers.insert(name.clone(), Arc::new(quantizer));
+        self.config.quantizer = Choice::Own(name);
+        self
+    }
+
+    /// Replaces the cost that the search makes low.
+    #[must_use]
+    pub fn cost(mut self, cost: impl CostModel + 'static) -> Self {
+        let name = cost.name().to_owned();
+        self.own.costs.insert(name.clone(), Arc::new(cost));
+        self.config.cost = Choice::Own(name);
+        self
+    }
+
+    /// Adds a limit that no answer may exceed.
+    #[must_use]
+    pub fn limit(mut self, limit: CostLimit) -> Self {
+        let name = limit.to_string();
+        self.own.limits.insert(name.clone(), limit);
+        self.config.limits.push(Choice::Own(name));
+        self
+    }
+
+    /// Adds a cost to every row of the report.
+    #[must_use]
+    pub fn report_cost(mut self, cost: impl CostModel + 'static) -> Self {
+        let name = cost.name().to_owned();
+        self.own.costs.insert(name.clone(), Arc::new(cost));
+        self.config.report_costs.push(Choice::Own(name));
+        self
+    }
+
+    /// Replaces the agent by what `make` gives for the shape of the search.
+    #[must_use]
+    pub fn agent(
+        mut self,
+        name: &str,
+        make: impl Fn(&AgentShape) -> Result<Box<dyn Agent>, ReleqError> + Send + Sync + 'static,
+    ) -> Self {
+        self.own.agents.insert(name.to_owned(), Box::new(make));
+        self.config.agent = Choice::Own(name.to_owned());
+        self
+    }
+
+    /// Replaces what measures assignments during the search. The long retrains at the end are still trained.
+    #[must_use]
+    pub fn evaluator(
+        mut self,
+        name: &str,
+        make: impl for<'a> Fn(&RetrainSetup<'a>) -> Result<Box<dyn Evaluator + 'a>, ReleqError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.own.evaluators.insert(name.to_owned(), Box::new(make));
+        self.config.evaluator = Choice::Own(name.to_owned());
+        self
+    }
+
+    /// Replaces what trains, in all stages.
+    #[must_use]
+    pub fn trainer(mut self, name: &str, trainers: impl TrainerFactory + 'static) -> Self {
+        self.own.trainers.insert(name.to_owned(), Arc::new(trainers));
+        self.config.trainer = Choice::Own(name.to_owned());
+        self
+    }
+
+    /// Starts from these full-precision weights instead of training some, or
+    /// [fine-tunes](ExperimentConfig::fine_tune) them first. Where the configuration names the file that they
+    /// were read from, that stays.
+    #[must_use]
+    pub fn weights(mut self, weights: Weights) -> Self {
+        let name = match &self.config.weights {
+            Some(Choice::Own(name)) => name.clone(),
+            _ => GIVEN.to_owned(),
+        };
+        self.own.weights.insert(name.clone(), weights);
+        self.config.weights.get_or_insert(Choice::Own(name));
+        self
+    }
+
+    /// Only the first part of [`run`](Self::run): full-precision training, or fine-tuning.
+    ///
+    /// # Errors
+    /// [`ReleqError::Cancelled`], or another [`ReleqError`] if the inputs do not fit together.
+    pub fn pretrain(
+        self,
+        cancel: &Cancel,
+        on_event: &(dyn Fn(&Event) + Sync),
+    ) -> Result<Weights, ReleqError> {
+        let run = Run::new(&self.network, &self.config, &self.own, cancel, on_event)?;
+        run.pretrain()
+    }
+
+    /// Runs everything; `cancel` may be set from anywhere, as from a Ctrl-C handler.
+    ///
+    /// Once the search has begun, a run that is cancelled, or in which a piece fails, gives a report of what
+    /// it has.
+    ///
+    /// # Errors
+    /// [`ReleqError::Cancelled`] if cancelled before the search, or any other [`ReleqError`] if the
+    /// inputs do not fit together.
+    pub fn run(
+        self,
+        cancel: &Cancel,
+        on_event: &(dyn Fn(&Event) + Sync),
+    ) -> Result<Report, ReleqError> {
+        let Self { network, config, own } = &self;
+        let mut clock = Clock { last: Instant::now(), times: BTreeMap::new() };
+        let run = Run::new(network, config, own, cancel, on_event)?;
+        let weights = run.pretrain()?;
+        clock.lap("pretrain");
+        let full_precision = run.full_precision(&weights)?;
+        let searched = run.search(&weights, &mut clock)?;
+        let finals = run.finals(&weights, &searched, full_precision)?;
+        clock.lap("final");
+        run.report(&weights, searched, full_precision, finals, clock.times)
+    }
+}
+
+/// Wall seconds of the stages.
+struct Clock {
+    last: Instant,
+    times: BTreeMap<String, f64>,
+}
+
+impl Clock {
+    fn lap(&mut self, stage: &str) {
+        self.times.insert(stage.to_owned(), self.last.elapsed().as_secs_f64());
+        self.last = Instant::now();
+    }
+}

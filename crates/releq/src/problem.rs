@@ -1,0 +1,495 @@
+//! A search problem: what is searched, what it costs, what is worth having.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use releq_core::{
+    Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network, Weights,
+    checked_network_cost,
+};
+use releq_hw::{CostLimit, MeanBits};
+use releq_reward::{Reward, Shaped};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ReleqError,
+    evaluate::{Evaluation, Evaluator},
+    guard::guard,
+    search::Scored,
+};
+
+/// What an action means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ActionSpace {
+    /// Action `i` is the `i`-th bitwidth of the list, whatever the layer has now; each episode
+    /// starts from the highest bitwidth everywhere. The form the paper uses.
+    #[default]
+    Flexible,
+    /// Three actions, 0 down, 1 keep, 2 up along the list, stopping at its ends; each episode starts
+    /// from the bitwidths that the last one of its kind ended with.
+    Restricted,
+}
+
+/// When accuracy is measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EvaluationMode {
+    /// Once, after the last layer's choice; the reward of every other step is 0.
+    #[default]
+    PerEpisode,
+    /// After every layer's choice, with a reward for each; costs as many evaluations as layers.
+    PerLayer,
+}
+
+macro_rules! text_enum {
+    ($type:ty, $setting:literal, $($variant:ident => $text:literal),+) => {
+        impl FromStr for $type {
+            type Err = ReleqError;
+            fn from_str(text: &str) -> Result<Self, ReleqError> {
+                match text {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(ReleqError::Setting {
+                        setting: $setting,
+                        reason: format!("`{text}` is not one of {}", [$($text),+].join(", ")),
+                    }),
+                }
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$variant => $text),+ })
+            }
+        }
+    };
+}
+text_enum!(ActionSpace, "action_space", Flexible => "flexible", Restricted => "restricted");
+text_enum!(EvaluationMode, "evaluation", PerEpisode => "per-episode", PerLayer => "per-layer");
+
+/// One quantizable layer as the agent sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchLayer {
+    /// Shapes of the layer.
+    pub profile: LayerProfile,
+    /// Standard deviation of its full-precision weights.
+    pub weight_std: f64,
+    /// A bitwidth it keeps; the agent chooses it where this is `None`.
+    pub fixed: Option<Bitwidth>,
+}
+
+/// Everything that defines a search but the agent, the evaluator and the budget: layers, bitwidths to
+/// choose from, cost, limits and reward.
+pub struct Problem {
+    layers: Vec<SearchLayer>,
+    actions: Vec<Bitwidth>,
+    action_space: ActionSpace,
+    evaluation: EvaluationMode,
+    cost: Arc<dyn CostModel>,
+    limits: Vec<CostLimit>,
+    reward: Arc<dyn Reward>,
+    /// Shapes of all layers, and of those that are searched.
+    profiles: Vec<LayerProfile>,
+    searched: Vec<usize>,
+    searched_profiles: Vec<LayerProfile>,
+    /// Cost of the searched layers at the highest bitwidth to choose from.
+    highest_cost: f64,
+}
+
+impl fmt::Debug for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problem").field("summary", &self.summary()).finish_non_exhaustive()
+    }
+}
+
+/// What a [`Problem`] consists of, in plain data; pieces of one's own by their names.
+///
+/// A search is resumed only with a problem that has the same summary as the one it was begun with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ProblemSummary {
+    /// The layers.
+    pub layers: Vec<SearchLayer>,
+    /// Bitwidths to choose from, ascending.
+    pub actions: Vec<Bitwidth>,
+    /// What an action means.
+    pub action_space: ActionSpace,
+    /// When accuracy is measured.
+    pub evaluation: EvaluationMode,
+    /// Name of the cost model.
+    pub cost: String,
+    /// The limits, as text.
+    pub limits: Vec<String>,
+    /// Name of the reward.
+    pub reward: String,
+}
+
+/// Settings of a [`Problem`]; [`build`](Self::build) checks them.
+pub struct ProblemBuilder {
+    layers: Vec<SearchLayer>,
+    fixed: Vec<(String, Bitwidth)>,
+    actions: Vec<Bitwidth>,
+    action_space: ActionSpace,
+    evaluation: EvaluationMode,
+    cost: Arc<dyn CostModel>,
+    limits: Vec<CostLimit>,
+    reward: Arc<dyn Reward>,
+}
+
+impl fmt::Debug for ProblemBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProblemBuilder").field("layers", &self.layers).finish_non_exhaustive()
+    }
+}
+
+impl ProblemBuilder {
+    /// Searches the quantizable layers of `network`; the statistics of `weights` enter the
+    /// observation, or 0 without them.
+    #[must_use]
+    pub fn network(mut self, network: &Network, weights: Option<&Weights>) -> Self {
+        let deviations = weights.and_then(|weights| weights.weight_stds(network).ok());
+        let deviation = |layer: usize| {
+            deviations.as_ref().and_then(|all| all.get(layer)).map_or(0.0, |&std| f64::from(std))
+        };
+        self.layers = network
+            .profiles()
+            .into_iter()
+            .enumerate()
+            .map(|(layer, profile)| SearchLayer {
+                weight_std: deviation(layer),
+                profile,
+                fixed: None,
+            })
+            .collect();
+        self
+    }
+
+    /// Searches these layers.
+    #[must_use]
+    pub fn layers(mut self, layers: Vec<SearchLayer>) -> Self {
+        self.layers = layers;
+        self
+    }
+
+    /// Keeps the layer of this name at `bits` instead of searching it.
+    #[must_use]
+    pub fn fix_layer(mut self, name: impl Into<String>, bits: Bitwidth) -> Self {
+        self.fixed.push((name.into(), bits));
+        self
+    }
+
+    /// Bitwidths to choose from; 2 to 8 unless said otherwise.
+    #[must_use]
+    pub fn actions(mut self, actions: impl IntoIterator<Item = Bitwidth>) -> Self {
+        self.actions = actions.into_iter().collect();
+        self
+    }
+
+    /// What an action means; flexible unless said otherwise.
+    #[must_use]
+    pub const fn action_space(mut self, space: ActionSpace) -> Self {
+        self.action_space = space;
+        self
+    }
+
+    /// When accuracy is measured; once an episode unless said otherwise.
+    #[must_use]
+    pub const fn evaluation(mut self, mode: EvaluationMode) -> Self {
+        self.evaluation = mode;
+        self
+    }
+
+    /// What the search makes cheap: State_Quantization is the cost of the searched layers over their cost at
+    /// the highest bitwidth to choose from. [`MeanBits`] unless said otherwise, the cost under which the
+    /// published LeNet result is optimal in the authors' own measurements.
+    #[must_use]
+    pub fn cost(mut self, cost: impl CostModel + 'static) -> Self {
+        self.cost = Arc::new(cost);
+        self
+    }
+
+    /// What no answer may exceed, over all layers.
+    #[must_use]
+    pub fn limit(mut self, limit: CostLimit) -> Self {
+        self.limits.push(limit);
+        self
+    }
+
+    /// The reward; [`Shaped`] with the paper's constants unless said otherwise.
+    #[must_use]
+    pub fn reward(mut self, reward: impl Reward + 'static) -> Self {
+        self.reward = Arc::new(reward);
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`ReleqError::Setting`] for no layers, no action, an unknown or twice fixed layer, nothing left to
+    /// search, or limits that no assignment meets; [`ReleqError::Cost`] if the cost model does not cover a
+    /// layer or one of the bitwidths.
+    pub fn build(mut self) -> Result<Problem, ReleqError> {
+        let wrong = |setting, reason: String| Err(ReleqError::Setting { setting, reason });
+        if self.layers.is_empty() {
+            return wrong("layers", "there is no layer to search".into());
+        }
+        self.actions.sort_unstable();
+        self.actions.dedup();
+        let (Some(&lowest), Some(&highest)) = (self.actions.first(), self.actions.last()) else {
+            return wrong("actions", "the set of bitwidths to choose from is empty".into());
+        };
+        for (name, bits) in std::mem::take(&mut self.fixed) {
+            let Some(layer) = self.layers.iter_mut().find(|layer| layer.profile.name == name)
+            else {
+                let known: Vec<&str> =
+                    self.layers.iter().map(|l| l.profile.name.as_str()).collect();
+                return wrong(
+                    "fix_layer",
+                    format!("no quantizable layer `{name}`; there are {}", known.join(", ")),
+                );
+            };
+            if layer.fixed.replace(bits).is_some() {
+                return wrong("fix_layer", format!("layer `{name}` is fixed twice"));
+            }
+        }
+        let searched: Vec<usize> =
+            (0..self.layers.len()).filter(|&index| self.layers[index].fixed.is_none()).collect();
+        if searched.is_empty() {
+            return wrong("fix_layer", "every layer is fixed, nothing is left to search".into());
+        }
+        let profiles: Vec<LayerProfile> =
+            self.layers.iter().map(|layer| layer.profile.clone()).collect();
+        let mut problem = Problem {
+            searched_profiles: searched.iter().map(|&index| profiles[index].clone()).collect(),
+            layers: self.layers,
+            actions: self.actions,
+            action_space: self.action_space,
+            evaluation: self.evaluation,
+            cost: self.cost,
+            limits: self.limits,
+            reward: self.reward,
+            profiles,
+            searched,
+            highest_cost: 1.0,
+        };
+        problem.highest_cost = problem.searched_cost(&problem.all_at(highest))?;
+        if problem.highest_cost <= 0.0 {
+            let (name, unit) = (problem.cost.name(), problem.cost.unit());
+            let reason = format!("{name} is 0 {unit} even at {highest} bits: nothing can be saved");
+            return wrong("cost", reason);
+        }
+        let cheapest = problem.all_at(lowest);
+        for limit in &problem.limits {
+            let usage = problem.usage(limit, &cheapest)?;
+            if usage > 1.0 {
+                let reason = format!(
+                    "`{limit}` is met by no assignment: at {lowest} bits everywhere the cost is \
+                     {usage:.3} times the limit"
+                );
+                return wrong("limits", reason);
+            }
+        }
+        Ok(problem)
+    }
+}
+
+impl Problem {
+    /// Starts from the defaults; layers are all that is missing.
+    #[must_use]
+    pub fn builder() -> ProblemBuilder {
+        ProblemBuilder {
+            layers: Vec::new(),
+            fixed: Vec::new(),
+            actions: (2..=8).filter_map(|bits| Bitwidth::new(bits).ok()).collect(),
+            action_space: ActionSpace::default(),
+            evaluation: EvaluationMode::default(),
+            cost: Arc::new(MeanBits),
+            limits: Vec::new(),
+            reward: Arc::new(Shaped::default()),
+        }
+    }
+
+    /// The problem in plain data.
+    #[must_use]
+    pub fn summary(&self) -> ProblemSummary {
+        ProblemSummary {
+            layers: self.layers.clone(),
+            actions: self.actions.clone(),
+            action_space: self.action_space,
+            evaluation: self.evaluation,
+            cost: self.cost.name().to_owned(),
+            limits: self.limits.iter().map(ToString::to_string).collect(),
+            reward: self.reward.name().to_owned(),
+        }
+    }
+
+    /// All quantizable layers.
+    #[must_use]
+    pub fn layers(&self) -> &[SearchLayer] {
+        &self.layers
+    }
+
+    /// Bitwidths to choose from, ascending.
+    #[must_use]
+    pub fn actions(&self) -> &[Bitwidth] {
+        &self.actions
+    }
+
+    /// What an action means.
+    #[must_use]
+    pub const fn action_space(&self) -> ActionSpace {
+        self.action_space
+    }
+
+    /// When accuracy is measured.
+    #[must_use]
+    pub const fn evaluation(&self) -> EvaluationMode {
+        self.evaluation
+    }
+
+    /// Number of actions that the agent chooses from.
+    #[must_use]
+    pub fn action_count(&self) -> usize {
+        match self.action_space {
+            ActionSpace::Flexible => self.actions.len(),
+            ActionSpace::Restricted => 3,
+        }
+    }
+
+    /// Length of an observation.
+    #[must_use]
+    pub const fn observation_len(&self) -> usize {
+        crate::environment::OBSERVATION_LEN
+    }
+
+    /// Steps in an episode: the layers that are not fixed.
+    #[must_use]
+    pub fn episode_len(&self) -> usize {
+        self.searched.len()
+    }
+
+    /// Indices of the layers that the agent chooses.
+    pub(crate) fn searched(&self) -> &[usize] {
+        &self.searched
+    }
+
+    pub(crate) fn highest(&self) -> Bitwidth {
+        self.actions.last().copied().unwrap_or(Bitwidth::EIGHT)
+    }
+
+    /// The searched layers at `bits`, the others at what they are fixed to.
+    pub(crate) fn all_at(&self, bits: Bitwidth) -> Vec<Bitwidth> {
+        self.layers.iter().map(|layer| layer.fixed.unwrap_or(bits)).collect()
+    }
+
+    fn searched_cost(&self, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
+        let bits: Vec<LayerBits> =
+            self.searched.iter().map(|&index| LayerBits::weights_only(bits[index])).collect();
+        guard(
+            || format!("cost model `{}`", self.cost.name()),
+            || Ok(checked_network_cost(&self.cost, &self.searched_profiles, &bits)?.0),
+        )
+    }
+
+    fn usage(&self, limit: &CostLimit, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
+        let bits: Vec<LayerBits> = bits.iter().map(|&b| LayerBits::weights_only(b)).collect();
+        guard(
+            || format!("the cost model of the limit `{limit}`"),
+            || Ok(limit.usage(&self.profiles, &bits)?.fraction()),
+        )
+    }
+
+    /// State_Quantization of an assignment: cost of the searched layers over their cost at the highest
+    /// bitwidth to choose from, which is a yardstick and no limit.
+    ///
+    /// # Errors
+    /// [`ReleqError::Cost`] for another number of bitwidths than layers, or if the cost model fails.
+    pub fn quant_state(&self, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
+        if bits.len() != self.layers.len() {
+            let (layers, bits) = (self.layers.len(), bits.len());
+            return Err(releq_core::CostError::LengthMismatch { layers, bits }.into());
+        }
+        Ok(self.searched_cost(bits)? / self.highest_cost)
+    }
+
+    /// How many times the limit an assignment costs, for the limit that it exceeds most; `None` if it is
+    /// within all of them.
+    ///
+    /// # Errors
+    /// [`ReleqError::Cost`] if the cost model of a limit fails.
+    pub fn over_limit(&self, bits: &[Bitwidth]) -> Result<Option<f64>, ReleqError> {
+        let mut most = 1.0;
+        for limit in &self.limits {
+            most = f64::max(most, self.usage(limit, bits)?);
+        }
+        Ok((most > 1.0).then_some(most))
+    }
+
+    /// Reward of two states, and of how far an assignment is over a limit.
+    ///
+    /// # Errors
+    /// [`ReleqError::Panicked`], or [`ReleqError::NotANumber`] if the reward is NaN or infinite.
+    pub fn reward(
+        &self,
+        acc_state: f64,
+        quant_state: f64,
+        over_limit: Option<f64>,
+    ) -> Result<f64, ReleqError> {
+        let piece = || format!("reward `{}`", self.reward.name());
+        let reward = guard(piece, || {
+            Ok(match over_limit {
+                Some(usage) => self.reward.over_limit(acc_state, quant_state, usage - 1.0),
+                None => self.reward.reward(acc_state, quant_state),
+            })
+        })?;
+        if reward.is_finite() {
+            Ok(reward)
+        } else {
+            Err(ReleqError::NotANumber { piece: piece(), value: reward })
+        }
+    }
+
+    /// Measures and scores one assignment outside any search.
+    ///
+    /// # Errors
+    /// [`ReleqError`] if the evaluator, the cost model or the reward fails.
+    pub fn score(
+        &self,
+        bits: &BitwidthAssignment,
+        evaluator: &dyn Evaluator,
+    ) -> Result<Scored, ReleqError> {
+        self.scored(bits, evaluator.evaluate(bits)?, evaluator.full_precision())
+    }
+
+    /// What an evaluation is worth.
+    pub(crate) fn scored(
+        &self,
+        asked: &BitwidthAssignment,
+        evaluation: Evaluation,
+        full_precision: f64,
+    ) -> Result<Scored, ReleqError> {
+        let (measured, failure, stopped_after) = match evaluation.checked() {
+            Evaluation::Measured(measured) => (Some(measured), None, None),
+            Evaluation::GivenUp { after_step, seen } => (Some(seen), None, Some(after_step)),
+            Evaluation::Failed { reason } => (None, Some(reason), None),
+        };
+        let answered_by = measured.as_ref().and_then(|measured| measured.answered_by.clone());
+        let bits = answered_by.unwrap_or_else(|| asked.clone());
+        let accuracy = measured.as_ref().map_or(0.0, |measured| measured.accuracy);
+        let acc_state = accuracy / full_precision;
+        let quant_state = self.quant_state(&bits)?;
+        let over_limit = self.over_limit(&bits)?;
+        Ok(Scored {
+            accuracy,
+            standard_error: measured.and_then(|measured| measured.standard_error),
+            acc_state,
+            quant_state,
+            reward: self.reward(acc_state, quant_state, over_limit)?,
+            over_limit,
+            failure,
+            stopped_after,
+            bits,
+        })
+    }
+}

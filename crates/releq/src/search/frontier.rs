@@ -1,0 +1,26 @@
+//! The Pareto frontier of cost and accuracy.
+
+use super::Scored;
+
+/// The Pareto frontier of `scored`: no other has both lower State_Quantization and higher accuracy. What
+/// failed or exceeds a limit is not on it.
+///
+/// Sorted by State_Quantization ascending, accuracies strictly increasing; of equal points the first
+/// assignment in order of its bitwidths stands.
+#[must_use]
+pub fn pareto_frontier(scored: &[Scored]) -> Vec<&Scored> {
+    let mut sorted: Vec<&Scored> = scored.iter().filter(|s| s.is_candidate()).collect();
+    sorted.sort_by(|a, b| {
+        a.quant_state
+            .total_cmp(&b.quant_state)
+            .then(b.accuracy.total_cmp(&a.accuracy))
+            .then_with(|| a.bits.cmp(&b.bits))
+    });
+    let mut frontier: Vec<&Scored> = Vec::new();
+    for scored in sorted {
+        if frontier.last().is_none_or(|last| scored.accuracy > last.accuracy) {
+            frontier.push(scored);
+        }
+    }
+    frontier
+}

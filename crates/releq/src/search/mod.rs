@@ -1,0 +1,371 @@
+//! The search loop: an agent, an environment, a budget, events, and a reason to stop.
+
+mod budget;
+mod frontier;
+mod outcome;
+mod state;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, Instant},
+};
+
+use releq_agent::{Agent, Environment, Mode};
+
+pub use budget::{Budget, StopReason};
+pub use frontier::pareto_frontier;
+pub use outcome::{BatchRecord, Scored, SearchOutcome};
+pub use state::SearchState;
+
+use crate::{
+    Cancel, Event, ReleqError, Stage,
+    environment::BitwidthEnvironment,
+    evaluate::Evaluator,
+    guard::guard,
+    problem::{EvaluationMode, Problem},
+};
+use state::Parts;
+
+/// A search that steps: an agent plays one batch of episodes of a [`Problem`] after the other until its
+/// budget is used up.
+///
+/// [`run`](Self::run) takes all steps. Between two of them, [`state`](Self::state) gives plain data from which
+/// [`resume`](Self::resume) goes on as if nothing had happened.
+///
+/// ```
+/// use releq::{Budget, Problem, Search, evaluate::{Evaluation, Evaluator}};
+/// use releq::{agent::PpoConfig, core::BitwidthAssignment, zoo::lenet};
+///
+/// /// Pretends that every layer needs three bits.
+/// struct ThreeBits;
+/// impl Evaluator for ThreeBits {
+///     fn full_precision(&self) -> f64 { 0.99 }
+///     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, releq::ReleqError> {
+///         let missing: u8 = bits.to_bits().iter().map(|&b| 3u8.saturating_sub(b)).sum();
+///         Ok(Evaluation::new((0.99 - 0.2 * f64::from(missing)).max(0.0)))
+///     }
+/// }
+///
+/// let problem = Problem::builder().network(&lenet(), None).build()?;
+/// let mut agent = PpoConfig::default().init(problem.observation_len(), problem.action_count(), 1)?;
+/// let budget = Budget { episodes: Some(64), ..Budget::default() };
+/// let outcome = Search::new(&problem, &mut agent, &ThreeBits, budget).run()?;
+/// assert_eq!(outcome.episodes, 64);
+/// # Ok::<(), releq::ReleqError>(())
+/// ```
+pub struct Search<'a> {
+    problem: &'a Problem,
+    agent: &'a mut dyn Agent,
+    evaluator: &'a dyn Evaluator,
+    environment: BitwidthEnvironment<'a>,
+    budget: Budget,
+    cancel: Cancel,
+    stage: Stage,
+    on_event: Option<&'a (dyn Fn(&Event) + Sync)>,
+    episodes: usize,
+    last_new_at: usize,
+    /// How many scores `best` and `failures` are over.
+    looked_at: usize,
+    best: Option<Scored>,
+    failures: usize,
+    history: Vec<BatchRecord>,
+    stop: Option<StopReason>,
+    error: Option<String>,
+    started: Instant,
+    /// Wall time of earlier lives.
+    before: Duration,
+}
+
+impl fmt::Debug for Search<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Search")
+            .field("problem", &self.problem)
+            .field("agent", &self.agent.name())
+            .field("budget", &self.budget)
+            .field("episodes", &self.episodes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Search<'a> {
+    /// A search before its first batch.
+    pub fn new(
+        problem: &'a Problem,
+        agent: &'a mut dyn Agent,
+        evaluator: &'a dyn Evaluator,
+        budget: Budget,
+    ) -> Self {
+        Self {
+            problem,
+            agent,
+            evaluator,
+            environment: BitwidthEnvironment::new(problem, evaluator),
+            budget,
+            cancel: Cancel::new(),
+            stage: Stage::Search,
+            on_event: None,
+            episodes: 0,
+            last_new_at: 0,
+            looked_at: 0,
+            best: None,
+            failures: 0,
+            history: Vec::new(),
+            stop: None,
+            error: None,
+            started: Instant::now(),
+            before: Duration::ZERO,
+        }
+    }
+
+    /// Goes on from `state`; the agent takes over its snapshot.
+    ///
+    /// # Errors
+    /// [`ReleqError::Resume`], naming the field, for a state of another version, problem or evaluator;
+    /// [`ReleqError::Agent`] for one of another agent. The agent is unchanged then.
+    pub fn resume(
+        problem: &'a Problem,
+        agent: &'a mut dyn Agent,
+        evaluator: &'a dyn Evaluator,
+        state: SearchState,
+    ) -> Result<Self, ReleqError> {
+        state.check(&problem.summary(), evaluator.full_precision())?;
+        let before = Duration::try_from_secs_f64(state.seconds)
+            .map_err(|error| ReleqError::Resume { field: "seconds", reason: error.to_string() })?;
+        agent.restore(&state.agent)?;
+        let mut search = Self::new(problem, agent, evaluator, state.budget);
+        search.environment.restore(state.environment);
+        search.episodes = state.episodes;
+        search.last_new_at = state.last_new_at;
+        search.history = state.history;
+        search.before = before;
+        search.look();
+        Ok(search)
+    }
+
+    /// Ends the search at the next batch once `cancel` is set.
+    #[must_use]
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.cancel = cancel.clone();
+        self
+    }
+
+    /// Reports every batch as [`Event::Episodes`] of `stage`.
+    #[must_use]
+    pub fn on_event(mut self, stage: Stage, on_event: &'a (dyn Fn(&Event) + Sync)) -> Self {
+        (self.stage, self.on_event) = (stage, Some(on_event));
+        self
+    }
+
+    /// Everything that the rest of the search depends on.
+    ///
+    /// # Errors
+    /// [`ReleqError::Agent`] for an agent that has no snapshot.
+    pub fn state(&self) -> Result<SearchState, ReleqError> {
+        Ok(SearchState::new(Parts {
+            problem: self.problem.summary(),
+            full_precision: self.evaluator.full_precision(),
+            budget: self.budget,
+            agent: self.agent.snapshot()?,
+            environment: self.environment.state(),
+            episodes: self.episodes,
+            last_new_at: self.last_new_at,
+            history: self.history.clone(),
+            seconds: self.elapsed().as_secs_f64(),
+        }))
+    }
+
+    /// Takes all steps that are left, then asks the agent for its greedy answer.
+    ///
+    /// # Errors
+    /// [`ReleqError`] if the agent, the evaluator, the cost model or the reward fails before anything was
+    /// measured; afterwards the outcome has what there is, and [`StopReason::Failed`]. A retrain that diverges
+    /// is no error.
+    pub fn run(mut self) -> Result<SearchOutcome, ReleqError> {
+        while self.step()? {}
+        self.finish()
+    }
+
+    /// Plays one batch of episodes; `false` once the search is over.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn step(&mut self) -> Result<bool, ReleqError> {
+        if self.stop.is_some() {
+            return Ok(false);
+        }
+        match self.batch() {
+            Ok(stop) => self.stop = stop,
+            Err(ReleqError::Cancelled) => self.stop = Some(StopReason::Cancelled),
+            Err(error) if self.environment.scored().is_empty() => return Err(error),
+            Err(error) => {
+                self.stop = Some(StopReason::Failed);
+                self.error = Some(chain(&error));
+            }
+        }
+        Ok(self.stop.is_none())
+    }
+
+    /// One batch, unless there is a reason to stop.
+    fn batch(&mut self) -> Result<Option<StopReason>, ReleqError> {
+        let room = match self.room() {
+            Ok(room) => room,
+            Err(stop) => return Ok(Some(stop)),
+        };
+        let name = self.agent.name().to_owned();
+        let piece = || format!("agent `{name}`");
+        let Some(count) = guard(piece, || Ok(self.agent.begin(room, Mode::Explore)))? else {
+            return Ok(Some(StopReason::Exhausted));
+        };
+        if !(1..=room).contains(&count) {
+            let reason = format!("{} began {count} episodes where 1 to {room} were asked", piece());
+            return Err(ReleqError::Setting { setting: "agent", reason });
+        }
+        let rewards = self.play(count)?;
+        let update = guard(piece, || Ok(self.agent.finish(&rewards)?))?;
+
+        self.episodes += count;
+        if self.environment.scored().len() > self.looked_at {
+            self.last_new_at = self.episodes;
+        }
+        self.look();
+        let mean = |feature: &dyn Fn(&Scored) -> f64| {
+            self.environment.batch_scores().map(feature).sum::<f64>() / count as f64
+        };
+        let record = BatchRecord {
+            episodes: self.episodes,
+            evaluations: self.looked_at,
+            mean_reward: mean(&|s| s.reward),
+            mean_acc_state: mean(&|s| s.acc_state),
+            mean_quant_state: mean(&|s| s.quant_state),
+            update,
+        };
+        self.history.push(record.clone());
+        if let Some(on_event) = self.on_event {
+            on_event(&Event::Episodes {
+                stage: self.stage,
+                agent: name,
+                budget: self.budget,
+                record: Box::new(record),
+                failures: self.failures,
+                best: self.best.clone().map(Box::new),
+            });
+        }
+        Ok(None)
+    }
+
+    /// How many episodes the budget allows, or why it allows none.
+    fn room(&self) -> Result<usize, StopReason> {
+        if self.cancel.is_cancelled() {
+            return Err(StopReason::Cancelled);
+        }
+        let mut room = usize::MAX;
+        if let Some(limit) = self.budget.episodes {
+            room = limit.saturating_sub(self.episodes);
+            if room == 0 {
+                return Err(StopReason::Episodes);
+            }
+        }
+        if let Some(limit) = self.budget.evaluations {
+            let per_episode = match self.problem.evaluation() {
+                EvaluationMode::PerEpisode => 1,
+                EvaluationMode::PerLayer => self.problem.episode_len(),
+            };
+            let left = limit.saturating_sub(self.environment.scored().len());
+            room = room.min(left / per_episode);
+            if room == 0 {
+                return Err(StopReason::Evaluations);
+            }
+        }
+        let waited = self.episodes - self.last_new_at;
+        if self.budget.patience().is_some_and(|patience| waited > patience) {
+            return Err(StopReason::Converged);
+        }
+        if self.budget.wall_time.is_some_and(|limit| self.elapsed() >= limit) {
+            return Err(StopReason::WallTime);
+        }
+        Ok(room)
+    }
+
+    /// Plays the episodes that the agent has begun; gives the rewards of every step.
+    fn play(&mut self, episodes: usize) -> Result<Vec<Vec<f64>>, ReleqError> {
+        let mut observations = self.environment.reset(episodes)?;
+        let mut rewards = Vec::with_capacity(self.environment.episode_len());
+        for _ in 0..self.environment.episode_len() {
+            let piece = || format!("agent `{}`", self.agent.name());
+            // The name is taken first, for the agent itself is borrowed while it acts.
+            let name = piece();
+            let actions = guard(|| name, || Ok(self.agent.act(&observations)?))?;
+            let (next, transitions) = self.environment.step(&actions)?;
+            rewards.push(transitions.iter().map(|transition| transition.reward).collect());
+            observations = next;
+        }
+        Ok(rewards)
+    }
+
+    /// Looks at the scores that are new.
+    fn look(&mut self) {
+        for scored in &self.environment.scored()[self.looked_at..] {
+            self.failures += usize::from(scored.failure.is_some());
+            let better = self.best.as_ref().is_none_or(|best| scored.reward > best.reward);
+            if better && scored.over_limit.is_none() {
+                self.best = Some(scored.clone());
+            }
+        }
+        self.looked_at = self.environment.scored().len();
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.before + self.started.elapsed()
+    }
+
+    /// Asks the agent for its greedy answer and gives what the search found.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn finish(mut self) -> Result<SearchOutcome, ReleqError> {
+        let evaluations = self.environment.scored().len();
+        let scored = self.environment.scored().to_vec();
+        let stop = self.stop.unwrap_or(StopReason::Cancelled);
+        // Without an episode nothing was learned that an answer could follow from.
+        let over = matches!(stop, StopReason::Cancelled | StopReason::Failed);
+        let mut greedy = None;
+        if self.episodes > 0 && !over && self.agent.begin(1, Mode::Greedy).is_some() {
+            match self.play(1) {
+                Err(ReleqError::Cancelled) => {}
+                Err(error) => self.error = Some(chain(&error)),
+                Ok(rewards) => {
+                    self.agent.finish(&rewards)?;
+                    greedy = self.environment.batch_scores().next().cloned();
+                }
+            }
+        }
+        Ok(SearchOutcome {
+            agent: self.agent.name().to_owned(),
+            stop,
+            episodes: self.episodes,
+            evaluations,
+            failures: self.failures,
+            greedy,
+            best: self.best.clone(),
+            scored,
+            history: self.history.clone(),
+            error: self.error.clone(),
+            times: BTreeMap::from([
+                ("seconds".to_owned(), self.elapsed().as_secs_f64()),
+                ("evaluation_seconds".to_owned(), self.environment.evaluation_seconds()),
+            ]),
+        })
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &ReleqError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
