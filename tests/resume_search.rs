@@ -1,0 +1,135 @@
+//! A search stopped between any two batches and resumed from its state ends as if it had never stopped.
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use releq::{
+    ActionSpace, Budget, EvaluationMode, Problem, ProblemBuilder, ReleqError, Search,
+    SearchOutcome, SearchState,
+    agent::{Agent, Exhaustive, GreedySearch, PpoConfig, RandomSearch},
+    core::{Bitwidth, BitwidthAssignment},
+    evaluate::{Evaluation, Evaluator},
+    hw::CostWeighted,
+    zoo::lenet,
+};
+
+/// Accuracy falls by 0.2 for every bit that a layer has fewer than it needs.
+struct Needs([u8; 4]);
+
+impl Evaluator for Needs {
+    fn full_precision(&self) -> f64 {
+        0.99
+    }
+    fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
+        let missing: u8 =
+            bits.to_bits().iter().zip(self.0).map(|(&b, need)| need.saturating_sub(b)).sum();
+        Ok(Evaluation::new((0.99 - 0.2 * f64::from(missing)).max(0.0)))
+    }
+}
+
+const NEEDS: Needs = Needs([4, 2, 3, 2]);
+
+fn builder() -> ProblemBuilder {
+    Problem::builder().network(&lenet(), None)
+}
+
+fn timeless(mut outcome: SearchOutcome) -> String {
+    outcome.times.clear();
+    serde_json::to_string_pretty(&outcome).unwrap()
+}
+
+type Make<'a> = &'a dyn Fn(&Problem) -> Box<dyn Agent>;
+
+/// Stops after every batch in turn, goes through text, and compares the ends.
+fn check(problem: &Problem, budget: Budget, make: Make<'_>) {
+    let mut agent = make(problem);
+    let straight = timeless(Search::new(problem, agent.as_mut(), &NEEDS, budget).run().unwrap());
+    for stop in 0.. {
+        let mut first = make(problem);
+        let mut search = Search::new(problem, first.as_mut(), &NEEDS, budget);
+        let mut over = false;
+        for _ in 0..stop {
+            over = !search.step().unwrap();
+        }
+        if over {
+            assert!(stop > 2, "a search of {stop} batches shows little");
+            break;
+        }
+        let text = serde_json::to_string(&search.state().unwrap()).unwrap();
+        drop(search);
+        let state: SearchState = serde_json::from_str(&text).unwrap();
+        let mut second = make(problem);
+        let resumed = Search::resume(problem, second.as_mut(), &NEEDS, state).unwrap();
+        assert_eq!(timeless(resumed.run().unwrap()), straight, "stopped after {stop} batches");
+    }
+}
+
+fn ppo(problem: &Problem) -> Box<dyn Agent> {
+    let (inputs, actions) = (problem.observation_len(), problem.action_count());
+    Box::new(PpoConfig::quick().init(inputs, actions, 5).unwrap())
+}
+
+fn random(problem: &Problem) -> Box<dyn Agent> {
+    Box::new(RandomSearch::new(problem.action_count(), 3, 4))
+}
+
+#[test]
+fn every_agent_in_every_mode_ends_the_same() {
+    let episodes = Budget { episodes: Some(40), ..Budget::default() };
+    let evaluations = Budget { evaluations: Some(30), patience: Some(16), ..Budget::default() };
+    let plain = builder().build().unwrap();
+    check(&plain, episodes, &ppo);
+    check(&plain, evaluations, &random);
+    check(&plain, evaluations, &|problem| {
+        Box::new(GreedySearch::new(problem.action_count(), problem.episode_len()))
+    });
+    let few = builder().actions([2, 4].map(|bits| Bitwidth::new(bits).unwrap())).build().unwrap();
+    check(&few, Budget::default(), &|problem| {
+        Box::new(Exhaustive::new(problem.action_count(), problem.episode_len(), 3))
+    });
+    let restricted = builder().action_space(ActionSpace::Restricted).build().unwrap();
+    check(&restricted, episodes, &ppo);
+    let every_layer = builder().evaluation(EvaluationMode::PerLayer).build().unwrap();
+    check(&every_layer, evaluations, &random);
+}
+
+#[test]
+fn a_state_of_something_else_is_refused_with_the_field_named() {
+    let problem = builder().build().unwrap();
+    let budget = Budget { episodes: Some(40), ..Budget::default() };
+    let mut agent = ppo(&problem);
+    let mut search = Search::new(&problem, agent.as_mut(), &NEEDS, budget);
+    search.step().unwrap();
+    let state = search.state().unwrap();
+
+    let refused = |problem: &Problem, agent: &mut dyn Agent, state: SearchState, field: &str| {
+        let before = agent.snapshot().unwrap();
+        let error = Search::resume(problem, agent, &NEEDS, state).unwrap_err().to_string();
+        assert!(error.contains(field), "`{error}` lacks `{field}`");
+        assert_eq!(agent.snapshot().unwrap(), before, "the agent is as it was");
+    };
+    let other = builder().cost(CostWeighted::default()).build().unwrap();
+    refused(&other, ppo(&other).as_mut(), state.clone(), "problem.cost");
+    let other = builder().actions([Bitwidth::ONE, Bitwidth::EIGHT]).build().unwrap();
+    refused(&other, ppo(&other).as_mut(), state.clone(), "problem.actions");
+    let other = builder().fix_layer("fc1", Bitwidth::EIGHT).build().unwrap();
+    refused(&other, ppo(&other).as_mut(), state.clone(), "problem.layers");
+    refused(&problem, random(&problem).as_mut(), state.clone(), "ppo");
+
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| -> SearchState {
+        let mut value = serde_json::to_value(&state).unwrap();
+        change(&mut value);
+        serde_json::from_value(value).unwrap()
+    };
+    for (state, field) in [
+        (changed(&|v| v["format"] = "releq search 0".into()), "format"),
+        (changed(&|v| v["full_precision"] = 0.5.into()), "full_precision"),
+        (changed(&|v| drop(v["environment"]["asked"].as_array_mut().unwrap().pop())), "asked"),
+        (changed(&|v| v["last_new_at"] = 99.into()), "last_new_at"),
+        (changed(&|v| v["seconds"] = (-1.0).into()), "seconds"),
+    ] {
+        refused(&problem, ppo(&problem).as_mut(), state, field);
+    }
+    let mut unknown = serde_json::to_value(&state).unwrap();
+    unknown["surprise"] = 1.into();
+    let error = serde_json::from_value::<SearchState>(unknown).unwrap_err().to_string();
+    assert!(error.contains("surprise"), "{error}");
+}
