@@ -5,9 +5,10 @@
 use std::collections::HashMap;
 
 use csv::StringRecord;
+use releq::{Problem, SearchLayer};
 use releq_core::{Bitwidth, CostModel, LayerBits, LayerKind, LayerProfile};
 use releq_hw::{
-    BitOperations, BitSerialCpu, Energy, MemoryTraffic, ModelSize, StateQuantization, Stripes,
+    BitOperations, BitSerialCpu, CostKind, CostWeighted, Energy, MemoryTraffic, ModelSize, Stripes,
     speedup, uniform, weights_only,
 };
 
@@ -181,18 +182,27 @@ fn gains_of_the_published_bitwidths() {
 #[test]
 fn states_of_quantization_of_the_published_bitwidths() {
     let (Some(networks), Some(bits)) = (networks(), published_bits()) else { return };
-    let inner = |layers: usize| (0..layers).map(|l| l > 0 && l + 1 < layers).collect::<Vec<_>>();
-    for (network, searched, mean_bits, cost_weighted) in
-        [("lenet", vec![true; 4], 0.28125, 0.362_134_636), ("vgg11", inner(9), 0.75, 0.7478)]
+    for (network, fixed_ends, mean_bits, cost_weighted) in
+        [("lenet", false, 0.28125, 0.362_134_636), ("vgg11", true, 0.75, 0.7478)]
     {
-        for (form, expected, tolerance) in [
-            (StateQuantization::MeanBits, mean_bits, 1e-9),
-            (StateQuantization::CostWeighted { memory_over_mac: 120.0 }, cost_weighted, 5e-5),
+        let (layers, bits) = (&networks[network], &bits[network]);
+        for (cost, expected, tolerance) in [
+            (CostKind::MeanBits, mean_bits, 1e-9),
+            (CostKind::CostWeighted(CostWeighted::default()), cost_weighted, 5e-5),
         ] {
-            let state = form
-                .quant_state(&networks[network], &bits[network], &searched, Bitwidth::EIGHT)
+            let ends = [&layers[0].name, &layers[layers.len() - 1].name];
+            let layer = |profile: &LayerProfile| SearchLayer {
+                profile: profile.clone(),
+                weight_std: 0.0,
+                fixed: (fixed_ends && ends.contains(&&profile.name)).then_some(Bitwidth::EIGHT),
+            };
+            let problem = Problem::builder()
+                .layers(layers.iter().map(layer).collect())
+                .cost(cost.build().unwrap())
+                .build()
                 .unwrap();
-            assert!((state - expected).abs() <= tolerance, "{network}, {form}: {state}");
+            let state = problem.quant_state(bits).unwrap();
+            assert!((state - expected).abs() <= tolerance, "{network}, {cost}: {state}");
         }
     }
 }

@@ -173,6 +173,14 @@ pub trait CostModel: Send + Sync {
         }
         Ok(Cost(total))
     }
+
+    /// Whether a search that compares costs leaves out the layers whose bits it may not change.
+    ///
+    /// A physical cost is that of the whole network, so the default is `false`. A figure of the search itself,
+    /// such as the mean of the bits that it chose, is `true`.
+    fn searched_layers_only(&self) -> bool {
+        false
+    }
 }
 
 /// [`CostModel::network_cost`] for callers that rely on the answer: a model that returns NaN, an infinity or a
@@ -215,6 +223,9 @@ macro_rules! forward_cost_model {
                 bits: &[LayerBits],
             ) -> Result<Cost, CostError> {
                 (**self).network_cost(layers, bits)
+            }
+            fn searched_layers_only(&self) -> bool {
+                (**self).searched_layers_only()
             }
         }
     )*};

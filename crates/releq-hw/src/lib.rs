@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use releq_core::{BitwidthAssignment, CostModel, Network};
-//! use releq_hw::{StateQuantization, Stripes, speedup, uniform, weights_only};
+//! use releq_hw::{Stripes, speedup, uniform, weights_only};
 //!
 //! let lenet = Network::builder("lenet", [1, 28, 28])
 //!     .conv2d("conv1", 20, 5)
@@ -23,10 +23,6 @@
 //! assert_eq!(cycles.0, 2335.0);
 //! let faster = speedup(&stripes, &layers, &weights_only(&bits), &uniform(8, layers.len())?)?;
 //! assert!((faster - 3.83).abs() < 0.01);
-//!
-//! let max_bits = 8.try_into()?;
-//! let state = StateQuantization::MeanBits.quant_state(&layers, &bits, &[true; 4], max_bits)?;
-//! assert_eq!(state, 0.28125);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -45,8 +41,8 @@
 //! The same bits can gain four times as much under one model as under another, so none of these figures is
 //! "the" speedup. [`cost_report`] compares models side by side.
 //!
-//! [`StateQuantization`] gives the relative cost that a reward sees; [`CostKind`] is the form of a cost model
-//! in configuration.
+//! ReLeQ's State_Quantization is a cost over the cost at the highest bitwidth: of [`CostWeighted`] in the paper,
+//! of [`MeanBits`] in the code released with it. [`CostKind`] is the form of a cost model in configuration.
 
 #![warn(clippy::cast_possible_truncation)]
 
@@ -70,7 +66,6 @@ mod price;
 mod report;
 mod roofline;
 mod speedup;
-mod state_quantization;
 mod stripes;
 mod weighted_sum;
 
@@ -94,7 +89,6 @@ pub use model_size::{ModelSize, ScaleStorage};
 pub use report::{CostReport, Costs, LayerCosts, ModelCosts, Unpriced, cost_report};
 pub use roofline::{PeakScaling, Roofline};
 pub use speedup::{speedup, uniform, weights_only, with_activations};
-pub use state_quantization::StateQuantization;
 pub use stripes::{FullyConnected, SerialOperand, Stripes, StripesConfig};
 pub use weighted_sum::WeightedSum;
 

@@ -34,6 +34,10 @@ impl CostModel for MeanBits {
     fn layer_cost(&self, _: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
         Ok(Cost(bits.weight.get().into()))
     }
+
+    fn searched_layers_only(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

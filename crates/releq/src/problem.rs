@@ -88,11 +88,12 @@ pub struct Problem {
     cost: Arc<dyn CostModel>,
     limits: Vec<CostLimit>,
     reward: Arc<dyn Reward>,
-    /// Shapes of all layers, and of those that are searched.
     profiles: Vec<LayerProfile>,
     searched: Vec<usize>,
-    searched_profiles: Vec<LayerProfile>,
-    /// Cost of the searched layers at the highest bitwidth to choose from.
+    /// The layers whose cost counts, and their shapes: all, or those that are searched.
+    counted: Vec<usize>,
+    counted_profiles: Vec<LayerProfile>,
+    /// Cost of the counted layers at the highest bitwidth to choose from.
     highest_cost: f64,
 }
 
@@ -200,8 +201,9 @@ impl ProblemBuilder {
         self
     }
 
-    /// What the search makes cheap: State_Quantization is the cost of the searched layers over their cost at
-    /// the highest bitwidth to choose from. [`MeanBits`] unless said otherwise, the cost under which the
+    /// What the search makes cheap: State_Quantization is the cost of an assignment over the cost at the
+    /// highest bitwidth to choose from, of all layers or of the searched ones
+    /// ([`CostModel::searched_layers_only`]). [`MeanBits`] unless said otherwise, the cost under which the
     /// published LeNet result is optimal in the authors' own measurements.
     #[must_use]
     pub fn cost(mut self, cost: impl CostModel + 'static) -> Self {
@@ -260,8 +262,13 @@ impl ProblemBuilder {
         }
         let profiles: Vec<LayerProfile> =
             self.layers.iter().map(|layer| layer.profile.clone()).collect();
+        let counted = match self.cost.searched_layers_only() {
+            true => searched.clone(),
+            false => (0..profiles.len()).collect(),
+        };
         let mut problem = Problem {
-            searched_profiles: searched.iter().map(|&index| profiles[index].clone()).collect(),
+            counted_profiles: counted.iter().map(|&index| profiles[index].clone()).collect(),
+            counted,
             layers: self.layers,
             actions: self.actions,
             action_space: self.action_space,
@@ -273,7 +280,7 @@ impl ProblemBuilder {
             searched,
             highest_cost: 1.0,
         };
-        problem.highest_cost = problem.searched_cost(&problem.all_at(highest))?;
+        problem.highest_cost = problem.counted_cost(&vec![highest; problem.layers.len()])?;
         if problem.highest_cost <= 0.0 {
             let (name, unit) = (problem.cost.name(), problem.cost.unit());
             let reason = format!("{name} is 0 {unit} even at {highest} bits: nothing can be saved");
@@ -383,12 +390,12 @@ impl Problem {
         self.layers.iter().map(|layer| layer.fixed.unwrap_or(bits)).collect()
     }
 
-    fn searched_cost(&self, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
+    fn counted_cost(&self, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
         let bits: Vec<LayerBits> =
-            self.searched.iter().map(|&index| LayerBits::weights_only(bits[index])).collect();
+            self.counted.iter().map(|&index| LayerBits::weights_only(bits[index])).collect();
         guard(
             || format!("cost model `{}`", self.cost.name()),
-            || Ok(checked_network_cost(&self.cost, &self.searched_profiles, &bits)?.0),
+            || Ok(checked_network_cost(&self.cost, &self.counted_profiles, &bits)?.0),
         )
     }
 
@@ -400,8 +407,12 @@ impl Problem {
         )
     }
 
-    /// State_Quantization of an assignment: cost of the searched layers over their cost at the highest
-    /// bitwidth to choose from, which is a yardstick and no limit.
+    /// State_Quantization of an assignment: its cost over the cost at the highest bitwidth to choose from,
+    /// which is a reference and not a limit.
+    ///
+    /// # Source
+    /// Elthakeb et al., "ReLeQ" (arXiv 1811.01704), under [`CostWeighted`](releq_hw::CostWeighted); the code
+    /// released with it computes the mean of the searched bits, [`MeanBits`].
     ///
     /// # Errors
     /// [`ReleqError::Cost`] for another number of bitwidths than layers, or if the cost model fails.
@@ -410,7 +421,7 @@ impl Problem {
             let (layers, bits) = (self.layers.len(), bits.len());
             return Err(releq_core::CostError::LengthMismatch { layers, bits }.into());
         }
-        Ok(self.searched_cost(bits)? / self.highest_cost)
+        Ok(self.counted_cost(bits)? / self.highest_cost)
     }
 
     /// How many times the limit an assignment costs, for the limit that it exceeds most; `None` if it is
