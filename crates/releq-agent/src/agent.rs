@@ -50,32 +50,8 @@ pub struct UpdateStats {
 /// `finish`.
 ///
 /// A call out of turn or with the wrong number of observations or rewards is an error, and changes
-/// nothing.
-///
-/// # Examples
-///
-/// ```
-/// use releq_agent::{Agent, AgentError, Mode, UpdateStats};
-///
-/// /// Takes the same action at every step.
-/// struct Constant(usize);
-///
-/// impl Agent for Constant {
-///     fn begin(&mut self, max_episodes: usize, _: Mode) -> Option<usize> {
-///         (max_episodes > 0).then_some(1)
-///     }
-///     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-///         Ok(vec![self.0; observations.len()])
-///     }
-///     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
-///         let mean_return = rewards.iter().flatten().sum();
-///         Ok(UpdateStats { mean_return, ..UpdateStats::default() })
-///     }
-/// }
-///
-/// assert_eq!(Constant(3).name(), "Constant");
-/// assert!(matches!(Constant(3).snapshot(), Err(AgentError::NoSnapshot { .. })));
-/// ```
+/// nothing; a field of type [`Turns`](crate::Turns) sees to that, and its page has a whole agent as an
+/// example. `check_agent`, behind the feature `testing`, checks an agent of your own.
 pub trait Agent {
     /// Short name for tables and snapshots, such as `ppo`; the name of the type unless overridden.
     fn name(&self) -> &str {

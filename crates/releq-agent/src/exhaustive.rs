@@ -95,8 +95,7 @@ impl Agent for Exhaustive {
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        let step = self.turns.step_within(observations, self.episode_len)?;
-        self.turns.acted();
+        let step = self.turns.act_within(observations, self.episode_len)?;
         Ok(self.playing.iter().map(|sequence| sequence[step]).collect())
     }
 
@@ -115,7 +114,7 @@ impl Agent for Exhaustive {
     }
 
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
-        self.turns.check_closed(Self::NAME)?;
+        self.turns.check_finished(Self::NAME)?;
         let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
         let best = self.best.as_ref();
         snapshot.check_finite("best_return", best.map(|best| best.total))?;

@@ -74,8 +74,7 @@ impl Agent for GreedySearch {
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        let step = self.turns.step_within(observations, self.kept.len())?;
-        self.turns.acted();
+        let step = self.turns.act_within(observations, self.kept.len())?;
         Ok(if self.mode == Mode::Explore && step == self.position {
             (self.tried..self.tried + observations.len()).collect()
         } else {
@@ -108,7 +107,7 @@ impl Agent for GreedySearch {
     }
 
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
-        self.turns.check_closed(Self::NAME)?;
+        self.turns.check_finished(Self::NAME)?;
         let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
         snapshot.check_finite("best_return", self.best_return)?;
         snapshot.set("action_count", &self.actions)?;

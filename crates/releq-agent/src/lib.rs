@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod agent;
+#[cfg(any(test, feature = "testing"))]
+mod check;
 mod checkpoint;
 mod config;
 mod environment;
@@ -17,6 +19,8 @@ mod tests;
 mod turns;
 
 pub use agent::{Agent, Mode, UpdateStats};
+#[cfg(any(test, feature = "testing"))]
+pub use check::{EpisodeShape, check_agent};
 pub use config::{PpoConfig, Trunk, ValueTarget};
 pub use environment::{Environment, Transition, play};
 pub use error::AgentError;
@@ -26,3 +30,4 @@ pub use greedy::GreedySearch;
 pub use ppo::Ppo;
 pub use random::RandomSearch;
 pub use snapshot::AgentSnapshot;
+pub use turns::Turns;

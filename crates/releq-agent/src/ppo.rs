@@ -341,7 +341,7 @@ impl Agent for Ppo {
     }
 
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
-        self.turns.check_closed(NAME)?;
+        self.turns.check_finished(NAME)?;
         let mut snapshot = AgentSnapshot::new(NAME, VERSION);
         let PpoState { config, observation_len, action_count, network, best, rng } = &self.state;
         if let Some(best) = best {

@@ -48,8 +48,7 @@ impl Agent for RandomSearch {
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        self.turns.step(observations)?;
-        self.turns.acted();
+        self.turns.act(observations)?;
         Ok(observations.iter().map(|_| self.rng.random_range(0..self.actions)).collect())
     }
 
@@ -59,7 +58,7 @@ impl Agent for RandomSearch {
     }
 
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
-        self.turns.check_closed(Self::NAME)?;
+        self.turns.check_finished(Self::NAME)?;
         let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
         snapshot.set("action_count", &self.actions)?;
         snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;

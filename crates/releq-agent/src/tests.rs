@@ -203,6 +203,137 @@ fn bad_hyperparameters_are_refused_by_name() {
     assert!(PpoConfig::default().init(4, 0, 1).unwrap_err().to_string().contains("action_count"));
 }
 
+/// One agent of every kind, for observations of 3 numbers, 4 actions and 5 steps.
+fn agents(seed: u64) -> Vec<Box<dyn Agent>> {
+    let ppo = |trunk| {
+        let config = PpoConfig { trunk, episodes_per_batch: 4, epochs: 2, ..PpoConfig::default() };
+        config.init(3, 4, seed).unwrap()
+    };
+    vec![
+        Box::new(ppo(Trunk::Lstm)),
+        Box::new(ppo(Trunk::Dense)),
+        Box::new(RandomSearch::new(4, seed, 6)),
+        Box::new(GreedySearch::new(4, 5)),
+        // This one finishes within the suite, the next one does not.
+        Box::new(Exhaustive::new(4, 5, 300)),
+        Box::new(Exhaustive::new(4, 5, 7)),
+    ]
+}
+
+#[test]
+fn every_agent_keeps_its_promises() {
+    let shape = EpisodeShape { observation_len: 3, action_count: 4, episode_len: 5 };
+    for index in 0..agents(0).len() {
+        check_agent(&mut |seed| agents(seed).swap_remove(index), shape);
+    }
+}
+
+/// Random search with one fault.
+struct Faulty {
+    inner: RandomSearch,
+    fault: Fault,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    None,
+    TooManyEpisodes,
+    ActionOutOfRange,
+    ActsOutOfTurn,
+    IgnoresRewards,
+    LearnsFromGreedy,
+    KeepsItsRandomState,
+    AcceptsUnknownFields,
+    SnapshotInABatch,
+    HalfRestored,
+}
+
+impl Agent for Faulty {
+    fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
+        if mode == Mode::Greedy && self.fault == Fault::LearnsFromGreedy {
+            self.inner.begin(1, Mode::Explore);
+            self.inner.act(&[vec![]]).unwrap();
+        }
+        let begun = self.inner.begin(max_episodes, mode)?;
+        if self.fault == Fault::TooManyEpisodes {
+            return self.inner.begin(begun + 1, mode);
+        }
+        Some(begun)
+    }
+
+    fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
+        match self.inner.act(observations) {
+            Err(_) if self.fault == Fault::ActsOutOfTurn => Ok(vec![0; observations.len()]),
+            Ok(actions) if self.fault == Fault::ActionOutOfRange => {
+                Ok(actions.iter().map(|action| action + 1).collect())
+            }
+            other => other,
+        }
+    }
+
+    fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+        match self.inner.finish(rewards) {
+            Err(_) if self.fault == Fault::IgnoresRewards => Ok(UpdateStats::default()),
+            other => other,
+        }
+    }
+
+    fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
+        let mut snapshot = match self.inner.snapshot() {
+            Err(_) if self.fault == Fault::SnapshotInABatch => {
+                RandomSearch::new(4, 1, 6).snapshot()?
+            }
+            other => other?,
+        };
+        snapshot.agent = "Faulty".into();
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+        let mut snapshot = snapshot.clone();
+        if snapshot.agent == "Faulty" {
+            snapshot.agent = "random".into();
+        }
+        let own = self.inner.snapshot();
+        if let (Fault::KeepsItsRandomState, Ok(own)) = (self.fault, &own) {
+            snapshot.state["rng"] = own.state["rng"].clone();
+        }
+        if let (Fault::AcceptsUnknownFields, Ok(own)) = (self.fault, &own) {
+            snapshot.state.retain(|field, _| own.state.contains_key(field));
+        }
+        if self.fault == Fault::HalfRestored {
+            self.inner = RandomSearch::new(4, 99, 6);
+        }
+        self.inner.restore(&snapshot)
+    }
+}
+
+#[test]
+fn the_suite_finds_every_fault() {
+    let passes = |fault: Fault| {
+        let shape = EpisodeShape { observation_len: 3, action_count: 4, episode_len: 5 };
+        std::panic::catch_unwind(|| {
+            let make = |seed| Faulty { inner: RandomSearch::new(4, seed, 6), fault };
+            check_agent(&mut |seed| Box::new(make(seed)), shape);
+        })
+        .is_ok()
+    };
+    assert!(passes(Fault::None));
+    for fault in [
+        Fault::TooManyEpisodes,
+        Fault::ActionOutOfRange,
+        Fault::ActsOutOfTurn,
+        Fault::IgnoresRewards,
+        Fault::LearnsFromGreedy,
+        Fault::KeepsItsRandomState,
+        Fault::AcceptsUnknownFields,
+        Fault::SnapshotInABatch,
+        Fault::HalfRestored,
+    ] {
+        assert!(!passes(fault), "{fault:?}");
+    }
+}
+
 /// As small as an agent can be: one action, whatever happens.
 struct Constant;
 
