@@ -1,7 +1,10 @@
 //! Proximal policy optimization over whole episodes.
 
 use burn::tensor::Device;
-use rand::{RngExt, SeedableRng};
+use rand::{
+    SeedableRng,
+    distr::{Distribution, weighted::WeightedIndex},
+};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
@@ -293,7 +296,12 @@ impl Agent for Ppo {
         if !flat.iter().all(|value| value.is_finite()) {
             return Err(AgentError::NotFinite("observation"));
         }
-        let (logits, values) = tensors.step(&flat, &mut rollout.lstm);
+        let mut lstm = rollout.lstm.clone();
+        let (logits, values) = tensors.step(&flat, &mut lstm);
+        if !logits.iter().chain(&values).all(|value| value.is_finite()) {
+            return Err(AgentError::NotFinite("output of the policy or value network"));
+        }
+        rollout.lstm = lstm;
         self.probabilities.clear();
         let mut actions = Vec::with_capacity(rollout.episodes);
         for logits in logits.chunks_exact(self.state.action_count) {
@@ -303,16 +311,9 @@ impl Agent for Ppo {
                     .rev()
                     .max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]))
                     .unwrap_or(0),
-                Mode::Explore => {
-                    let mut left: f64 = self.state.rng.random();
-                    probabilities
-                        .iter()
-                        .position(|probability| {
-                            left -= probability;
-                            left < 0.0
-                        })
-                        .unwrap_or(probabilities.len() - 1)
-                }
+                Mode::Explore => WeightedIndex::new(&probabilities)
+                    .map_err(|error| AgentError::Other(error.into()))?
+                    .sample(&mut self.state.rng),
             };
             actions.push(action);
             rollout.log_probabilities.push(probabilities[action].max(1e-10).ln() as f32);
