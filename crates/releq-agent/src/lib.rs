@@ -1,18 +1,26 @@
 #![doc = include_str!("../README.md")]
 
+mod actor_critic;
+mod adam;
 mod agent;
 #[cfg(any(test, feature = "testing"))]
 mod check;
 mod checkpoint;
 mod config;
+mod dense;
 mod environment;
 mod error;
 mod exhaustive;
 mod gae;
 mod greedy;
+mod imitation;
+mod loss;
+mod lstm;
 mod network;
+mod parameter;
 mod ppo;
 mod random;
+mod rollout;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -8,16 +8,19 @@ use rand::{
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    Agent, AgentError, AgentSnapshot, Mode, PpoConfig, UpdateStats, ValueTarget,
+    Agent, AgentError, AgentSnapshot, Mode, PpoConfig, UpdateStats,
+    actor_critic::ActorCritic,
     error::check_count,
-    gae::gae,
-    network::{ActorCritic, Batch, Example, Loss, LossParts, LstmState, Tensors},
+    imitation::Example,
+    loss::{Batch, LossParts},
+    network::{DeviceNetwork, Network},
+    rollout::Rollout,
     turns::Turns,
 };
 
 const NAME: &str = "ppo";
 /// Raised whenever the meaning of a field changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 1;
 const FIELDS: &[&str] =
     &["config", "observation_len", "action_count", "parameters", "adam_steps", "best", "rng"];
 
@@ -38,8 +41,8 @@ const FIELDS: &[&str] =
 pub struct Ppo {
     state: PpoState,
     device: Device,
-    /// The parameters on the device, made anew after each update.
-    tensors: Option<Tensors>,
+    /// The network on the device, copied again after each update.
+    on_device: Option<DeviceNetwork>,
     turns: Turns,
     rollout: Option<Rollout>,
     probabilities: Vec<Vec<f32>>,
@@ -51,23 +54,10 @@ pub(crate) struct PpoState {
     pub(crate) config: PpoConfig,
     pub(crate) observation_len: usize,
     pub(crate) action_count: usize,
-    pub(crate) network: ActorCritic,
+    pub(crate) network: Network,
     /// The episode of highest return so far.
     pub(crate) best: Option<Example>,
     pub(crate) rng: ChaCha8Rng,
-}
-
-/// One batch of episodes while it is played; rows step by step, episodes within a step.
-#[derive(Debug)]
-struct Rollout {
-    mode: Mode,
-    episodes: usize,
-    lstm: LstmState,
-    observations: Vec<f32>,
-    actions: Vec<usize>,
-    log_probabilities: Vec<f32>,
-    values: Vec<f32>,
-    rewards: Vec<f64>,
 }
 
 impl Ppo {
@@ -85,13 +75,8 @@ impl Ppo {
             }
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let network = ActorCritic::new(
-            config.trunk,
-            config.temperature,
-            observation_len,
-            action_count,
-            &mut rng,
-        );
+        let shapes = ActorCritic::shapes(config.trunk, observation_len, action_count);
+        let network = Network::new(&shapes, &mut rng);
         let state = PpoState { config, observation_len, action_count, network, best: None, rng };
         Ok(Self::from_state(state))
     }
@@ -111,8 +96,9 @@ impl Ppo {
                 value => Ok(value),
             });
         let (observation_len, action_count) = (observation_len?, action_count?);
+        let shapes = ActorCritic::shapes(config.trunk, observation_len, action_count);
         Ok(Self::from_state(PpoState {
-            network: ActorCritic::load(&config, observation_len, action_count, snapshot)?,
+            network: Network::load(&shapes, snapshot)?,
             best: Example::load(observation_len, action_count, snapshot)?,
             rng: snapshot.get("rng")?,
             config,
@@ -125,7 +111,7 @@ impl Ppo {
         Self {
             state,
             device: Device::flex(),
-            tensors: None,
+            on_device: None,
             turns: Turns::default(),
             rollout: None,
             probabilities: Vec::new(),
@@ -149,108 +135,33 @@ impl Ppo {
         self.state.network.parameter_count()
     }
 
-    /// Keeps the best episode of all batches, the earliest of equals.
-    fn remember_best(&mut self, rollout: &Rollout) {
-        let (episodes, inputs) = (rollout.episodes, self.state.observation_len);
-        for episode in 0..episodes {
-            let rows = || (episode..rollout.rewards.len()).step_by(episodes);
-            let episode_return: f64 = rows().map(|row| rollout.rewards[row]).sum();
-            if self.state.best.as_ref().is_some_and(|b| b.episode_return >= episode_return) {
-                continue;
-            }
-            let observation = |row: usize| &rollout.observations[row * inputs..(row + 1) * inputs];
-            self.state.best = Some(Example {
-                episode_return,
-                observations: rows().flat_map(observation).copied().collect(),
-                actions: rows().map(|row| rollout.actions[row]).collect(),
-            });
-        }
-    }
-
     fn learn(&mut self, rollout: &Rollout) -> UpdateStats {
-        self.remember_best(rollout);
-        let config = &self.state.config;
-        let episodes = rollout.episodes;
-        let steps = rollout.rewards.len() / episodes;
-        let mut advantages = vec![0.0; rollout.rewards.len()];
-        let mut targets = vec![0.0; rollout.rewards.len()];
-        let mut returns = vec![0.0; rollout.rewards.len()];
-        for episode in 0..episodes {
-            let at = |step: usize| step * episodes + episode;
-            let rewards: Vec<f64> =
-                (0..steps).map(|t| rollout.rewards[at(t)] * config.reward_scale).collect();
-            let values: Vec<f64> = (0..steps).map(|t| f64::from(rollout.values[at(t)])).collect();
-            let mut to_go = 0.0;
-            for t in (0..steps).rev() {
-                to_go = rewards[t] + config.gamma * to_go;
-                returns[at(t)] = to_go;
-            }
-            for (t, advantage) in
-                gae(&rewards, &values, config.gamma, config.gae_lambda).into_iter().enumerate()
-            {
-                advantages[at(t)] = advantage;
-                targets[at(t)] = match config.value_target {
-                    ValueTarget::AdvantagePlusValue => advantage + values[t],
-                    ValueTarget::OneStep => {
-                        rewards[t] + config.gamma * values.get(t + 1).copied().unwrap_or(0.0)
-                    }
-                };
-            }
-        }
-        if config.normalize_advantage {
-            let (mean, variance) = mean_and_variance(&advantages);
-            if variance > 1e-16 {
-                let deviation = variance.sqrt() + 1e-8;
-                advantages.iter_mut().for_each(|a| *a = (*a - mean) / deviation);
-            }
-        }
-        let residuals: Vec<f64> =
-            returns.iter().zip(&rollout.values).map(|(r, &v)| r - f64::from(v)).collect();
-        let (spread, unexplained) =
-            (mean_and_variance(&returns).1, mean_and_variance(&residuals).1);
-
-        let to_f32 = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
-        let (advantages, targets) = (to_f32(&advantages), to_f32(&targets));
+        let PpoState { config, observation_len, network, best, .. } = &mut self.state;
+        *best = rollout.best(best.take(), *observation_len);
+        let lessons = rollout.lessons(config);
         let batch = Batch {
-            steps,
-            episodes,
+            steps: rollout.steps(),
+            episodes: rollout.episodes,
             observations: &rollout.observations,
             actions: &rollout.actions,
             old_log_probabilities: &rollout.log_probabilities,
-            advantages: &advantages,
-            value_targets: &targets,
-        };
-        let loss = Loss {
-            clip_range: config.clip_range,
-            vf_coef: config.vf_coef,
-            ent_coef: config.ent_coef,
-            imitation_coef: config.imitation_coef,
+            advantages: &lessons.advantages,
+            value_targets: &lessons.value_targets,
         };
         let mut parts = LossParts::default();
         for _ in 0..config.epochs {
-            parts = self.state.network.update(
-                &batch,
-                self.state.best.as_ref(),
-                &loss,
-                config.learning_rate,
-                config.max_grad_norm,
-            );
+            parts = network.update(&batch, best.as_ref(), config);
         }
         UpdateStats {
-            mean_return: rollout.rewards.iter().sum::<f64>() / episodes as f64,
+            mean_return: rollout.mean_return(),
             policy_loss: parts.policy,
             value_loss: parts.value,
             entropy: parts.entropy,
             approx_kl: parts.approx_kl,
             clip_fraction: parts.clip_fraction,
-            explained_variance: if spread > 1e-16 { 1.0 - unexplained / spread } else { 0.0 },
+            explained_variance: lessons.explained_variance,
         }
     }
-}
-
-fn mean_and_variance(values: &[f64]) -> (f64, f64) {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    (mean, values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64)
 }
 
 /// Softmax in double precision.
@@ -269,23 +180,17 @@ impl Agent for Ppo {
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
         self.rollout = None;
         let episodes = self.turns.begin(max_episodes.min(self.state.config.episodes_per_batch))?;
-        let tensors = self.tensors.get_or_insert_with(|| self.state.network.tensors(&self.device));
-        self.rollout = Some(Rollout {
-            mode,
-            episodes,
-            lstm: tensors.start(episodes),
-            observations: Vec::new(),
-            actions: Vec::new(),
-            log_probabilities: Vec::new(),
-            values: Vec::new(),
-            rewards: Vec::new(),
-        });
+        let PpoState { network, config, .. } = &self.state;
+        let on_device = self
+            .on_device
+            .get_or_insert_with(|| network.to_device(config.temperature, &self.device));
+        self.rollout = Some(Rollout::new(mode, episodes, on_device.start(episodes)));
         Some(episodes)
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
         self.turns.step(observations)?;
-        let (Some(rollout), Some(tensors)) = (&mut self.rollout, &self.tensors) else {
+        let (Some(rollout), Some(network)) = (&mut self.rollout, &self.on_device) else {
             return Err(AgentError::OutOfTurn { call: "act", expected: "begin" });
         };
         let mut flat = Vec::with_capacity(rollout.episodes * self.state.observation_len);
@@ -297,7 +202,7 @@ impl Agent for Ppo {
             return Err(AgentError::NotFinite("observation"));
         }
         let mut lstm = rollout.lstm.clone();
-        let (logits, values) = tensors.step(&flat, &mut lstm);
+        let (logits, values) = network.step(&flat, rollout.episodes, &mut lstm);
         if !logits.iter().chain(&values).all(|value| value.is_finite()) {
             return Err(AgentError::NotFinite("output of the policy or value network"));
         }
@@ -333,11 +238,11 @@ impl Agent for Ppo {
         };
         rollout.rewards = rewards.concat();
         if rollout.mode == Mode::Greedy {
-            let mean_return = rollout.rewards.iter().sum::<f64>() / rollout.episodes as f64;
+            let mean_return = rollout.mean_return();
             return Ok(UpdateStats { mean_return, ..UpdateStats::default() });
         }
         let stats = self.learn(&rollout);
-        self.tensors = None;
+        self.on_device = None;
         Ok(stats)
     }
 
@@ -348,7 +253,7 @@ impl Agent for Ppo {
         if let Some(best) = best {
             snapshot.check_finite("best.episode_return", [best.episode_return])?;
         }
-        network.save(*observation_len, *action_count, &mut snapshot)?;
+        network.save(&mut snapshot)?;
         snapshot.set("config", config)?;
         snapshot.set("observation_len", observation_len)?;
         snapshot.set("action_count", action_count)?;

@@ -180,10 +180,10 @@ fn damaged_and_foreign_files_are_refused_by_name() {
     check("EOF");
     std::fs::write(&path, "{}").unwrap();
     check("missing field `agent`");
-    std::fs::write(&path, good.replace("\"version\":2", "\"version\":99")).unwrap();
-    check("field `version`: 99, expected 2");
+    std::fs::write(&path, good.replace("\"version\":1", "\"version\":99")).unwrap();
+    check("field `version`: 99, expected 1");
     std::fs::write(&path, good.replace("\"action_count\":4", "\"action_count\":5")).unwrap();
-    check("field `parameters.policy_3.kernel`: shape 128x4, expected 128x5");
+    check("field `parameters.policy_out.kernel`: shape [128, 4], expected [128, 5]");
     let nowhere = folder.path().join("none/agent.json");
     let error = PpoConfig::default().init(4, 4, 9).unwrap().save(&nowhere).unwrap_err();
     assert!(error.to_string().contains("none"));
@@ -434,7 +434,7 @@ fn snapshots_of_other_settings_and_damaged_weights_are_refused_by_field() {
         ("/state/best/actions/0".into(), 4.into(), "`best.actions`"),
         ("/state/best/observations".into(), vec![0.0].into(), "`best.observations`"),
         ("/state/config/gamma".into(), 2.into(), "`config`: `gamma`"),
-        ("/state/observation_len".into(), u64::MAX.into(), "`parameters.trunk.kernel`: shape"),
+        ("/state/observation_len".into(), u64::MAX.into(), "`parameters.lstm.kernel`: shape"),
     ];
     for (pointer, value, expected) in cases {
         refused(&mut agent, &change(&pointer, value), expected);
