@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{AgentError, Ppo};
 
-/// What both heads of the actor-critic share.
+/// The layer that both heads of the actor-critic share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trunk {
@@ -12,15 +12,15 @@ pub enum Trunk {
     /// backpropagated through all of them.
     #[default]
     Lstm,
-    /// One dense layer of 128 units with ReLU, as in the scripts that grew the authors' tables.
+    /// One dense layer of 128 units with ReLU, as in the scripts that measured the authors' tables.
     Dense,
 }
 
-/// What the value head is trained towards.
+/// The target of the value head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ValueTarget {
-    /// `A_t + V_old(s_t)`, which a reward at the end reaches in one update.
+    /// `A_t + V_old(s_t)`: a reward at the end of an episode reaches every step in one update.
     #[default]
     AdvantagePlusValue,
     /// `r_t + gamma * V_old(s_{t+1})`, as in the authors' code.
@@ -39,7 +39,7 @@ pub struct PpoConfig {
     pub learning_rate: f64,
     /// Episodes between two updates, played in lockstep.
     pub episodes_per_batch: usize,
-    /// Passes over a batch, all against the policy that played it.
+    /// Passes over a batch. Each compares with the policy that played it.
     pub epochs: usize,
     /// How far the probability ratio may move before its gradient stops (epsilon of the paper).
     pub clip_range: f64,
@@ -52,28 +52,30 @@ pub struct PpoConfig {
     /// Weight of the entropy bonus.
     pub ent_coef: f64,
     /// Weight of imitating the best episode so far: the mean negative log-likelihood of its actions
-    /// joins the loss. 0 is plain PPO. Ours, after self-imitation learning (Oh et al. 2018, arXiv
-    /// 1806.05635): the punished collapses of a search hide the small differences between good
-    /// assignments, and plain PPO settles on the first uniform one that works.
+    /// is added to the loss. 0 is plain PPO. This is our addition, after self-imitation learning (Oh
+    /// et al. 2018, arXiv 1806.05635): the large penalties for collapsed networks hide the small
+    /// differences between good assignments, and plain PPO settles on the first uniform assignment
+    /// that works.
     pub imitation_coef: f64,
-    /// Largest norm of the whole gradient; longer ones are shortened.
+    /// Upper limit for the norm of the gradient over all parameters; `None` does not clip.
     pub max_grad_norm: Option<f64>,
-    /// Whether advantages are brought to mean 0 and deviation 1 over the batch; skipped where they
-    /// do not vary.
+    /// Whether advantages are normalized to mean 0 and standard deviation 1 over the batch, unless
+    /// they are all equal.
     pub normalize_advantage: bool,
-    /// What the value head is trained towards.
+    /// The target of the value head.
     pub value_target: ValueTarget,
-    /// Factor on every reward before learning.
+    /// Rewards are multiplied by this before learning.
     pub reward_scale: f64,
-    /// Divisor of the policy's last hidden activations; 0.5 doubles the weights of its output layer.
+    /// The policy's last hidden activations are divided by this; 0.5 has the effect of doubling the
+    /// weights of the output layer.
     pub temperature: f64,
 }
 
 impl Default for PpoConfig {
-    /// Eight episodes an update, four epochs, learning rate 1e-3, clip 0.2, rewards five-fold, gradients
-    /// of norm 0.5, entropy 0.3, imitation 1; the rest as in [`paper`](Self::paper). Measured by us on the
-    /// authors' tables and on drawn ones of 5 to 30 layers: without imitation, greedy answers on LeNet's
-    /// end at 3-3-3-3 for most seeds.
+    /// Eight episodes per update, four epochs, learning rate 1e-3, clip range 0.2, rewards times 5,
+    /// gradient norm at most 0.5, entropy 0.3, imitation 1; the rest as in [`paper`](Self::paper). Tuned
+    /// on the authors' tables and on random tables of 5 to 30 layers: without imitation, the greedy
+    /// answer on LeNet's table is 3-3-3-3 for most seeds.
     fn default() -> Self {
         Self {
             learning_rate: 1e-3,
@@ -91,8 +93,8 @@ impl Default for PpoConfig {
 }
 
 impl PpoConfig {
-    /// The paper's: LSTM, learning rate 1e-4, clip 0.1, 3 epochs, lambda 0.99. The paper's text was not
-    /// at hand: these are recalled, and gamma, which is not, is 0.99.
+    /// The paper's settings: LSTM, learning rate 1e-4, clip range 0.1, 3 epochs, lambda 0.99. They are
+    /// given from memory, without the paper's text; gamma is an assumption, 0.99.
     #[must_use]
     pub const fn paper() -> Self {
         Self {
@@ -114,8 +116,9 @@ impl PpoConfig {
         }
     }
 
-    /// As in the authors' script that grew the published tables: dense trunk, learning rate 1e-4, clip
-    /// 0.3 that one epoch never reaches, gamma 0.9, lambda 1, one-step value target.
+    /// The settings of the authors' script that measured the published tables: dense trunk, learning
+    /// rate 1e-4, clip range 0.3 (never reached in the single epoch), gamma 0.9, lambda 1, one-step value
+    /// target.
     #[must_use]
     pub const fn authors_code() -> Self {
         Self {
@@ -129,13 +132,14 @@ impl PpoConfig {
         }
     }
 
-    /// For searches of 100 to 300 episodes, where each costs a retrain: learns faster and explores less.
+    /// For searches of 100 to 300 episodes, where every episode costs a retrain: learns faster and
+    /// explores less.
     #[must_use]
     pub fn quick() -> Self {
         Self { learning_rate: 2e-3, ent_coef: 0.1, imitation_coef: 0.3, ..Self::default() }
     }
 
-    /// A new agent for observations of `observation_len` numbers and `action_count` actions.
+    /// Makes an agent for observations of `observation_len` numbers and `action_count` actions.
     ///
     /// # Errors
     /// [`AgentError::Config`], naming the first field that is out of range.

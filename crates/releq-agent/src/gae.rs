@@ -1,12 +1,13 @@
 //! Generalized advantage estimation.
 
-/// Advantages of one episode that ends after its last reward.
+/// Advantages of one episode, which ends after its last reward.
 ///
-/// `delta_t = r_t + gamma * V(s_{t+1}) - V(s_t)`, the value after the end being 0;
-/// `A_t = delta_t + gamma * lambda * A_{t+1}`.
+/// `A_t = delta_t + gamma * lambda * A_{t+1}` with `delta_t = r_t + gamma * V(s_{t+1}) - V(s_t)`. The
+/// value and the advantage after the end are 0.
 ///
 /// # Shapes
-/// - `rewards` and `values`: `[steps]`, the shorter one counts; output: `[steps]`
+/// - `rewards` and `values`: `[steps]`; of two lengths, the shorter is used
+/// - output: `[steps]`
 ///
 /// # Source
 /// Schulman et al. 2015 (arXiv 1506.02438), equation 16.

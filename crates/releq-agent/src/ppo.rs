@@ -24,15 +24,16 @@ const VERSION: u32 = 1;
 const FIELDS: &[&str] =
     &["config", "observation_len", "action_count", "parameters", "adam_steps", "best", "rng"];
 
-/// The agent of ReLeQ: PPO with an actor-critic that remembers the episode.
+/// The agent of ReLeQ: PPO with a recurrent actor-critic.
 ///
-/// - trunk: LSTM(128), or dense 128 with ReLU
-/// - policy: 128 ReLU, 128 ReLU, divided by the temperature, one logit for each action
-/// - value: 128 ReLU, 64 ReLU, one number
+/// - trunk: LSTM of 128 units, or a dense layer of 128 units with ReLU
+/// - policy head: 128 units, 128 units, both with ReLU, divided by the temperature, then one logit per
+///   action
+/// - value head: 128 units, 64 units, both with ReLU, then one number
 ///
-/// Every update makes several passes over the same whole episodes against the policy that played
-/// them, so that clipping can act. Everything random follows from the seed, and equal calls give equal
-/// bits.
+/// An update makes several passes over a batch of whole episodes. The probability ratio of each pass is
+/// taken to the policy that played the batch. All randomness comes from the seed, and equal calls give
+/// equal bits.
 ///
 /// # Source
 /// Schulman et al. 2017 (arXiv 1707.06347), equation 9; sizes and temperature from the ReLeQ
