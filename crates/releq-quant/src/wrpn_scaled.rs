@@ -49,7 +49,14 @@ impl WrpnScaled {
         let max = max.min(f32::MAX * 0.999_999);
         match self.clip {
             Clip::MaxAbs => max,
-            Clip::MinMse => least_squares::clip(weights, max, mid_tread::levels(bits)),
+            Clip::MinMse => {
+                let n = mid_tread::levels(bits);
+                let bins = match self.granularity {
+                    Granularity::PerLayer => least_squares::LAYER_BINS,
+                    Granularity::PerChannel => least_squares::channel_bins(weights.len(), n),
+                };
+                least_squares::clip(weights, max, n, bins)
+            }
         }
     }
 }
