@@ -126,8 +126,7 @@ fn run(args: &Args) -> Result<()> {
 }
 
 fn layers(name: &str) -> Result<Vec<LayerProfile>> {
-    let network = zoo::by_name(name)
-        .with_context(|| format!("no network `{name}`; there are {}", zoo::NAMES.join(", ")))?;
+    let network = zoo::by_name(name)?;
     Ok(network.profiles())
 }
 

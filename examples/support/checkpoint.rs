@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use releq::{
     core::{BitwidthAssignment, Network, Weights},
     format::{Checkpoint, CheckpointError, NameMap},
@@ -14,8 +14,7 @@ use releq::{
 /// # Errors
 /// If there is none; the message lists those that there are.
 pub fn network(name: &str) -> Result<Network> {
-    zoo::by_name(name)
-        .with_context(|| format!("no network `{name}`; there are {}", zoo::NAMES.join(", ")))
+    Ok(zoo::by_name(name)?)
 }
 
 /// The weights in a checkpoint, under `key` if it is given, and the network that they fit: the one asked for,
@@ -34,7 +33,7 @@ pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network
         Err(error @ CheckpointError::Mismatch { .. }) => error,
         Err(error) => return Err(error.into()),
     };
-    let zoo = zoo::NAMES.into_iter().filter_map(zoo::by_name);
+    let zoo = zoo::NAMES.into_iter().filter_map(|name| zoo::by_name(name).ok());
     let fits = zoo.filter(|other| checkpoint.check(other, &names(other)).is_ok());
     let fits: Vec<Network> = fits.collect();
     match fits.as_slice() {

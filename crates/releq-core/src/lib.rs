@@ -2,6 +2,7 @@
 
 mod bitwidth;
 mod cost;
+mod names;
 mod network;
 mod profile;
 #[cfg(any(test, feature = "testing"))]
@@ -10,6 +11,7 @@ mod weights;
 
 pub use bitwidth::{Bitwidth, BitwidthAssignment, BitwidthError};
 pub use cost::{Cost, CostError, CostModel, LayerBits, checked_network_cost};
+pub use names::UnknownName;
 pub use network::{Conv2d, Network, NetworkBuilder, NetworkError, Node, Op, Pool2d, Shape};
 pub use profile::{LayerKind, LayerProfile};
 #[cfg(any(test, feature = "testing"))]

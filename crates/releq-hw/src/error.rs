@@ -1,5 +1,7 @@
 //! Configuration errors of cost models and limits.
 
+use releq_core::UnknownName;
+
 /// Why the configuration of a cost model or a limit is invalid.
 ///
 /// Layers that a model cannot price are a [`CostError`](releq_core::CostError).
@@ -35,35 +37,8 @@ pub enum HwError {
         reason: String,
     },
     /// No such name.
-    #[error("unknown {what} `{got}`: {}expected {allowed}", did_you_mean(.nearest.as_deref()))]
-    UnknownName {
-        /// What the name stands for, such as `cost model`.
-        what: &'static str,
-        /// The rejected name.
-        got: String,
-        /// The known name that resembles it most, if one does.
-        nearest: Option<String>,
-        /// Every known name, comma-separated.
-        allowed: String,
-    },
-}
-
-fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |name| format!("did you mean `{name}`? "))
-}
-
-/// Jaro similarity from which on a name counts as a misspelling of another, as in clap.
-const MISSPELLING: f64 = 0.7;
-
-/// The error for `got`, which is none of `names`.
-pub(crate) fn unknown_name(what: &'static str, got: &str, names: &[&str]) -> HwError {
-    let nearest = names
-        .iter()
-        .map(|&name| (strsim::jaro(got, name), name))
-        .filter(|(similarity, _)| *similarity > MISSPELLING)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, name)| name.to_owned());
-    HwError::UnknownName { what, got: got.to_owned(), nearest, allowed: names.join(", ") }
+    #[error(transparent)]
+    UnknownName(#[from] UnknownName),
 }
 
 /// Requires `got` to be positive and finite.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use releq_core::CostModel;
+use releq_core::{CostModel, UnknownName};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, value::MapAccessDeserializer},
@@ -11,7 +11,6 @@ use serde::{
 use crate::{
     BitOperations, BitOperationsNncf, BitSerialCpu, ConstantPower, CostWeighted, DaDianNao, Energy,
     HwError, MeanBits, MemoryTraffic, ModelSize, Roofline, Stripes, WeightedSum,
-    error::unknown_name,
 };
 
 /// A cost model of this crate, by name and settings.
@@ -23,7 +22,7 @@ use crate::{
 /// `stripes` and `stripes{"lanes": 8}`. `cost-weighted:200` is short for `cost-weighted{"memory_over_mac": 200}`.
 ///
 /// ```
-/// use releq_core::CostModel;
+/// use releq_core::{CostModel, UnknownName};
 /// use releq_hw::{CostKind, ModelSize};
 ///
 /// let kind: CostKind = "stripes-proportional".parse()?;
@@ -183,7 +182,7 @@ impl CostKind {
             reason: error.to_string(),
         };
         if !known_names().contains(&name) {
-            return Err(unknown_name("cost model", name, &known_names()));
+            return Err(UnknownName::new("cost model", name, known_names()).into());
         }
         let settings: serde_json::Value = serde_json::from_str(settings).map_err(fail)?;
         let tagged = serde_json::Map::from_iter([(name.to_owned(), settings)]);
@@ -234,7 +233,7 @@ impl FromStr for CostKind {
             WEIGHTED_SUM => {
                 r#"[{"weight": 1, "cost": "stripes"}, {"weight": 0.5, "cost": "size"}]"#
             }
-            _ => return Err(unknown_name("cost model", text, &known_names())),
+            _ => return Err(UnknownName::new("cost model", text, known_names()).into()),
         };
         let reason = format!("it needs settings, such as {text}{example}");
         Err(HwError::Settings { name: text.to_owned(), reason })
@@ -325,7 +324,7 @@ mod tests {
     #[test]
     fn errors_name_what_is_wrong() {
         for (text, expected) in [
-            ("gpu", "unknown cost model `gpu`: expected mean-bits, cost-weighted, stripes"),
+            ("gpu", "unknown cost model `gpu`: expected one of mean-bits, cost-weighted, stripes"),
             ("stripe", "did you mean `stripes`?"),
             ("sizes{}", "did you mean `size`?"),
             ("size{", "cost model `size`: EOF"),

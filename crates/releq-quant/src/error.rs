@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use releq_core::Bitwidth;
 
-use crate::{Quantizer, QuantizerKind};
+use crate::Quantizer;
 
 /// Why weights cannot be quantized, or codes cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -82,14 +82,6 @@ pub enum QuantError {
         /// The last byte.
         last: u8,
     },
-    /// No quantizer has this name.
-    #[error("unknown quantizer `{name}`{}, expected one of {}", Nearest(*nearest), Names)]
-    UnknownKind {
-        /// The rejected name.
-        name: String,
-        /// The known quantizer with the most similar name, if one is close.
-        nearest: Option<QuantizerKind>,
-    },
     /// An error of a quantizer outside this crate; see [`QuantError::other`].
     #[error(transparent)]
     Other(Box<dyn Error + Send + Sync>),
@@ -131,26 +123,5 @@ impl fmt::Display for Allowed<'_> {
             }
         }
         f.write_str(" bits")
-    }
-}
-
-/// ` (did you mean NAME?)`, or nothing.
-struct Nearest(Option<QuantizerKind>);
-
-impl fmt::Display for Nearest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |kind| write!(f, " (did you mean `{kind}`?)"))
-    }
-}
-
-/// The names of all quantizers.
-struct Names;
-
-impl fmt::Display for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, kind) in QuantizerKind::ALL.iter().enumerate() {
-            write!(f, "{}{kind}", if index == 0 { "" } else { ", " })?;
-        }
-        Ok(())
     }
 }

@@ -31,6 +31,6 @@ pub use packed::PackedCodes;
 pub use powers_of_two::PowersOfTwo;
 pub use quantized::Quantized;
 pub use quantizer::Quantizer;
-pub use releq_core::{Bitwidth, BitwidthError};
+pub use releq_core::{Bitwidth, BitwidthError, UnknownName};
 pub use wrpn::Wrpn;
 pub use wrpn_scaled::{Clip, WrpnScaled};

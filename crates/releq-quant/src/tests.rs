@@ -197,9 +197,9 @@ fn names_round_trip() {
     }
     let message = |name: &str| name.parse::<QuantizerKind>().unwrap_err().to_string();
     let all = "wrpn, dorefa, wrpn-scaled, wrpn-scaled-per-channel, powers-of-two";
-    assert_eq!(message("tanh"), format!("unknown quantizer `tanh`, expected one of {all}"));
+    assert_eq!(message("tanh"), format!("unknown quantizer `tanh`: expected one of {all}"));
     let near = |name, kind| {
-        let expected = format!("`{name}` (did you mean `{kind}`?), expected one of {all}");
+        let expected = format!("`{name}`: did you mean `{kind}`? expected one of {all}");
         assert!(message(name).ends_with(&expected), "{}", message(name));
     };
     near("wrnp-scaled", "wrpn-scaled");

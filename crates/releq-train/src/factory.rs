@@ -1,8 +1,8 @@
 //! Where trainers come from.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::sync::Arc;
 
-use releq_core::Network;
+use releq_core::{Network, text_enum};
 use releq_quant::Quantizer;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,7 @@ forward!(&F, Box<F>, Arc<F>);
 
 /// The trainers of this crate, by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum Backend {
     /// [`NativeTrainer`] on one thread of the CPU, several times faster on small networks.
@@ -75,21 +75,12 @@ pub enum Backend {
     Wgpu,
 }
 
-impl Backend {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Native, Self::Flex, Self::Ndarray, Self::Wgpu];
-
-    /// The name on command lines and in reports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Flex => "flex",
-            Self::Ndarray => "ndarray",
-            Self::Wgpu => "wgpu",
-        }
-    }
-}
+text_enum!(Backend, "backend",
+    Native => "native",
+    Flex => "flex",
+    Ndarray => "ndarray",
+    Wgpu => "wgpu",
+);
 
 impl TrainerFactory for Backend {
     fn trainer(
@@ -103,21 +94,5 @@ impl TrainerFactory for Backend {
             Self::Ndarray => Box::new(BurnTrainer::ndarray(network, quantizer)?),
             Self::Wgpu => Box::new(BurnTrainer::wgpu(network, quantizer)?),
         })
-    }
-}
-
-impl FromStr for Backend {
-    type Err = TrainError;
-    fn from_str(text: &str) -> Result<Self, TrainError> {
-        Self::ALL
-            .into_iter()
-            .find(|backend| backend.name() == text.trim())
-            .ok_or_else(|| TrainError::UnknownBackend(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
     }
 }

@@ -132,9 +132,6 @@ pub enum TrainError {
         /// Why, and what helps.
         reason: String,
     },
-    /// No backend of that name.
-    #[error("`{0}` is not a backend; there are native, flex, ndarray and wgpu")]
-    UnknownBackend(String),
     /// A failure of a trainer of one's own that none of the other variants describes.
     #[error(transparent)]
     Other(#[from] Box<dyn std::error::Error + Send + Sync>),

@@ -9,7 +9,7 @@ mod simplenet;
 mod svhn;
 mod vgg;
 
-use releq_core::{BitwidthAssignment, Network, NetworkBuilder};
+use releq_core::{BitwidthAssignment, Network, NetworkBuilder, UnknownName};
 
 pub use alexnet::alexnet;
 pub use lenet::lenet;
@@ -20,42 +20,46 @@ pub use simplenet::simplenet;
 pub use svhn::{svhn, svhn10};
 pub use vgg::{vgg11, vgg16, vgg16_3fc};
 
-/// Names of all networks, for [`by_name`].
-pub const NAMES: [&str; 11] = [
-    "lenet",
-    "simplenet",
-    "svhn",
-    "svhn10",
-    "vgg11",
-    "vgg16",
-    "vgg16_3fc",
-    "resnet20",
-    "resnet20_option_a",
-    "alexnet",
-    "mobilenet_v1",
+/// Name, definition, and the weight bits that the paper publishes.
+type Entry = (&'static str, fn() -> Network, Option<&'static str>);
+
+/// Every network.
+const ZOO: [Entry; 11] = [
+    ("lenet", lenet, Some("2-2-3-2")),
+    ("simplenet", simplenet, Some("5-5-5-5-5")),
+    ("svhn", svhn, Some("4-4-4-4-4-4-4-4")),
+    ("svhn10", svhn10, Some("8-4-4-4-4-4-4-4-4-8")),
+    ("vgg11", vgg11, Some("8-5-8-5-6-6-6-6-8")),
+    ("vgg16", vgg16, None),
+    ("vgg16_3fc", vgg16_3fc, Some("8-8-8-6-8-6-8-6-8-6-8-6-8-6-8-8")),
+    ("resnet20", resnet20, Some("8-2-2-3-2-2-2-3-2-3-3-3-2-2-2-3-2-2-2-2-2-8")),
+    ("resnet20_option_a", resnet20_option_a, Some("8-2-2-3-2-2-2-3-2-3-3-2-2-2-3-2-2-2-2-8")),
+    ("alexnet", alexnet, Some("8-4-4-4-4-4-4-8")),
+    ("mobilenet_v1", mobilenet_v1, Some("5-6-6-4-4-7-8-4-6-8-5-5-8-6-7-7-7-6-8-6-8-8-6-7-5-5-7-8")),
 ];
 
+/// Names of all networks, for [`by_name`].
+pub const NAMES: [&str; ZOO.len()] = {
+    let mut names = [""; ZOO.len()];
+    let mut index = 0;
+    while index < ZOO.len() {
+        names[index] = ZOO[index].0;
+        index += 1;
+    }
+    names
+};
+
 /// The network of this name, one of [`NAMES`].
-#[must_use]
-pub fn by_name(name: &str) -> Option<Network> {
-    Some(match name {
-        "lenet" => lenet(),
-        "simplenet" => simplenet(),
-        "svhn" => svhn(),
-        "svhn10" => svhn10(),
-        "vgg11" => vgg11(),
-        "vgg16" => vgg16(),
-        "vgg16_3fc" => vgg16_3fc(),
-        "resnet20" => resnet20(),
-        "resnet20_option_a" => resnet20_option_a(),
-        "alexnet" => alexnet(),
-        "mobilenet_v1" => mobilenet_v1(),
-        _ => return None,
-    })
+///
+/// # Errors
+/// [`UnknownName`], offering the nearest name.
+pub fn by_name(name: &str) -> Result<Network, UnknownName> {
+    let found = ZOO.iter().find(|(known, ..)| *known == name);
+    found.map(|(_, network, _)| network()).ok_or_else(|| UnknownName::new("network", name, NAMES))
 }
 
 /// Weight bits that the ReLeQ paper (arXiv 1811.01704) publishes for a network, one for each of its
-/// quantizable layers.
+/// quantizable layers; `None` for a network that it has none for.
 ///
 /// Two published lists are longer than the authors' networks: for `svhn` and `mobilenet_v1` the 8s at
 /// both ends, which have no layer, are left out (our reading); `svhn10` and `vgg16_3fc` are networks of
@@ -63,20 +67,8 @@ pub fn by_name(name: &str) -> Option<Network> {
 /// reading again. `vgg16` has none.
 #[must_use]
 pub fn published_bits(name: &str) -> Option<BitwidthAssignment> {
-    let bits = match name {
-        "lenet" => "2-2-3-2",
-        "simplenet" => "5-5-5-5-5",
-        "svhn" => "4-4-4-4-4-4-4-4",
-        "svhn10" => "8-4-4-4-4-4-4-4-4-8",
-        "vgg11" => "8-5-8-5-6-6-6-6-8",
-        "vgg16_3fc" => "8-8-8-6-8-6-8-6-8-6-8-6-8-6-8-8",
-        "resnet20" => "8-2-2-3-2-2-2-3-2-3-3-3-2-2-2-3-2-2-2-2-2-8",
-        "resnet20_option_a" => "8-2-2-3-2-2-2-3-2-3-3-2-2-2-3-2-2-2-2-8",
-        "alexnet" => "8-4-4-4-4-4-4-8",
-        "mobilenet_v1" => "5-6-6-4-4-7-8-4-6-8-5-5-8-6-7-7-7-6-8-6-8-8-6-7-5-5-7-8",
-        _ => return None,
-    };
-    bits.parse().ok()
+    let (.., bits) = ZOO.iter().find(|(known, ..)| *known == name)?;
+    bits.and_then(|bits| bits.parse().ok())
 }
 
 /// The network of a definition that the tests check.
@@ -105,6 +97,9 @@ mod tests {
         let kept = layers.iter().zip(with.iter()).filter(|(l, _)| !l.name.contains("downsample"));
         let kept = BitwidthAssignment::new(kept.map(|(_, &bits)| bits).collect());
         assert_eq!(published_bits("resnet20_option_a"), Some(kept.unwrap()));
-        assert!(by_name("vgg99").is_none() && published_bits("vgg99").is_none());
+        assert!(
+            by_name("vgg99").unwrap_err().nearest() == Some("vgg11")
+                && published_bits("vgg99").is_none()
+        );
     }
 }

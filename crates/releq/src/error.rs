@@ -54,6 +54,9 @@ pub enum ReleqError {
     /// A data set cannot be used.
     #[error(transparent)]
     Data(#[from] releq_data::DataError),
+    /// A name that nothing has.
+    #[error(transparent)]
+    Name(#[from] releq_core::UnknownName),
     /// A quantizer refused.
     #[error(transparent)]
     Quant(#[from] releq_quant::QuantError),

@@ -1,10 +1,10 @@
 //! A search problem: what is searched, what it costs, what is worth having.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use releq_core::{
     Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network, Weights,
-    checked_network_cost,
+    checked_network_cost, text_enum,
 };
 use releq_hw::{CostLimit, MeanBits};
 use releq_reward::{Reward, Shaped};
@@ -19,7 +19,7 @@ use crate::{
 
 /// What an action means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum ActionSpace {
     /// Action `i` is the `i`-th bitwidth of the list, whatever the layer has now; each episode
@@ -33,7 +33,7 @@ pub enum ActionSpace {
 
 /// When accuracy is measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum EvaluationMode {
     /// Once, after the last layer's choice; the reward of every other step is 0.
@@ -43,29 +43,8 @@ pub enum EvaluationMode {
     PerLayer,
 }
 
-macro_rules! text_enum {
-    ($type:ty, $setting:literal, $($variant:ident => $text:literal),+) => {
-        impl FromStr for $type {
-            type Err = ReleqError;
-            fn from_str(text: &str) -> Result<Self, ReleqError> {
-                match text {
-                    $($text => Ok(Self::$variant),)+
-                    _ => Err(ReleqError::Setting {
-                        setting: $setting,
-                        reason: format!("`{text}` is not one of {}", [$($text),+].join(", ")),
-                    }),
-                }
-            }
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self { $(Self::$variant => $text),+ })
-            }
-        }
-    };
-}
-text_enum!(ActionSpace, "action_space", Flexible => "flexible", Restricted => "restricted");
-text_enum!(EvaluationMode, "evaluation", PerEpisode => "per-episode", PerLayer => "per-layer");
+text_enum!(ActionSpace, "action space", Flexible => "flexible", Restricted => "restricted");
+text_enum!(EvaluationMode, "evaluation mode", PerEpisode => "per-episode", PerLayer => "per-layer");
 
 /// One quantizable layer as the agent sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

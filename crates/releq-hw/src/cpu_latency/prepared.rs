@@ -1,8 +1,8 @@
 //! Layers with synthetic operands, ready to run.
 
-use std::{fmt, hint::black_box, num::NonZeroUsize, str::FromStr};
+use std::{fmt, hint::black_box, num::NonZeroUsize};
 
-use releq_core::{LayerBits, LayerKind, LayerProfile};
+use releq_core::{LayerBits, LayerKind, LayerProfile, text_enum};
 use releq_kernels::{
     BitPair, Choice, ConvShape, Epilogue, GemmShape, Isa, Kernel, Layer, LayerShape, Output,
     Workspace,
@@ -10,11 +10,10 @@ use releq_kernels::{
 use serde::{Deserialize, Serialize};
 
 use super::LatencyError;
-use crate::{HwError, error::unknown_name};
 
 /// Which kernels run a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
 pub enum CpuKernels {
     /// For each layer the one that `releq_kernels` chooses.
     #[default]
@@ -25,20 +24,9 @@ pub enum CpuKernels {
     Int8,
 }
 
+text_enum!(CpuKernels, "CPU kernels", Best => "best", BitSerial => "bit-serial", Int8 => "int8");
+
 impl CpuKernels {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Best, Self::BitSerial, Self::Int8];
-
-    /// The name in configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Best => "best",
-            Self::BitSerial => "bit-serial",
-            Self::Int8 => "int8",
-        }
-    }
-
     /// Name of the cost model.
     pub(super) const fn model_name(self) -> &'static str {
         match self {
@@ -46,22 +34,6 @@ impl CpuKernels {
             Self::BitSerial => "cpu-latency-bit-serial",
             Self::Int8 => "cpu-latency-int8",
         }
-    }
-}
-
-impl fmt::Display for CpuKernels {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for CpuKernels {
-    type Err = HwError;
-    fn from_str(text: &str) -> Result<Self, HwError> {
-        Self::ALL
-            .into_iter()
-            .find(|kernels| kernels.name() == text.trim())
-            .ok_or_else(|| unknown_name("CPU kernels", text, &Self::ALL.map(Self::name)))
     }
 }
 

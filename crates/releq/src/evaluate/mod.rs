@@ -1,6 +1,8 @@
 //! How good is an assignment of bitwidths? The [`Evaluator`] seam and its implementations.
 
 mod cached;
+#[cfg(any(test, feature = "testing"))]
+mod check;
 mod early_stop;
 mod parallel;
 mod retrain;
@@ -10,6 +12,8 @@ use releq_core::BitwidthAssignment;
 use serde::{Deserialize, Serialize};
 
 pub use cached::Cached;
+#[cfg(any(test, feature = "testing"))]
+pub use check::check_evaluator;
 pub use early_stop::EarlyStop;
 pub use parallel::Parallel;
 pub(crate) use parallel::in_parallel;

@@ -2,12 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
-use releq_core::{Bitwidth, BitwidthAssignment};
+use releq_core::{Bitwidth, BitwidthAssignment, text_enum};
 use serde::{Deserialize, Serialize};
 
 use super::{Evaluation, Evaluator, Measurement};
@@ -15,7 +13,7 @@ use crate::ReleqError;
 
 /// What a [`Table`] answers for an assignment that it does not hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
 pub enum OnMiss {
     /// [`ReleqError::TableMiss`].
     #[default]
@@ -25,28 +23,7 @@ pub enum OnMiss {
     Nearest,
 }
 
-impl FromStr for OnMiss {
-    type Err = ReleqError;
-    fn from_str(text: &str) -> Result<Self, ReleqError> {
-        match text {
-            "error" => Ok(Self::Error),
-            "nearest" => Ok(Self::Nearest),
-            _ => Err(ReleqError::Setting {
-                setting: "on-miss",
-                reason: format!("`{text}` is not one of error, nearest"),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for OnMiss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Nearest => "nearest",
-        })
-    }
-}
+text_enum!(OnMiss, "answer to a miss", Error => "error", Nearest => "nearest");
 
 /// Measured accuracies by assignment, from a CSV of `bits,accuracy_percent`.
 ///
@@ -209,6 +186,7 @@ impl Evaluator for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evaluate::{Cached, check_evaluator};
 
     fn read(text: &str, on_miss: OnMiss) -> Result<Table, ReleqError> {
         Table::from_reader(text.as_bytes(), Path::new("t.csv"), on_miss)
@@ -233,6 +211,16 @@ mod tests {
             assert_eq!(measured.answered_by.unwrap().to_string(), answer);
         }
         assert!(table.evaluate(&"4-4-4".parse().unwrap()).is_err());
+    }
+
+    #[test]
+    fn tables_and_what_wraps_them_conform() {
+        let text = "bits,accuracy_percent\n2-2,50\n4-4,90.5\n8-8,99\n";
+        let all = ["2-2", "4-4", "8-8", "5-4", "3-3"].map(|bits| bits.parse().unwrap());
+        let table = read(text, OnMiss::Nearest).unwrap();
+        check_evaluator(&table, &all);
+        check_evaluator(&Cached::new(&table), &all);
+        check_evaluator(&std::sync::Arc::new(table), &all);
     }
 
     #[test]

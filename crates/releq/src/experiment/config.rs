@@ -77,17 +77,11 @@ impl NetworkConfig {
     /// The network.
     ///
     /// # Errors
-    /// [`ReleqError::Setting`] for a name that the zoo lacks.
+    /// [`ReleqError::Name`] for a name that the zoo lacks.
     pub fn build(&self) -> Result<Network, ReleqError> {
         match self {
             Self::Layers(network) => Ok((**network).clone()),
-            Self::Zoo(name) => releq_zoo::by_name(name).ok_or_else(|| ReleqError::Setting {
-                setting: "network",
-                reason: format!(
-                    "`{name}` is not a network; there are {}",
-                    releq_zoo::NAMES.join(", ")
-                ),
-            }),
+            Self::Zoo(name) => Ok(releq_zoo::by_name(name)?),
         }
     }
 }
@@ -95,7 +89,7 @@ impl NetworkConfig {
 impl From<&Network> for NetworkConfig {
     fn from(network: &Network) -> Self {
         match releq_zoo::by_name(network.name()) {
-            Some(known) if known == *network => Self::Zoo(network.name().to_owned()),
+            Ok(known) if known == *network => Self::Zoo(network.name().to_owned()),
             _ => Self::Layers(Box::new(network.clone())),
         }
     }

@@ -20,7 +20,7 @@ impl ExperimentConfig {
     /// [`beside`](Self::beside) what is found.
     #[must_use]
     pub fn preset(name: &str, seed: u64) -> Option<Self> {
-        let (preset, network) = releq_zoo::preset(name).zip(releq_zoo::by_name(name))?;
+        let (preset, network) = releq_zoo::preset(name).zip(releq_zoo::by_name(name).ok())?;
         let lenet = Self::lenet(seed);
         let published = preset.published.map(|published| ("published".to_owned(), published.bits));
         let beside = published.into_iter().collect();

@@ -19,6 +19,7 @@ use crate::{
 /// All of it is a function of the inputs and the seed, except `times` and the `times` of the
 /// searches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Report {
     /// All settings of the run, which may be repeated from them.
     pub config: ExperimentConfig,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// One quantizable layer and the bitwidth found for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LayerRow {
     /// Name of the layer.
     pub name: String,
@@ -20,6 +21,7 @@ pub struct LayerRow {
 
 /// One assignment after the long retrain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FinalRow {
     /// Where the assignment comes from, as `releq` or `uniform 4`.
     pub label: String,
@@ -47,6 +49,7 @@ pub struct FinalRow {
 
 /// What one cost model says of an assignment, activations of 8 bits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RowCost {
     /// Name of the model.
     pub model: String,

@@ -10,6 +10,7 @@ use super::StopReason;
 
 /// An assignment with what it was measured at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Scored {
     /// The bitwidths; of the table's entry, where a table answered a miss with its nearest.
     pub bits: BitwidthAssignment,
@@ -45,6 +46,7 @@ impl Scored {
 
 /// One batch of episodes in the history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BatchRecord {
     /// Episodes played, this batch included.
     pub episodes: usize,
@@ -62,6 +64,7 @@ pub struct BatchRecord {
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SearchOutcome {
     /// Name of the agent.
     pub agent: String,
