@@ -1,11 +1,9 @@
 //! Proximal policy optimization over whole episodes.
 
 use burn::tensor::Device;
-use rand::{
-    SeedableRng,
-    distr::{Distribution, weighted::WeightedIndex},
-};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, weighted::WeightedIndex};
 
 use crate::{
     Agent, AgentError, AgentSnapshot, Mode, PpoConfig, UpdateStats,

@@ -127,3 +127,29 @@ impl fmt::Display for Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_tells_a_bar_a_person_and_a_program() {
+        let step = Event::TrainingStep { step: 3, steps: 10, loss: 0.25, learning_rate: 0.1 };
+        assert_eq!((step.stage(), step.progress()), (Stage::Pretrain, (3, 10)));
+        assert_eq!(step.to_string(), "loss 0.2500");
+        let retrained = Event::Retrained {
+            done: 1,
+            total: 4,
+            bits: "2-2-3-2".parse().ok(),
+            accuracy: None,
+            failure: Some("the loss became NaN".into()),
+        };
+        assert_eq!((retrained.stage(), retrained.progress()), (Stage::Final, (1, 4)));
+        assert_eq!(retrained.to_string(), "2-2-3-2: the loss became NaN");
+        for event in [step, retrained] {
+            let json = serde_json::to_string(&event).unwrap();
+            assert!(json.contains("\"event\":"), "{json}");
+            assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+        }
+    }
+}

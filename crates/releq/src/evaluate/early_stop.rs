@@ -10,7 +10,7 @@ use crate::ReleqError;
 /// names too few of them, the retrain ends, and that accuracy is the answer. The choice depends on the
 /// assignment and the seed alone, so equal searches stay equal.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct EarlyStop {
     /// Share of the steps of a retrain, between 0 and 1.
     pub after: f64,
