@@ -4,8 +4,8 @@ use releq_core::{Conv2d, Network};
 
 use crate::valid;
 
-/// AlexNet with one tower (Krizhevsky 2014, arXiv 1404.5997) in torchvision's shapes: 224x224 colour
-/// images, 1000 classes, 61,100,840 parameters.
+/// AlexNet with one tower (Krizhevsky 2014, arXiv 1404.5997), with the shapes of torchvision: 224x224
+/// color images, 1000 classes, 61,100,840 parameters.
 #[must_use]
 pub fn alexnet() -> Network {
     valid(

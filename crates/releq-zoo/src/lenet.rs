@@ -4,10 +4,10 @@ use releq_core::Network;
 
 use crate::valid;
 
-/// LeNet as the ReLeQ authors train it: 20-50-500-10 on 28x28 grey images, 431,080 parameters.
+/// LeNet as the ReLeQ authors train it: 20-50-500-10 on 28x28 grayscale images, 431,080 parameters.
 ///
-/// ReLU follows the convolutions and the first linear layer. The authors' code also applies one to
-/// the logits, which kills training runs; we do not.
+/// ReLU follows the convolutions and the first linear layer. The authors' code also applies ReLU to the
+/// logits. We do not, because it makes training runs fail.
 #[must_use]
 pub fn lenet() -> Network {
     valid(

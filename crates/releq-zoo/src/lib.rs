@@ -20,10 +20,10 @@ pub use simplenet::simplenet;
 pub use svhn::{svhn, svhn10};
 pub use vgg::{vgg11, vgg16, vgg16_3fc};
 
-/// Name, definition, and the weight bits that the paper publishes.
+/// Name, definition, and the weight bitwidths that the paper publishes.
 type Entry = (&'static str, fn() -> Network, Option<&'static str>);
 
-/// Every network.
+/// All networks.
 const ZOO: [Entry; 11] = [
     ("lenet", lenet, Some("2-2-3-2")),
     ("simplenet", simplenet, Some("5-5-5-5-5")),
@@ -38,7 +38,7 @@ const ZOO: [Entry; 11] = [
     ("mobilenet_v1", mobilenet_v1, Some("5-6-6-4-4-7-8-4-6-8-5-5-8-6-7-7-7-6-8-6-8-8-6-7-5-5-7-8")),
 ];
 
-/// Names of all networks, for [`by_name`].
+/// The names of all networks, for [`by_name`].
 pub const NAMES: [&str; ZOO.len()] = {
     let mut names = [""; ZOO.len()];
     let mut index = 0;
@@ -49,30 +49,33 @@ pub const NAMES: [&str; ZOO.len()] = {
     names
 };
 
-/// The network of this name, one of [`NAMES`].
+/// Returns the network with this name, one of [`NAMES`].
 ///
 /// # Errors
-/// [`UnknownName`], offering the nearest name.
+/// [`UnknownName`], suggesting the nearest name.
 pub fn by_name(name: &str) -> Result<Network, UnknownName> {
     let found = ZOO.iter().find(|(known, ..)| *known == name);
     found.map(|(_, network, _)| network()).ok_or_else(|| UnknownName::new("network", name, NAMES))
 }
 
-/// Weight bits that the ReLeQ paper (arXiv 1811.01704) publishes for a network, one for each of its
-/// quantizable layers; `None` for a network that it has none for.
+/// Weight bitwidths that the ReLeQ paper (arXiv 1811.01704) publishes for a network, one for each of its
+/// quantizable layers; `None` if there are none.
 ///
-/// Two published lists are longer than the authors' networks: for `svhn` and `mobilenet_v1` the 8s at
-/// both ends, which have no layer, are left out (our reading); `svhn10` and `vgg16_3fc` are networks of
-/// the length of the list. `resnet20_option_a` gets the list of `resnet20` without the two projections, our
-/// reading again. `vgg16` has none.
+/// Some published lists do not fit the authors' networks. The mappings are our interpretation:
+///
+/// - `svhn` and `mobilenet_v1`: the list is longer than the network. The 8s at both ends, which have no
+///   layer, are left out.
+/// - `svhn10` and `vgg16_3fc`: networks that have as many layers as the published list.
+/// - `resnet20_option_a`: the list of `resnet20` without its two projections.
+/// - `vgg16`: no list.
 #[must_use]
 pub fn published_bits(name: &str) -> Option<BitwidthAssignment> {
     let (.., bits) = ZOO.iter().find(|(known, ..)| *known == name)?;
     bits.and_then(|bits| bits.parse().ok())
 }
 
-/// The network of a definition that the tests check.
-#[allow(clippy::expect_used, reason = "constants that the tests build, every one")]
+/// Builds a network whose definition the tests check.
+#[allow(clippy::expect_used, reason = "constants, all of which the tests build")]
 fn valid(builder: NetworkBuilder) -> Network {
     builder.build().expect("a network of the zoo is valid")
 }
@@ -91,7 +94,7 @@ mod tests {
                 None => assert_eq!(name, "vgg16"),
             }
         }
-        // The shortcuts are the layers that the list of the other ResNet-20 has in addition.
+        // The projections are the layers that only the list of `resnet20` has.
         let with = published_bits("resnet20").unwrap();
         let layers = by_name("resnet20").unwrap().profiles();
         let kept = layers.iter().zip(with.iter()).filter(|(l, _)| !l.name.contains("downsample"));

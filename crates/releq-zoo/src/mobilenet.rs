@@ -4,8 +4,8 @@ use releq_core::{Conv2d, Network};
 
 use crate::valid;
 
-/// MobileNet-V1 (Howard et al. 2017, arXiv 1704.04861), width 1: 224x224 colour images, 1000 classes,
-/// 28 quantizable layers, 4,231,976 parameters.
+/// MobileNet-V1 (Howard et al. 2017, arXiv 1704.04861) with width multiplier 1: 224x224 color images, 1000
+/// classes, 28 quantizable layers, 4,231,976 parameters.
 #[must_use]
 pub fn mobilenet_v1() -> Network {
     let mut builder = Network::builder("mobilenet_v1", [3, 224, 224])

@@ -1,4 +1,4 @@
-//! What is known of how each network was trained and searched.
+//! Settings with which each network was trained and searched.
 
 use std::ops::Range;
 
@@ -10,31 +10,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::published_bits;
 
-/// Settings to start from for one network.
+/// Default settings for one network.
 ///
-/// Retrains run with batches of 256, momentum 0.9 and weight decay 1e-4 at a constant learning rate, as in
-/// the authors' code; its drops, at epochs 60 and 75 of all training, depend on when a checkpoint was written.
+/// Retrains use batches of 256, momentum 0.9 and weight decay 1e-4 at a constant learning rate, as in the
+/// authors' code. The authors' learning rate also drops at epochs 60 and 75, which count all training and so
+/// depend on when a checkpoint was written; the drops are left out.
 ///
 /// # Source
-/// The scripts and models that the ReLeQ authors released (he-actlab/releq), where not said otherwise. What
-/// they do not say is a parameter of ours, to be changed freely:
+/// Unless marked otherwise, the scripts and models that the ReLeQ authors released (he-actlab/releq). Settings
+/// marked "ours" are not in the authors' code and can be changed freely. Retrains are in epochs, with the
+/// learning rate:
 ///
 /// | network | quantizer | short retrain | long retrain | searched | normalization |
 /// |---|---|---|---|---|---|
 /// | `lenet` | DoReFa | 5 epochs, 0.001 | ours: 40 | all | MNIST's own mean and deviation |
-/// | `simplenet` | WRPN | 10, 0.001 | 40, 0.001 | all | 0.5, established by scoring |
+/// | `simplenet` | WRPN | 10, 0.001 | 40, 0.001 | all | 0.5, found by evaluation |
 /// | `svhn` | WRPN | 10, 0.001 | 50, 0.001 | all | 0.5, but see below |
 /// | `svhn10` | as `svhn` | as `svhn` | as `svhn` | ours: all but the ends | as `svhn` |
-/// | `vgg11` | WRPN | 10, 0.0001 | ours: 40 | all but the ends | as `simplenet`: the same loader |
+/// | `vgg11` | WRPN | 10, 0.0001 | ours: 40 | all but the ends | as `simplenet`, which has the same loader |
 /// | `vgg16`, `vgg16_3fc` | the paper's WRPN | ours: as `vgg11` | ours | ours: all but the ends | as `vgg11` |
-/// | `resnet20` | DoReFa | 10, 0.001 | ours: 40 | all but the ends | as `simplenet`: the same loader |
+/// | `resnet20` | DoReFa | 10, 0.001 | ours: 40 | all but the ends | as `simplenet`, which has the same loader |
 /// | `resnet20_option_a` | as `resnet20` | as `resnet20` | ours: 40 | as `resnet20` | akamaster's checkpoint |
 /// | `alexnet` | WRPN | 2, 0.001 | ours: 8 | all but the ends | ImageNet's |
 /// | `mobilenet_v1` | WRPN | 1, 0.01 | ours: 4 | all | ImageNet's |
 ///
-/// The authors' checkpoint of `simplenet` names 7,114 of the 10,000 CIFAR-10 test images (as JPEG of quality
-/// 75) rightly under 0.5, at most 6,562 under the other usual normalizations. Their training transform for
-/// SVHN has a typing error that makes the third mean 0; here it is 0.5.
+/// With a normalization of 0.5, the authors' checkpoint of `simplenet` classifies 7,114 of the 10,000 CIFAR-10
+/// test images (as JPEG of quality 75) correctly; with the other common normalizations, at most 6,562. The
+/// authors' training transform for SVHN has a typing error that makes the third mean 0; here it is 0.5.
 ///
 /// # Examples
 ///
@@ -48,38 +50,39 @@ use crate::published_bits;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Preset {
-    /// The data set, in words.
+    /// Name of the data set.
     pub data: String,
-    /// How its pixels are normalized.
+    /// Normalization of the pixels.
     pub normalization: Normalization,
-    /// Quantizer of the authors' code.
+    /// The quantizer of the authors' code.
     pub quantizer: QuantizerKind,
-    /// Quantizable layers that are searched; the others have 8 bits.
+    /// Indices of the quantizable layers that are searched; the others have 8 bits.
     pub searched: Range<usize>,
-    /// Retrain of every assignment that a search measures.
+    /// Schedule of the retrain of every assignment that a search measures.
     pub short_retrain: Schedule,
-    /// Retrain of an assignment that was chosen.
+    /// Schedule of the retrain of an assignment that was chosen.
     pub long_retrain: Schedule,
-    /// Accuracy in full precision, a share, that the authors' code sets as a constant.
+    /// Full-precision accuracy, from 0 to 1, that the authors' code sets as a constant.
     pub authors_full_precision: Option<f64>,
-    /// What the paper found.
+    /// The result of the paper.
     pub published: Option<Published>,
 }
 
 /// A result of the paper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// Weight bits, see [`published_bits`] for how the lists were mapped to the layers.
+    /// Weight bitwidths; [`published_bits`] describes how the published lists map to layers.
     pub bits: BitwidthAssignment,
-    /// Loss of accuracy against full precision, in percentage points.
+    /// Accuracy loss relative to full precision, in percentage points.
     pub loss_points: f64,
 }
 
-/// The settings of the network of this name, one of [`NAMES`](crate::NAMES).
+/// Returns the settings for the network with this name, one of [`NAMES`](crate::NAMES).
 #[must_use]
 pub fn preset(name: &str) -> Option<Preset> {
     use QuantizerKind::{Dorefa, Wrpn};
-    // The rows of the table above: epochs and learning rate short, epochs long, accuracy, loss.
+    // The rows of the table above: data, quantizer, searched layers, short retrain (epochs, learning rate), long
+    // retrain (epochs), authors' full precision, loss in points.
     let (data, quantizer, searched, short, long, full_precision, loss_points) = match name {
         "lenet" => ("MNIST", Dorefa, 0..4, (5.0, 0.001), 40.0, Some(0.998), Some(0.00)),
         "simplenet" => ("CIFAR-10", Wrpn, 0..5, (10.0, 0.001), 40.0, Some(0.75), Some(0.30)),
@@ -101,7 +104,7 @@ pub fn preset(name: &str) -> Option<Preset> {
     };
     let (mean, std): (&[f32], &[f32]) = match (name, data) {
         (_, "MNIST") => (&[0.1307], &[0.3081]),
-        // That of ImageNet, on CIFAR-10: with it, the published checkpoint was trained.
+        // The published CIFAR-10 checkpoint was trained with the normalization of ImageNet.
         ("resnet20_option_a", _) | (_, "ImageNet") => {
             (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225])
         }
@@ -139,7 +142,7 @@ mod tests {
             }
             assert!(preset.short_retrain.steps(1000) < preset.long_retrain.steps(1000), "{name}");
             assert_eq!(preset.published.is_some(), published_bits(name).is_some(), "{name}");
-            // What is not searched has 8 bits in the published lists.
+            // Layers that are not searched have 8 bits in the published lists.
             for (index, bits) in preset.published.iter().flat_map(|p| p.bits.iter().enumerate()) {
                 assert!(preset.searched.contains(&index) || bits.get() == 8, "{name} {index}");
             }

@@ -4,26 +4,26 @@ use releq_core::{Conv2d, Network};
 
 use crate::valid;
 
-/// How a shortcut passes from one stage to the next.
+/// Type of the shortcuts between stages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shortcut {
     /// A 1x1 convolution with batch norm: option B.
     Projection,
-    /// Every other pixel, and channels of zeros: option A.
+    /// Every other pixel, padded with channels of zeros: option A.
     Padding,
 }
 
-/// ResNet-20 for 32x32 colour images (He et al. 2015, section 4.2) with 1x1 projections as shortcuts,
+/// ResNet-20 for 32x32 color images (He et al. 2015, section 4.2) with 1x1 projections as shortcuts,
 /// as the ReLeQ authors train it: 22 quantizable layers, 272,474 parameters.
 #[must_use]
 pub fn resnet20() -> Network {
     resnet("resnet20", Shortcut::Projection, "fc")
 }
 
-/// ResNet-20 with shortcuts that have no parameters, as its authors describe it for CIFAR-10 and as most
-/// published checkpoints have it: 20 quantizable layers, 269,722 parameters.
+/// ResNet-20 whose shortcuts have no parameters, as its authors describe it for CIFAR-10 and as in most
+/// published checkpoints: 20 quantizable layers, 269,722 parameters.
 ///
-/// Layers are named as in akamaster/pytorch_resnet_cifar10.
+/// Layer names are those of akamaster/pytorch_resnet_cifar10.
 #[must_use]
 pub fn resnet20_option_a() -> Network {
     resnet("resnet20_option_a", Shortcut::Padding, "linear")
@@ -85,7 +85,7 @@ mod tests {
             let trained = parameter_shapes(network).filter(|(name, _)| !name.contains("running_"));
             trained.map(|(_, shape)| shape.iter().product::<usize>()).sum()
         };
-        // By hand: 1x1x16x32 and 1x1x32x64 weights, two values of batch norm for 32 and 64 channels.
+        // By hand: 1x1x16x32 and 1x1x32x64 weights, two batch norm parameters for each of 32 and 64 channels.
         assert_eq!(parameters(&with) - parameters(&without), 512 + 2048 + 2 * (32 + 64));
         assert_eq!(parameters(&without), 269_722);
         let kept = with.profiles().into_iter().filter(|layer| !layer.name.contains("downsample"));

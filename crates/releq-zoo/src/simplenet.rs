@@ -4,7 +4,7 @@ use releq_core::Network;
 
 use crate::valid;
 
-/// SimpleNet as the ReLeQ authors train it: 6-16-120-84-10 on 32x32 colour images, 62,006 parameters.
+/// SimpleNet as the ReLeQ authors train it: 6-16-120-84-10 on 32x32 color images, 62,006 parameters.
 #[must_use]
 pub fn simplenet() -> Network {
     valid(

@@ -1,15 +1,15 @@
-//! Two networks for street view house numbers.
+//! Two networks for SVHN, the street view house numbers.
 
 use releq_core::{Conv2d, Network};
 
 use crate::valid;
 
-/// The authors' released network for SVHN: 7 convolutions and 1 linear layer on 32x32 colour images,
-/// each convolution followed by ReLU and dropout, 584,746 parameters.
+/// The network for SVHN that the ReLeQ authors released: 7 convolutions, each followed by ReLU and dropout,
+/// and 1 linear layer on 32x32 color images, 584,746 parameters.
 #[must_use]
 pub fn svhn() -> Network {
     let mut builder = Network::builder("svhn", [3, 32, 32]);
-    // Index of the convolution in the model file, its channels, its padding, whether pooling follows.
+    // Index of the convolution in the model file, its channels, its padding, and whether pooling follows.
     for (index, channels, padding, pool) in [
         (0, 32, 1, false),
         (3, 32, 1, true),
@@ -30,9 +30,11 @@ pub fn svhn() -> Network {
     valid(builder.flatten("flatten").linear("classifier.0", 10))
 }
 
-/// A network of 8 convolutions and 2 linear layers on 32x32 colour images, **ours**: the paper
-/// publishes ten bitwidths for SVHN, and the network they belong to is not in the authors' code. Pairs of
-/// 32, 64, 128 and 256 channels with pooling between, 53 million multiply-accumulates.
+/// A network of **our own** for SVHN: 8 convolutions and 2 linear layers on 32x32 color images.
+///
+/// The paper publishes ten bitwidths for SVHN, but the authors' code does not contain a network with ten
+/// layers. Convolutions come in pairs of 32, 64, 128 and 256 channels, each pair followed by pooling;
+/// 53 million multiply-accumulates.
 #[must_use]
 pub fn svhn10() -> Network {
     let mut builder = Network::builder("svhn10", [3, 32, 32]);

@@ -1,11 +1,11 @@
-//! VGG for 32x32 colour images, without batch normalization.
+//! VGG for 32x32 color images, without batch normalization.
 
 use releq_core::{Conv2d, Network, NetworkBuilder};
 
 use crate::valid;
 
-/// Convolutions of the named channels, 0 standing for pooling; names count as in the model file, where
-/// convolution and ReLU take a number each.
+/// Convolutions with these numbers of channels, where 0 stands for pooling. Layers are numbered as in the
+/// model file, where a convolution and its ReLU have one number each.
 fn features(name: &str, channels: &[usize]) -> NetworkBuilder {
     let mut builder = Network::builder(name, [3, 32, 32]);
     let mut index = 0;
@@ -39,8 +39,8 @@ pub fn vgg16() -> Network {
     valid(features("vgg16", &VGG16).linear("classifier", 10))
 }
 
-/// VGG-16 with three linear layers, to which the 16 published bitwidths apply; the widths of 512 are our
-/// assumption.
+/// VGG-16 with three linear layers, the network to which the 16 published bitwidths apply. The width of 512
+/// of the linear layers is our assumption.
 #[must_use]
 pub fn vgg16_3fc() -> Network {
     valid(
