@@ -1,17 +1,18 @@
-//! Prices the layers of a network that is given as a table, under several cost models.
+//! Computes the cost of a network under several cost models. The layers are read from a table.
 //!
 //! ```text
 //! cargo run --release --example cost_table -- --layers layers.csv --network lenet --weight-bits 2,2,3,2
 //! ```
 //!
 //! The table has one row for each layer and the columns `network,layer,type,in_ch,in_h,in_w,out_ch,kernel,
-//! stride,pad,groups`, in any order; `type` is `conv`, `dw` or `fc`. If the columns `layer_index`, `out_h`,
-//! `out_w` and `weights` are there, they must agree with the rest; others are ignored. `--csv` prints rows of
-//! `layer,model,metric,value`, with a last `total` for each model.
+//! stride,pad,groups`, in any order; `type` is `conv`, `dw` or `fc`. The columns `layer_index`, `out_h`, `out_w`
+//! and `weights` are optional and are checked against the others; any further column is ignored. `--csv` prints
+//! rows of `layer,model,metric,value`, ending with a `total` for each model.
 //!
-//! `--cpu-table latency.json` adds the time on this machine's CPU: what the file lacks is measured and added to it.
+//! `--cpu-table latency.json` adds the time on this machine's CPU. Layers that the file lacks are measured and
+//! added to it.
 //!
-//! Biases are not in the table and so not in the sizes.
+//! The table has no biases, so sizes do not include them.
 #![allow(clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::{
@@ -34,22 +35,22 @@ use releq_hw::{
     MemoryTraffic, cost_report,
 };
 
-/// Prices the layers of a network under several cost models.
+/// Computes the cost of a network's layers under several cost models.
 #[derive(Parser, Debug)]
 struct Args {
-    /// Table of layers (CSV)
+    /// Table of layers, as CSV
     #[arg(long, value_name = "FILE")]
     layers: PathBuf,
-    /// Network in the table; may be left out if there is only one
+    /// Network to read from the table; optional if the table has only one
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// Bitwidth of the weights of every layer, as 8,4,4,8, or one for all
+    /// Weight bitwidth of each layer, such as 8,4,4,8, or one bitwidth for all layers
     #[arg(long, value_name = "BITS")]
     weight_bits: BitwidthAssignment,
-    /// Bitwidth of the activations of every layer, or one for all
+    /// Activation bitwidth of each layer, or one bitwidth for all layers
     #[arg(long, value_name = "BITS", default_value = "8")]
     act_bits: BitwidthAssignment,
-    /// Cost models to use
+    /// Cost models, comma-separated
     #[arg(
         long,
         value_name = "NAMES",
@@ -57,16 +58,16 @@ struct Args {
         default_value = "stripes,stripes-proportional,dadiannao,bitops,bitops-nncf,size,traffic,energy"
     )]
     models: Vec<CostKind>,
-    /// Also give the time on a CPU: measured here, kept in this file, and read from there the next time
+    /// Add the time on the CPU. It is measured on this machine and stored in FILE, from which later runs read it
     #[arg(long, value_name = "FILE")]
     cpu_table: Option<PathBuf>,
-    /// Kernels of that time: best, bit-serial or int8
+    /// Kernels to measure: best, bit-serial or int8
     #[arg(long, value_name = "NAME", default_value = "best")]
     cpu_kernels: CpuKernels,
-    /// Accept a file that was measured on another machine; nothing is measured then
+    /// Accept a --cpu-table file that was measured on another machine, and measure nothing
     #[arg(long)]
     any_machine: bool,
-    /// Print rows of layer,model,metric,value instead of a table to read
+    /// Print CSV with the columns layer,model,metric,value instead of a table
     #[arg(long)]
     csv: bool,
 }
@@ -92,13 +93,13 @@ fn run(args: &Args) -> Result<()> {
     }
     let report = cost_report(models, &layers, &bits, None)?;
     if let Some(unpriced) = report.unpriced.first() {
-        bail!("{}; leave `{}` out of --models", unpriced.reason, unpriced.model);
+        bail!("{}; remove `{}` from --models", unpriced.reason, unpriced.model);
     }
 
     if args.csv { print_csv(&report, &layers, &bits) } else { print_table(&report) }
 }
 
-/// The times in the file, after what it lacks has been measured.
+/// Loads the times in the file, after measuring the layers that it lacks.
 fn cpu_latency(
     path: &Path,
     layers: &[LayerProfile],
@@ -109,7 +110,7 @@ fn cpu_latency(
         return Ok(CpuLatency::of_any_machine(LatencyTable::load(path)?));
     }
     let config = LatencyConfig { kernels: args.cpu_kernels, ..LatencyConfig::default() };
-    // These bits, and weights of 8 to compare with.
+    // The given bitwidths, and 8-bit weights to compare with.
     let eight = bits.iter().map(|bits| bits.with_weight(Bitwidth::EIGHT));
     let work = layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight));
     let style = ProgressStyle::with_template("measuring layers {bar:30} {pos}/{len}  {eta} left")?;
@@ -133,7 +134,7 @@ fn cpu_latency(
     Ok(CpuLatency::new(table)?)
 }
 
-/// One bitwidth for every layer, from as many or from one.
+/// One bitwidth for each layer, from a list with one for each layer or from a single bitwidth.
 fn per_layer(option: &str, bits: &BitwidthAssignment, layers: usize) -> Result<BitwidthAssignment> {
     if bits.len() == 1 {
         return Ok(BitwidthAssignment::uniform(bits[0], layers)?);
@@ -142,7 +143,7 @@ fn per_layer(option: &str, bits: &BitwidthAssignment, layers: usize) -> Result<B
     Ok(bits.clone())
 }
 
-/// A unit as a metric's name: `bit operations` becomes `bit_operations`.
+/// Converts a unit to the name of a metric: `bit operations` becomes `bit_operations`.
 fn metric(unit: &str) -> String {
     unit.to_lowercase().replace(' ', "_")
 }
@@ -177,7 +178,7 @@ fn print_csv(report: &CostReport, layers: &[LayerProfile], bits: &[LayerBits]) -
     Ok(out.flush()?)
 }
 
-/// What the cost of a layer is made of, where the model says it.
+/// The components of a layer's cost, for models that report them.
 fn parts_of(model: &str, layer: &LayerProfile, bits: LayerBits) -> Vec<(&'static str, f64)> {
     if model == Energy::default().name() {
         let energy = Energy::default().breakdown(layer, bits);
@@ -225,23 +226,23 @@ fn print_table(report: &CostReport) -> Result<()> {
     }
     let mut out = stdout().lock();
     writeln!(out, "{table}")?;
-    writeln!(out, "gain: over weights of 8 bits with the same activations")?;
+    writeln!(out, "gain: ratio to the cost with 8-bit weights and the same activations")?;
     Ok(())
 }
 
-/// Whole numbers as they are, others with two decimals.
+/// Formats whole numbers without decimals and others with two.
 fn readable(value: f64) -> String {
     if value.fract() == 0.0 { value.to_string() } else { format!("{value:.2}") }
 }
 
-/// Largest channel count or side that is taken for one; keeps every product below 2^63.
+/// Largest channel count or image side that is accepted; keeps every product below 2^63.
 const MAX_SIZE: usize = 1 << 20;
 
 /// Reads the layers of `network` from the table in `path`.
 ///
 /// # Errors
-/// If the file cannot be read, lacks a column or the network, or holds a value that is no size or contradicts
-/// the others; the message names file, line and column.
+/// If the file cannot be read, lacks a column or the network, or contains a value that is not a valid size or
+/// contradicts other values. The message names file, line and column.
 fn read_layer_table(path: &Path, network: Option<&str>) -> Result<Vec<LayerProfile>> {
     let file = path.display();
     let opened = File::open(path).with_context(|| format!("cannot open {file}"))?;
@@ -251,7 +252,7 @@ fn read_layer_table(path: &Path, network: Option<&str>) -> Result<Vec<LayerProfi
         header.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
     let mut rows = Vec::new();
     for record in reader.records() {
-        let record = record.with_context(|| format!("{file}: not a table"))?;
+        let record = record.with_context(|| format!("{file}: not a CSV table"))?;
         let line = record.position().map_or(0, csv::Position::line);
         rows.push(Row { file: file.to_string(), line, columns: &columns, record });
     }
@@ -264,24 +265,24 @@ fn read_layer_table(path: &Path, network: Option<&str>) -> Result<Vec<LayerProfi
         }
     }
     let network = match (network, names.as_slice()) {
-        (_, []) => bail!("{file}: no layer below the header"),
+        (_, []) => bail!("{file}: no layers below the header"),
         (None, [only]) => *only,
-        (None, _) => bail!("{file} holds several networks, choose with --network: {names:?}"),
+        (None, _) => bail!("{file} contains several networks; choose with --network: {names:?}"),
         (Some(name), _) if names.contains(&name) => name,
-        (Some(name), _) => bail!("{file}: no network `{name}`, there are {names:?}"),
+        (Some(name), _) => bail!("{file}: no network `{name}`; the table contains {names:?}"),
     };
     let mut layers = Vec::new();
     for row in &rows {
         if row.text("network")? == network {
             let layer = row.layer()?;
-            row.must_be("layer_index", "the row's place in its network", layers.len() as u64)?;
+            row.must_be("layer_index", "the row's position in its network", layers.len() as u64)?;
             layers.push(layer);
         }
     }
     Ok(layers)
 }
 
-/// One row of the table and where it stands.
+/// One row of the table and its location in the file.
 struct Row<'c> {
     file: String,
     line: u64,
@@ -299,7 +300,7 @@ impl Row<'_> {
         self.find(column).with_context(|| format!("{}: no column `{column}`", self.file))
     }
 
-    /// The place of a value, for messages.
+    /// The location of a value, for error messages.
     fn place(&self, column: &str) -> String {
         format!("{}, line {}, column `{column}`", self.file, self.line)
     }
@@ -321,7 +322,7 @@ impl Row<'_> {
         Ok(size)
     }
 
-    /// If the column is there, it must hold `expected`, which is what the other columns give.
+    /// If the column exists, its value must be `expected`, which is computed from the other columns.
     fn must_be(&self, column: &str, what: &str, expected: u64) -> Result<()> {
         if self.find(column).is_some_and(|text| !text.is_empty()) {
             let got: u64 = self.number(column)?;
@@ -342,7 +343,7 @@ impl Row<'_> {
         let name = self.text("layer")?.to_owned();
         ensure!(
             !name.is_empty() && name != "total",
-            "{}: `{name}` cannot name a layer",
+            "{}: `{name}` is not a valid layer name",
             self.place("layer")
         );
         let (inputs, outputs) = (self.size("in_ch", 1)?, self.size("out_ch", 1)?);
@@ -405,7 +406,7 @@ impl Row<'_> {
         Ok(())
     }
 
-    /// Refuses layers whose counts would not be exact.
+    /// Rejects layers whose counts would not be exact.
     fn check_products(&self, layer: &LayerProfile) -> Result<()> {
         let product =
             |sizes: &[usize]| sizes.iter().try_fold(1u64, |p, &s| p.checked_mul(s as u64));

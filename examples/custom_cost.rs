@@ -1,4 +1,5 @@
-//! The cost of your own layers at your own bits: on Stripes, on this CPU, and under a cost model of your own.
+//! Computes the cost of your own layers at your own bitwidths: on Stripes, on this CPU, and under your own cost
+//! model.
 //!
 //! ```text
 //! cargo run --release --example custom_cost
@@ -8,7 +9,7 @@
 use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile, Network};
 use releq_hw::{CpuLatency, LatencyConfig, Stripes, cost_report, weights_only};
 
-/// Bytes of weights that must cross a radio link to update a device.
+/// Bytes that a radio link transfers to update the weights of a device.
 struct RadioBytes;
 
 impl CostModel for RadioBytes {
@@ -21,7 +22,7 @@ impl CostModel for RadioBytes {
     }
 
     fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
-        // Packets carry 48 bytes.
+        // Each packet has a payload of 48 bytes.
         let bytes = (layer.weights() * u64::from(bits.weight.get())).div_ceil(8);
         Ok(Cost((bytes.div_ceil(48) * 48) as f64))
     }
@@ -39,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let layers = network.profiles();
     let bits = weights_only(&[8, 3, 4].map(|bits| Bitwidth::new(bits).expect("1 to 32")));
 
-    // The CPU is measured, here and now.
+    // This measures the layers on the CPU.
     let cpu = CpuLatency::measure(&layers, &bits, &LatencyConfig::default())?;
     let models: [&dyn CostModel; 3] = [&Stripes::default(), &cpu, &RadioBytes];
     for model in cost_report(models, &layers, &bits, None)?.models {

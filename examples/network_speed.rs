@@ -4,10 +4,10 @@
 //! cargo run --release --example network_speed
 //! ```
 //!
-//! Four contestants run one after the other, over and over, one image each time: bit-serial kernels at 8-bit weights
-//! and at the paper's (the paper's own comparison), int8 kernels, and for each layer the kernel that suits it.
-//! Activations have 8 bits everywhere. The table gives medians and their ratios; where a low bitwidth gains
-//! nothing, it says so.
+//! Four variants run in turn, repeatedly, on one image each time: bit-serial kernels with 8-bit weights and with the
+//! paper's bitwidths (the comparison that the paper makes), int8 kernels, and the most suitable kernel for
+//! each layer. All activations have 8 bits. The table shows medians and their ratios, including those where a
+//! low bitwidth is not faster.
 #![allow(clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::{
@@ -33,30 +33,30 @@ use serde::Serialize;
 /// Times the paper's networks on this machine's CPU, at the paper's bitwidths and at 8 bits.
 #[derive(Parser, Debug)]
 struct Args {
-    /// Networks to time, comma-separated; all that the paper gives bitwidths for by default
+    /// Networks to time, comma-separated [default: all networks with bitwidths in the paper]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     networks: Vec<String>,
-    /// Bitwidths of the weights instead of the paper's, as 8,4,4,8, or one for all layers
+    /// Weight bitwidths to use instead of the paper's, such as 8,4,4,8, or one bitwidth for all layers
     #[arg(long, value_name = "BITS")]
     weight_bits: Option<BitwidthAssignment>,
-    /// How often every contestant is timed
+    /// Number of times to time each variant
     #[arg(long, value_name = "N", default_value = "11")]
     repeats: NonZeroUsize,
-    /// Instruction set: portable, avx2 or avx512; the best there is by default
+    /// Instruction set: portable, avx2 or avx512 [default: the best one that this CPU supports]
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
-    /// Threads within a layer
+    /// Number of threads that compute a layer
     #[arg(long, value_name = "N", default_value = "1")]
     threads: NonZeroUsize,
-    /// Name the kernel of every layer, and why it was chosen
+    /// Print the kernel of each layer and the reason for choosing it, instead of timing
     #[arg(long)]
     explain: bool,
-    /// Print JSON instead of a table to read
+    /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// The networks of the paper's own comparison.
+/// The networks that the paper compares.
 const PAPER: [&str; 7] =
     ["lenet", "simplenet", "resnet20", "alexnet", "vgg16_3fc", "svhn10", "mobilenet_v1"];
 
@@ -64,19 +64,19 @@ const PAPER: [&str; 7] =
 #[derive(Debug, Serialize)]
 struct Row {
     network: String,
-    /// Depthwise layers included.
+    /// Includes depthwise layers.
     mega_macs: f64,
-    /// Of the weights, in the order of the layers.
+    /// Weight bitwidths in the order of the layers.
     bits: String,
     bit_serial_8: Timing,
     bit_serial: Timing,
-    /// How much faster bit-serial kernels are at these bits than at 8.
+    /// Speedup of bit-serial kernels at these bitwidths over 8 bits.
     bit_serial_gain: f64,
-    /// The most that it could be: 8 over the bits, weighted by products.
+    /// Upper bound of this speedup: 8 over the bitwidths, weighted by MACs.
     bound: f64,
     int8: Timing,
     best: Timing,
-    /// How much faster the best kernels are than int8.
+    /// Speedup of the best kernels over int8.
     best_gain: f64,
 }
 
@@ -142,7 +142,7 @@ fn bits(
             bail!("--weight-bits: {} bitwidths for the {layers} layers of {name}", bits.len())
         }
         None => zoo::published_bits(name)
-            .with_context(|| format!("the paper has no bitwidths for {name}; give --weight-bits")),
+            .with_context(|| format!("the paper gives no bitwidths for {name}; set --weight-bits")),
     }
 }
 
@@ -166,7 +166,7 @@ fn time(
     args: &Args,
 ) -> Result<Row> {
     let (eight, low) = (uniform(8, layers.len())?, weights_only(bits));
-    // Bit-serial kernels have no depthwise convolution.
+    // There is no bit-serial kernel for depthwise convolutions.
     let (dense, dense_low): (Vec<_>, Vec<_>) = layers
         .iter()
         .cloned()
@@ -191,7 +191,7 @@ fn time(
         Duration::from_millis(5),
     )
     .into_iter();
-    let mut next = || timings.next().context("a timing for every contestant");
+    let mut next = || timings.next().context("a variant has no timing");
     let (bit_serial_8, bit_serial, int8, best) = (next()?, next()?, next()?, next()?);
     let macs = |layer: &LayerProfile| layer.macs() as f64;
     let planes = dense.iter().zip(&dense_low).map(|(l, b)| macs(l) * f64::from(b.weight.get()));
@@ -255,8 +255,8 @@ fn print(rows: &[Row], isa: Isa, args: &Args) -> Result<()> {
         };
         writeln!(
             out,
-            "mean gain over the paper's seven ({}): bit-serial {:.2}x, where {:.2}x is the most; best kernels over \
-             int8 {:.2}x",
+            "mean gain on the paper's seven networks ({}): bit-serial {:.2}x, with an upper bound of {:.2}x; best \
+             kernels over int8 {:.2}x",
             PAPER.join(", "),
             mean(|row| row.bit_serial_gain),
             mean(|row| row.bound),
@@ -273,18 +273,21 @@ fn print(rows: &[Row], isa: Isa, args: &Args) -> Result<()> {
     )?;
     writeln!(
         out,
-        "gain: bit-serial at the low bits over bit-serial at 8; the best kernels over int8. 8/w: the most that \
-         bit-serial can gain.\n*: short of what is aimed at: 0.9 of 8/w; 1.4x for alexnet and 0.98x for the others.\nspread: width of the middle half of the times, the widest of the four."
+        "gain: bit-serial at the low bitwidths over bit-serial at 8 bits; the best kernels over int8\n\
+         8/w: upper bound of the bit-serial gain\n\
+         *: below the goal, which is 0.9 of 8/w for bit-serial, and for the best kernels 1.4x on alexnet and 0.98x \
+         on the others\n\
+         spread: interquartile range over the median, the largest of the four"
     )?;
     Ok(())
 }
 
-/// A ratio, with a star where it falls short.
-fn marked(ratio: f64, unit: &str, aim: f64) -> String {
-    format!("{ratio:.2}{unit}{}", if ratio < aim { "*" } else { "" })
+/// Formats a ratio, with a star if it is below the goal.
+fn marked(ratio: f64, unit: &str, goal: f64) -> String {
+    format!("{ratio:.2}{unit}{}", if ratio < goal { "*" } else { "" })
 }
 
-/// The commit of the working folder, if there is one.
+/// The commit of the working directory, if there is one.
 fn commit() -> Option<String> {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;

@@ -1,12 +1,12 @@
-//! Adds a network of your own and searches its bitwidths on an image folder.
+//! Defines a network of your own and searches its bitwidths on an image folder.
 //!
 //! ```text
-//! cargo run --example own_network                           draws a small folder of digits to try it on
-//! cargo run --example own_network -- --data-dir my_images   takes yours: train/CLASS/*.jpg, test/CLASS/*.jpg
+//! cargo run --example own_network                           generates a small folder of digits
+//! cargo run --example own_network -- --data-dir my_images   uses yours: train/CLASS/*.jpg, test/CLASS/*.jpg
 //! ```
 //!
-//! A network is data: its layers in their order. Training, quantization, search and costs follow from it,
-//! for images of any size, as long as all have the same, and for any number of classes.
+//! A network is data: a list of layers. Training, quantization, search and costs are derived from it. Images may
+//! have any size, as long as all have the same size, and any number of classes.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,7 +26,7 @@ use releq::{
 };
 use releq_example_support::{SearchArgs, data::write_folder, exit_code};
 
-/// The network: two blocks of convolutions, and one layer that names the class.
+/// Three convolutions, with batch norm after the second, and a linear layer that predicts the class.
 fn my_network(input: [usize; 3], classes: usize) -> Result<Network, NetworkError> {
     Network::builder("mine", input)
         .conv2d("conv1", 8, 5)
@@ -56,7 +56,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let data = data::open(folder, None, &ImageFolderConfig::default())?;
     let network = my_network(data.train.shape(), data.train.classes())?;
 
-    // The settings of LeNet suit most small networks. A fifth of the training images makes the choices.
+    // The settings of LeNet suit most small networks. A fifth of the training images is held out for choices.
     let mut config = args.search.configure(ExperimentConfig::lenet(args.search.seed))?;
     config.validation = data.train.len() / 5;
     config.pretrain.length = Length::Epochs(10.0);
@@ -64,17 +64,17 @@ fn run(args: &Args) -> Result<ExitCode> {
     args.search.run(&data.source.clone(), Experiment::new(network, data, config))
 }
 
-/// Searches a network that is written in this file.
+/// Searches the bitwidths of the network that this example defines.
 #[derive(Parser, Debug)]
 struct Args {
-    /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg` [default: one with digits is drawn]
+    /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg` [default: a generated folder of digits]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     search: SearchArgs,
 }
 
-/// 2,500 digits as PNG files, one folder for each of the ten.
+/// Writes 2,500 digits as PNG files, one folder for each of the ten classes.
 fn draw_digits(folder: &Path) -> Result<&Path> {
     let data = digits::generate(&DigitsConfig { train: 2000, test: 500, ..Default::default() })?;
     write_folder(&folder.join("train"), &data.train)?;

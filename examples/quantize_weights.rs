@@ -1,13 +1,13 @@
-//! What each bitwidth does to the weights of one layer: levels, bytes and rounding error.
+//! Shows the effect of each bitwidth on the weights of one layer: levels, bytes and rounding error.
 //!
 //! ```text
 //! cargo run --release --example quantize_weights -- --scheme wrpn-scaled --bits 2,4,8
 //! cargo run --release --example quantize_weights -- --file weights.txt --json
 //! ```
 //!
-//! Uses `releq-quant` alone: no network, no training. Without `--file` the weights are drawn from a bell of
-//! standard deviation 0.05, about as in a trained convolution, the same for the same `--seed`. Try
-//! `--scheme wrpn --bits 2`: without a scale, nearly every such weight is rounded to zero.
+//! Uses only `releq-quant`: no network, no training. Without `--file`, the weights are random with a bell-shaped
+//! distribution of standard deviation 0.05, similar to a trained convolution. Equal seeds (`--seed`) give equal
+//! weights. Try `--scheme wrpn --bits 2`: without a scale, nearly all of these weights round to zero.
 #![allow(clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::{
@@ -25,34 +25,35 @@ use releq_example_support::exit_code;
 use releq_quant::{Bitwidth, LayerWeights, QuantError, Quantizer, QuantizerKind};
 use serde::Serialize;
 
-/// Shows what each bitwidth does to the weights of one layer.
+/// Shows the effect of each bitwidth on the weights of one layer.
 ///
-/// For every bitwidth: how many different levels the weights take, the bytes of the packed codes, how
-/// many times smaller that is than 32-bit floats, the root mean squared and the largest rounding error,
-/// and the share of weights that become zero. A scheme whose levels are not evenly spaced has no codes.
+/// Prints for each bitwidth: the number of distinct levels in the result, the size of the packed codes in
+/// bytes, the compression compared with 32-bit floats, the root mean squared and the largest rounding
+/// error, and the share of weights that become zero. Schemes whose levels are not evenly spaced have no
+/// codes.
 #[derive(Parser, Debug)]
 #[command(after_help = "Schemes:
-  wrpn         fixed levels from -1 to 1, zero among them; small weights vanish at few bits
-  dorefa       2^b levels from -1 to 1 after a tanh, zero not among them; rescales the layer,
-               so its error against the given weights is large before retraining
-  wrpn-scaled  wrpn on [-c, c], with the c of least squared error for the layer
+  wrpn         fixed levels from -1 to 1, including zero; at few bits, small weights become zero
+  dorefa       2^b levels from -1 to 1 after a tanh, without zero; rescales the layer, so the error
+               relative to the given weights is large before retraining
+  wrpn-scaled  wrpn on [-c, c], with the c that minimizes the squared error of the layer
   wrpn-scaled-per-channel
-               the same, with a c for each of the --channels
+               the same, with one c for each of the --channels
   powers-of-two
-               0 and powers of two of either sign, from 2 bits; fine near zero, coarse at the ends
+               zero and signed powers of two, from 2 bits on; fine near zero, coarse at the ends
 
-At 1 bit the others give the sign times the mean magnitude.")]
+At 1 bit, all schemes except powers-of-two give the sign times the mean magnitude.")]
 struct Args {
-    /// Quantization scheme, see below
+    /// Quantization scheme, one of those listed below
     #[arg(long, default_value = "wrpn-scaled")]
     scheme: QuantizerKind,
-    /// Bitwidths to show [default: all that the scheme supports]
+    /// Bitwidths to show, comma-separated [default: all that the scheme supports]
     #[arg(long, value_delimiter = ',')]
     bits: Vec<Bitwidth>,
-    /// Output channels of the layer; its weights come channel by channel
+    /// Number of output channels; the weights must be ordered by channel
     #[arg(long, default_value_t = 1)]
     channels: usize,
-    /// Weights to quantize: numbers separated by spaces or newlines
+    /// File with the weights to quantize: numbers separated by spaces or newlines
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "count"])]
     file: Option<PathBuf>,
     /// Seed of the random weights
@@ -105,9 +106,9 @@ fn run(args: &Args) -> Result<()> {
     let report = Report { scheme: args.scheme, weights: weights.len(), rows };
     let text = if args.json { serde_json::to_string_pretty(&report)? } else { table(&report) };
     match writeln!(stdout(), "{text}") {
-        // The reader, `head` perhaps, has seen enough.
+        // The reader, such as `head`, has closed the pipe.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write the result"),
+        result => result.context("cannot write to standard output"),
     }
 }
 
@@ -163,7 +164,7 @@ fn table(report: &Report) -> String {
     format!("{}: {} weights\n{table}", report.scheme, report.weights)
 }
 
-/// Reads numbers; an error names the line that it is about.
+/// Reads numbers from a file; errors name the line.
 fn read_weights(path: &Path) -> Result<Vec<f32>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -174,20 +175,21 @@ fn read_weights(path: &Path) -> Result<Vec<f32>> {
             let Ok(weight) = word.parse::<f32>() else {
                 bail!("{}: `{word}` is not a number", place());
             };
-            // Also what is too large for a 32-bit float.
+            // Also rejects numbers that are too large for a 32-bit float.
             ensure!(weight.is_finite(), "{}: `{word}` is not a finite 32-bit number", place());
             weights.push(weight);
         }
     }
-    ensure!(!weights.is_empty(), "{} holds no numbers", path.display());
+    ensure!(!weights.is_empty(), "{} contains no numbers", path.display());
     Ok(weights)
 }
 
-/// A bell of standard deviation 0.05: the sum of twelve uniform numbers has a variance of 1.
+/// Draws from a bell-shaped distribution of standard deviation 0.05; the sum of twelve uniform numbers has a
+/// variance of 1.
 fn random_weights(seed: u64, count: u32) -> Vec<f32> {
     let mut state = seed;
     let mut uniform = || {
-        // SplitMix64 (Steele et al. 2014): good numbers from any seed, zero too.
+        // SplitMix64 (Steele et al. 2014), which is good for any seed, including zero.
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
