@@ -226,7 +226,7 @@ fn print_table(report: &CostReport) -> Result<()> {
     }
     let mut out = stdout().lock();
     writeln!(out, "{table}")?;
-    writeln!(out, "gain: ratio to the cost with 8-bit weights and the same activations")?;
+    writeln!(out, "gain: cost with 8-bit weights and the same activations, over this cost")?;
     Ok(())
 }
 
