@@ -15,8 +15,8 @@ use anyhow::Result;
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
-    Experiment, ExperimentConfig,
-    data::{self, DataKind, Download, Splits, digits, mnist},
+    DataConfig, Experiment, ExperimentConfig,
+    data::{self, DataKind, Download, ImageFolderConfig, digits::DigitsConfig},
     zoo::lenet,
 };
 use releq_example_support::{SearchArgs, exit_code};
@@ -50,12 +50,14 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<ExitCode> {
     args.search.check()?;
-    let data = find_data(args)?;
+    let source = find_data(args)?;
+    let data = source.load()?;
     let config = args.search.configure(ExperimentConfig::lenet(args.search.seed))?;
+    let config = config.with_data(source);
     args.search.run(&data.source.clone(), Experiment::new(lenet(), data, config))
 }
 
-fn find_data(args: &Args) -> Result<Splits> {
+fn find_data(args: &Args) -> Result<DataConfig> {
     if !args.digits {
         let mut folder = data::find(DataKind::Mnist, args.data_dir.as_deref())?;
         if folder.is_none() && args.download {
@@ -71,11 +73,12 @@ fn find_data(args: &Args) -> Result<Splits> {
             bar.finish_and_clear();
         }
         if let Some(folder) = folder {
-            return Ok(mnist::load(&folder)?);
+            let (kind, images) = (Some(DataKind::Mnist), ImageFolderConfig::default());
+            return Ok(DataConfig::Folder { path: folder, kind, images });
         }
         eprintln!(
             "no MNIST found (--data-dir, RELEQ_DATA_DIR or --download): drawing digits instead"
         );
     }
-    Ok(digits::generate(&digits::DigitsConfig { seed: args.search.seed, ..Default::default() })?)
+    Ok(DataConfig::Digits(DigitsConfig { seed: args.search.seed, ..DigitsConfig::default() }))
 }

@@ -16,10 +16,10 @@ use std::{
 use anyhow::Result;
 use clap::Parser;
 use releq::{
-    Experiment, ExperimentConfig,
+    DataConfig, Experiment, ExperimentConfig,
     core::{Conv2d, Network, NetworkError},
     data::{
-        self, ImageFolderConfig,
+        ImageFolderConfig,
         digits::{self, DigitsConfig},
     },
     train::Length,
@@ -53,11 +53,17 @@ fn run(args: &Args) -> Result<ExitCode> {
         Some(folder) => folder,
         None => draw_digits(drawn.path())?,
     };
-    let data = data::open(folder, None, &ImageFolderConfig::default())?;
+    let source = DataConfig::Folder {
+        path: folder.to_owned(),
+        kind: None,
+        images: ImageFolderConfig::default(),
+    };
+    let data = source.load()?;
     let network = my_network(data.train.shape(), data.train.classes())?;
 
     // The settings of LeNet suit most small networks. A fifth of the training images is held out for choices.
-    let mut config = args.search.configure(ExperimentConfig::lenet(args.search.seed))?;
+    let mut config =
+        args.search.configure(ExperimentConfig::lenet(args.search.seed))?.with_data(source);
     config.validation = data.train.len() / 5;
     config.pretrain.length = Length::Epochs(10.0);
     config.budget.evaluations = args.search.evaluations.or(Some(40));

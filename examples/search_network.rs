@@ -15,7 +15,7 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 use clap::Parser;
 use releq::{
-    Experiment, ExperimentConfig, HeldOut,
+    Experiment, ExperimentConfig, HeldOut, WeightsConfig,
     train::{Length, Schedule},
 };
 use releq_example_support::{
@@ -106,9 +106,14 @@ fn run(args: &Args) -> Result<ExitCode> {
         }
         None => (network, None),
     };
-    let mut config = args.search.configure(settings(args, network.name())?)?;
+    let config = args.search.configure(settings(args, network.name())?)?;
 
-    let data = data::load_all(&args.data_dir, &network, &args.images)?;
+    let (data, source) = data::load_all(&args.data_dir, &network, &args.images)?;
+    let mut config = config.with_data(source);
+    // A whole checkpoint of this very network can be read again from the configuration alone.
+    if let (Some(path), None) = (&args.weights, &args.key) {
+        config.weights = Some(WeightsConfig::File(path.clone()).into());
+    }
     if args.held_out_from_test {
         config.held_out = HeldOut::Test;
     }

@@ -155,7 +155,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     trainer.load(&start)?;
     trainer.set_bits(bits.as_ref())?;
 
-    let images = data::load_all(data_dir, &network, &args.images)?;
+    let (images, _) = data::load_all(data_dir, &network, &args.images)?;
     let preset = zoo::preset(network.name()).context("every network has a preset")?;
     eprintln!(
         "data: {}, {} images to train on, {} to test on",

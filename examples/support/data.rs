@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use image::GrayImage;
 use releq::{
+    DataConfig,
     core::Network,
     data::{
         self, BadImages, Color, ImageFolder, ImageFolderConfig, ImageSet, ImageSize, Splits,
@@ -100,14 +101,16 @@ pub fn load(
     Ok((set, source))
 }
 
-/// Whatever data set is in `dir`, all images.
+/// Whatever data set is in `dir`, all images, and how a configuration names it.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_all(dir: &Path, network: &Network, images: &ImageArgs) -> Result<Splits> {
-    let data = data::open(dir, None, &images.config(network)?)?;
+pub fn load_all(dir: &Path, network: &Network, images: &ImageArgs) -> Result<(Splits, DataConfig)> {
+    let config =
+        DataConfig::Folder { path: dir.to_owned(), kind: None, images: images.config(network)? };
+    let data = config.load()?;
     check(&data.train, &data.source, network)?;
-    Ok(data)
+    Ok((data, config))
 }
 
 /// Writes images of one channel as `folder/CLASS/INDEX.png`.
@@ -170,7 +173,7 @@ mod tests {
             input.flatten("flat").linear("fc", classes).build().unwrap()
         };
         let args = ImageArgs { resize: false, skip_bad_images: false, image_memory: 1.0 };
-        let read = load_all(folder.path(), &network(28, 10), &args).unwrap();
+        let (read, _) = load_all(folder.path(), &network(28, 10), &args).unwrap();
         assert_eq!((read.train.len(), read.test.len()), (50, 20));
         let test = |folder: &Path, limit, args: &ImageArgs, side| {
             load(folder, Split::Test, limit, &network(side, 10), args).map(|(images, _)| images)

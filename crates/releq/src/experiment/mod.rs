@@ -15,7 +15,7 @@ pub use config::{
 };
 pub(crate) use finals::RELEQ;
 pub use pieces::AgentShape;
-use pieces::OwnPieces;
+use pieces::{GIVEN, OwnPieces};
 use releq_agent::Agent;
 use releq_core::{CostModel, Network, Weights};
 use releq_data::{Dataset, Splits};
@@ -49,12 +49,9 @@ impl fmt::Debug for Experiment {
     }
 }
 
-/// Name of data and weights that are handed in.
-const GIVEN: &str = "given";
-
 impl Experiment {
     /// An experiment with `network` on `data`. Where the configuration names the data set that `data` was read
-    /// from, that stays; otherwise the data is the caller's own.
+    /// from, that stays, so that the run can be repeated from it; otherwise the data is the caller's own.
     #[must_use]
     pub fn new<D: Dataset + 'static>(
         network: Network,

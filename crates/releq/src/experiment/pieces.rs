@@ -33,6 +33,9 @@ pub struct AgentShape {
 /// Data sets of any kind, shared.
 pub(super) type AnySplits = Splits<Arc<dyn Dataset>>;
 
+/// Name of data and weights that are handed in beside a configuration that may say where they are from.
+pub(super) const GIVEN: &str = "given";
+
 /// Makes an agent for a search.
 pub(super) type MakeAgent =
     Box<dyn Fn(&AgentShape) -> Result<Box<dyn Agent>, ReleqError> + Send + Sync>;
@@ -122,11 +125,14 @@ impl Pieces {
 }
 
 impl OwnPieces {
-    /// The data set that the configuration names, read or drawn where it is not handed in.
+    /// The data set that is handed in, or else the one that the configuration names, read or drawn.
     pub(super) fn data(&self, config: &ExperimentConfig) -> Result<AnySplits, ReleqError> {
         match &config.data {
-            Some(Choice::Ours(data)) => Ok(data.load()?.into_dyn()),
             Some(Choice::Own(name)) => own(&self.data, "data", name).cloned(),
+            Some(Choice::Ours(data)) => match self.data.get(GIVEN) {
+                Some(given) => Ok(given.clone()),
+                None => Ok(data.load()?.into_dyn()),
+            },
             None => Err(ReleqError::Setting {
                 setting: "data",
                 reason: "names no data set and none is handed in".into(),
@@ -141,9 +147,10 @@ impl OwnPieces {
     ) -> Result<Option<Weights>, ReleqError> {
         Ok(match &config.weights {
             None => None,
-            Some(Choice::Ours(WeightsConfig::File(path))) => {
-                Some(releq_format::load(path, network)?)
-            }
+            Some(Choice::Ours(WeightsConfig::File(path))) => match self.weights.get(GIVEN) {
+                Some(given) => Some(given.clone()),
+                None => Some(releq_format::load(path, network)?),
+            },
             Some(Choice::Own(name)) => Some(own(&self.weights, "weights", name)?.clone()),
         })
     }
