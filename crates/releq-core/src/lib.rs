@@ -17,5 +17,6 @@ pub use profile::{LayerKind, LayerProfile};
 #[cfg(any(test, feature = "testing"))]
 pub use testing::{NetworkCost, check_cost_model, sample_layers};
 pub use weights::{
-    Parameter, ParameterRole, Weights, WeightsError, layer_parameters, parameter_shapes, weight_std,
+    Parameter, ParameterRole, Weights, WeightsError, layer_parameters, parameter_shapes,
+    trainable_shapes, weight_std,
 };

@@ -116,6 +116,11 @@ pub fn parameter_shapes(network: &Network) -> impl Iterator<Item = (String, Vec<
     })
 }
 
+/// As [`parameter_shapes`], only the parameters that training adjusts along their gradient.
+pub fn trainable_shapes(network: &Network) -> impl Iterator<Item = (String, Vec<usize>)> {
+    parameter_shapes(network).filter(|(name, _)| is_trainable(name))
+}
+
 /// Population standard deviation of `weights`, as the observation of a layer holds it; 0 of none.
 #[must_use]
 pub fn weight_std(weights: &[f32]) -> f32 {
@@ -145,7 +150,7 @@ impl Weights {
     /// # Errors
     /// As [`check`](Self::check).
     pub fn check_trainable(&self, network: &Network) -> Result<(), WeightsError> {
-        self.check_shapes(parameter_shapes(network).filter(|(name, _)| is_trainable(name)))
+        self.check_shapes(trainable_shapes(network))
     }
 
     /// Checks that this holds exactly the parameters of these names and shapes.
