@@ -19,7 +19,7 @@ use std::time::Instant;
 use releq::{
     core::Network,
     quant::QuantizerKind,
-    train::{Backend, Sgd, Trainer, TrainerFactory},
+    train::{Backend, Batch, Sgd, Trainer, TrainerFactory},
     zoo,
 };
 
@@ -62,7 +62,7 @@ impl Variant {
     fn step(&mut self) {
         let sgd = Sgd { learning_rate: 1e-3, momentum: 0.9, weight_decay: 0.0 };
         if self.trains {
-            self.trainer.train_step(&self.images, &self.labels, sgd).unwrap();
+            self.trainer.train_step(&Batch::labelled(&self.images, &self.labels), sgd).unwrap();
         } else {
             self.trainer.logits(&self.images).unwrap();
         }

@@ -158,7 +158,7 @@ fn run(args: &Args) -> Result<()> {
         let mut go_on = |_| ControlFlow::Continue(());
         train::train(first.as_mut(), &train, &normalization, &schedule, 1, &mut go_on)?;
     }
-    let state = first.state();
+    let state = first.weights();
 
     // One trainer for each thread; the first was made already.
     let threads = args

@@ -28,7 +28,7 @@ use releq::{
     hw::{CostKind, Stripes},
     quant::{LayerWeights, QuantError, Quantizer},
     reward::Reward,
-    train::Length,
+    train::{Backend, Batch, Length, Sgd, TrainError, Trainer, TrainerFactory, TrainerState},
     zoo::lenet,
 };
 
@@ -155,6 +155,51 @@ impl Evaluator for Guess {
     }
 }
 
+/// A trainer around another one that takes smaller steps right after the bitwidths change.
+struct Patient {
+    inner: Box<dyn Trainer>,
+    steps: usize,
+}
+
+impl Trainer for Patient {
+    fn network(&self) -> &Network {
+        self.inner.network()
+    }
+    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+        self.steps = 0;
+        self.inner.set_bits(bits)
+    }
+    fn train_step(&mut self, batch: &Batch<'_>, optimizer: Sgd) -> Result<f32, TrainError> {
+        // The first steps after a change are the rough ones.
+        self.steps += 1;
+        let share = (self.steps as f32 / 10.0).min(1.0);
+        let learning_rate = share * optimizer.learning_rate;
+        self.inner.train_step(batch, Sgd { learning_rate, ..optimizer })
+    }
+    fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
+        self.inner.logits(images)
+    }
+    fn snapshot(&self) -> TrainerState {
+        self.inner.snapshot()
+    }
+    fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
+        self.inner.restore(state)
+    }
+}
+
+/// Makes them around the native trainer.
+struct PatientTrainers;
+
+impl TrainerFactory for PatientTrainers {
+    fn trainer(
+        &self,
+        network: &Network,
+        quantizer: Arc<dyn Quantizer>,
+    ) -> Result<Box<dyn Trainer>, TrainError> {
+        Ok(Box::new(Patient { inner: Backend::Native.trainer(network, quantizer)?, steps: 0 }))
+    }
+}
+
 /// Images in a file of their own, read one at a time.
 struct OnDisk {
     path: PathBuf,
@@ -231,7 +276,7 @@ impl Size {
 /// Replaces one piece of an experiment.
 type Swap = fn(Experiment) -> Result<Experiment, Error>;
 
-const SWAPS: [(&str, Swap); 5] = [
+const SWAPS: [(&str, Swap); 6] = [
     ("reward", |experiment| Ok(experiment.reward(Thrift))),
     ("cost model", |experiment| Ok(experiment.cost(Bits))),
     ("quantizer", |experiment| Ok(experiment.quantizer(Shifts))),
@@ -243,6 +288,7 @@ const SWAPS: [(&str, Swap); 5] = [
             Ok(Box::new(Climber { actions, best, best_return, tries: 0, step: 0 }))
         }))
     }),
+    ("trainer", |experiment| Ok(experiment.trainer("patient", PatientTrainers))),
     ("evaluator", |experiment| {
         Ok(experiment.evaluator("guess", |_| Ok(Box::new(Guess { full_precision: 0.97 }))))
     }),

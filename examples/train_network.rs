@@ -203,7 +203,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     bar.finish();
 
     keep(&training, trainer.as_ref())?;
-    format::safetensors::save(output, &trainer.state())?;
+    format::safetensors::save(output, &trainer.weights())?;
     let report = training.report();
     let test = train::accuracy(trainer.as_mut(), &images.test, &preset.normalization, 256)?;
     println!(

@@ -1,24 +1,30 @@
 #![doc = include_str!("../README.md")]
 
+mod accuracy;
 mod burn;
-#[cfg(test)]
-pub(crate) mod check;
+#[cfg(any(test, feature = "testing"))]
+mod check;
 mod dropout;
 mod factory;
 mod init;
 mod native;
 #[cfg(test)]
+pub(crate) mod oracle;
+#[cfg(test)]
 mod reference;
 mod resume;
+mod schedule;
 mod trainer;
 mod training;
 
 pub use self::burn::BurnTrainer;
+pub use accuracy::{AccuracyReport, accuracy};
+#[cfg(any(test, feature = "testing"))]
+pub use check::check_trainer;
 pub use factory::{Backend, TrainerFactory};
 pub use init::initial_weights;
 pub use native::NativeTrainer;
 pub use resume::{TrainingRun, TrainingState, TrainingStateError};
-pub use trainer::{OptimizerState, Sgd, TrainError, Trainer};
-pub use training::{
-    AccuracyReport, Decay, Length, Schedule, TrainProgress, TrainReport, Training, accuracy, train,
-};
+pub use schedule::{Decay, Length, Schedule};
+pub use trainer::{Batch, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState};
+pub use training::{TrainProgress, TrainReport, Training, train};

@@ -8,7 +8,7 @@ use releq_core::{
 };
 use releq_quant::QuantizerKind;
 
-use crate::{BurnTrainer, Sgd, TrainError, Trainer, initial_weights};
+use crate::{Batch, BurnTrainer, Sgd, TrainError, Trainer, initial_weights};
 use releq_data::Label;
 
 /// Single-precision sums in another order: 24 bits, some thousand terms, a few steps.
@@ -154,26 +154,36 @@ fn check_against_oracle(network: &Network, quantizer: QuantizerKind, make: &mut 
             trainer.load(&start).unwrap();
             trainer.set_bits(bits).unwrap();
         }
-        close(&tested.state(), &oracle.state(), 0.0, &context("state after load"));
+        close(&tested.weights(), &oracle.weights(), 0.0, &context("state after load"));
         for (step, len) in [5, 8, 3].into_iter().enumerate() {
             let (images, labels) = batch(network, len, step as u64);
             for trainer in [&mut tested, &mut oracle] {
-                losses.push(trainer.train_step(&images, &labels, sgd).unwrap());
+                losses.push(trainer.train_step(&Batch::labelled(&images, &labels), sgd).unwrap());
             }
             let (got, expected) = (losses[2 * step], losses[2 * step + 1]);
             let what = context(&format!("loss {got} of step {step}, expected {expected}"));
             assert!((got - expected).abs() <= LOSS_TOLERANCE * (1.0 + expected.abs()), "{what}");
             let what = context(&format!("state after step {step}, bits {bits:?}"));
-            close(&tested.state(), &oracle.state(), VALUE_TOLERANCE, &what);
+            close(&tested.weights(), &oracle.weights(), VALUE_TOLERANCE, &what);
         }
+        // A step towards another network's outputs.
+        let (images, _) = batch(network, 4, 50);
+        let teacher: Vec<f32> =
+            (0..4 * network.outputs()).map(|i| (i * 37 % 11) as f32 / 4.0 - 1.0).collect();
+        let [got, expected] = [&mut tested, &mut oracle]
+            .map(|trainer| trainer.train_step(&Batch::taught(&images, &teacher), sgd).unwrap());
+        let what = context(&format!("loss {got} beside a teacher, expected {expected}"));
+        assert!((got - expected).abs() <= LOSS_TOLERANCE * (1.0 + expected.abs()), "{what}");
+        let what = context(&format!("state after a teacher, bits {bits:?}"));
+        close(&tested.weights(), &oracle.weights(), VALUE_TOLERANCE, &what);
         let (images, _) = batch(network, 11, 99);
         let (got, expected) = (tested.logits(&images).unwrap(), oracle.logits(&images).unwrap());
         close_values(&got, &expected, VALUE_TOLERANCE, &context("logits"));
         // Masters are kept in floating point whatever is set.
-        let before = tested.state();
+        let before = tested.weights();
         tested.set_bits(Some(&quantized)).unwrap();
         tested.set_bits(None).unwrap();
-        close(&tested.state(), &before, 0.0, &context("state after changing bits"));
+        close(&tested.weights(), &before, 0.0, &context("state after changing bits"));
         assert!(tested.logits(&[]).unwrap().is_empty());
     }
 }
@@ -190,10 +200,10 @@ fn check_repetition(network: &Network, make: &mut Make<'_>) {
                 for step in 0..3 {
                     let (images, labels) = batch(network, 6, step);
                     let sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
-                    trainer.train_step(&images, &labels, sgd).unwrap();
+                    trainer.train_step(&Batch::labelled(&images, &labels), sgd).unwrap();
                 }
                 let logits = trainer.logits(&batch(network, 4, 9).0).unwrap();
-                seen.push((trainer.state(), logits));
+                seen.push((trainer.weights(), logits));
             }
             assert_eq!(seen[0], seen[1], "network `{}`: two rounds", network.name());
             seen.pop().unwrap()
@@ -217,17 +227,25 @@ fn check_errors(network: &Network, make: &mut Make<'_>) {
     let (images, mut labels) = batch(network, 3, 0);
     let sample = images.len() / 3;
 
-    let refused = trainer.train_step(&images[1..], &labels, sgd).unwrap_err();
+    let refused = trainer.train_step(&Batch::labelled(&images[1..], &labels), sgd).unwrap_err();
     assert!(matches!(refused, TrainError::Batch { labels: 3, .. }), "{refused}");
-    let refused = trainer.train_step(&images, &labels[1..], sgd).unwrap_err();
+    let refused = trainer.train_step(&Batch::labelled(&images, &labels[1..]), sgd).unwrap_err();
     assert!(matches!(refused, TrainError::Batch { labels: 2, .. }), "{refused}");
-    let refused = trainer.train_step(&[], &[], sgd).unwrap_err();
+    let refused = trainer.train_step(&Batch::labelled(&[], &[]), sgd).unwrap_err();
     assert!(matches!(refused, TrainError::EmptyBatch), "{refused}");
     let refused = trainer.logits(&images[..sample + 1]).unwrap_err();
     assert!(matches!(refused, TrainError::Batch { .. }), "{refused}");
     labels[1] = Label::try_from(network.outputs()).unwrap();
-    let refused = trainer.train_step(&images, &labels, sgd).unwrap_err();
+    let refused = trainer.train_step(&Batch::labelled(&images, &labels), sgd).unwrap_err();
     assert!(matches!(refused, TrainError::Label { .. }), "{refused}");
+
+    let outputs = network.outputs();
+    let refused = trainer.train_step(&Batch::taught(&images, &[0.0; 2]), sgd).unwrap_err();
+    assert!(matches!(refused, TrainError::Teacher { .. } | TrainError::Batch { .. }), "{refused}");
+    let mut teacher = vec![0.0; 3 * outputs];
+    teacher[1] = f32::NAN;
+    let refused = trainer.train_step(&Batch::taught(&images, &teacher), sgd).unwrap_err();
+    assert!(matches!(refused, TrainError::TeacherNotFinite { index: 1, .. }), "{refused}");
 
     let layers = network.quantizable_layers();
     let long = BitwidthAssignment::from_bits(vec![4; layers + 1]).unwrap();
@@ -256,7 +274,7 @@ fn check_errors(network: &Network, make: &mut Make<'_>) {
     let refused = trainer.load(&broken).unwrap_err();
     assert!(matches!(refused, TrainError::Weights(WeightsError::Unexpected(_))), "{refused}");
 
-    assert_eq!(trainer.state(), start, "network `{}`: a refusal changes nothing", network.name());
+    assert_eq!(trainer.weights(), start, "network `{}`: a refusal changes nothing", network.name());
 }
 
 pub(crate) fn close(got: &Weights, expected: &Weights, tolerance: f32, context: &str) {

@@ -131,6 +131,7 @@ pub(crate) fn forward(
                 output
             }
             Op::Add => (0..x.len()).map(|i| inputs.iter().map(|input| input[i]).sum()).collect(),
+            op => unimplemented!("{op:?}"),
         };
         assert_eq!(output.len(), batch * to.len(), "layer `{}`", node.name);
         outputs.push(output);

@@ -1,12 +1,16 @@
 //! The seam between the search and whatever computes gradients.
 
-use releq_core::{Bitwidth, BitwidthAssignment, Network, Shape, Weights, WeightsError};
+use releq_core::{
+    Bitwidth, BitwidthAssignment, Network, Op, Parameter, Shape, Weights, WeightsError,
+    trainable_shapes,
+};
 use releq_data::{DataError, Label};
 use releq_quant::{LayerWeights, QuantError, Quantizer};
 
 /// Stochastic gradient descent with momentum, as PyTorch defines it:
 /// `v = momentum * v + (gradient + weight_decay * w)`, `w = w - learning_rate * v`.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sgd {
     /// Step size.
     pub learning_rate: f32,
@@ -46,9 +50,9 @@ pub enum TrainError {
         bits: usize,
     },
     /// Images and labels that do not make a batch of this network.
-    #[error("a batch of {labels} labels needs {expected} pixel values, got {got}")]
+    #[error("a batch of {labels} images needs {expected} pixel values, got {got}")]
     Batch {
-        /// Number of labels.
+        /// Number of images by labels or logits.
         labels: usize,
         /// Pixels that many images have.
         expected: usize,
@@ -65,6 +69,24 @@ pub enum TrainError {
         label: Label,
         /// Outputs of the network.
         outputs: usize,
+    },
+    /// Logits of a teacher that do not make whole images.
+    #[error(
+        "a teacher's logits come in groups of {outputs}, one for each output, but there are {got}"
+    )]
+    Teacher {
+        /// Outputs of the network.
+        outputs: usize,
+        /// Logits given.
+        got: usize,
+    },
+    /// A logit of a teacher is NaN or infinite.
+    #[error("a teacher's logit {index} is {value}; all must be finite")]
+    TeacherNotFinite {
+        /// Place of the first such logit.
+        index: usize,
+        /// Its value.
+        value: f32,
     },
     /// Batch norm cannot estimate a variance from one value per channel.
     #[error(
@@ -153,6 +175,16 @@ pub struct OptimizerState {
 }
 
 impl OptimizerState {
+    /// Before the first step: every velocity is 0.
+    #[must_use]
+    pub fn start(network: &Network) -> Self {
+        let zeros = |(name, shape): (String, Vec<usize>)| {
+            let values = vec![0.0; shape.iter().product()];
+            (name, Parameter { shape, values })
+        };
+        Self { velocity: Weights(trainable_shapes(network).map(zeros).collect()), steps: 0 }
+    }
+
     /// Checks that this holds exactly the velocities of `network`.
     ///
     /// # Errors
@@ -162,57 +194,153 @@ impl OptimizerState {
     }
 }
 
+/// Everything that the future answers of a [`Trainer`] depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainerState {
+    /// The float master weights and the statistics.
+    pub weights: Weights,
+    /// What the optimizer remembers.
+    pub optimizer: OptimizerState,
+    /// Bitwidths of the quantizable layers, if they are quantized.
+    pub bits: Option<BitwidthAssignment>,
+    /// [Name](Quantizer::name) of what quantizes them.
+    pub quantizer: String,
+}
+
+impl TrainerState {
+    /// Checks that this fits `network` and a quantizer of this name.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] if names or shapes differ from the network's, [`TrainError::Resume`] for another
+    /// quantizer.
+    pub fn check(&self, network: &Network, quantizer: &str) -> Result<(), TrainError> {
+        if self.quantizer != quantizer {
+            let (expected, got) = (self.quantizer.clone(), quantizer.to_owned());
+            return Err(TrainError::Resume { what: "the quantizer", expected, got });
+        }
+        self.weights.check(network)?;
+        Ok(self.optimizer.check(network)?)
+    }
+}
+
+/// What a step learns from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Target<'a> {
+    /// Classes: the loss is the mean cross-entropy.
+    ///
+    /// # Shapes
+    /// - `[batch]`
+    Labels(&'a [Label]),
+    /// Outputs of another network, a teacher: the loss is the mean cross-entropy between the softmax of its
+    /// logits and that of the trained network's, at temperature 1.
+    ///
+    /// # Shapes
+    /// - `[batch, outputs]`
+    ///
+    /// # Source
+    /// Hinton, Vinyals and Dean 2015 (arXiv 1503.02531), section 2.
+    Teacher(&'a [f32]),
+}
+
+/// Images and what a step learns from them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Batch<'a> {
+    /// Normalized pixels.
+    ///
+    /// # Shapes
+    /// - `[batch, channels, height, width]`
+    pub images: &'a [f32],
+    /// What to learn.
+    pub target: Target<'a>,
+}
+
+impl<'a> Batch<'a> {
+    /// Images with their classes.
+    #[must_use]
+    pub const fn labelled(images: &'a [f32], labels: &'a [Label]) -> Self {
+        Self { images, target: Target::Labels(labels) }
+    }
+
+    /// Images with a teacher's logits.
+    #[must_use]
+    pub const fn taught(images: &'a [f32], logits: &'a [f32]) -> Self {
+        Self { images, target: Target::Teacher(logits) }
+    }
+
+    /// Checks that `network` can learn from this; gives the number of images.
+    ///
+    /// # Errors
+    /// [`TrainError`], saying what does not fit: another number of pixels than labels or logits ask for, no
+    /// image, a label without an output, a teacher's logit that is not finite, or a batch of one where batch
+    /// norm needs more.
+    pub fn check(&self, network: &Network) -> Result<usize, TrainError> {
+        let outputs = network.outputs();
+        let images = match self.target {
+            Target::Labels(labels) => labels.len(),
+            Target::Teacher(logits) if logits.len().is_multiple_of(outputs) => {
+                logits.len() / outputs
+            }
+            Target::Teacher(logits) => {
+                return Err(TrainError::Teacher { outputs, got: logits.len() });
+            }
+        };
+        let expected = images * network.input().iter().product::<usize>();
+        if self.images.len() != expected {
+            let got = self.images.len();
+            return Err(TrainError::Batch { labels: images, expected, got });
+        }
+        if images == 0 {
+            return Err(TrainError::EmptyBatch);
+        }
+        match self.target {
+            Target::Labels(labels) => {
+                if let Some(&label) = labels.iter().find(|&&label| usize::from(label) >= outputs) {
+                    return Err(TrainError::Label { label, outputs });
+                }
+            }
+            Target::Teacher(logits) => {
+                if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
+                    return Err(TrainError::TeacherNotFinite { index, value: logits[index] });
+                }
+            }
+        }
+        for (index, node) in network.nodes().iter().enumerate() {
+            let area = match network.shape(index) {
+                Shape::Image { height, width, .. } => height * width,
+                Shape::Vector { .. } => 1,
+            };
+            if matches!(node.op, Op::BatchNorm { .. }) && images * area == 1 {
+                return Err(TrainError::SingleValue { layer: node.name.clone() });
+            }
+        }
+        Ok(images)
+    }
+}
+
 /// Trains and runs one network on one device; each evaluation worker owns one.
 ///
 /// A float master copy of the weights is kept. While bitwidths are set, every use of a quantizable
-/// layer sees its weights fake-quantized, and the gradient passes straight through to the master
-/// copy (spec of the quantizer). Biases and batch norm stay in floating point.
+/// layer sees its weights fake-quantized, and the gradient passes to the master copy as
+/// [`Quantizer::backward`] says. Biases and batch norm stay in floating point.
 ///
 /// Equal calls give equal bits, on whatever thread they run.
 pub trait Trainer: Send {
     /// What it trains.
     fn network(&self) -> &Network;
 
-    /// What its weights are quantized with, while bitwidths are set.
-    fn quantizer(&self) -> &dyn Quantizer;
-
-    /// Replaces all weights and statistics and forgets the optimizer's momentum.
+    /// Quantizes every quantizable layer from now on, or none. A layer at
+    /// [`Bitwidth::FLOAT`] stays as it is.
     ///
     /// # Errors
-    /// [`TrainError`] if names or shapes differ from the network's; nothing is changed then.
-    fn load(&mut self, state: &Weights) -> Result<(), TrainError>;
-
-    /// The float master weights and the statistics.
-    fn state(&self) -> Weights;
-
-    /// What the optimizer remembers.
-    fn optimizer(&self) -> OptimizerState;
-
-    /// Lets the optimizer go on from there; the weights stay.
-    ///
-    /// # Errors
-    /// [`TrainError`] if names or shapes differ from the network's; nothing is changed then.
-    fn set_optimizer(&mut self, state: &OptimizerState) -> Result<(), TrainError>;
-
-    /// The bitwidths of the quantizable layers, if they are quantized.
-    fn bits(&self) -> Option<BitwidthAssignment>;
-
-    /// Quantizes every quantizable layer from now on, or none.
-    ///
-    /// # Errors
-    /// [`TrainError::AssignmentLength`], or a bitwidth that the quantizer refuses.
+    /// [`TrainError::AssignmentLength`], or a bitwidth that the quantizer refuses; nothing is changed then.
     fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError>;
 
-    /// One step on one batch, batch norm in training mode; gives the mean cross-entropy before it.
-    ///
-    /// # Shapes
-    /// - `images`: `[batch, channels, height, width]`, already normalized
-    /// - `labels`: `[batch]`
+    /// One step on one batch, batch norm in training mode; gives the mean loss before it.
     ///
     /// # Errors
-    /// [`TrainError`] for a batch that does not fit. A loss that is not finite is returned, not refused.
-    fn train_step(&mut self, images: &[f32], labels: &[Label], sgd: Sgd)
-    -> Result<f32, TrainError>;
+    /// Those of [`Batch::check`]. A loss that is not finite is returned, not refused.
+    fn train_step(&mut self, batch: &Batch<'_>, optimizer: Sgd) -> Result<f32, TrainError>;
 
     /// Outputs for a batch, batch norm with running statistics, no dropout.
     ///
@@ -222,7 +350,63 @@ pub trait Trainer: Send {
     /// # Errors
     /// [`TrainError::Batch`] if `images` is no whole number of images.
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError>;
+
+    /// Everything that future answers depend on.
+    fn snapshot(&self) -> TrainerState;
+
+    /// Continues from `state` exactly as the trainer that it was taken from would have.
+    ///
+    /// # Errors
+    /// Those of [`TrainerState::check`] and [`set_bits`](Self::set_bits); nothing is changed then.
+    fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError>;
+
+    /// Replaces all weights and statistics, and forgets the optimizer's momentum; the bitwidths stay.
+    ///
+    /// # Errors
+    /// [`TrainError::Weights`] if names or shapes differ from the network's; nothing is changed then.
+    fn load(&mut self, weights: &Weights) -> Result<(), TrainError> {
+        let optimizer = OptimizerState::start(self.network());
+        let state = TrainerState { weights: weights.clone(), optimizer, ..self.snapshot() };
+        self.restore(&state)
+    }
+
+    /// The float master weights and the statistics.
+    fn weights(&self) -> Weights {
+        self.snapshot().weights
+    }
 }
+
+macro_rules! forward {
+    ($($type:ty),+) => {$(
+        impl<T: Trainer + ?Sized> Trainer for $type {
+            fn network(&self) -> &Network {
+                (**self).network()
+            }
+            fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+                (**self).set_bits(bits)
+            }
+            fn train_step(&mut self, batch: &Batch<'_>, optimizer: Sgd) -> Result<f32, TrainError> {
+                (**self).train_step(batch, optimizer)
+            }
+            fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
+                (**self).logits(images)
+            }
+            fn snapshot(&self) -> TrainerState {
+                (**self).snapshot()
+            }
+            fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
+                (**self).restore(state)
+            }
+            fn load(&mut self, weights: &Weights) -> Result<(), TrainError> {
+                (**self).load(weights)
+            }
+            fn weights(&self) -> Weights {
+                (**self).weights()
+            }
+        }
+    )+};
+}
+forward!(&mut T, Box<T>);
 
 /// The bitwidth of each quantizable layer of `network`, in order; `None` where its weights stay in floating
 /// point.
@@ -240,7 +424,9 @@ pub(crate) fn layer_bits(
         return Err(TrainError::AssignmentLength { layers, bits: assignment.len() });
     }
     let checked = |&bits: &Bitwidth| {
-        if quantizer.supports(bits) {
+        if bits.is_float() {
+            Ok(None)
+        } else if quantizer.supports(bits) {
             Ok(Some(bits))
         } else {
             Err(QuantError::unsupported(quantizer, bits).into())

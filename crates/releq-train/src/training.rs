@@ -1,152 +1,15 @@
-//! The loops over a [`Trainer`]: training by a schedule, and measuring accuracy.
+//! Training by a schedule, one step at a time.
 
 use std::{fmt, ops::ControlFlow};
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use releq_core::Network;
-use releq_data::{Augmentation, DataError, Dataset, Label, Normalization};
+use releq_data::{DataError, Dataset, Label, Normalization};
 use releq_quant::QuantError;
 use serde::{Deserialize, Serialize};
 
-use crate::{Sgd, TrainError, Trainer, TrainingRun, TrainingState};
-
-/// How long to train.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Length {
-    /// Passes over the data; fractions are allowed, and the last step is rounded up.
-    Epochs(f64),
-    /// Batches.
-    Steps(usize),
-}
-
-/// What happens to the learning rate after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Decay {
-    /// Nothing.
-    Constant,
-    /// It falls in a straight line to zero at the end.
-    Linear,
-    /// It falls to zero along half a cosine (Loshchilov and Hutter, 2017, without restarts).
-    Cosine,
-    /// It is multiplied by `factor` after every `every` steps.
-    Step {
-        /// Steps between two changes.
-        every: usize,
-        /// What it is multiplied by.
-        factor: f32,
-    },
-}
-
-/// How to train.
-///
-/// Batches run across the borders of epochs, so that all have the same size. Every epoch visits
-/// every image once, in an order of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Schedule {
-    /// How long.
-    pub length: Length,
-    /// Images in one step.
-    pub batch_size: usize,
-    /// The optimizer; its learning rate is the largest of the schedule.
-    pub sgd: Sgd,
-    /// What happens to the learning rate.
-    pub decay: Decay,
-    /// Steps in which the learning rate rises in a straight line to its largest value.
-    #[serde(default)]
-    pub warmup_steps: usize,
-    /// How images are changed at random.
-    #[serde(default)]
-    pub augmentation: Augmentation,
-}
-
-impl Schedule {
-    /// A constant learning rate, no warm-up, no augmentation.
-    #[must_use]
-    pub const fn new(length: Length, batch_size: usize, sgd: Sgd) -> Self {
-        let augmentation = Augmentation { max_shift: 0, mirror: false };
-        Self { length, batch_size, sgd, decay: Decay::Constant, warmup_steps: 0, augmentation }
-    }
-
-    /// Steps that leave the weights alone: batch norm estimates its statistics anew, as it may need to where
-    /// weights are quantized without a retrain.
-    ///
-    /// A running statistic keeps the share `(1 - momentum)^steps` of its old value: with the usual momentum of
-    /// 0.1, after 50 steps half a percent.
-    #[must_use]
-    pub const fn statistics_only(steps: usize, batch_size: usize) -> Self {
-        let sgd = Sgd { learning_rate: 0.0, momentum: 0.0, weight_decay: 0.0 };
-        Self::new(Length::Steps(steps), batch_size, sgd)
-    }
-
-    /// Number of steps on a set of `images` images.
-    #[must_use]
-    pub fn steps(&self, images: usize) -> usize {
-        match self.length {
-            Length::Steps(steps) => steps,
-            Length::Epochs(epochs) => {
-                (epochs * images as f64 / self.batch_size.max(1) as f64).ceil() as usize
-            }
-        }
-    }
-
-    /// Learning rate of step `step` of `steps`, counted from zero.
-    #[must_use]
-    pub fn learning_rate(&self, step: usize, steps: usize) -> f32 {
-        let largest = self.sgd.learning_rate;
-        if step < self.warmup_steps {
-            return largest * (step + 1) as f32 / self.warmup_steps as f32;
-        }
-        let after = step - self.warmup_steps;
-        let progress = after as f64 / steps.saturating_sub(self.warmup_steps).max(1) as f64;
-        match self.decay {
-            Decay::Constant => largest,
-            Decay::Linear => largest * (1.0 - progress) as f32,
-            Decay::Cosine => {
-                largest * (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())) as f32
-            }
-            Decay::Step { every, factor } => {
-                let changes = i32::try_from(after / every.max(1)).unwrap_or(i32::MAX);
-                largest * factor.powi(changes)
-            }
-        }
-    }
-
-    /// Checks every field.
-    ///
-    /// # Errors
-    /// [`TrainError::Schedule`], naming the first field that is out of its range.
-    pub fn check(&self) -> Result<(), TrainError> {
-        let check = |ok: bool, field, allowed, got: f64| {
-            if ok { Ok(()) } else { Err(TrainError::Schedule { field, allowed, got }) }
-        };
-        if let Length::Epochs(epochs) = self.length {
-            let ok = epochs >= 0.0 && epochs.is_finite();
-            check(ok, "length.epochs", "finite and not negative", epochs)?;
-        }
-        check(self.batch_size > 0, "batch_size", "positive", 0.0)?;
-        for (field, value) in [
-            ("sgd.learning_rate", self.sgd.learning_rate),
-            ("sgd.momentum", self.sgd.momentum),
-            ("sgd.weight_decay", self.sgd.weight_decay),
-        ] {
-            check(
-                value >= 0.0 && value.is_finite(),
-                field,
-                "finite and not negative",
-                value.into(),
-            )?;
-        }
-        if let Decay::Step { every, factor } = self.decay {
-            check(every > 0, "decay.step.every", "positive", 0.0)?;
-            let ok = factor >= 0.0 && factor.is_finite();
-            check(ok, "decay.step.factor", "finite and not negative", factor.into())?;
-        }
-        Ok(())
-    }
-}
+use crate::{Batch, Schedule, Sgd, TrainError, Trainer, TrainerState, TrainingRun, TrainingState};
 
 /// Where training stands after a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -245,12 +108,10 @@ impl<'a> Training<'a> {
     ) -> Result<Self, TrainError> {
         let TrainingState { weights, optimizer, run } = state;
         let mut training = Self::new(data, normalization, &run.schedule, run.seed)?;
-        let given = training.run(trainer);
         let normalizations = (format!("{:?}", run.normalization), format!("{normalization:?}"));
         for (what, (expected, got)) in [
-            ("this number of images:", (run.images.to_string(), given.images.to_string())),
+            ("this number of images:", (run.images.to_string(), data.len().to_string())),
             ("the normalization", normalizations),
-            ("the quantizer", (run.quantizer.clone(), given.quantizer)),
         ] {
             if expected != got {
                 return Err(TrainError::Resume { what, expected, got });
@@ -263,9 +124,12 @@ impl<'a> Training<'a> {
                 got: run.report.steps.to_string(),
             });
         }
-        trainer.load(weights)?;
-        trainer.set_bits(run.bits.as_ref())?;
-        trainer.set_optimizer(optimizer)?;
+        trainer.restore(&TrainerState {
+            weights: weights.clone(),
+            optimizer: optimizer.clone(),
+            bits: run.bits.clone(),
+            quantizer: run.quantizer.clone(),
+        })?;
         training.report = run.report;
         let seen = run.report.steps * run.schedule.batch_size;
         training.order.by_ref().take(seen).for_each(drop);
@@ -275,20 +139,17 @@ impl<'a> Training<'a> {
     /// What [`resume`](Self::resume) needs, with the weights and the optimizer of `trainer`.
     #[must_use]
     pub fn state(&self, trainer: &dyn Trainer) -> TrainingState {
-        let (weights, optimizer) = (trainer.state(), trainer.optimizer());
-        TrainingState { weights, optimizer, run: self.run(trainer) }
-    }
-
-    fn run(&self, trainer: &dyn Trainer) -> TrainingRun {
-        TrainingRun {
+        let TrainerState { weights, optimizer, bits, quantizer } = trainer.snapshot();
+        let run = TrainingRun {
             schedule: self.schedule,
             seed: self.seed,
             images: self.data.len(),
             normalization: self.normalization.clone(),
-            bits: trainer.bits(),
-            quantizer: trainer.quantizer().name().to_owned(),
+            bits,
+            quantizer,
             report: self.report,
-        }
+        };
+        TrainingState { weights, optimizer, run }
     }
 
     /// Takes the next step with `trainer`, the same every time; `None` after the last one.
@@ -311,7 +172,7 @@ impl<'a> Training<'a> {
         schedule.augmentation.apply(&mut self.images, shape, normalization, seed, first);
         let learning_rate = schedule.learning_rate(step, self.steps);
         let sgd = Sgd { learning_rate, ..schedule.sgd };
-        let loss = match trainer.train_step(&self.images, &self.labels, sgd) {
+        let loss = match trainer.train_step(&Batch::labelled(&self.images, &self.labels), sgd) {
             // The last update made a weight infinite: the same end, seen before there is a loss.
             Err(TrainError::Quant(QuantError::NotFinite { .. })) => f32::NAN,
             result => result?,
@@ -360,77 +221,7 @@ pub fn train(
     Ok(training.report())
 }
 
-/// How many images a network names rightly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccuracyReport {
-    /// Images named rightly.
-    pub correct: usize,
-    /// Images shown.
-    pub total: usize,
-}
-
-impl AccuracyReport {
-    /// Share of images named rightly, from 0 to 1.
-    #[must_use]
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.total.max(1) as f64
-    }
-
-    /// Standard error of [`accuracy`](Self::accuracy): `sqrt(p (1 - p) / n)`.
-    #[must_use]
-    pub fn standard_error(&self) -> f64 {
-        let p = self.accuracy();
-        (p * (1.0 - p) / self.total.max(1) as f64).sqrt()
-    }
-}
-
-/// Shows all images of `data` to the network, `batch_size` at a time.
-///
-/// The class of the largest output counts; an output that is not a number is never right.
-///
-/// # Errors
-/// A normalization or images that do not fit, images without labels, a batch size of zero, or weights that
-/// cannot be quantized.
-pub fn accuracy(
-    trainer: &mut dyn Trainer,
-    data: &dyn Dataset,
-    normalization: &Normalization,
-    batch_size: usize,
-) -> Result<AccuracyReport, TrainError> {
-    check_normalization(data, normalization)?;
-    check_images(data, trainer.network())?;
-    check_labels(data)?;
-    if batch_size == 0 {
-        return Err(TrainError::Schedule { field: "batch_size", allowed: "positive", got: 0.0 });
-    }
-    let outputs = trainer.network().outputs();
-    let (mut images, mut labels) = (Vec::new(), Vec::new());
-    let indices: Vec<usize> = (0..data.len()).collect();
-    let mut correct = 0;
-    for batch in indices.chunks(batch_size) {
-        data.gather(batch, normalization, &mut images, &mut labels)?;
-        let logits = trainer.logits(&images)?;
-        let pairs = logits.chunks_exact(outputs).zip(&labels);
-        correct += pairs.filter(|&(logits, &label)| largest(logits) == Some(label.into())).count();
-    }
-    Ok(AccuracyReport { correct, total: data.len() })
-}
-
-/// Index of the largest value, the first of equal ones; `None` if one is not a number.
-fn largest(logits: &[f32]) -> Option<usize> {
-    let mut best = 0;
-    for (index, value) in logits.iter().enumerate() {
-        if value.is_nan() {
-            return None;
-        }
-        if *value > logits[best] {
-            best = index;
-        }
-    }
-    Some(best)
-}
-
-fn check_images(data: &dyn Dataset, network: &Network) -> Result<(), TrainError> {
+pub(crate) fn check_images(data: &dyn Dataset, network: &Network) -> Result<(), TrainError> {
     let (expected, got) = (network.input(), data.shape());
     if expected == got {
         return Ok(());
@@ -439,14 +230,14 @@ fn check_images(data: &dyn Dataset, network: &Network) -> Result<(), TrainError>
     Err(TrainError::Images { data, network, expected, got })
 }
 
-fn check_labels(data: &dyn Dataset) -> Result<(), TrainError> {
+pub(crate) fn check_labels(data: &dyn Dataset) -> Result<(), TrainError> {
     match data.info().classes {
         Some(_) => Ok(()),
         None => Err(DataError::Unlabelled { name: data.name().to_owned() }.into()),
     }
 }
 
-fn check_normalization(
+pub(crate) fn check_normalization(
     data: &dyn Dataset,
     normalization: &Normalization,
 ) -> Result<(), TrainError> {
@@ -488,15 +279,17 @@ impl Iterator for Order {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use burn::tensor::Device;
     use rand::RngExt;
     use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
-    use releq_quant::{Quantizer, QuantizerKind};
+    use releq_quant::QuantizerKind;
+
+    use releq_data::Augmentation;
 
     use super::*;
-    use crate::{BurnTrainer, NativeTrainer, OptimizerState, check};
+    use crate::{AccuracyReport, Decay, Length, accuracy};
+    use crate::{BurnTrainer, NativeTrainer, OptimizerState, oracle};
     use releq_data::ImageSet;
 
     const SGD: Sgd = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.0 };
@@ -568,7 +361,7 @@ mod tests {
         let state = |seed: u64| -> Weights {
             let mut trainer = trainer();
             run(&mut trainer, &schedule, seed).unwrap();
-            trainer.state()
+            trainer.weights()
         };
         assert_eq!(state(1), state(1));
         assert_eq!(
@@ -576,7 +369,7 @@ mod tests {
             std::thread::spawn(move || {
                 let mut trainer = trainer();
                 run(&mut trainer, &schedule, 1).unwrap();
-                trainer.state()
+                trainer.weights()
             })
             .join()
             .unwrap()
@@ -629,44 +422,34 @@ mod tests {
 
     /// A trainer whose weights became infinite in the step before.
     #[derive(Debug)]
-    struct Burst(Network, Arc<dyn Quantizer>);
+    struct Burst(Network);
 
     impl Trainer for Burst {
         fn network(&self) -> &Network {
             &self.0
         }
-        fn quantizer(&self) -> &dyn Quantizer {
-            &*self.1
-        }
-        fn optimizer(&self) -> OptimizerState {
-            OptimizerState::default()
-        }
-        fn set_optimizer(&mut self, _: &OptimizerState) -> Result<(), TrainError> {
-            Ok(())
-        }
-        fn bits(&self) -> Option<BitwidthAssignment> {
-            None
-        }
-        fn load(&mut self, _: &Weights) -> Result<(), TrainError> {
-            Ok(())
-        }
-        fn state(&self) -> Weights {
-            Weights::default()
-        }
         fn set_bits(&mut self, _: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
             Ok(())
         }
-        fn train_step(&mut self, _: &[f32], _: &[Label], _: Sgd) -> Result<f32, TrainError> {
+        fn train_step(&mut self, _: &Batch<'_>, _: Sgd) -> Result<f32, TrainError> {
             Err(QuantError::NotFinite { index: 0, value: f32::INFINITY }.into())
         }
         fn logits(&mut self, _: &[f32]) -> Result<Vec<f32>, TrainError> {
             Ok(Vec::new())
         }
+        fn snapshot(&self) -> TrainerState {
+            let optimizer = OptimizerState::start(&self.0);
+            let weights = Weights::default();
+            TrainerState { weights, optimizer, bits: None, quantizer: "none".into() }
+        }
+        fn restore(&mut self, _: &TrainerState) -> Result<(), TrainError> {
+            Ok(())
+        }
     }
 
     #[test]
     fn statistics_alone_are_estimated_anew_wherever_they_were() {
-        let mut networks = check::networks().into_iter();
+        let mut networks = oracle::networks().into_iter();
         let network = networks.find(|network| network.name() == "residual").unwrap();
         let input = network.input();
         let pixels = (0..48 * input.iter().product::<usize>()).map(|i| (i * 97 % 256) as u8);
@@ -683,9 +466,9 @@ mod tests {
             let schedule = Schedule::statistics_only(150, 16);
             let mut go_on = |_| ControlFlow::Continue(());
             train(&mut trainer, &data, &normalization, &schedule, 1, &mut go_on).unwrap();
-            trainer.state()
+            trainer.weights()
         };
-        let start = check::state(&network, 3);
+        let start = oracle::state(&network, 3);
         let mut elsewhere = start.clone();
         for (name, parameter) in &mut elsewhere.0 {
             if name.contains(".running_") {
@@ -693,7 +476,7 @@ mod tests {
             }
         }
         let (one, other) = (settle(&start), settle(&elsewhere));
-        check::close(&one, &other, 1e-4, "0.9^150 of what was there is left");
+        oracle::close(&one, &other, 1e-4, "0.9^150 of what was there is left");
         for (name, parameter) in &one.0 {
             assert_eq!(*parameter != start.0[name], name.contains(".running_"), "{name}");
         }
@@ -701,30 +484,9 @@ mod tests {
 
     #[test]
     fn weights_that_cannot_be_quantized_any_more_count_as_divergence() {
-        let error = run(
-            &mut Burst(tiny(), QuantizerKind::Wrpn.build()),
-            &Schedule::new(Length::Steps(2), 16, SGD),
-            0,
-        )
-        .unwrap_err();
+        let error =
+            run(&mut Burst(tiny()), &Schedule::new(Length::Steps(2), 16, SGD), 0).unwrap_err();
         assert!(matches!(error, TrainError::Diverged { step: 0, .. }), "{error}");
-    }
-
-    #[test]
-    fn learning_rates_follow_the_schedule() {
-        let check = |decay, warmup_steps, expected: &[f32]| {
-            let sgd = Sgd { learning_rate: 1.0, ..SGD };
-            let schedule =
-                Schedule { decay, warmup_steps, ..Schedule::new(Length::Steps(4), 1, sgd) };
-            let got: Vec<f32> = (0..4).map(|step| schedule.learning_rate(step, 4)).collect();
-            let close = got.iter().zip(expected).all(|(g, e)| (g - e).abs() < 1e-6);
-            assert!(close, "{decay:?}: {got:?}, expected {expected:?}");
-        };
-        check(Decay::Constant, 0, &[1.0; 4]);
-        check(Decay::Constant, 2, &[0.5, 1.0, 1.0, 1.0]);
-        check(Decay::Linear, 0, &[1.0, 0.75, 0.5, 0.25]);
-        check(Decay::Cosine, 2, &[0.5, 1.0, 1.0, 0.5]);
-        check(Decay::Step { every: 2, factor: 0.1 }, 0, &[1.0, 1.0, 0.1, 0.1]);
     }
 
     #[test]
@@ -768,15 +530,5 @@ mod tests {
                 assert_eq!(error.to_string(), expected);
             }
         }
-    }
-
-    #[test]
-    fn accuracy_counts_and_its_error_is_binomial() {
-        let report = AccuracyReport { correct: 80, total: 100 };
-        assert_eq!(report.accuracy(), 0.8);
-        assert!((report.standard_error() - 0.04).abs() < 1e-12);
-        assert_eq!(largest(&[1.0, 3.0, 3.0]), Some(1));
-        assert_eq!(largest(&[f32::NAN, 1.0]), None);
-        assert_eq!(largest(&[1.0, f32::NAN]), None);
     }
 }

@@ -38,7 +38,7 @@ fn training_reads_a_folder_as_it_reads_images_in_memory() {
         let mut go_on = |_| ControlFlow::Continue(());
         train(&mut trainer, data, &normalization, &schedule, 3, &mut go_on).unwrap();
         let report = accuracy(&mut trainer, data, &normalization, 4).unwrap();
-        (trainer.state(), report.correct)
+        (trainer.weights(), report.correct)
     };
     assert_eq!(trained(&folder), trained(&images));
 }

@@ -101,7 +101,7 @@ mod tests {
         let kept = BitwidthAssignment::new(kept.map(|(_, &bits)| bits).collect());
         assert_eq!(published_bits("resnet20_option_a"), Some(kept.unwrap()));
         assert!(
-            by_name("vgg99").unwrap_err().nearest() == Some("vgg11")
+            by_name("vgg99").unwrap_err().nearest().is_some_and(|near| near.starts_with("vgg"))
                 && published_bits("vgg99").is_none()
         );
     }

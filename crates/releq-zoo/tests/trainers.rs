@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use releq_core::{Conv2d, Network, Op, Shape, Weights};
 use releq_data::Label;
 use releq_quant::QuantizerKind;
-use releq_train::{BurnTrainer, NativeTrainer, Sgd, Trainer, initial_weights};
+use releq_train::{Batch, BurnTrainer, NativeTrainer, Sgd, Trainer, initial_weights};
 
 fn native(network: &Network, quantizer: QuantizerKind) -> Box<dyn Trainer> {
     Box::new(NativeTrainer::new(network, quantizer.build()).unwrap())
@@ -77,8 +77,8 @@ fn every_layer_shape_of_the_zoo_has_burns_gradients() {
             let [got, expected] = [native, oracle].map(|make| {
                 let mut trainer = make(&network, QuantizerKind::Wrpn);
                 trainer.load(&start).unwrap();
-                trainer.train_step(&images, &labels, PLAIN).unwrap();
-                trainer.state()
+                trainer.train_step(&Batch::labelled(&images, &labels), PLAIN).unwrap();
+                trainer.weights()
             });
             for (name, start) in &start.0 {
                 let gradient = |state: &Weights| -> Vec<f32> {

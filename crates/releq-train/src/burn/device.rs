@@ -44,10 +44,10 @@ fn not_built(backend: &'static str) -> TrainError {
 #[cfg(all(test, any(feature = "ndarray", feature = "wgpu")))]
 mod tests {
     use super::*;
-    use crate::{BurnTrainer, check};
+    use crate::{BurnTrainer, oracle};
 
     fn check(device: fn() -> Result<Device, TrainError>) {
-        check::check_trainer(&check::networks(), &mut |network, quantizer| {
+        oracle::check_trainer(&oracle::networks(), &mut |network, quantizer| {
             let device = device().unwrap();
             Box::new(BurnTrainer::new(network, quantizer.build(), device).unwrap())
         });

@@ -7,14 +7,13 @@ use releq_core::{
     Bitwidth, BitwidthAssignment, Network, Node, Op, Parameter, ParameterRole, Shape, Weights,
     layer_parameters,
 };
-use releq_data::Label;
 use releq_quant::Quantizer;
 
 mod device;
 mod ops;
 
 use crate::{
-    OptimizerState, Sgd, TrainError, Trainer,
+    Batch, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState,
     dropout::dropout_mask,
     initial_weights,
     trainer::{layer_bits, layer_weights},
@@ -129,16 +128,38 @@ enum Mode {
     Eval,
 }
 
+/// Whether [`BurnTrainer::forward`] has an arm for `op`.
+const fn is_covered(op: Op) -> bool {
+    matches!(
+        op,
+        Op::Conv2d(_)
+            | Op::Linear { .. }
+            | Op::BatchNorm { .. }
+            | Op::Relu
+            | Op::MaxPool(_)
+            | Op::AvgPool(_)
+            | Op::GlobalAvgPool
+            | Op::Flatten
+            | Op::Dropout { .. }
+            | Op::Add
+            | Op::PaddedShortcut { .. }
+    )
+}
+
 impl BurnTrainer {
     /// A trainer of `network` on `device`, whose autodiff setting does not matter.
     ///
     /// # Errors
-    /// None at present: Burn covers every operation.
+    /// [`TrainError::Unsupported`] for an operation that is not written in Burn yet.
     pub fn new(
         network: &Network,
         quantizer: Arc<dyn Quantizer>,
         device: Device,
     ) -> Result<Self, TrainError> {
+        if let Some(node) = network.nodes().iter().find(|node| !is_covered(node.op)) {
+            let (layer, what) = (node.name.clone(), format!("the operation `{}`", node.op.kind()));
+            return Err(TrainError::Unsupported { layer, trainer: "burn", what });
+        }
         let nodes = network.nodes().len();
         let mut trainer = Self {
             network: network.clone(),
@@ -368,27 +389,42 @@ impl BurnTrainer {
             ];
         }
     }
+}
 
-    fn check_batch(&self, images: &[f32], labels: &[Label]) -> Result<(), TrainError> {
-        let expected = labels.len() * self.network.input().iter().product::<usize>();
-        if images.len() != expected {
-            return Err(TrainError::Batch { labels: labels.len(), expected, got: images.len() });
+impl BurnTrainer {
+    fn optimizer(&self) -> OptimizerState {
+        let mut velocity = Weights::default();
+        for (node, layer) in self.network.nodes().iter().zip(&self.layers) {
+            for (role, Trained { shape, velocity: memory, .. }) in layer.trained() {
+                let values = match memory {
+                    Some(memory) => floats(memory.clone()),
+                    None => vec![0.0; shape.iter().product()],
+                };
+                let parameter = Parameter { shape: shape.clone(), values };
+                velocity.0.insert(role.name(&node.name), parameter);
+            }
         }
-        if labels.is_empty() {
-            return Err(TrainError::EmptyBatch);
+        OptimizerState { velocity, steps: self.steps }
+    }
+
+    fn set_optimizer(&mut self, state: &OptimizerState) {
+        let mut layers = std::mem::take(&mut self.layers);
+        for (node, layer) in self.network.nodes().iter().zip(&mut layers) {
+            for (role, trained) in layer.trained_mut() {
+                let saved = state.velocity.0.get(&role.name(&node.name));
+                trained.velocity = saved.map(|saved| self.tensor(saved));
+            }
         }
-        let outputs = self.network.outputs();
-        if let Some(&label) = labels.iter().find(|&&label| usize::from(label) >= outputs) {
-            return Err(TrainError::Label { label, outputs });
+        self.layers = layers;
+        self.steps = state.steps;
+    }
+
+    fn quantize(&mut self, layers: Vec<Option<Bitwidth>>, bits: Option<&BitwidthAssignment>) {
+        let mut layers = layers.into_iter();
+        for (node, bits) in self.network.nodes().iter().zip(&mut self.bits) {
+            *bits = if node.op.is_quantizable() { layers.next().flatten() } else { None };
         }
-        let lonely = |(index, node): (usize, &Node)| {
-            let values = labels.len() * values_per_channel(self.network.shape(index));
-            (matches!(node.op, Op::BatchNorm { .. }) && values == 1).then(|| node.name.clone())
-        };
-        match self.network.nodes().iter().enumerate().find_map(lonely) {
-            Some(layer) => Err(TrainError::SingleValue { layer }),
-            None => Ok(()),
-        }
+        self.assignment = bits.cloned();
     }
 }
 
@@ -397,8 +433,28 @@ impl Trainer for BurnTrainer {
         &self.network
     }
 
-    fn quantizer(&self) -> &dyn Quantizer {
-        &*self.quantizer
+    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+        let layers = layer_bits(&self.network, &*self.quantizer, bits)?;
+        self.quantize(layers, bits);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> TrainerState {
+        TrainerState {
+            weights: self.weights(),
+            optimizer: self.optimizer(),
+            bits: self.assignment.clone(),
+            quantizer: self.quantizer.name().to_owned(),
+        }
+    }
+
+    fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
+        state.check(&self.network, self.quantizer.name())?;
+        let layers = layer_bits(&self.network, &*self.quantizer, state.bits.as_ref())?;
+        self.load(&state.weights)?;
+        self.set_optimizer(&state.optimizer);
+        self.quantize(layers, state.bits.as_ref());
+        Ok(())
     }
 
     fn load(&mut self, state: &Weights) -> Result<(), TrainError> {
@@ -427,7 +483,7 @@ impl Trainer for BurnTrainer {
         Ok(())
     }
 
-    fn state(&self) -> Weights {
+    fn weights(&self) -> Weights {
         let mut state = Weights::default();
         for (node, layer) in self.network.nodes().iter().zip(&self.layers) {
             for (role, Trained { shape, value, .. }) in layer.trained() {
@@ -447,55 +503,9 @@ impl Trainer for BurnTrainer {
         state
     }
 
-    fn optimizer(&self) -> OptimizerState {
-        let mut velocity = Weights::default();
-        for (node, layer) in self.network.nodes().iter().zip(&self.layers) {
-            for (role, Trained { shape, velocity: memory, .. }) in layer.trained() {
-                let values = match memory {
-                    Some(memory) => floats(memory.clone()),
-                    None => vec![0.0; shape.iter().product()],
-                };
-                let parameter = Parameter { shape: shape.clone(), values };
-                velocity.0.insert(role.name(&node.name), parameter);
-            }
-        }
-        OptimizerState { velocity, steps: self.steps }
-    }
-
-    fn set_optimizer(&mut self, state: &OptimizerState) -> Result<(), TrainError> {
-        state.check(&self.network)?;
-        let mut layers = std::mem::take(&mut self.layers);
-        for (node, layer) in self.network.nodes().iter().zip(&mut layers) {
-            for (role, trained) in layer.trained_mut() {
-                let saved = state.velocity.0.get(&role.name(&node.name));
-                trained.velocity = saved.map(|saved| self.tensor(saved));
-            }
-        }
-        self.layers = layers;
-        self.steps = state.steps;
-        Ok(())
-    }
-
-    fn bits(&self) -> Option<BitwidthAssignment> {
-        self.assignment.clone()
-    }
-
-    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
-        let mut layers = layer_bits(&self.network, &*self.quantizer, bits)?.into_iter();
-        for (node, bits) in self.network.nodes().iter().zip(&mut self.bits) {
-            *bits = if node.op.is_quantizable() { layers.next().flatten() } else { None };
-        }
-        self.assignment = bits.cloned();
-        Ok(())
-    }
-
-    fn train_step(
-        &mut self,
-        images: &[f32],
-        labels: &[Label],
-        sgd: Sgd,
-    ) -> Result<f32, TrainError> {
-        self.check_batch(images, labels)?;
+    fn train_step(&mut self, batch: &Batch<'_>, optimizer: Sgd) -> Result<f32, TrainError> {
+        let Batch { images, target } = *batch;
+        let batch = batch.check(&self.network)?;
         let device = self.device.clone().autodiff();
         let used = (0..self.layers.len())
             .map(|index| self.used_weight(index))
@@ -518,10 +528,18 @@ impl Trainer for BurnTrainer {
             .collect();
         let mut mode = Mode::Train(vec![None; leaves.len()]);
         let output = self.forward(self.input(images, &device), &weights, &mut mode);
-        let targets: Vec<i32> = labels.iter().map(|&label| i32::from(label)).collect();
-        let targets = TensorData::new(targets, [labels.len()]);
-        let targets = Tensor::<1, Int>::from_data(targets, &device);
-        let loss = ops::cross_entropy(as_vector(output), targets);
+        let loss = match target {
+            Target::Labels(labels) => {
+                let labels: Vec<i32> = labels.iter().map(|&label| i32::from(label)).collect();
+                let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [batch]), &device);
+                ops::cross_entropy(as_vector(output), labels)
+            }
+            Target::Teacher(logits) => {
+                let shape = [batch, self.network.outputs()];
+                let teacher = TensorData::new(logits.to_vec(), shape);
+                ops::distillation(as_vector(output), Tensor::from_data(teacher, &device))
+            }
+        };
         let value = floats(loss.clone().inner())[0];
 
         // A loss that no weight reaches has no gradient at all.
@@ -541,13 +559,13 @@ impl Trainer for BurnTrainer {
                 let trained = [&mut layer.weight, &mut layer.bias];
                 for (trained, gradient) in trained.into_iter().zip(gradients) {
                     if let (Some(trained), Some(gradient)) = (trained, gradient) {
-                        trained.step(gradient, sgd);
+                        trained.step(gradient, optimizer);
                     }
                 }
             }
         }
         if let Mode::Train(seen) = mode {
-            self.update_running(labels.len(), seen);
+            self.update_running(batch, seen);
         }
         self.steps += 1;
         Ok(value)
@@ -627,7 +645,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        check::{batch, close_values, networks, oracle, some_bits, state},
+        oracle::{batch, close_values, networks, oracle, some_bits, state},
         reference,
     };
 
@@ -647,15 +665,15 @@ mod tests {
             trainer.load(&start).unwrap();
             // The second step sees other weights and another dropout mask.
             for step in 0..2 {
-                let before = trainer.state();
+                let before = trainer.weights();
                 let values = reference::values(&before);
                 let (images, labels) = batch(&network, 4, step);
-                let loss = trainer.train_step(&images, &labels, PLAIN).unwrap();
+                let loss = trainer.train_step(&Batch::labelled(&images, &labels), PLAIN).unwrap();
                 let (logits, _) = reference::forward(&network, &values, &images, Some(step));
                 let expected = reference::cross_entropy(&logits, &labels) as f32;
                 close_values(&[loss], &[expected], TOLERANCE, network.name());
                 let gradients = reference::gradients(&network, &values, &images, &labels, step);
-                let after = trainer.state();
+                let after = trainer.weights();
                 for (name, expected) in &gradients {
                     let (before, after) = (&before.0[name].values, &after.0[name].values);
                     let got: Vec<f32> = before.iter().zip(after).map(|(b, a)| b - a).collect();
@@ -682,7 +700,7 @@ mod tests {
                 reference::forward(&network, &reference::values(&start), &images, None);
             let got = trainer.logits(&images).unwrap();
             close_values(&got, &narrow(&expected), TOLERANCE, network.name());
-            assert_eq!(trainer.state(), start, "inference changes nothing");
+            assert_eq!(trainer.weights(), start, "inference changes nothing");
         }
     }
 
@@ -699,8 +717,8 @@ mod tests {
         start.0.get_mut("bn.running_mean").unwrap().values = vec![2.0];
         start.0.get_mut("bn.running_var").unwrap().values = vec![4.0];
         trainer.load(&start).unwrap();
-        trainer.train_step(&[1.0, 3.0, 5.0, 7.0], &[0, 1], PLAIN).unwrap();
-        let state = trainer.state();
+        trainer.train_step(&Batch::labelled(&[1.0, 3.0, 5.0, 7.0], &[0, 1]), PLAIN).unwrap();
+        let state = trainer.weights();
         // By hand: mean 4, squared deviations 9 + 1 + 1 + 9 = 20, over 3 because it is unbiased.
         let mean = 0.75 * 2.0 + 0.25 * 4.0;
         let variance = 0.75 * 4.0 + 0.25 * 20.0 / 3.0;
@@ -714,10 +732,11 @@ mod tests {
             .build()
             .unwrap();
         let mut trainer = oracle(&fed, QuantizerKind::Wrpn);
-        let before = trainer.state();
-        let message = trainer.train_step(&[1.0, 2.0], &[0], PLAIN).unwrap_err().to_string();
+        let before = trainer.weights();
+        let message =
+            trainer.train_step(&Batch::labelled(&[1.0, 2.0], &[0]), PLAIN).unwrap_err().to_string();
         assert!(message.contains("layer `bn`"), "{message}");
-        assert_eq!(trainer.state(), before);
+        assert_eq!(trainer.weights(), before);
     }
 
     #[test]
@@ -731,11 +750,11 @@ mod tests {
         let slopes = |state: &Weights| {
             reference::gradients(network, &reference::values(state), &images, &labels, 0)
         };
-        let first = slopes(&trainer.state());
-        trainer.train_step(&images, &labels, sgd).unwrap();
-        let second = slopes(&trainer.state());
-        trainer.train_step(&images, &labels, sgd).unwrap();
-        for (name, Parameter { values, .. }) in &trainer.state().0 {
+        let first = slopes(&trainer.weights());
+        trainer.train_step(&Batch::labelled(&images, &labels), sgd).unwrap();
+        let second = slopes(&trainer.weights());
+        trainer.train_step(&Batch::labelled(&images, &labels), sgd).unwrap();
+        for (name, Parameter { values, .. }) in &trainer.weights().0 {
             let expected: Vec<f32> = (0..values.len())
                 .map(|i| {
                     let w = f64::from(start.0[name].values[i]);
@@ -778,12 +797,13 @@ mod tests {
                 by_hand.load(&replaced).unwrap();
                 let logits = [&mut by_bits, &mut by_hand].map(|t| t.logits(&images).unwrap());
                 close_values(&logits[0], &logits[1], TOLERANCE, &context("logits"));
-                let losses = [&mut by_bits, &mut by_hand]
-                    .map(|trainer| trainer.train_step(&images, &labels, PLAIN).unwrap());
+                let losses = [&mut by_bits, &mut by_hand].map(|trainer| {
+                    trainer.train_step(&Batch::labelled(&images, &labels), PLAIN).unwrap()
+                });
                 close_values(&losses[..1], &losses[1..], TOLERANCE, &context("loss"));
 
                 // The gradient by the quantized weights is what the quantizer hands on.
-                let (by_bits, by_hand) = (by_bits.state(), by_hand.state());
+                let (by_bits, by_hand) = (by_bits.weights(), by_hand.weights());
                 let nodes = network.nodes().iter().enumerate();
                 let layers = nodes.filter(|(_, node)| node.op.is_quantizable());
                 for ((index, node), &bits) in layers.zip(some_bits(&network).iter()) {
@@ -836,10 +856,10 @@ mod tests {
             .build()
             .unwrap();
         let mut trainer = oracle(&network, QuantizerKind::Wrpn);
-        let before = trainer.state();
+        let before = trainer.weights();
         let (images, labels) = batch(&network, 3, 0);
-        trainer.train_step(&images, &labels, PLAIN).unwrap();
-        let after = trainer.state();
+        trainer.train_step(&Batch::labelled(&images, &labels), PLAIN).unwrap();
+        let after = trainer.weights();
         assert_eq!(after.0["dead.weight"], before.0["dead.weight"]);
         assert_ne!(after.0["fc.weight"], before.0["fc.weight"]);
     }
@@ -850,6 +870,6 @@ mod tests {
         let mut trainer = oracle(network, QuantizerKind::Wrpn);
         let (mut images, labels) = batch(network, 2, 0);
         images[0] = f32::NAN;
-        assert!(trainer.train_step(&images, &labels, PLAIN).unwrap().is_nan());
+        assert!(trainer.train_step(&Batch::labelled(&images, &labels), PLAIN).unwrap().is_nan());
     }
 }

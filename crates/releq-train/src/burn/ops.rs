@@ -2,7 +2,7 @@
 
 use burn::tensor::{
     Int, Tensor,
-    activation::log_softmax,
+    activation::{log_softmax, softmax},
     module,
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
@@ -116,4 +116,13 @@ pub(super) fn batch_norm<const D: usize>(
 pub(super) fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
     let [batch, _] = logits.dims();
     log_softmax(logits, 1).gather(1, labels.reshape([batch, 1])).mean().neg()
+}
+
+/// Mean cross-entropy between the softmax of a teacher's logits and that of `logits`.
+///
+/// # Shapes
+/// - both: `[batch, classes]`, output: `[1]`
+pub(super) fn distillation(logits: Tensor<2>, teacher: Tensor<2>) -> Tensor<1> {
+    let terms = softmax(teacher, 1) * log_softmax(logits, 1);
+    terms.sum_dim(1).mean().neg()
 }

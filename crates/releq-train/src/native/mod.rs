@@ -16,19 +16,17 @@ mod shortcut;
 use std::{fmt, sync::Arc};
 
 use releq_core::{
-    BitwidthAssignment, Network, Op, Parameter, ParameterRole, Weights, layer_parameters,
+    Bitwidth, BitwidthAssignment, Network, Op, Parameter, ParameterRole, Weights, layer_parameters,
 };
-use releq_data::Label;
 use releq_kernels::{FloatScratch, Isa};
 use releq_quant::Quantizer;
 
 use self::{
-    layer::{Backward, Buffers, Pass, Trained, Upstream, pixels, to_channels_last},
-    loss::cross_entropy,
+    layer::{Backward, Buffers, Pass, Trained, Upstream, to_channels_last},
     plan::{Unit, plan},
 };
 use crate::{
-    OptimizerState, Sgd, TrainError, Trainer, initial_weights,
+    Batch, OptimizerState, Sgd, TrainError, Trainer, TrainerState, initial_weights,
     trainer::{layer_bits, layer_weights},
 };
 
@@ -247,27 +245,6 @@ impl NativeTrainer {
         Ok(())
     }
 
-    fn check_batch(&self, images: &[f32], labels: &[Label]) -> Result<(), TrainError> {
-        let expected = labels.len() * self.sample();
-        if images.len() != expected {
-            return Err(TrainError::Batch { labels: labels.len(), expected, got: images.len() });
-        }
-        if labels.is_empty() {
-            return Err(TrainError::EmptyBatch);
-        }
-        let outputs = self.network.outputs();
-        if let Some(&label) = labels.iter().find(|&&label| usize::from(label) >= outputs) {
-            return Err(TrainError::Label { label, outputs });
-        }
-        for (index, node) in self.network.nodes().iter().enumerate() {
-            let (_, area) = pixels(self.network.shape(index));
-            if matches!(node.op, Op::BatchNorm { .. }) && labels.len() * area == 1 {
-                return Err(TrainError::SingleValue { layer: node.name.clone() });
-            }
-        }
-        Ok(())
-    }
-
     /// Images as the layers take them.
     fn channels_last(&mut self, images: &[f32]) -> Vec<f32> {
         let [channels, height, width] = self.network.input();
@@ -277,13 +254,72 @@ impl NativeTrainer {
     }
 }
 
+impl NativeTrainer {
+    fn optimizer(&self) -> OptimizerState {
+        let mut velocity = Weights::default();
+        for unit in &self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            for (role, shape) in layer_parameters(&self.network, unit.node) {
+                if let Some(trained) = unit.parameters.trained(role) {
+                    let values = trained.velocity.clone();
+                    velocity.0.insert(role.name(name), Parameter { shape, values });
+                }
+            }
+        }
+        OptimizerState { velocity, steps: self.steps }
+    }
+
+    fn set_optimizer(&mut self, state: &OptimizerState) {
+        for unit in &mut self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            for (role, _) in layer_parameters(&self.network, unit.node) {
+                let saved = state.velocity.0.get(&role.name(name));
+                if let Some((trained, saved)) = unit.parameters.trained_mut(role).zip(saved) {
+                    trained.velocity.clone_from(&saved.values);
+                }
+            }
+        }
+        self.steps = state.steps;
+    }
+
+    fn quantize(&mut self, layers: Vec<Option<Bitwidth>>, bits: Option<&BitwidthAssignment>) {
+        let mut layers = layers.into_iter();
+        let nodes = self.network.nodes();
+        for unit in self.units.iter_mut().filter(|unit| nodes[unit.node].op.is_quantizable()) {
+            unit.bits = layers.next().flatten();
+        }
+        self.assignment = bits.cloned();
+        self.prepared = None;
+    }
+}
+
 impl Trainer for NativeTrainer {
     fn network(&self) -> &Network {
         &self.network
     }
 
-    fn quantizer(&self) -> &dyn Quantizer {
-        &*self.quantizer
+    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+        let layers = layer_bits(&self.network, &*self.quantizer, bits)?;
+        self.quantize(layers, bits);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> TrainerState {
+        TrainerState {
+            weights: self.weights(),
+            optimizer: self.optimizer(),
+            bits: self.assignment.clone(),
+            quantizer: self.quantizer.name().to_owned(),
+        }
+    }
+
+    fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
+        state.check(&self.network, self.quantizer.name())?;
+        let layers = layer_bits(&self.network, &*self.quantizer, state.bits.as_ref())?;
+        self.load(&state.weights)?;
+        self.set_optimizer(&state.optimizer);
+        self.quantize(layers, state.bits.as_ref());
+        Ok(())
     }
 
     fn load(&mut self, state: &Weights) -> Result<(), TrainError> {
@@ -308,7 +344,7 @@ impl Trainer for NativeTrainer {
         Ok(())
     }
 
-    fn state(&self) -> Weights {
+    fn weights(&self) -> Weights {
         let mut state = Weights::default();
         for unit in &self.units {
             let name = &self.network.nodes()[unit.node].name;
@@ -329,65 +365,16 @@ impl Trainer for NativeTrainer {
         state
     }
 
-    fn optimizer(&self) -> OptimizerState {
-        let mut velocity = Weights::default();
-        for unit in &self.units {
-            let name = &self.network.nodes()[unit.node].name;
-            for (role, shape) in layer_parameters(&self.network, unit.node) {
-                if let Some(trained) = unit.parameters.trained(role) {
-                    let values = trained.velocity.clone();
-                    velocity.0.insert(role.name(name), Parameter { shape, values });
-                }
-            }
-        }
-        OptimizerState { velocity, steps: self.steps }
-    }
-
-    fn set_optimizer(&mut self, state: &OptimizerState) -> Result<(), TrainError> {
-        state.check(&self.network)?;
-        for unit in &mut self.units {
-            let name = &self.network.nodes()[unit.node].name;
-            for (role, _) in layer_parameters(&self.network, unit.node) {
-                let saved = state.velocity.0.get(&role.name(name));
-                if let Some((trained, saved)) = unit.parameters.trained_mut(role).zip(saved) {
-                    trained.velocity.clone_from(&saved.values);
-                }
-            }
-        }
-        self.steps = state.steps;
-        Ok(())
-    }
-
-    fn bits(&self) -> Option<BitwidthAssignment> {
-        self.assignment.clone()
-    }
-
-    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
-        let mut layers = layer_bits(&self.network, &*self.quantizer, bits)?.into_iter();
-        let nodes = self.network.nodes();
-        for unit in self.units.iter_mut().filter(|unit| nodes[unit.node].op.is_quantizable()) {
-            unit.bits = layers.next().flatten();
-        }
-        self.assignment = bits.cloned();
-        self.prepared = None;
-        Ok(())
-    }
-
-    fn train_step(
-        &mut self,
-        images: &[f32],
-        labels: &[Label],
-        sgd: Sgd,
-    ) -> Result<f32, TrainError> {
-        self.check_batch(images, labels)?;
+    fn train_step(&mut self, batch: &Batch<'_>, optimizer: Sgd) -> Result<f32, TrainError> {
+        let Batch { images, target } = *batch;
+        let batch = batch.check(&self.network)?;
         let Some(output) = self.output else { return Err(TrainError::EmptyBatch) };
         self.prepare(Mode::Train)?;
-        let batch = labels.len();
         let input = self.channels_last(images);
         self.forward(&input, batch, Mode::Train);
         let logits = self.values[output].as_deref().unwrap_or_default();
         let mut gradient = self.buffers.take(logits.len());
-        let loss = cross_entropy(logits, labels, &mut gradient);
+        let loss = loss::loss(logits, target, batch, &mut gradient);
         // Nothing may be left of a step that failed.
         self.gradients.iter_mut().for_each(|gradient| *gradient = None);
         self.gradients[output] = Some(gradient);
@@ -397,7 +384,7 @@ impl Trainer for NativeTrainer {
         for unit in self.units.iter_mut().filter(|unit| unit.reached) {
             let parameters = &mut unit.parameters;
             for trained in parameters.weight.iter_mut().chain(&mut parameters.bias) {
-                trained.step(sgd);
+                trained.step(optimizer);
             }
         }
         self.steps += 1;
@@ -434,7 +421,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        check::{batch, check_trainer, close_values, networks, state},
+        oracle::{batch, check_trainer, close_values, networks, state},
         reference,
     };
 
@@ -504,11 +491,11 @@ mod tests {
             trainer.load(&start).unwrap();
             let values = reference::values(&start);
             let (images, labels) = batch(&network, 4, 0);
-            let loss = trainer.train_step(&images, &labels, PLAIN).unwrap();
+            let loss = trainer.train_step(&Batch::labelled(&images, &labels), PLAIN).unwrap();
             let (logits, _) = reference::forward(&network, &values, &images, Some(0));
             let expected = reference::cross_entropy(&logits, &labels) as f32;
             close_values(&[loss], &[expected], 2e-5, network.name());
-            let after = trainer.state();
+            let after = trainer.weights();
             for (name, expected) in reference::gradients(&network, &values, &images, &labels, 0) {
                 let (before, after) = (&start.0[&name].values, &after.0[&name].values);
                 let got: Vec<f32> = before.iter().zip(after).map(|(b, a)| b - a).collect();
@@ -522,11 +509,11 @@ mod tests {
     fn layers_that_reach_no_output_stay_as_they_are() {
         let network = &more_networks()[1];
         let mut trainer = native(network, QuantizerKind::Wrpn);
-        let before = trainer.state();
+        let before = trainer.weights();
         let (images, labels) = batch(network, 3, 0);
         let sgd = Sgd { learning_rate: 0.1, momentum: 0.0, weight_decay: 0.1 };
-        trainer.train_step(&images, &labels, sgd).unwrap();
-        let after = trainer.state();
+        trainer.train_step(&Batch::labelled(&images, &labels), sgd).unwrap();
+        let after = trainer.weights();
         assert_eq!(after.0["dead.weight"], before.0["dead.weight"]);
         assert_ne!(after.0["other.weight"], before.0["other.weight"]);
     }
@@ -535,14 +522,15 @@ mod tests {
     fn a_batch_of_one_is_refused_by_batch_norm_and_a_hopeless_loss_returned() {
         let network = &more_networks()[2];
         let mut trainer = native(network, QuantizerKind::Wrpn);
-        let before = trainer.state();
+        let before = trainer.weights();
         let sgd = Sgd { learning_rate: 0.1, momentum: 0.0, weight_decay: 0.0 };
         let (mut images, labels) = batch(network, 2, 0);
-        let refused = trainer.train_step(&images[..8], &labels[..1], sgd).unwrap_err();
+        let refused =
+            trainer.train_step(&Batch::labelled(&images[..8], &labels[..1]), sgd).unwrap_err();
         assert!(refused.to_string().contains("layer `bn1`"), "{refused}");
-        assert_eq!(trainer.state(), before);
+        assert_eq!(trainer.weights(), before);
         images[0] = f32::NAN;
-        assert!(trainer.train_step(&images, &labels, sgd).unwrap().is_nan());
+        assert!(trainer.train_step(&Batch::labelled(&images, &labels), sgd).unwrap().is_nan());
     }
 
     #[test]

@@ -86,11 +86,14 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
             continue;
         }
         let relu = matches!(readers(index)[..], [reader] if folded(reader));
-        let layer = layer(network, index, relu, isa).map_err(|error| TrainError::Unsupported {
+        let unsupported = |what: String| TrainError::Unsupported {
             layer: node.name.clone(),
             trainer: "native",
-            what: format!("it: {error}; the flex backend does"),
-        })?;
+            what,
+        };
+        let layer = layer(network, index, relu, isa)
+            .map_err(|error| unsupported(format!("it: {error}; the flex backend does")))?
+            .ok_or_else(|| unsupported(format!("the operation `{}`", node.op.kind())))?;
         home.push(Some(units.len()));
         units.push(Unit {
             node: index,
@@ -141,16 +144,16 @@ fn connect(units: &mut [Unit], output: Option<usize>, network: &Network) {
     }
 }
 
-/// The one place that knows which layer kind serves which operation.
+/// The one place that knows which layer kind serves which operation; `None` for one that no layer does.
 fn layer(
     network: &Network,
     index: usize,
     relu: bool,
     isa: Isa,
-) -> Result<Box<dyn Layer>, KernelError> {
+) -> Result<Option<Box<dyn Layer>>, KernelError> {
     let input: Shape = network.input_shape(index);
     let (channels, area) = pixels(input);
-    Ok(match network.nodes()[index].op {
+    let layer: Box<dyn Layer> = match network.nodes()[index].op {
         Op::Conv2d(conv) => Box::new(Conv::new(conv, input, relu, isa)?),
         Op::Linear { out_features: outputs, .. } => {
             Box::new(Linear::new(input.len(), outputs, relu))
@@ -170,5 +173,7 @@ fn layer(
         Op::PaddedShortcut { out_channels, stride } => {
             Box::new(PaddedShortcut::new(input, out_channels, stride))
         }
-    })
+        _ => return Ok(None),
+    };
+    Ok(Some(layer))
 }

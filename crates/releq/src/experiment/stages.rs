@@ -96,7 +96,7 @@ impl<'a> Run<'a> {
                 }
             },
         )?;
-        if self.cancel.is_cancelled() { Err(ReleqError::Cancelled) } else { Ok(trainer.state()) }
+        if self.cancel.is_cancelled() { Err(ReleqError::Cancelled) } else { Ok(trainer.weights()) }
     }
 
     /// Accuracy of the full-precision weights on the validation and the test images.

@@ -1,0 +1,91 @@
+//! Measuring how many images a network classifies correctly.
+
+use releq_data::{Dataset, Normalization};
+use serde::{Deserialize, Serialize};
+
+use crate::{TrainError, Trainer, training};
+
+/// Number of correctly classified images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccuracyReport {
+    /// Images classified correctly.
+    pub correct: usize,
+    /// All images.
+    pub total: usize,
+}
+
+impl AccuracyReport {
+    /// Share of images classified correctly, from 0 to 1.
+    #[must_use]
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.total.max(1) as f64
+    }
+
+    /// Standard error of [`accuracy`](Self::accuracy): `sqrt(p (1 - p) / n)`.
+    #[must_use]
+    pub fn standard_error(&self) -> f64 {
+        let p = self.accuracy();
+        (p * (1.0 - p) / self.total.max(1) as f64).sqrt()
+    }
+}
+
+/// Classifies all images of `data`, `batch_size` at a time.
+///
+/// The class of the largest output counts; an output that is not a number is never right.
+///
+/// # Errors
+/// A normalization or images that do not fit, images without labels, a batch size of zero, or weights that
+/// cannot be quantized.
+pub fn accuracy(
+    trainer: &mut dyn Trainer,
+    data: &dyn Dataset,
+    normalization: &Normalization,
+    batch_size: usize,
+) -> Result<AccuracyReport, TrainError> {
+    training::check_normalization(data, normalization)?;
+    training::check_images(data, trainer.network())?;
+    training::check_labels(data)?;
+    if batch_size == 0 {
+        return Err(TrainError::Schedule { field: "batch_size", allowed: "positive", got: 0.0 });
+    }
+    let outputs = trainer.network().outputs();
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    let indices: Vec<usize> = (0..data.len()).collect();
+    let mut correct = 0;
+    for batch in indices.chunks(batch_size) {
+        data.gather(batch, normalization, &mut images, &mut labels)?;
+        let logits = trainer.logits(&images)?;
+        let pairs = logits.chunks_exact(outputs).zip(&labels);
+        correct += pairs.filter(|&(logits, &label)| largest(logits) == Some(label.into())).count();
+    }
+    Ok(AccuracyReport { correct, total: data.len() })
+}
+
+/// Index of the largest value, the first of equal ones; `None` if one is not a number.
+fn largest(logits: &[f32]) -> Option<usize> {
+    let mut best = 0;
+    for (index, value) in logits.iter().enumerate() {
+        if value.is_nan() {
+            return None;
+        }
+        if *value > logits[best] {
+            best = index;
+        }
+    }
+    Some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accuracy_counts_and_its_error_is_binomial() {
+        let report = AccuracyReport { correct: 80, total: 100 };
+        assert_eq!(report.accuracy(), 0.8);
+        assert!((report.standard_error() - 0.04).abs() < 1e-12);
+        assert_eq!(largest(&[1.0, 3.0, 3.0]), Some(1));
+        assert_eq!(largest(&[f32::NAN, 1.0]), None);
+        assert_eq!(largest(&[1.0, f32::NAN]), None);
+    }
+}
