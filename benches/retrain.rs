@@ -26,6 +26,8 @@ use releq::{
 /// Images in a training step, and in one classification.
 const TRAIN_BATCH: usize = 128;
 const INFER_BATCH: usize = 256;
+/// Images where this runs as a test.
+const TEST_BATCH: usize = 2;
 const ROUNDS: usize = 7;
 /// Seconds that a variant runs in a round.
 const MOMENT: f64 = 0.7;
@@ -112,16 +114,18 @@ fn peer(arguments: &[String]) {
 }
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    // `cargo test --benches` passes `--test`: nothing to check here that the trainers' tests do not.
-    if arguments.iter().any(|a| a == "--test") {
-        return;
-    }
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench` passes `--bench`, `cargo test --benches` does not: there, as with Criterion, everything runs once,
+    // on few images.
+    let is_measuring = arguments.iter().any(|a| a == "--bench");
+    let (rounds, moment, batch) =
+        if is_measuring { (ROUNDS, MOMENT, None) } else { (1, 0.0, Some(TEST_BATCH)) };
+    arguments.retain(|a| a != "--bench");
     if arguments.first().is_some_and(|a| a == "--peer") {
         return peer(&arguments[1..]);
     }
     let filter = arguments.iter().find(|a| !a.starts_with('-'));
-    println!("images per second on one thread, medians of {ROUNDS} rounds in turn");
+    println!("images per second on one thread, medians of {rounds} round(s) in turn");
     println!(
         "{:<14} {:<10} {:>10} {:>10} {:>12} {:>8}",
         "network", "work", "flex", "native", "nat., 4 bits", "ratio"
@@ -134,15 +138,15 @@ fn main() {
         for trains in [true, false] {
             let scaled = Some(QuantizerKind::WrpnScaled);
             let mut variants = [
-                Variant::new(&network, Backend::Flex, trains, None, None),
-                Variant::new(&network, Backend::Native, trains, None, None),
-                Variant::new(&network, Backend::Native, trains, scaled, None),
+                Variant::new(&network, Backend::Flex, trains, None, batch),
+                Variant::new(&network, Backend::Native, trains, None, batch),
+                Variant::new(&network, Backend::Native, trains, scaled, batch),
             ];
             variants.iter_mut().for_each(Variant::step);
             let mut rates = [(); 3].map(|()| Vec::new());
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds {
                 for (variant, rates) in variants.iter_mut().zip(&mut rates) {
-                    variant.rates(MOMENT, rates);
+                    variant.rates(moment, rates);
                 }
             }
             let [flex, native, quantized] = rates.map(median);
