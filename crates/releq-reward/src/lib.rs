@@ -30,6 +30,8 @@
 //! Training can diverge, so an accuracy can be NaN. All rewards of this crate, closures included, treat a pair
 //! with a NaN or an infinity as the worst pair, `acc_state` 0 and `quant_state` 1. They are therefore never NaN.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod division;
 mod error;
 mod function;
