@@ -133,7 +133,7 @@ fn a_pickle_that_tries_to_run_code_is_refused_and_not_run() {
             attack(b"X\x06\0\0\0systemq\xfe0X\x05\0\0\0posixp255\n0g255\nh\xfe\x93(", b"tR0"),
         ),
         // The name is not on top of the stack where it seems to be.
-        ("a name that it computes", attack(b"\x8c\x05torch\x8c\x04Size20\x93(", b"tR0")),
+        ("a computed name", attack(b"\x8c\x05torch\x8c\x04Size20\x93(", b"tR0")),
         // A pickle in the pickle, which PyTorch would load without looking.
         ("torch.storage._load_from_bytes", attack(b"ctorch.storage\n_load_from_bytes\n(", b"tR0")),
         ("a function of the extension registry", attack(b"\x82\x01(", b"tR0")),

@@ -1,10 +1,12 @@
 //! Reads pickles of plain data: numbers, text, lists, dictionaries and arrays of bytes.
 //!
-//! A pickle is a program for a small stack machine, and the harm it can do is to name functions and to
-//! call them. Here the few calls that rebuild NumPy arrays have each their own code, and every other
-//! name ends the reading. Checkpoints have a reader of their own, which does not read NumPy arrays.
+//! A pickle is a program for a small stack machine. What makes it dangerous are imports and calls. Here
+//! each of the few calls that rebuild NumPy arrays is implemented by hand, and any other import is an
+//! error.
 
 use std::{collections::HashMap, ops::Range, path::Path};
+
+use releq_pickle::{Instruction, Instructions, Located, Payload};
 
 use crate::DataError;
 
@@ -15,18 +17,18 @@ const LARGEST: usize = 1 << 21;
 /// Most bytes that are copied out of a pickle; a batch of CIFAR-10 needs 30 MB.
 const LARGEST_COPY: usize = 1 << 27;
 
-/// Position of a value among all that were built. Lists and dictionaries grow after they were
-/// remembered, so that values refer to each other by position.
+/// Index of a value among all that were built. Lists and dictionaries grow after they were memoized,
+/// so values refer to each other by index.
 type Id = usize;
 
 /// A value.
 #[derive(Debug, Clone)]
 enum Value {
-    /// Of no interest: `None`, booleans, floats, large numbers.
+    /// Not needed: `None`, floats, large numbers.
     Other,
     Int(i64),
     Bytes(Range<usize>),
-    /// Bytes that were written as text.
+    /// Bytes that were encoded as text.
     Decoded(Vec<u8>),
     Text(String),
     List(Vec<Id>),
@@ -50,7 +52,7 @@ pub(crate) struct Array {
     pub(crate) columns_first: bool,
 }
 
-/// What a pickle holds.
+/// The contents of a pickle.
 #[derive(Debug)]
 pub(crate) struct Pickle {
     values: Vec<Value>,
@@ -63,8 +65,8 @@ impl Pickle {
         let mut machine = Machine {
             path,
             bytes,
+            instructions: Instructions::new(bytes),
             at: 0,
-            next: 0,
             values: Vec::new(),
             stack: Vec::new(),
             marks: Vec::new(),
@@ -79,7 +81,7 @@ impl Pickle {
         Ok(Self { values: machine.values, root })
     }
 
-    /// What the dictionary that the pickle holds has under `key`.
+    /// The value under `key`, if the pickle contains a dictionary that has it.
     fn get(&self, key: &str, bytes: &[u8]) -> Option<&Value> {
         let Value::Dict(pairs) = &self.values[self.root] else { return None };
         let is_key = |id: Id| match &self.values[id] {
@@ -117,9 +119,9 @@ impl Value {
 struct Machine<'a> {
     path: &'a Path,
     bytes: &'a [u8],
-    /// Of the instruction that runs.
-    at: usize,
-    next: usize,
+    instructions: Instructions<&'a [u8]>,
+    /// Offset of the current instruction.
+    at: u64,
     values: Vec<Value>,
     stack: Vec<Id>,
     /// Heights of the stack.
@@ -134,7 +136,7 @@ impl Machine<'_> {
         DataError::Format {
             path: self.path.to_owned(),
             format: FORMAT,
-            offset: self.at as u64,
+            offset: self.at,
             problem: problem.into(),
         }
     }
@@ -142,213 +144,111 @@ impl Machine<'_> {
     fn refused(&self, callable: impl Into<String>) -> DataError {
         DataError::PickleCode {
             path: self.path.to_owned(),
-            offset: self.at as u64,
+            offset: self.at,
             callable: callable.into(),
         }
     }
 
-    /// Runs one instruction; gives the result at the end.
+    /// Runs one instruction. Returns the result at the last one.
     fn step(&mut self) -> Result<Option<Id>, DataError> {
-        self.at = self.next;
-        let [opcode] = self.array()?;
-        match opcode {
-            // STOP
-            b'.' => return self.pop().map(Some),
-            // PROTO, FRAME
-            0x80 => {
-                self.take(1)?;
-            }
-            0x95 => {
-                self.take(8)?;
-            }
-            // Marks and the stack: MARK, POP, POP_MARK, DUP.
-            b'(' => self.marks.push(self.stack.len()),
-            b'0' => {
-                self.pop()?;
-            }
-            b'1' => {
-                self.pop_to_mark()?;
-            }
-            b'2' => {
+        use Instruction as I;
+        let Located { offset, opcode, instruction } =
+            self.instructions.read().map_err(|error| {
+                self.at = error.offset;
+                self.damaged(error.problem.to_string())
+            })?;
+        self.at = offset;
+        match instruction {
+            I::Stop => return self.pop().map(Some),
+            I::Proto(_) | I::Frame(_) => {}
+
+            I::Mark => self.marks.push(self.stack.len()),
+            I::Pop => drop(self.pop()?),
+            I::PopMark => drop(self.pop_to_mark()?),
+            I::Dup => {
                 let top = self.top()?;
                 self.stack.push(top);
             }
-            // NONE, NEWTRUE, NEWFALSE, BINFLOAT
-            b'N' => self.push(Value::Other)?,
-            0x88 => self.push(Value::Int(1))?,
-            0x89 => self.push(Value::Int(0))?,
-            b'G' => {
-                self.take(8)?;
-                self.push(Value::Other)?;
-            }
-            // BININT, BININT1, BININT2, LONG1
-            b'J' => {
-                let value = i32::from_le_bytes(self.array()?);
-                self.push(Value::Int(value.into()))?;
-            }
-            b'K' => {
-                let [value] = self.array()?;
-                self.push(Value::Int(value.into()))?;
-            }
-            b'M' => {
-                let value = u16::from_le_bytes(self.array()?);
-                self.push(Value::Int(value.into()))?;
-            }
-            0x8a => {
-                let length = self.length::<1>()?;
-                let range = self.take(length)?;
-                let value = little_endian(&self.bytes[range]);
+
+            I::None | I::Float(_) => self.push(Value::Other)?,
+            I::True => self.push(Value::Int(1))?,
+            I::False => self.push(Value::Int(0))?,
+            I::Int(value) => self.push(Value::Int(value.into()))?,
+            I::Long(payload) => {
+                let value = little_endian(&self.bytes[place(&payload)]);
                 self.push(value.map_or(Value::Other, Value::Int))?;
             }
-            // SHORT_BINSTRING, SHORT_BINBYTES; BINSTRING, BINBYTES; BINBYTES8, BYTEARRAY8
-            b'U' | b'C' => self.push_bytes::<1>()?,
-            b'T' | b'B' => self.push_bytes::<4>()?,
-            0x8e | 0x96 => self.push_bytes::<8>()?,
-            // SHORT_BINUNICODE, BINUNICODE, BINUNICODE8
-            0x8c => self.push_text::<1>()?,
-            b'X' => self.push_text::<4>()?,
-            0x8d => self.push_text::<8>()?,
-            // EMPTY_LIST, APPEND, APPENDS, LIST
-            b']' => self.push(Value::List(Vec::new()))?,
-            b'a' => {
+            I::Bytes(payload) => self.push(Value::Bytes(place(&payload)))?,
+            I::Text(payload) => {
+                let text = std::str::from_utf8(&self.bytes[place(&payload)]);
+                let text = text.map_err(|_| self.damaged("text that is not UTF-8"))?;
+                self.push(Value::Text(text.to_owned()))?;
+            }
+
+            I::EmptyList => self.push(Value::List(Vec::new()))?,
+            I::Append => {
                 let item = self.pop()?;
                 self.append(&[item])?;
             }
-            b'e' => {
+            I::Appends => {
                 let items = self.pop_to_mark()?;
                 self.append(&items)?;
             }
-            b'l' => {
+            I::List => {
                 let items = self.pop_to_mark()?;
                 self.push(Value::List(items))?;
             }
-            // EMPTY_TUPLE, TUPLE1, TUPLE2, TUPLE3, TUPLE
-            b')' => self.push(Value::Tuple(Vec::new()))?,
-            0x85..=0x87 => {
-                let count = usize::from(opcode - 0x84);
+            I::TupleOf(count) => {
                 let items = self.pop_many(count)?;
                 self.push(Value::Tuple(items))?;
             }
-            b't' => {
+            I::Tuple => {
                 let items = self.pop_to_mark()?;
                 self.push(Value::Tuple(items))?;
             }
-            // EMPTY_DICT, SETITEM, SETITEMS, DICT
-            b'}' => self.push(Value::Dict(Vec::new()))?,
-            b's' => {
+            I::EmptyDict => self.push(Value::Dict(Vec::new()))?,
+            I::SetItem => {
                 let items = self.pop_many(2)?;
                 self.insert(&items)?;
             }
-            b'u' => {
+            I::SetItems => {
                 let items = self.pop_to_mark()?;
                 self.insert(&items)?;
             }
-            b'd' => {
+            I::Dict => {
                 let items = self.pop_to_mark()?;
                 self.push(Value::Dict(Vec::new()))?;
                 self.insert(&items)?;
             }
-            // PUT, BINPUT, LONG_BINPUT, MEMOIZE
-            b'p' => {
-                let key = self.line_number()?;
-                self.put(key)?;
-            }
-            b'q' => {
-                let key = self.length::<1>()?;
-                self.put(key)?;
-            }
-            b'r' => {
-                let key = self.length::<4>()?;
-                self.put(key)?;
-            }
-            0x94 => self.put(self.memo.len() as u64)?,
-            // GET, BINGET, LONG_BINGET
-            b'g' => {
-                let key = self.line_number()?;
-                self.get(key)?;
-            }
-            b'h' => {
-                let key = self.length::<1>()?;
-                self.get(key)?;
-            }
-            b'j' => {
-                let key = self.length::<4>()?;
-                self.get(key)?;
-            }
-            // GLOBAL, STACK_GLOBAL
-            b'c' => {
-                let [module, name] = [self.line()?, self.line()?];
-                self.name(&module, &name)?;
-            }
-            0x93 => {
+
+            I::Put(key) => self.put(key)?,
+            I::Memoize => self.put(self.memo.len() as u64)?,
+            I::Get(key) => self.get(key)?,
+
+            I::Global { module, name } => self.import(&module, &name)?,
+            I::StackGlobal => {
                 let names = self.pop_many(2)?;
                 match (&self.values[names[0]], &self.values[names[1]]) {
                     (Value::Text(module), Value::Text(name)) => {
                         let (module, name) = (module.clone(), name.clone());
-                        self.name(&module, &name)?;
+                        self.import(&module, &name)?;
                     }
-                    _ => return Err(self.refused("a name that it computes")),
+                    _ => return Err(self.refused("a computed name")),
                 }
             }
-            // REDUCE, BUILD
-            b'R' => self.call()?,
-            b'b' => self.build()?,
-            // INST names what it calls right here; OBJ, NEWOBJ, NEWOBJ_EX call what was named before, and
-            // EXT1, EXT2, EXT4 name it by number.
-            b'i' => {
-                let [module, name] = [self.line()?, self.line()?];
-                return Err(self.refused(format!("{module}.{name}")));
-            }
-            b'o' | 0x81 | 0x92 => return Err(self.refused("the constructor of a class")),
-            0x82..=0x84 => {
+            I::Reduce => self.call()?,
+            I::Build => self.build()?,
+            I::Inst { module, name } => return Err(self.refused(format!("{module}.{name}"))),
+            I::Obj | I::NewObj => return Err(self.refused("the constructor of a class")),
+            I::Extension(_) => {
                 return Err(self.refused("a function of the extension registry"));
             }
-            other => {
-                let problem = format!("instruction {other:#04x} in what should be plain data");
+            _ => {
+                let problem = format!("instruction {opcode:#04x}, which plain data does not need");
                 return Err(self.damaged(problem));
             }
         }
         Ok(None)
-    }
-
-    // What follows an instruction.
-
-    fn take(&mut self, length: u64) -> Result<Range<usize>, DataError> {
-        let left = (self.bytes.len() - self.next) as u64;
-        if length > left {
-            return Err(self.damaged("the file ends within an instruction"));
-        }
-        let range = self.next..self.next + length as usize;
-        self.next = range.end;
-        Ok(range)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DataError> {
-        let range = self.take(N as u64)?;
-        let mut array = [0; N];
-        array.copy_from_slice(&self.bytes[range]);
-        Ok(array)
-    }
-
-    fn length<const N: usize>(&mut self) -> Result<u64, DataError> {
-        let mut length = [0; 8];
-        length[..N].copy_from_slice(&self.array::<N>()?);
-        Ok(u64::from_le_bytes(length))
-    }
-
-    fn line(&mut self) -> Result<String, DataError> {
-        let rest = &self.bytes[self.next..];
-        let Some(length) = rest.iter().position(|&byte| byte == b'\n') else {
-            return Err(self.damaged("the file ends within a line"));
-        };
-        let line = String::from_utf8_lossy(&rest[..length]).into_owned();
-        self.next += length + 1;
-        Ok(line)
-    }
-
-    fn line_number(&mut self) -> Result<u64, DataError> {
-        let line = self.line()?;
-        line.parse().map_err(|_| self.damaged(format!("`{line}` is no number")))
     }
 
     // The stack.
@@ -360,20 +260,6 @@ impl Machine<'_> {
         self.stack.push(self.values.len());
         self.values.push(value);
         Ok(())
-    }
-
-    fn push_bytes<const N: usize>(&mut self) -> Result<(), DataError> {
-        let length = self.length::<N>()?;
-        let range = self.take(length)?;
-        self.push(Value::Bytes(range))
-    }
-
-    fn push_text<const N: usize>(&mut self) -> Result<(), DataError> {
-        let length = self.length::<N>()?;
-        let range = self.take(length)?;
-        let text = std::str::from_utf8(&self.bytes[range]).map(str::to_owned);
-        let text = text.map_err(|_| self.damaged("text that is not UTF-8"))?;
-        self.push(Value::Text(text))
     }
 
     fn top(&self) -> Result<Id, DataError> {
@@ -413,11 +299,11 @@ impl Machine<'_> {
                 self.stack.push(id);
                 Ok(())
             }
-            None => Err(self.damaged(format!("nothing is remembered under {key}"))),
+            None => Err(self.damaged(format!("the memo has no entry {key}"))),
         }
     }
 
-    // What instructions do.
+    // Lists, dictionaries, imports and calls.
 
     fn append(&mut self, items: &[Id]) -> Result<(), DataError> {
         let list = self.top()?;
@@ -426,7 +312,7 @@ impl Machine<'_> {
                 list.extend(items);
                 Ok(())
             }
-            _ => Err(self.damaged("items for what is no list")),
+            _ => Err(self.damaged("items are appended to what is not a list")),
         }
     }
 
@@ -437,11 +323,11 @@ impl Machine<'_> {
                 dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
                 Ok(())
             }
-            _ => Err(self.damaged("items for what is no dictionary")),
+            _ => Err(self.damaged("items are set in what is not a dictionary")),
         }
     }
 
-    fn name(&mut self, module: &str, name: &str) -> Result<(), DataError> {
+    fn import(&mut self, module: &str, name: &str) -> Result<(), DataError> {
         // NumPy moved its parts from `core` to `_core` in version 2.
         let short = module.replacen("numpy._core", "numpy.core", 1);
         match (short.as_str(), name) {
@@ -455,7 +341,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Copies of what a tuple holds; the calls that are known here have few arguments.
+    /// Copies of the items of a tuple. The calls implemented here take few arguments.
     fn items(&mut self, tuple: Id) -> Result<Vec<Value>, DataError> {
         let Value::Tuple(ids) = &self.values[tuple] else { return Ok(Vec::new()) };
         let items: Vec<Value> = ids.iter().take(8).map(|&id| self.values[id].clone()).collect();
@@ -472,7 +358,7 @@ impl Machine<'_> {
         Ok(items)
     }
 
-    /// Keeps a pickle that uses one value again and again from filling the memory.
+    /// Limits the memory of a pickle that copies one value again and again.
     fn spend(&mut self, bytes: usize) -> Result<(), DataError> {
         self.copied += bytes;
         if self.copied > LARGEST_COPY {
@@ -485,7 +371,7 @@ impl Machine<'_> {
         let ids = self.pop_many(2)?;
         let arguments = self.items(ids[1])?;
         let Value::Name(name) = &self.values[ids[0]] else {
-            return Err(self.refused("a value that is no function"));
+            return Err(self.refused("a value that is not a function"));
         };
         let value = match (name.as_str(), &arguments[..]) {
             ("numpy.dtype", [Value::Text(name), ..]) => Value::Dtype(name.clone()),
@@ -497,7 +383,7 @@ impl Machine<'_> {
             {
                 Value::Empty
             }
-            // How Python 3 writes bytes for Python 2: each as the character of that number.
+            // Python 3 writes bytes for Python 2 as Latin-1 text.
             ("_codecs.encode", [Value::Text(text), Value::Text(code)]) if code == "latin1" => {
                 let bytes = text.chars().map(u8::try_from).collect::<Result<_, _>>();
                 Value::Decoded(bytes.map_err(|_| self.damaged("text that is not Latin-1"))?)
@@ -511,7 +397,8 @@ impl Machine<'_> {
                 self.filled(shape, dtype, order, data)?
             }
             (name, _) => {
-                let problem = format!("a call of `{name}` that is not as NumPy writes it");
+                let problem =
+                    format!("a call of `{name}` with arguments that NumPy does not write");
                 return Err(self.damaged(problem));
             }
         };
@@ -522,14 +409,14 @@ impl Machine<'_> {
         let ids = self.pop_many(2)?;
         let state = self.items(ids[1])?;
         match (&self.values[ids[0]], &state[..]) {
-            // Byte order and the like, which bytes have none of.
+            // Byte order and alignment, which do not matter for bytes.
             (Value::Dtype(_), _) => {}
             // Version, shape, type, whether columns come first, data.
             (Value::Empty, [Value::Int(_), shape, dtype, Value::Int(columns_first), data]) => {
                 let array = self.filled(shape, dtype, *columns_first != 0, data)?;
                 self.values[ids[0]] = array;
             }
-            _ => return Err(self.damaged("the state of something that is no NumPy array")),
+            _ => return Err(self.damaged("state is set in what is not a NumPy array")),
         }
         self.stack.push(ids[0]);
         Ok(())
@@ -572,7 +459,12 @@ impl Machine<'_> {
     }
 }
 
-/// The number that `bytes` stand for, lowest byte first, in two's complement.
+/// Where the bytes of an operand are. All are in memory, so the offsets fit.
+fn place(payload: &Payload) -> Range<usize> {
+    payload.range.start as usize..payload.range.end as usize
+}
+
+/// The value of `bytes` in two's complement, lowest byte first; `None` if it has more than 64 bits.
 fn little_endian(bytes: &[u8]) -> Option<i64> {
     if bytes.len() > 8 {
         return None;
@@ -645,7 +537,7 @@ mod tests {
         check(&inst.concat(), "os.system");
         check(b"\x80\x02\x82\x01)R.", "extension registry");
         check(b"\x80\x02cnumpy\nndarray\n)\x81.", "constructor");
-        check(b"\x80\x04K\x01K\x02\x93.", "computes");
+        check(b"\x80\x04K\x01K\x02\x93.", "a computed name");
         check(b"\x80\x02cbuiltins\neval\n.", "builtins.eval");
         // Harmless names, but hidden behind the array that is asked for.
         let mut late = WRITTEN[0].to_vec();
@@ -667,13 +559,13 @@ mod tests {
             }
         }
         check(b"", "ends within");
-        check(b"hello", "nothing is remembered under 101");
+        check(b"hello", "the memo has no entry 101");
         check(b"\x80\x02.", "stack is empty");
         check(b"\x80\x02u.", "no mark");
-        check(b"K\x01K\x02a.", "no list");
-        check(b"}(K\x01u.", "no dictionary");
-        check(b"K\x01K\x02R.", "no function");
-        check(b"cnumpy\ndtype\n)R.", "not as NumPy writes it");
+        check(b"K\x01K\x02a.", "not a list");
+        check(b"}(K\x01u.", "not a dictionary");
+        check(b"K\x01K\x02R.", "not a function");
+        check(b"cnumpy\ndtype\n)R.", "arguments that NumPy does not write");
         check(b"T\xff\xff\xff\xffabc.", "ends within an instruction");
         check(b"cnumpy", "ends within a line");
         check(b"\xff.", "instruction 0xff");

@@ -1,33 +1,33 @@
-//! Reads what a pickle would import, without building anything.
+//! Checks what a pickle would import, without building anything.
 //!
-//! A pickle is a program, and what it can do is bounded by the functions and classes it names. The list of
-//! those that rebuild tensors is short, so everything else is refused, as `torch.load(weights_only=True)`
-//! does. The reader behind this one executes nothing either; it skips calls that it does not know, and a
-//! checkpoint that holds one deserves to be refused, not read.
+//! A pickle is a program that can do no more than the functions and classes it imports. Few of them are
+//! needed to rebuild tensors; any other is refused, as `torch.load(weights_only=True)` does. The reader
+//! used afterwards executes nothing either, but it skips calls that it does not know, and a checkpoint
+//! that contains one should be refused, not read.
 
-use std::{
-    collections::HashMap,
-    io::{self, BufRead, Read},
-    rc::Rc,
-};
+use std::{collections::HashMap, io::BufRead, rc::Rc};
 
-/// Longest name that is kept; longer strings cannot be one.
+use releq_pickle::{Instruction, Instructions, Payload, PickleError};
+
+/// Longest string that is kept, in bytes. Names are shorter.
 const LONGEST_NAME: u64 = 256;
 
-/// Most values that a pickle may remember; a checkpoint of ten thousand tensors remembers fewer.
-const LARGEST_MEMO: usize = 1 << 20;
+/// Most values that a pickle may memoize. A checkpoint of ten thousand tensors memoizes fewer.
+pub(super) const LARGEST_MEMO: usize = 1 << 20;
 
-/// Why a pickle is not let through.
+/// Why a pickle is refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// It asks for `name` at `offset`.
+    /// It imports `name` at `offset`.
     Name { offset: u64, name: String },
-    /// It cannot be followed to its end.
-    Damaged(io::Error),
+    /// It cannot be read to its end.
+    Damaged(PickleError),
+    /// It memoizes too much.
+    Memo { offset: u64 },
 }
 
-impl From<io::Error> for Refusal {
-    fn from(error: io::Error) -> Self {
+impl From<PickleError> for Refusal {
+    fn from(error: PickleError) -> Self {
         Self::Damaged(error)
     }
 }
@@ -85,142 +85,69 @@ fn is_harmless(module: &str, name: &str) -> bool {
     }
 }
 
-/// Follows one pickle to its end and refuses the first name that may run code.
+/// Reads one pickle to its end and refuses the first import that may run code.
 pub(super) fn audit(pickle: &mut impl BufRead) -> Result<(), Refusal> {
-    let mut audit = Audit { input: pickle, offset: 0, recent: [None, None], memo: HashMap::new() };
+    let instructions = Instructions::new(pickle).keep(LONGEST_NAME);
+    let mut audit = Audit { instructions, recent: [None, None], memo: HashMap::new() };
     while audit.step()? {}
     Ok(())
 }
 
-struct Audit<'a, R> {
-    input: &'a mut R,
-    offset: u64,
-    /// The two topmost values of the stack, where they are strings; the later one last.
+/// Tracks only what is needed to know the strings that a name is made of.
+struct Audit<R> {
+    instructions: Instructions<R>,
+    /// The top two values of the stack, the topmost last; `None` for what is not a short string.
     recent: [Option<Rc<str>>; 2],
-    /// What the pickle can push again, where it is a string; others count, too.
+    /// Memoized values; `None` for what is not a short string.
     memo: HashMap<u64, Option<Rc<str>>>,
 }
 
-impl<R: BufRead> Audit<'_, R> {
+impl<R: BufRead> Audit<R> {
     /// Follows one instruction; false at the end.
     fn step(&mut self) -> Result<bool, Refusal> {
-        let at = self.offset;
-        let [opcode] = self.bytes()?;
-        match opcode {
-            b'.' => return Ok(false),
-            // MARK, POP, POP_MARK, DUP, None, REDUCE, BUILD, tuples, lists, dicts, sets, NEWOBJ, ...
-            b'('
-            | b'0'
-            | b'1'
-            | b'2'
-            | b'N'
-            | b'R'
-            | b'b'
-            | b'a'
-            | b'e'
-            | b'd'
-            | b'}'
-            | b'l'
-            | b']'
-            | b'o'
-            | b's'
-            | b'u'
-            | b't'
-            | b')'
-            | b'Q'
-            | 0x81
-            | 0x85..=0x89
-            | 0x8f..=0x92 => {
-                self.push(None);
-                self.recent[0] = None;
-            }
-            // PROTO, FRAME: nothing on the stack.
-            0x80 => self.skip(1)?,
-            0x95 => self.skip(8)?,
-            // Numbers.
-            b'K' => self.number(1)?,
-            b'M' => self.number(2)?,
-            b'J' => self.number(4)?,
-            b'G' => self.number(8)?,
-            0x8a => {
-                let length = self.length::<1>()?;
-                self.number(length)?;
-            }
-            0x8b => {
-                let length = self.length::<4>()?;
-                self.number(length)?;
-            }
-            b'F' | b'I' | b'L' | b'P' => {
-                self.line()?;
+        use Instruction as I;
+        let located = self.instructions.read()?;
+        let offset = located.offset;
+        match located.instruction {
+            I::Stop => return Ok(false),
+            I::Proto(_) | I::Frame(_) => {}
+
+            I::Int(_) | I::Long(_) | I::Float(_) | I::NumberLine(_) | I::PersistentLine(_) => {
                 self.push(None);
             }
-            // Strings and bytes.
-            b'U' | b'C' | 0x8c => {
-                let length = self.length::<1>()?;
-                self.string(length)?;
-            }
-            b'T' | b'B' | b'X' => {
-                let length = self.length::<4>()?;
-                self.string(length)?;
-            }
-            0x8d | 0x8e | 0x96 => {
-                let length = self.length::<8>()?;
-                self.string(length)?;
-            }
-            b'S' | b'V' => {
-                let line = self.line()?;
+            I::Bytes(payload) | I::Text(payload) => self.push(text(payload)),
+            I::TextLine(line) => {
                 let text = line.trim_matches(['\'', '"']);
                 self.push((text.len() as u64 <= LONGEST_NAME).then(|| text.into()));
             }
-            // The memo.
-            b'h' => {
-                let key = self.length::<1>()?;
-                self.get(key);
+
+            I::Get(key) => {
+                let value = self.memo.get(&key).cloned().flatten();
+                self.push(value);
             }
-            b'j' => {
-                let key = self.length::<4>()?;
-                self.get(key);
+            I::Put(key) => self.put(key)?,
+            I::Memoize => self.put(self.memo.len() as u64)?,
+
+            I::Global { module, name } | I::Inst { module, name } => {
+                self.import(offset, Some(&module), Some(&name))?;
             }
-            b'g' => {
-                let key = self.line()?;
-                self.get(index(&key)?);
-            }
-            b'q' => {
-                let key = self.length::<1>()?;
-                self.put(key)?;
-            }
-            b'r' => {
-                let key = self.length::<4>()?;
-                self.put(key)?;
-            }
-            b'p' => {
-                let key = self.line()?;
-                self.put(index(&key)?)?;
-            }
-            0x94 => self.put(self.memo.len() as u64)?,
-            // Names: GLOBAL, INST, STACK_GLOBAL.
-            b'c' | b'i' => {
-                let [module, name] = [self.line()?, self.line()?];
-                self.name(at, Some(&module), Some(&name))?;
-            }
-            0x93 => {
+            I::StackGlobal => {
                 let [module, name] = std::mem::take(&mut self.recent);
-                self.name(at, module.as_deref(), name.as_deref())?;
+                self.import(offset, module.as_deref(), name.as_deref())?;
             }
-            // The extension registry names functions by number.
-            0x82..=0x84 => {
+            I::Extension(_) => {
                 let name = "a function of the extension registry".to_owned();
-                return Err(Refusal::Name { offset: at, name });
+                return Err(Refusal::Name { offset, name });
             }
-            other => {
-                let message = format!("byte {at}: {other:#04x} is no pickle instruction");
-                return Err(Refusal::Damaged(io::Error::new(io::ErrorKind::InvalidData, message)));
-            }
+
+            // Everything else moves the stack in ways that are not followed: what is on top of it
+            // afterwards cannot be part of a name.
+            _ => self.recent = [None, None],
         }
         Ok(true)
     }
 
-    fn name(
+    fn import(
         &mut self,
         offset: u64,
         module: Option<&str>,
@@ -232,7 +159,7 @@ impl<R: BufRead> Audit<'_, R> {
                 return Ok(());
             }
             Some((module, name)) => format!("{module}.{name}"),
-            None => "a name that it computes".to_owned(),
+            None => "a computed name".to_owned(),
         };
         Err(Refusal::Name { offset, name })
     }
@@ -242,74 +169,16 @@ impl<R: BufRead> Audit<'_, R> {
         self.recent[1] = value;
     }
 
-    fn get(&mut self, key: u64) {
-        let value = self.memo.get(&key).cloned().flatten();
-        self.push(value);
-    }
-
-    fn put(&mut self, key: u64) -> io::Result<()> {
+    fn put(&mut self, key: u64) -> Result<(), Refusal> {
         if self.memo.len() >= LARGEST_MEMO {
-            let message = format!("byte {}: more than {LARGEST_MEMO} values", self.offset);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            return Err(Refusal::Memo { offset: self.instructions.offset() });
         }
         self.memo.insert(key, self.recent[1].clone());
         Ok(())
     }
-
-    fn number(&mut self, bytes: u64) -> io::Result<()> {
-        self.skip(bytes)?;
-        self.push(None);
-        Ok(())
-    }
-
-    fn string(&mut self, length: u64) -> io::Result<()> {
-        if length > LONGEST_NAME {
-            return self.number(length);
-        }
-        let mut bytes = Vec::new();
-        self.input.by_ref().take(length).read_to_end(&mut bytes)?;
-        if (bytes.len() as u64) < length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        self.offset += length;
-        self.push(String::from_utf8(bytes).ok().map(Into::into));
-        Ok(())
-    }
-
-    fn bytes<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let mut bytes = [0; N];
-        self.input.read_exact(&mut bytes)?;
-        self.offset += N as u64;
-        Ok(bytes)
-    }
-
-    /// An unsigned little-endian number of `N` bytes.
-    fn length<const N: usize>(&mut self) -> io::Result<u64> {
-        let bytes = self.bytes::<N>()?;
-        Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
-    }
-
-    fn skip(&mut self, length: u64) -> io::Result<()> {
-        let skipped = io::copy(&mut self.input.by_ref().take(length), &mut io::sink())?;
-        self.offset += skipped;
-        if skipped == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        let mut line = Vec::new();
-        // A number in text can be long; nothing sensible is longer than this.
-        self.input.by_ref().take(1 << 20).read_until(b'\n', &mut line)?;
-        self.offset += line.len() as u64;
-        if line.pop() != Some(b'\n') {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
-    }
 }
 
-fn index(text: &str) -> io::Result<u64> {
-    text.parse().map_err(|_| {
-        let message = format!("`{text}` is no index into the memo");
-        io::Error::new(io::ErrorKind::InvalidData, message)
-    })
+/// A string that may be part of a name.
+fn text(payload: Payload) -> Option<Rc<str>> {
+    String::from_utf8(payload.kept?).ok().map(Into::into)
 }

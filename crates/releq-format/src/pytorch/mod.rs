@@ -12,7 +12,7 @@ use zip::ZipArchive;
 
 mod audit;
 
-use self::audit::{Refusal, audit};
+use self::audit::{LARGEST_MEMO, Refusal, audit};
 use crate::{CheckpointError, stored::Stored};
 
 /// The number that opens the stream of pickles, as protocols 2 and later write it.
@@ -69,6 +69,10 @@ fn refused(path: &Path, part: &str, refusal: Refusal) -> CheckpointError {
     match refusal {
         Refusal::Name { offset, name } => {
             CheckpointError::Code { path, part: part.to_owned(), offset, name }
+        }
+        Refusal::Memo { offset } => {
+            let source = format!("byte {offset} of {part}: more than {LARGEST_MEMO} values");
+            CheckpointError::Damaged { path, source: source.into() }
         }
         Refusal::Damaged(source) => CheckpointError::Damaged { path, source: Box::new(source) },
     }
