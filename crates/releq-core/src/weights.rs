@@ -38,7 +38,7 @@ pub enum WeightsError {
         name: String,
         /// Shape in the network.
         expected: Vec<usize>,
-        /// What came.
+        /// The rejected shape.
         got: Vec<usize>,
     },
     /// A parameter that the network lacks.

@@ -113,9 +113,11 @@ impl TrainingState {
         let (tensors, metadata) = read_tensors(path)?;
         let refused =
             |reason: String| TrainingStateError::NotATraining { path: path.to_owned(), reason };
-        let text = metadata
-            .get(RUN)
-            .ok_or_else(|| refused("it holds no training; are these weights alone?".into()))?;
+        let text = metadata.get(RUN).ok_or_else(|| {
+            refused(
+                "it does not contain a resumable training state; are these weights alone?".into(),
+            )
+        })?;
         let Metadata { run, optimizer_steps } =
             serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
         let mut weights = Weights::default();
@@ -263,7 +265,12 @@ mod tests {
         refused(&data, &other, &state, "mean: [0.5]");
         let mut changed = state.clone();
         changed.run.quantizer = "dorefa".into();
-        refused(&data, &normalization, &changed, "the quantizer dorefa, it cannot go on with wrpn");
+        refused(
+            &data,
+            &normalization,
+            &changed,
+            "the quantizer dorefa; it cannot be resumed with wrpn",
+        );
         let mut changed = state.clone();
         changed.run.report.steps = 12;
         refused(&data, &normalization, &changed, "at most 11");
@@ -287,7 +294,7 @@ mod tests {
         };
         refused("cannot read");
         safetensors::save(&path, &initial_weights(&lenet(), 0)).unwrap();
-        refused("it holds no training; are these weights alone?");
+        refused("it does not contain a resumable training state");
         let metadata = |text: &str| HashMap::from([(RUN.to_owned(), text.to_owned())]);
         write_tensors::<releq_core::Parameter>(&path, &BTreeMap::new(), metadata("{}")).unwrap();
         refused("missing field `run`");

@@ -20,14 +20,14 @@ pub struct Sgd {
     pub weight_decay: f32,
 }
 
-/// What can go wrong while training.
+/// Why training failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
     /// Weights that do not belong to the network.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// A data set of images that the network does not take.
+    /// The images of a data set have another shape than the network takes.
     #[error(
         "data set `{data}` has images of {got:?} (channels, height, width), but network `{network}` takes {expected:?}"
     )]
@@ -49,14 +49,14 @@ pub enum TrainError {
         /// Bitwidths given.
         bits: usize,
     },
-    /// Images and labels that do not make a batch of this network.
+    /// Images and labels do not form a batch of this network.
     #[error("a batch of {labels} images needs {expected} pixel values, got {got}")]
     Batch {
         /// Number of images by labels or logits.
         labels: usize,
         /// Pixels that many images have.
         expected: usize,
-        /// What came.
+        /// The rejected value.
         got: usize,
     },
     /// A step needs something to learn from.
@@ -65,7 +65,7 @@ pub enum TrainError {
     /// A label the network has no output for.
     #[error("label {label} is not below the {outputs} outputs of the network")]
     Label {
-        /// What came.
+        /// The rejected value.
         label: Label,
         /// Outputs of the network.
         outputs: usize,
@@ -96,14 +96,14 @@ pub enum TrainError {
         /// Name of the layer.
         layer: String,
     },
-    /// A field of a training schedule that cannot be.
+    /// A field of a training schedule is out of its range.
     #[error("schedule: `{field}` must be {allowed}, got {got}")]
     Schedule {
         /// Name of the field.
         field: &'static str,
         /// What it may be.
         allowed: &'static str,
-        /// What came.
+        /// The rejected value.
         got: f64,
     },
     /// A normalization for another number of channels.
@@ -118,7 +118,7 @@ pub enum TrainError {
         /// Deviations given.
         deviations: usize,
     },
-    /// The loss is not finite any more.
+    /// The loss became infinite or NaN.
     #[error("the loss became {loss} at step {step}")]
     Diverged {
         /// The loss.
@@ -126,14 +126,14 @@ pub enum TrainError {
         /// Steps taken before.
         step: usize,
     },
-    /// A training cannot go on with something else than it was begun with.
-    #[error("the training was begun with {what} {expected}, it cannot go on with {got}")]
+    /// A training is resumed with something else than it was begun with.
+    #[error("the training was begun with {what} {expected}; it cannot be resumed with {got}")]
     Resume {
         /// What is different.
         what: &'static str,
         /// What it was begun with.
         expected: String,
-        /// What came.
+        /// The rejected value.
         got: String,
     },
     /// The trainer does not cover this layer.
@@ -146,7 +146,7 @@ pub enum TrainError {
         /// What it does not cover.
         what: String,
     },
-    /// The device to train on is not there.
+    /// The device to train on is not available.
     #[error("backend `{backend}`: {reason}")]
     Device {
         /// Name of the backend.

@@ -1,4 +1,4 @@
-//! What can go wrong in a search.
+//! Why a search or an experiment failed.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub enum ReleqError {
         path: PathBuf,
         /// Line in the file, from 1; 0 is the file as a whole.
         line: u64,
-        /// What is wrong there.
+        /// The problem at that place.
         reason: String,
     },
     /// An assignment that the table does not hold.
@@ -69,7 +69,7 @@ pub enum ReleqError {
     /// A cost model does not cover the network.
     #[error(transparent)]
     Cost(#[from] CostError),
-    /// A bitwidth that cannot be.
+    /// An invalid bitwidth.
     #[error(transparent)]
     Bitwidth(#[from] BitwidthError),
     /// A search that cannot be resumed from this state.

@@ -49,7 +49,7 @@ pub(super) struct Pass<'a> {
 
 /// What a layer's backward pass works on.
 pub(super) struct Backward<'a> {
-    /// What came in; empty for layers that work in place.
+    /// The layer's input; empty for layers that work in place.
     pub(super) inputs: &'a [&'a [f32]],
     /// What went out; empty unless the layer keeps it.
     pub(super) output: &'a [f32],
@@ -107,7 +107,7 @@ impl Upstream<'_> {
     }
 }
 
-/// Buffers that are not in use; they make the rounds between layers and steps.
+/// Buffers that are not in use, recycled between layers and steps.
 #[derive(Default)]
 pub(super) struct Buffers(pub(super) Vec<Vec<f32>>);
 

@@ -1,4 +1,4 @@
-//! A CPU trainer without a tensor library: channels-last buffers that make the rounds, direct convolutions.
+//! A CPU trainer without a tensor library: recycled channels-last buffers, direct convolutions.
 //!
 //! One file for each layer kind; [`plan`](plan::plan) chooses between them.
 

@@ -25,7 +25,7 @@ use crate::{
     guard::guard,
     problem::{EvaluationMode, Problem},
 };
-use state::Parts;
+use state::FORMAT;
 
 /// A search that steps: an agent plays one batch of episodes of a [`Problem`] after the other until its
 /// budget is used up.
@@ -162,7 +162,8 @@ impl<'a> Search<'a> {
     /// # Errors
     /// [`ReleqError::Agent`] for an agent that has no snapshot.
     pub fn state(&self) -> Result<SearchState, ReleqError> {
-        Ok(SearchState::new(Parts {
+        Ok(SearchState {
+            format: FORMAT.to_owned(),
             problem: self.problem.summary(),
             full_precision: self.evaluator.full_precision(),
             budget: self.budget,
@@ -172,7 +173,7 @@ impl<'a> Search<'a> {
             last_new_at: self.last_new_at,
             history: self.history.clone(),
             seconds: self.elapsed().as_secs_f64(),
-        }))
+        })
     }
 
     /// Takes all steps that are left, then asks the agent for its greedy answer.

@@ -7,7 +7,7 @@ use super::{BatchRecord, Budget};
 use crate::{ReleqError, environment::EnvironmentState, problem::ProblemSummary};
 
 /// Changes whenever the meaning of a [`SearchState`] does.
-const FORMAT: &str = "releq search 1";
+pub(super) const FORMAT: &str = "releq search 1";
 
 /// Everything that a [`Search`](super::Search) is resumed from, as if it had never stopped.
 ///
@@ -16,20 +16,7 @@ const FORMAT: &str = "releq search 1";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchState {
-    format: String,
-    pub(super) problem: ProblemSummary,
-    pub(super) full_precision: f64,
-    pub(super) budget: Budget,
-    pub(super) agent: AgentSnapshot,
-    pub(super) environment: EnvironmentState,
-    pub(super) episodes: usize,
-    pub(super) last_new_at: usize,
-    pub(super) history: Vec<BatchRecord>,
-    pub(super) seconds: f64,
-}
-
-/// The parts of a [`SearchState`] that a search itself holds.
-pub(super) struct Parts {
+    pub(super) format: String,
     pub(super) problem: ProblemSummary,
     pub(super) full_precision: f64,
     pub(super) budget: Budget,
@@ -42,33 +29,6 @@ pub(super) struct Parts {
 }
 
 impl SearchState {
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            problem,
-            full_precision,
-            budget,
-            agent,
-            environment,
-            episodes,
-            last_new_at,
-            history,
-            seconds,
-        } = parts;
-        let format = FORMAT.to_owned();
-        Self {
-            format,
-            problem,
-            full_precision,
-            budget,
-            agent,
-            environment,
-            episodes,
-            last_new_at,
-            history,
-            seconds,
-        }
-    }
-
     /// Number of distinct assignments measured so far.
     #[must_use]
     pub fn evaluations(&self) -> usize {
