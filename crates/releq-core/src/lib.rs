@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod atomic_file;
 mod bitwidth;
 mod cost;
 mod names;
 mod network;
+pub mod parallel;
 mod profile;
 #[cfg(any(test, feature = "testing"))]
 mod testing;

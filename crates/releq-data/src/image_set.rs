@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use releq_core::parallel;
+
 use crate::{
     DataError, Dataset, DatasetInfo, Label, Normalization,
     dataset::image_bytes,
-    parallel,
     subset::{split, stratified},
 };
 

@@ -9,7 +9,6 @@ mod error;
 mod files;
 mod image_set;
 mod normalization;
-mod parallel;
 mod sets;
 mod subset;
 

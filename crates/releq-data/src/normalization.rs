@@ -2,9 +2,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use releq_core::parallel;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataError, Dataset, DatasetInfo, dataset::image_bytes, parallel};
+use crate::{DataError, Dataset, DatasetInfo, dataset::image_bytes};
 
 /// Images that one thread counts before it adds to the total.
 const BLOCK: usize = 64;

@@ -3,15 +3,12 @@
 use std::{
     borrow::Borrow,
     collections::{BTreeMap, HashMap},
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use ::safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
-use atomic_write_file::AtomicWriteFile;
-
-use releq_core::{Parameter, Weights};
+use releq_core::{Parameter, Weights, atomic_file};
 
 /// A state that cannot be read from a file or written to one.
 #[derive(Debug, thiserror::Error)]
@@ -135,14 +132,8 @@ pub fn write_tensors<P: Borrow<Parameter>>(
         .collect::<Result<Vec<_>, _>>()?;
     let metadata = (!metadata.is_empty()).then_some(metadata);
     let file = ::safetensors::serialize(views, metadata).map_err(encode)?;
-    replace(path, &file).map_err(|source| SafetensorsError::Write { path: path.to_owned(), source })
-}
-
-/// Writes beside `path`, then renames, so that no reader ever sees half a file.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = AtomicWriteFile::open(path)?;
-    file.write_all(bytes)?;
-    file.commit()
+    atomic_file::write(path, &file)
+        .map_err(|source| SafetensorsError::Write { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read, Write},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
-use atomic_write_file::AtomicWriteFile;
 use flate2::Crc;
 use md5::{Digest, Md5};
+use releq_core::atomic_file;
 use serde::{Deserialize, Serialize};
 
 use super::download::hex;
@@ -160,13 +160,12 @@ impl CacheFile {
             crc32: crc.sum(),
             skipped: skipped.to_vec(),
         })?;
-        let mut file = AtomicWriteFile::open(&self.path)?;
-        file.write_all(MAGIC)?;
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        for part in [&header, pixels, &label_bytes] {
-            file.write_all(part)?;
-        }
-        file.commit()
+        // In pieces, for a copy of all pixels would double the memory.
+        let header_length = (header.len() as u64).to_le_bytes();
+        let parts = [MAGIC, &header_length[..], &header, pixels, &label_bytes];
+        atomic_file::write_with(&self.path, |file| {
+            parts.into_iter().try_for_each(|part| file.write_all(part))
+        })
     }
 }
 

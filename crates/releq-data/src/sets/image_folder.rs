@@ -9,6 +9,7 @@ use std::{
 };
 
 use md5::{Digest, Md5};
+use releq_core::parallel;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -19,7 +20,6 @@ use crate::{
         decode::{self, DecodeError},
         download::hex,
     },
-    parallel,
     subset::{split, stratified},
 };
 

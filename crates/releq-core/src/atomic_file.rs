@@ -1,0 +1,189 @@
+//! Writes files whole or not at all.
+//!
+//! The bytes go to a temporary file in the same folder, which is renamed once it is complete. No reader
+//! ever sees half a file, and a crash leaves the old one as it was.
+
+use std::{
+    fs,
+    io::{self, ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use atomic_write_file::AtomicWriteFile;
+
+/// Symbolic links that are followed one after the other, as on Linux.
+const MOST_LINKS: usize = 40;
+
+/// Writes `bytes` as the file `path`, replacing a regular file of that name.
+///
+/// A symbolic link is kept and its target is written, which need not exist yet. An existing file keeps
+/// its permissions, on Unix.
+///
+/// # Errors
+/// When the folder does not exist or is not writable, the disk is full, or `path` is something other
+/// than a regular file: a folder, a device, a pipe. The message names the file.
+pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+    write_with(path, |file| file.write_all(bytes))
+}
+
+/// As [`write`](fn@write), in pieces: `fill` writes the contents. If it fails, nothing is replaced.
+///
+/// # Errors
+/// As [`write`](fn@write), and those of `fill`.
+pub fn write_with(
+    path: impl AsRef<Path>,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let path = path.as_ref();
+    let written = regular_file(path).and_then(|target| {
+        let mut file = AtomicWriteFile::open(target)?;
+        fill(&mut file)?;
+        file.commit()
+    });
+    written.map_err(|error| named(path, &error))
+}
+
+/// Fails now if [`write`](fn@write) would fail later, for one to call before minutes of work.
+///
+/// # Errors
+/// As [`write`](fn@write), except for a full disk.
+pub fn check_writable(path: impl AsRef<Path>) -> io::Result<()> {
+    let path = path.as_ref();
+    let opened = regular_file(path).and_then(AtomicWriteFile::open);
+    opened.and_then(AtomicWriteFile::discard).map_err(|error| named(path, &error))
+}
+
+/// The file that `path` refers to, through symbolic links; it may not exist yet.
+fn regular_file(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..=MOST_LINKS {
+        let kind = match fs::symlink_metadata(&path) {
+            Ok(metadata) => metadata.file_type(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(path),
+            Err(error) => return Err(error),
+        };
+        if kind.is_symlink() {
+            // Relative to the folder of the link; an absolute target replaces it.
+            let target = fs::read_link(&path)?;
+            path = path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
+        } else if kind.is_file() {
+            return Ok(path);
+        } else if kind.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        } else {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+        }
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Checks that `path` cannot be written, by a message that names it.
+    fn refused(path: &Path, expected: &str) {
+        for error in [write(path, b"new").unwrap_err(), check_writable(path).unwrap_err()] {
+            let message = error.to_string();
+            assert!(message.contains(&path.display().to_string()), "{message}");
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+        }
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_or_left_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        check_writable(&path).unwrap();
+        assert!(names(folder.path()).is_empty());
+        write(&path, b"a longer one").unwrap();
+        write(&path, b"old").unwrap();
+        check_writable(&path).unwrap();
+        let failed = write_with(&path, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::other("no more"))
+        });
+        let message = failed.unwrap_err().to_string();
+        assert!(message.contains("file: no more"), "{message}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["file"], "no temporary file is left");
+        refused(folder.path(), "directory");
+        refused(&folder.path().join("missing/file"), "No such file");
+        refused(&path.join("file"), "Not a directory");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_permissions_kept() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let [real, link, chain, dangling] =
+            ["real/file", "link", "chain", "dangling"].map(|name| folder.path().join(name));
+        fs::create_dir(folder.path().join("real")).unwrap();
+        fs::write(&real, b"old").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("real/file", &link).unwrap();
+        symlink(&link, &chain).unwrap();
+        check_writable(&chain).unwrap();
+        write(&chain, b"new").unwrap();
+        assert_eq!(fs::read(&real).unwrap(), b"new");
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(link.is_symlink() && chain.is_symlink());
+
+        symlink("real/later", &dangling).unwrap();
+        write(&dangling, b"later").unwrap();
+        assert!(dangling.is_symlink());
+        assert_eq!(names(&folder.path().join("real")), ["file", "later"]);
+
+        let round = folder.path().join("round");
+        symlink("round", &round).unwrap();
+        refused(&round, "too many levels");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_a_regular_file_is_left_alone() {
+        use std::os::unix::{
+            fs::{FileTypeExt, symlink},
+            net::UnixListener,
+        };
+
+        let folder = tempfile::tempdir().unwrap();
+        let [socket, link] = ["socket", "link"].map(|name| folder.path().join(name));
+        let _listener = UnixListener::bind(&socket).unwrap();
+        refused(&socket, "not a regular file");
+        symlink("/dev/null", &link).unwrap();
+        refused(&link, "not a regular file");
+        refused(Path::new("/dev/null"), "not a regular file");
+        assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_read_only_folder_is_named_at_once() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let closed = folder.path().join("closed");
+        fs::create_dir(&closed).unwrap();
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+        // Root may write anyway.
+        if fs::write(closed.join("probe"), b"").is_err() {
+            refused(&closed.join("file"), "ermission denied");
+        }
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
