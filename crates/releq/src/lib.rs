@@ -7,7 +7,6 @@ mod error;
 pub mod evaluate;
 mod event;
 mod experiment;
-mod files;
 mod guard;
 mod problem;
 mod report;

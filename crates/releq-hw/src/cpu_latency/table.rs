@@ -1,11 +1,10 @@
 //! A table of measured latencies, kept in a file.
 
 use std::{
-    collections::HashSet, fs, io, io::Write as _, num::NonZeroUsize, path::Path, time::Duration,
+    collections::HashSet, fs, io::Write as _, num::NonZeroUsize, path::Path, time::Duration,
 };
 
-use atomic_write_file::AtomicWriteFile;
-use releq_core::{LayerBits, LayerProfile};
+use releq_core::{LayerBits, LayerProfile, atomic_file};
 use releq_kernels::{Isa, Workspace};
 use serde::{Deserialize, Serialize};
 
@@ -179,13 +178,11 @@ impl LatencyTable {
     /// # Errors
     /// [`LatencyError::Io`].
     pub fn save(&self, path: &Path) -> Result<(), LatencyError> {
-        let write = || -> io::Result<()> {
-            let mut file = AtomicWriteFile::open(path)?;
-            serde_json::to_writer_pretty(&mut file, self)?;
-            file.write_all(b"\n")?;
-            file.commit()
-        };
-        write().map_err(|source| LatencyError::Io { path: path.to_owned(), source })
+        let written = atomic_file::write_with(path, |file| {
+            serde_json::to_writer_pretty(&mut *file, self)?;
+            file.write_all(b"\n")
+        });
+        written.map_err(|source| LatencyError::Io { path: path.to_owned(), source })
     }
 }
 

@@ -1,14 +1,8 @@
 //! Several evaluations side by side.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::num::NonZeroUsize;
 
-use releq_core::BitwidthAssignment;
+use releq_core::{BitwidthAssignment, parallel};
 
 use super::{Evaluation, Evaluator};
 use crate::{ReleqError, guard::guard};
@@ -43,39 +37,12 @@ impl<E: Evaluator> Evaluator for Parallel<E> {
 
     fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
         let piece = || format!("evaluator `{}`", self.inner.name());
-        in_parallel(batch, self.threads, |bits| guard(piece, || self.inner.evaluate(bits)))
+        parallel::try_map(batch.iter(), self.threads.get(), |bits| {
+            guard(piece, || self.inner.evaluate(bits))
+        })
     }
 
     fn name(&self) -> &str {
         self.inner.name()
     }
-}
-
-/// Maps `f` over `items` on up to `threads` threads, keeping their order.
-pub(crate) fn in_parallel<T: Sync, R: Send, X: Send>(
-    items: &[T],
-    threads: NonZeroUsize,
-    f: impl Fn(&T) -> Result<R, X> + Sync,
-) -> Result<Vec<R>, X> {
-    let threads = threads.get().min(items.len());
-    if threads <= 1 {
-        return items.iter().map(f).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<(usize, Result<R, X>)>> = Mutex::new(Vec::with_capacity(items.len()));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(index) else { break };
-                    let answer = f(item);
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push((index, answer));
-                }
-            });
-        }
-    });
-    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    done.sort_unstable_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, answer)| answer).collect()
 }

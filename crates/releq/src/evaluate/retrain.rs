@@ -6,14 +6,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use releq_core::{BitwidthAssignment, Network, Weights};
+use releq_core::{BitwidthAssignment, Network, Weights, parallel};
 use releq_data::{Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
     AccuracyReport, Schedule, TrainError, Trainer, TrainerFactory, Training, accuracy,
 };
 
-use super::{EarlyStop, Evaluation, Evaluator, Measurement, in_parallel};
+use super::{EarlyStop, Evaluation, Evaluator, Measurement};
 use crate::{Cancel, ReleqError, guard::guard};
 
 /// Everything a [`Retrain`] starts from.
@@ -220,7 +220,9 @@ impl Evaluator for Retrain<'_> {
 
     fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
         let piece = || "trainer".to_owned();
-        in_parallel(batch, self.setup.threads, |bits| guard(piece, || self.evaluate(bits)))
+        parallel::try_map(batch.iter(), self.setup.threads.get(), |bits| {
+            guard(piece, || self.evaluate(bits))
+        })
     }
 
     fn name(&self) -> &str {

@@ -18,7 +18,7 @@ use releq_train::AccuracyReport;
 use super::ExperimentConfig;
 use crate::{
     Event, FinalRow, Problem, ReleqError, RowCost, SearchOutcome,
-    evaluate::{Retrain, Retrained, in_parallel},
+    evaluate::{Retrain, Retrained},
     guard::guard,
     pareto_frontier,
 };
@@ -191,7 +191,7 @@ impl Finals<'_> {
             });
         };
         report(None, None);
-        in_parallel(assignments, self.config.threads, |bits| {
+        parallel::try_map(assignments.iter(), self.config.threads.get(), |bits| {
             let answer = guard(
                 || "trainer".to_owned(),
                 || match long.retrain(bits, &[self.validation, self.test])? {

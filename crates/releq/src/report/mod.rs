@@ -4,15 +4,12 @@ mod rows;
 
 use std::{collections::BTreeMap, path::Path};
 
-use releq_core::BitwidthAssignment;
+use releq_core::{BitwidthAssignment, atomic_file};
 use serde::{Deserialize, Serialize};
 
 pub use rows::{FinalRow, LayerRow, RowCost};
 
-use crate::{
-    ExperimentConfig, ReleqError, SearchOutcome,
-    files::{check_writable, write_atomically},
-};
+use crate::{ExperimentConfig, ReleqError, SearchOutcome};
 
 /// Everything one [`Experiment`](crate::Experiment) found.
 ///
@@ -71,7 +68,7 @@ impl Report {
     /// # Errors
     /// [`ReleqError::Write`], naming the file.
     pub fn write_json(&self, path: impl AsRef<Path>) -> Result<(), ReleqError> {
-        write_atomically(path.as_ref(), (self.to_json() + "\n").as_bytes())
+        write(path.as_ref(), (self.to_json() + "\n").as_bytes())
     }
 
     /// Writes `rows` as CSV with a header, whole or not at all.
@@ -118,7 +115,7 @@ impl Report {
             csv.write_record(fixed.into_iter().chain(costs)).map_err(fail)?;
         }
         let bytes = csv.into_inner().map_err(|error| fail(error.into_error().into()))?;
-        write_atomically(path, &bytes)
+        write(path, &bytes)
     }
 
     /// Fails now, rather than after minutes of work, if a report cannot be written to `path`.
@@ -126,6 +123,12 @@ impl Report {
     /// # Errors
     /// [`ReleqError::Write`], naming the file.
     pub fn check_path(path: impl AsRef<Path>) -> Result<(), ReleqError> {
-        check_writable(path.as_ref())
+        atomic_file::check_writable(&path)
+            .map_err(|source| ReleqError::Write { path: path.as_ref().to_owned(), source })
     }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), ReleqError> {
+    atomic_file::write(path, bytes)
+        .map_err(|source| ReleqError::Write { path: path.to_owned(), source })
 }
