@@ -1,8 +1,6 @@
 //! A table of measured latencies, kept in a file.
 
-use std::{
-    collections::HashSet, fs, io::Write as _, num::NonZeroUsize, path::Path, time::Duration,
-};
+use std::{collections::HashSet, fs, num::NonZeroUsize, path::Path, time::Duration};
 
 use releq_core::{LayerBits, LayerProfile, atomic_file};
 use releq_kernels::{Isa, Workspace};

@@ -10,7 +10,8 @@ use std::{
 };
 
 use releq_core::{
-    Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network, checked_network_cost,
+    Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network,
+    checked_network_cost, parallel,
 };
 use releq_data::Dataset;
 use releq_train::AccuracyReport;
