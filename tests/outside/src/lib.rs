@@ -3,7 +3,7 @@
 #[cfg(feature = "everything")]
 use releq::{
     core::Network,
-    zoo::train::{NativeTrainer, TrainError},
+    train::{NativeTrainer, TrainError},
 };
 use releq_quant::{Bitwidth, LayerWeights, QuantError, Quantizer};
 
