@@ -78,7 +78,7 @@ impl fmt::Debug for NativeTrainer {
 
 impl NativeTrainer {
     /// A trainer of `network` with the best instructions of this processor, and with the weights of
-    /// [`Weights::init`] for seed 0.
+    /// [`initial_weights`] for seed 0.
     ///
     /// # Errors
     /// [`TrainError::Unsupported`], naming the first layer that this trainer does not cover.
