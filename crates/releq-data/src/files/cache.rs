@@ -1,7 +1,7 @@
-//! Decoded images on disk, so that they are decoded once.
+//! A cache of decoded images on disk.
 //!
-//! A cache file is a convenience: whatever is wrong with it, the images are decoded again, and where
-//! it cannot be written, they will be the next time.
+//! Errors of the cache are never errors of loading: if a cache file cannot be used or written, the
+//! images are decoded again.
 
 use std::{
     fs::{self, File},
@@ -19,7 +19,7 @@ use crate::{BadImage, Label};
 
 /// Begins every cache file; the number changes with the layout.
 const MAGIC: &[u8; 16] = b"releq images 01\n";
-/// Longest header that is believed.
+/// Largest header that is read, in bytes.
 const LARGEST_HEADER: u64 = 1 << 26;
 /// Most bytes of pixels that go to a cache: twenty times CIFAR-10 would not.
 const LARGEST: usize = 1 << 31;
@@ -40,7 +40,7 @@ pub enum Cache {
     In(PathBuf),
 }
 
-/// What a cache file holds.
+/// The contents of a cache file.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Decoded {
     pub(crate) pixels: Vec<u8>,
@@ -79,7 +79,7 @@ impl CacheFile {
         Some(Self { path: folder.join(format!("{name}.images")), fingerprint })
     }
 
-    /// What is kept, if it is there, whole and of the same files.
+    /// The cached images, if the cache file exists, is intact and describes the same files.
     pub(crate) fn load(&self) -> Option<Decoded> {
         match self.try_load() {
             Ok(decoded) => decoded,

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Whether `file` is in `folder`, under any of the names it goes by.
+/// Whether `folder` contains `file` under any of its known names.
 fn is_there(folder: &Path, file: &RemoteFile) -> bool {
     folder.join(file.name).is_file()
         || file.name.strip_suffix("-ubyte.gz").is_some() && mnist::locate(folder, file).is_some()
@@ -39,7 +39,7 @@ pub struct Download {
     pub base_urls: Vec<String>,
     /// The folder that the files go to; created when it is not there.
     pub folder: PathBuf,
-    /// Attempts per file and address that bring nothing new.
+    /// Attempts in a row, per file and address, that receive no new bytes before giving up.
     pub attempts: u32,
 }
 
@@ -62,7 +62,7 @@ impl Download {
     }
 }
 
-/// How far a download has come.
+/// Progress of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DownloadProgress {
     /// Name of the file.
@@ -71,16 +71,16 @@ pub struct DownloadProgress {
     pub file_index: usize,
     /// Number of files.
     pub files: usize,
-    /// Bytes of this file that are here.
+    /// Bytes of this file received so far.
     pub received: u64,
-    /// Bytes this file has, when the server says so.
+    /// Size of this file in bytes, if the server reports it.
     pub total: Option<u64>,
 }
 
-/// Downloads the files that are not there yet, checks them, and returns their folder.
+/// Downloads missing files, verifies their checksums and returns their folder.
 ///
-/// A file grows under the name `.part` and is renamed once its checksum is right; a `.part` that is
-/// there is gone on with where the server allows it.
+/// A file is written with the extension `.part` and renamed once its checksum is right. An existing
+/// `.part` file is resumed if the server supports it.
 ///
 /// # Errors
 /// When there is nothing to download for this kind of data, a file cannot be fetched whole and right,
@@ -150,7 +150,7 @@ pub fn download(
     Ok(folder.clone())
 }
 
-/// Where a file grows.
+/// The partial file.
 fn part(folder: &Path, file: &RemoteFile) -> PathBuf {
     folder.join(format!("{}.part", file.name))
 }
@@ -159,8 +159,8 @@ fn part_len(folder: &Path, file: &RemoteFile) -> u64 {
     fs::metadata(part(folder, file)).map_or(0, |metadata| metadata.len())
 }
 
-/// Fetches one file, going on with a part that is there; leaves the part for the next attempt if the
-/// connection breaks, and removes it if its checksum is wrong.
+/// Fetches one file, resuming a partial one. The partial file is kept for the next attempt if the
+/// connection breaks, and removed if its checksum is wrong.
 fn fetch(
     agent: &ureq::Agent,
     url: &str,
