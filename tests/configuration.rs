@@ -138,6 +138,14 @@ fn what_cannot_be_is_refused_with_the_field_named() {
     refused(&|v| v["normalization"] = json!({"mean": [0.5], "std": [0.0]}), &["`normalization`"]);
     refused(&|v| v["pretrain"]["batch_size"] = json!(0), &["`pretrain`", "batch_size"]);
     refused(&|v| v["agent"] = json!({"ppo": {"gama": 1.0}}), &["gama", "gamma"]);
+    refused(&|v| v["pretrain"]["augmentation"]["mirrored"] = json!(true), &["mirrored", "mirror"]);
+    refused(&|v| v["pretrain"]["sgd"]["rate"] = json!(1), &["rate", "learning_rate"]);
+    refused(&|v| v["early_stop"] = json!({"bellow": 0.5}), &["bellow", "below"]);
+    refused(&|v| v["data"] = json!({"digits": {"trian": 5}}), &["trian", "train"]);
+    refused(
+        &|v| v["data"] = json!({"folder": {"path": "x", "images": {"colour": 1}}}),
+        &["colour"],
+    );
     refused(&|v| drop(v.as_object_mut().unwrap().remove("seed")), &["`seed`"]);
 
     let mut per_channel = small(1);

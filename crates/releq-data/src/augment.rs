@@ -11,7 +11,7 @@ use crate::Normalization;
 /// For CIFAR-10 a shift of 4 and mirroring are the usual choice (He et al. 2015, section 4.2). Digits
 /// are not to be mirrored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Every image is padded with this many black pixels on each side, and its own size is cut out at
     /// a random place: a shift by up to this many pixels along each axis.

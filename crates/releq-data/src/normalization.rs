@@ -12,6 +12,7 @@ const BLOCK: usize = 64;
 
 /// Mean and standard deviation of each channel, on the scale where a pixel is from 0 to 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Normalization {
     /// Subtracted from `pixel / 255`, per channel.
     pub mean: Vec<f32>,

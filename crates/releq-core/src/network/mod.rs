@@ -49,6 +49,7 @@ pub struct Network {
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawNetwork {
     name: String,
     /// `[channels, height, width]`.

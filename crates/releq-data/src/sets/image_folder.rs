@@ -45,7 +45,7 @@ pub enum BadImages {
 
 /// How to read an image folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ImageFolderConfig {
     /// What becomes of the size of the images.
     pub size: ImageSize,
