@@ -254,7 +254,7 @@ pub struct Size {
 
 impl Size {
     /// Enough for bitwidths worth having.
-    pub const FULL: Self = Self { images: 6000, steps: 400, evaluations: 30 };
+    pub const FULL: Self = Self { images: 4000, steps: 200, evaluations: 16 };
     /// Seconds.
     pub const SMALL: Self = Self { images: 600, steps: 30, evaluations: 6 };
 
