@@ -8,8 +8,8 @@
 use std::{fs, num::NonZeroUsize, path::PathBuf};
 
 use releq::{
-    Budget, Cancel, Experiment, ExperimentConfig, Problem, Report, Scored, Search, SearchLayer,
-    SearchOutcome,
+    Budget, Cancel, Experiment, ExperimentConfig, Problem, Report, RowCost, Scored, Search,
+    SearchLayer, SearchOutcome,
     agent::PpoConfig,
     data::{
         ImageSet, Splits,
@@ -82,13 +82,15 @@ fn report(report: &Report) -> Value {
                 row.validation_accuracy,
                 row.test_accuracy,
                 row.quant_state,
-                row.cost("stripes").unwrap().saving(),
+                row.cost("stripes").map(RowCost::saving),
             ])
         })
         .collect();
     json!({
         "images": report.images,
         "full_precision": [report.full_precision_validation, report.full_precision_test],
+        "reference": report.reference,
+        "answer": report.answer,
         "chosen": report.chosen.as_ref().map(ToString::to_string),
         "weight_stds": report.layers.iter().map(|layer| layer.weight_std).collect::<Vec<_>>(),
         "rows": rows,

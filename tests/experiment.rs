@@ -86,6 +86,7 @@ fn a_report_follows_from_its_seed_for_any_number_of_threads() {
             "releq",
             "random search",
             "greedy search",
+            "full precision",
             "uniform 8",
             "uniform 4",
             "uniform 3",
@@ -93,14 +94,13 @@ fn a_report_follows_from_its_seed_for_any_number_of_threads() {
         ]
     );
     assert_eq!(one.images, [600, 100, 100]);
-    assert_eq!(one.chosen.as_ref(), Some(&one.rows[0].bits));
     assert_eq!(one.search.evaluations, 9);
     assert!(one.comparisons.iter().all(|outcome| outcome.evaluations == 9));
-    let uniform8 = &one.rows[3];
-    assert_eq!((uniform8.mean_bits, uniform8.quant_state), (8.0, 1.0));
+    let uniform8 = &one.rows[4];
+    assert_eq!((uniform8.mean_bits, uniform8.quant_state), (8.0, Some(1.0)));
     assert_eq!(uniform8.cost("stripes").unwrap().saving(), 1.0);
-    assert_eq!(one.rows[6].quant_state, 0.25);
-    assert!(one.rows[6].cost("stripes").unwrap().saving() > 3.0);
+    assert_eq!(one.rows[7].quant_state, Some(0.25));
+    assert!(one.rows[7].cost("stripes").unwrap().saving() > 3.0);
 
     // What is written is what was found.
     let folder = tempfile::tempdir().unwrap();
@@ -124,7 +124,7 @@ fn rows_may_have_more_bits_than_the_search_could_choose() {
         config.cost = cost.into();
         let report = run(config.clone());
         let uniform8 = report.rows.iter().find(|row| row.label == "uniform 8").unwrap();
-        assert_eq!(uniform8.quant_state, 2.0);
+        assert_eq!(uniform8.quant_state, Some(2.0));
     }
 }
 
@@ -223,16 +223,101 @@ fn cancelled_in_the_search_the_best_so_far_is_reported() {
 }
 
 #[test]
-fn cancelled_in_the_long_retrain_the_best_so_far_is_reported() {
+fn cancelled_in_the_long_retrains_those_already_done_are_reported() {
     let stop = Cancel::new();
-    let in_the_finals = |event: &Event| {
-        if event.stage() == Stage::Final {
+    let after_three = |event: &Event| {
+        if event.stage() == Stage::Final && event.progress().0 == 3 {
             stop.cancel();
         }
     };
-    let report = Experiment::new(lenet(), data(), config(1)).run(&stop, &in_the_finals).unwrap();
+    let report = Experiment::new(lenet(), data(), config(1)).run(&stop, &after_three).unwrap();
     assert!(report.cancelled && report.chosen.is_some());
     assert_eq!(report.search.evaluations, 9);
+    let labels: Vec<_> = report.rows.iter().map(|row| row.label.as_str()).collect();
+    assert_eq!(labels, ["full precision", "uniform 8", "uniform 4"]);
+    // They are what an undisturbed run would have found.
+    let whole = run(config(1));
+    for row in &report.rows {
+        assert_eq!(Some(row), whole.rows.iter().find(|other| other.label == row.label));
+    }
+}
+
+#[test]
+fn no_row_of_a_report_is_a_cheaper_answer_than_its_answer() {
+    for (seed, tolerance) in [(1, 0.003), (2, 0.05), (3, 1.0)] {
+        let report = run(changed(seed, |c| c.tolerance = tolerance));
+        let answer = report.answer.as_ref().unwrap();
+        let floor = report.reference.unwrap().validation_accuracy - tolerance;
+        let allowed: Vec<_> =
+            report.rows.iter().filter(|row| row.label != "full precision").collect();
+        let good = allowed.iter().filter(|row| row.validation_accuracy >= floor);
+        let cheapest = good.filter_map(|row| row.quant_state).min_by(f64::total_cmp);
+        let chosen = report.chosen_row().unwrap();
+        assert_eq!(report.chosen.as_ref(), Some(&chosen.bits));
+        assert_eq!(answer.within_tolerance, cheapest.is_some());
+        match cheapest {
+            Some(cheapest) => assert_eq!(chosen.quant_state, Some(cheapest)),
+            None => assert!(
+                allowed.iter().all(|row| row.validation_accuracy <= chosen.validation_accuracy)
+            ),
+        }
+        if tolerance == 1.0 {
+            // Everything is good enough, and nothing is cheaper than 2 bits everywhere.
+            assert_eq!(answer.bits.to_string(), "2-2-2-2");
+        }
+    }
+}
+
+#[test]
+fn where_nothing_is_good_enough_the_nearest_is_named() {
+    // A single step at a large rate ruins every quantized network, but full precision stands as it was.
+    let report = run(changed(1, |c| {
+        c.pretrain.length = Length::Steps(80);
+        c.long_retrain.length = Length::Steps(1);
+        c.long_retrain.sgd.learning_rate = 3.0;
+        c.tolerance = 0.0;
+    }));
+    let reference = report.reference.unwrap();
+    assert!(!reference.retrained);
+    assert_eq!(reference.validation_accuracy, report.full_precision_validation);
+    let answer = report.answer.as_ref().unwrap();
+    assert!(!answer.within_tolerance, "{answer:?}");
+    assert_ne!(answer.label, "full precision");
+}
+
+#[test]
+fn full_precision_is_retrained_as_every_row() {
+    // A network that has only begun to learn gains by the long retrain, in float as in any bitwidth.
+    let report = run(changed(1, |c| {
+        c.pretrain.length = Length::Steps(8);
+        c.long_retrain.length = Length::Steps(40);
+    }));
+    let reference = report.reference.unwrap();
+    let float = report.rows.iter().find(|row| row.label == "full precision").unwrap();
+    assert!(reference.retrained);
+    assert!(reference.validation_accuracy > report.full_precision_validation + 0.1);
+    assert_eq!(float.validation_accuracy, reference.validation_accuracy);
+    assert_eq!(float.loss_points, 0.0);
+}
+
+#[test]
+fn rows_that_the_search_could_not_choose_are_no_answers() {
+    let report = run(changed(2, |c| {
+        c.actions = [4, 8].map(|bits| Bitwidth::new(bits).unwrap()).to_vec();
+        c.fixed_layers = vec![("conv1".into(), Bitwidth::EIGHT)];
+        c.tolerance = 1.0;
+    }));
+    // Uniform 2, 3 and 4 are cheaper, but their first layer is not the one that was asked for.
+    assert_eq!(report.answer.unwrap().bits.to_string(), "8-4-4-4");
+}
+
+#[test]
+fn diverged_long_retrains_are_no_answers() {
+    let report = run(changed(1, |c| c.long_retrain.sgd.learning_rate = 1e30));
+    assert!(report.rows.iter().all(|row| row.failure.is_some()));
+    assert!(report.answer.is_none() && report.chosen_row().is_none());
+    // The search's own best is still told.
+    assert!(report.chosen.is_some());
 }
 
 #[test]

@@ -48,12 +48,6 @@ pub(crate) fn print(report: &Report) {
             "size",
             "Stripes over 8 bits",
         ]);
-        rows.add_row([
-            Cell::new("full precision"),
-            Cell::new("float"),
-            right("32".into()),
-            right(format!("{:.2}", 100.0 * report.full_precision_test)),
-        ]);
         let chosen = report.chosen_row();
         for row in &report.rows {
             let label = Cell::new(&row.label);
@@ -66,7 +60,7 @@ pub(crate) fn print(report: &Report) {
                     |_| "failed".into(),
                 )),
                 right(format!("{:+.2}", row.loss_points)),
-                right(format!("{:.4}", row.quant_state)),
+                right(row.quant_state.map_or_else(String::new, |state| format!("{state:.4}"))),
                 right(
                     row.cost("size")
                         .map_or_else(String::new, |size| format!("{:.1} kB", size.cost / 1000.0)),
@@ -79,6 +73,16 @@ pub(crate) fn print(report: &Report) {
         }
         println!("{rows}");
         println!("loss: percentage points of test accuracy below full precision; less is better");
+        if let Some(reference) = report.reference.filter(|reference| !reference.retrained) {
+            println!(
+                "the long retrain made full precision worse; losses are against the {:.2} % before it",
+                100.0 * reference.test_accuracy
+            );
+        }
+        println!("{}", verdict(report));
+    }
+    if let Some(error) = &report.error {
+        println!("the long retrains ended early: {error}");
     }
     let seconds: f64 = report.times.values().sum();
     let search = &report.search;
@@ -97,6 +101,33 @@ pub(crate) fn print(report: &Report) {
         search.stop,
         100.0 * share
     );
+}
+
+/// What the report settles on, in words.
+fn verdict(report: &Report) -> String {
+    let points = 100.0 * report.config.tolerance;
+    let Some(answer) = &report.answer else {
+        return "no answer: no long retrain of an assignment that the search may choose came to its end"
+            .to_owned();
+    };
+    let same: Vec<&str> = report
+        .rows
+        .iter()
+        .filter(|row| row.bits == answer.bits)
+        .map(|row| row.label.as_str())
+        .collect();
+    let (bits, labels) = (&answer.bits, same.join(", "));
+    if answer.within_tolerance {
+        format!(
+            "answer: {bits} ({labels}), the cheapest of these within {points} points of full precision on \
+             the held-out images"
+        )
+    } else {
+        format!(
+            "none was good enough: no row is within {points} points of full precision on the held-out \
+             images; {bits} ({labels}) came nearest"
+        )
+    }
 }
 
 fn table(header: &[&str]) -> Table {

@@ -1,5 +1,7 @@
 //! Measuring how many images a network classifies correctly.
 
+use std::ops::ControlFlow;
+
 use releq_data::{Dataset, Normalization};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +44,22 @@ pub fn accuracy(
     normalization: &Normalization,
     batch_size: usize,
 ) -> Result<AccuracyReport, TrainError> {
+    let report =
+        accuracy_while(trainer, data, normalization, batch_size, &|| ControlFlow::Continue(()))?;
+    Ok(report.unwrap_or(AccuracyReport { correct: 0, total: 0 }))
+}
+
+/// As [`accuracy`], but `go_on` is asked before every batch; `None` if it broke off.
+///
+/// # Errors
+/// As [`accuracy`].
+pub fn accuracy_while(
+    trainer: &mut dyn Trainer,
+    data: &dyn Dataset,
+    normalization: &Normalization,
+    batch_size: usize,
+    go_on: &dyn Fn() -> ControlFlow<()>,
+) -> Result<Option<AccuracyReport>, TrainError> {
     training::check_normalization(data, normalization)?;
     training::check_images(data, trainer.network())?;
     training::check_labels(data)?;
@@ -53,12 +71,15 @@ pub fn accuracy(
     let indices: Vec<usize> = (0..data.len()).collect();
     let mut correct = 0;
     for batch in indices.chunks(batch_size) {
+        if go_on().is_break() {
+            return Ok(None);
+        }
         data.gather(batch, normalization, &mut images, &mut labels)?;
         let logits = trainer.logits(&images)?;
         let pairs = logits.chunks_exact(outputs).zip(&labels);
         correct += pairs.filter(|&(logits, &label)| largest(logits) == Some(label.into())).count();
     }
-    Ok(AccuracyReport { correct, total: data.len() })
+    Ok(Some(AccuracyReport { correct, total: data.len() }))
 }
 
 /// Index of the largest value, the first of equal ones; `None` if one is not a number.

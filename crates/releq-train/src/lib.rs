@@ -19,7 +19,7 @@ mod trainer;
 mod training;
 
 pub use self::burn::BurnTrainer;
-pub use accuracy::{AccuracyReport, accuracy};
+pub use accuracy::{AccuracyReport, accuracy, accuracy_while};
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_trainer;
 pub use factory::{Backend, TrainerFactory};

@@ -114,6 +114,19 @@ pub enum ReleqError {
     Cancelled,
 }
 
+impl ReleqError {
+    /// The error with its causes, in one line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text += &format!(": {cause}");
+            source = cause.source();
+        }
+        text
+    }
+}
+
 fn place(line: u64) -> String {
     if line == 0 { String::new() } else { format!(", line {line}") }
 }

@@ -31,7 +31,7 @@ pub use releq_quant as quant;
 pub use releq_reward as reward;
 pub use releq_train as train;
 pub use releq_zoo as zoo;
-pub use report::{FinalRow, LayerRow, Report, RowCost};
+pub use report::{Answer, FinalRow, LayerRow, Reference, Report, RowCost};
 pub use search::{
     BatchRecord, Budget, Scored, Search, SearchOutcome, SearchState, StopReason, pareto_frontier,
 };

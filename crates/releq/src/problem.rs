@@ -369,6 +369,18 @@ impl Problem {
         self.layers.iter().map(|layer| layer.fixed.unwrap_or(bits)).collect()
     }
 
+    /// Whether a search of this problem could have chosen `bits`: every layer that is searched has one of the
+    /// bitwidths to choose from, every other what it is fixed to. Limits are not asked about
+    /// ([`over_limit`](Self::over_limit)).
+    #[must_use]
+    pub fn admits(&self, bits: &[Bitwidth]) -> bool {
+        bits.len() == self.layers.len()
+            && self.layers.iter().zip(bits).all(|(layer, bits)| match layer.fixed {
+                Some(fixed) => *bits == fixed,
+                None => self.actions.contains(bits),
+            })
+    }
+
     fn counted_cost(&self, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
         let bits: Vec<LayerBits> =
             self.counted.iter().map(|&index| LayerBits::weights_only(bits[index])).collect();

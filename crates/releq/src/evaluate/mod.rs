@@ -16,7 +16,7 @@ pub use cached::Cached;
 pub use check::check_evaluator;
 pub use early_stop::EarlyStop;
 pub use parallel::Parallel;
-pub(crate) use retrain::EVALUATION_BATCH;
+pub(crate) use retrain::classify;
 pub use retrain::{Retrain, RetrainSetup, Retrained};
 pub use table::{OnMiss, Table};
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     num::NonZeroUsize,
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -10,7 +11,7 @@ use releq_core::{BitwidthAssignment, Network, Weights, parallel};
 use releq_data::{Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    AccuracyReport, Schedule, TrainError, Trainer, TrainerFactory, Training, accuracy,
+    AccuracyReport, Schedule, TrainError, Trainer, TrainerFactory, Training, accuracy_while,
 };
 
 use super::{EarlyStop, Evaluation, Evaluator, Measurement};
@@ -52,6 +53,29 @@ impl fmt::Debug for RetrainSetup<'_> {
     }
 }
 
+impl RetrainSetup<'_> {
+    fn classify(
+        &self,
+        trainer: &mut dyn Trainer,
+        images: &dyn Dataset,
+    ) -> Result<AccuracyReport, ReleqError> {
+        classify(trainer, images, self.normalization, self.cancel)
+    }
+}
+
+/// Accuracy on `images`, unless cancelled between two batches.
+pub(crate) fn classify(
+    trainer: &mut dyn Trainer,
+    images: &dyn Dataset,
+    normalization: &Normalization,
+    cancel: &Cancel,
+) -> Result<AccuracyReport, ReleqError> {
+    let go_on =
+        || if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    accuracy_while(trainer, images, normalization, EVALUATION_BATCH, &go_on)?
+        .ok_or(ReleqError::Cancelled)
+}
+
 /// What became of a retrain whose network was then shown some data sets.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Retrained {
@@ -81,16 +105,15 @@ impl fmt::Debug for Retrain<'_> {
 }
 
 /// Images per batch when only classifying.
-pub(crate) const EVALUATION_BATCH: usize = 256;
+const EVALUATION_BATCH: usize = 256;
 
 impl<'a> Retrain<'a> {
     /// Measures the full-precision accuracy on the validation images, once.
     ///
     /// # Errors
-    /// [`ReleqError`] if weights, images and network do not fit together.
+    /// [`ReleqError`] if weights, images and network do not fit together; [`ReleqError::Cancelled`].
     pub fn new(setup: RetrainSetup<'a>, schedule: Schedule) -> Result<Self, ReleqError> {
-        let mut retrain =
-            Self { setup, schedule, full_precision: 1.0, early_stop: None, idle: Mutex::default() };
+        let mut retrain = Self::unmeasured(setup, schedule);
         retrain.full_precision = retrain.full_precision_on(setup.validation)?.accuracy();
         if retrain.full_precision <= 0.0 {
             return Err(ReleqError::Setting {
@@ -99,6 +122,11 @@ impl<'a> Retrain<'a> {
             });
         }
         Ok(retrain)
+    }
+
+    /// For [`retrain`](Self::retrain) alone, which is relative to nothing.
+    pub(crate) fn unmeasured(setup: RetrainSetup<'a>, schedule: Schedule) -> Self {
+        Self { setup, schedule, full_precision: 1.0, early_stop: None, idle: Mutex::default() }
     }
 
     /// Gives up assignments that have collapsed, when [evaluated](Evaluator::evaluate).
@@ -120,7 +148,7 @@ impl<'a> Retrain<'a> {
     pub fn full_precision_on(&self, images: &dyn Dataset) -> Result<AccuracyReport, ReleqError> {
         self.with_trainer(|trainer, setup| {
             trainer.set_bits(None)?;
-            Ok(accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?)
+            setup.classify(trainer, images)
         })
     }
 
@@ -136,10 +164,7 @@ impl<'a> Retrain<'a> {
         let answer = self.with_trainer(|trainer, setup| {
             unless_diverged(|| {
                 self.train(trainer, bits, None)?;
-                let classify = |&set: &&dyn Dataset| {
-                    accuracy(trainer, set, setup.normalization, EVALUATION_BATCH)
-                };
-                Ok(sets.iter().map(classify).collect::<Result<_, _>>()?)
+                sets.iter().map(|&set| setup.classify(trainer, set)).collect::<Result<_, _>>()
             })
         })?;
         Ok(answer.map_or_else(Retrained::Diverged, Retrained::Done))
@@ -165,7 +190,7 @@ impl<'a> Retrain<'a> {
                 && progress.step < progress.steps
                 && progress.step == stop.step(progress.steps)
             {
-                let seen = accuracy(trainer, images, setup.normalization, EVALUATION_BATCH)?;
+                let seen = setup.classify(trainer, images)?;
                 if seen.accuracy() < stop.below * self.full_precision {
                     return Ok(Some((progress.step, seen)));
                 }
@@ -208,8 +233,7 @@ impl Evaluator for Retrain<'_> {
                 {
                     return Ok(Evaluation::GivenUp { after_step, seen: measured(seen) });
                 }
-                let (images, norm) = (setup.validation, setup.normalization);
-                Ok(measured(accuracy(trainer, images, norm, EVALUATION_BATCH)?).into())
+                Ok(measured(setup.classify(trainer, setup.validation)?).into())
             })
         })?;
         Ok(outcome.unwrap_or_else(|reason| {

@@ -3,14 +3,11 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use releq_core::{
-    Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network,
+    Bitwidth, BitwidthAssignment, CostError, CostModel, LayerBits, LayerProfile, Network,
     checked_network_cost, parallel,
 };
 use releq_data::Dataset;
@@ -18,7 +15,7 @@ use releq_train::AccuracyReport;
 
 use super::ExperimentConfig;
 use crate::{
-    Event, FinalRow, Problem, ReleqError, RowCost, SearchOutcome,
+    Answer, Event, FinalRow, Problem, Reference, ReleqError, RowCost, SearchOutcome,
     evaluate::{Retrain, Retrained},
     guard::guard,
     pareto_frontier,
@@ -26,6 +23,9 @@ use crate::{
 
 /// Label of the agent's row.
 pub(crate) const RELEQ: &str = "releq";
+
+/// Label of the row in which every layer stays in float.
+const FULL_PRECISION: &str = "full precision";
 
 /// Uniform bitwidths that every report shows for comparison.
 const UNIFORM: [u8; 4] = [8, 4, 3, 2];
@@ -37,7 +37,7 @@ const SHORT_RETRAIN_ALLOWANCE: f64 = 0.02;
 /// Reports on the validation and the test images, or why there are none.
 type Final = Result<[AccuracyReport; 2], String>;
 
-/// Accuracy of the full-precision weights, in 0 to 1.
+/// Accuracy of the full-precision weights before the long retrain, in 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FullPrecision {
     pub(super) validation: f64,
@@ -56,6 +56,20 @@ pub(super) struct Finals<'a> {
     pub(super) on_event: &'a (dyn Fn(&Event) + Sync),
 }
 
+/// What the finals came to, or as far as they came.
+pub(super) struct Finished {
+    pub(super) rows: Vec<FinalRow>,
+    pub(super) reference: Reference,
+    pub(super) answer: Option<Answer>,
+    /// Whether the caller stopped them.
+    pub(super) cancelled: bool,
+    /// What ended them, if a piece failed.
+    pub(super) error: Option<String>,
+}
+
+/// The long retrains done so far.
+type Done = BTreeMap<BitwidthAssignment, Final>;
+
 /// A search's way through its candidates.
 struct Walk {
     label: String,
@@ -70,36 +84,89 @@ impl Walk {
     fn rest(&self) -> &[BitwidthAssignment] {
         if self.settled { &[] } else { &self.candidates[self.tried..] }
     }
+
+    /// Takes what is done into account.
+    fn advance(&mut self, done: &Done, good: impl Fn(&Final) -> bool) {
+        while let Some(retrained) = self.rest().first().and_then(|next| done.get(next)) {
+            self.tried += 1;
+            self.settled = good(retrained);
+        }
+    }
+
+    /// The candidate that stands for the search: the one it settled on; if none was good enough, the most
+    /// accurate, the cheapest of equals.
+    fn chosen(&self, done: &Done) -> Option<&BitwidthAssignment> {
+        let tried = &self.candidates[..self.tried];
+        if self.settled {
+            return tried.last();
+        }
+        let accuracy = |bits| done[bits].as_ref().map_or(0.0, |r| r[0].accuracy());
+        tried.iter().rev().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b)))
+    }
 }
 
 impl Finals<'_> {
     /// Every search tries its candidates from the cheapest upwards until the long retrain of one is
-    /// within the tolerance on the validation images; what the configuration names and uniform bitwidths
-    /// are retrained beside them.
+    /// within the tolerance on the validation images; full precision, what the configuration names and uniform
+    /// bitwidths are retrained beside them. The answer is chosen among all of these.
     ///
-    /// The agent's row comes first. The test images choose nothing.
+    /// The agent's row comes first. The test images choose nothing. What was retrained before a cancellation
+    /// or a failure is kept.
     pub(super) fn run(
         &self,
         long: &Retrain<'_>,
         found: &SearchOutcome,
         comparisons: &[SearchOutcome],
-    ) -> Result<Vec<FinalRow>, ReleqError> {
-        let layers = self.network.quantizable_layers();
-        let uniform = UNIFORM
-            .into_iter()
-            .map(|bits| Ok(BitwidthAssignment::uniform(Bitwidth::new(bits)?, layers)?))
-            .collect::<Result<Vec<_>, ReleqError>>()?;
+    ) -> Result<Finished, ReleqError> {
+        let beside = self.beside()?;
         let mut walks = vec![self.walk(RELEQ.to_owned(), found)];
         walks.extend(comparisons.iter().map(|o| self.walk(format!("{} search", o.agent), o)));
+        let done = Mutex::new(Done::new());
+        let (cancelled, error) = match self.retrain_all(long, &beside, &mut walks, &done) {
+            Ok(()) => (false, None),
+            Err(ReleqError::Cancelled) => (true, None),
+            Err(error) => (false, Some(error.chain())),
+        };
+        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let reference = self.reference(&done);
 
-        let mut done: BTreeMap<BitwidthAssignment, Final> = BTreeMap::new();
-        let beside: Vec<(String, BitwidthAssignment)> = self
-            .config
-            .beside
-            .iter()
-            .cloned()
-            .chain(uniform.into_iter().map(|bits| (format!("uniform {}", bits[0]), bits)))
-            .collect();
+        let mut rows = Vec::new();
+        for walk in &mut walks {
+            walk.advance(&done, |retrained| self.within_tolerance(reference, retrained));
+            if let Some(bits) = walk.chosen(&done) {
+                rows.push(self.row(&walk.label, bits, &done[bits], reference)?);
+            }
+        }
+        for (label, bits) in &beside {
+            if let Some(retrained) = done.get(bits) {
+                rows.push(self.row(label, bits, retrained, reference)?);
+            }
+        }
+        let answer = self.answer(&rows, reference);
+        Ok(Finished { rows, reference, answer, cancelled, error })
+    }
+
+    /// What is retrained whatever the searches found.
+    fn beside(&self) -> Result<Vec<(String, BitwidthAssignment)>, ReleqError> {
+        let layers = self.network.quantizable_layers();
+        let float = BitwidthAssignment::uniform(Bitwidth::FLOAT, layers)?;
+        let mut beside = vec![(FULL_PRECISION.to_owned(), float)];
+        beside.extend(self.config.beside.iter().cloned());
+        for bits in UNIFORM {
+            let uniform = BitwidthAssignment::uniform(Bitwidth::new(bits)?, layers)?;
+            beside.push((format!("uniform {bits}"), uniform));
+        }
+        Ok(beside)
+    }
+
+    /// Full precision first, since the walks end by its accuracy.
+    fn retrain_all(
+        &self,
+        long: &Retrain<'_>,
+        beside: &[(String, BitwidthAssignment)],
+        walks: &mut [Walk],
+        done: &Mutex<Done>,
+    ) -> Result<(), ReleqError> {
         let mut pending: Vec<_> = beside.iter().map(|(_, bits)| bits.clone()).collect();
         loop {
             let open: Vec<_> =
@@ -107,43 +174,23 @@ impl Finals<'_> {
             // Threads that would stand idle retrain the candidates that come next. A walk still ends at
             // its first good one, so the rows are the same for any number of threads.
             let idle = self.config.threads.get().saturating_sub(pending.len());
-            let by_rank = (0..self.config.finalists + 1)
-                .flat_map(|rank| open.iter().filter_map(move |rest| rest.get(rank)));
+            let longest = open.iter().map(|rest| rest.len()).max().unwrap_or(0);
+            let by_rank =
+                (0..longest).flat_map(|rank| open.iter().filter_map(move |rest| rest.get(rank)));
             pending.extend(by_rank.take(idle.max(open.len())).cloned());
             let mut seen = BTreeSet::new();
-            pending.retain(|bits| !done.contains_key(bits) && seen.insert(bits.clone()));
+            pending.retain(|bits| !locked(done).contains_key(bits) && seen.insert(bits.clone()));
             if pending.is_empty() {
-                break;
+                return Ok(());
             }
-            let answers = self.retrain(long, &pending, done.len())?;
-            done.extend(pending.drain(..).zip(answers));
-            for walk in &mut walks {
-                while let Some(retrained) = walk.rest().first().and_then(|next| done.get(next)) {
-                    walk.tried += 1;
-                    walk.settled = self.within_tolerance(retrained);
-                }
-            }
-        }
-
-        let mut rows = Vec::new();
-        for walk in &walks {
-            let tried = &walk.candidates[..walk.tried];
-            let chosen = match tried.last() {
-                Some(last) if self.within_tolerance(&done[last]) => Some(last),
-                // None was good enough: the most accurate, the cheapest of equals.
-                _ => tried.iter().rev().max_by(|a, b| {
-                    let accuracy = |bits| done[bits].as_ref().map_or(0.0, |r| r[0].accuracy());
-                    accuracy(a).total_cmp(&accuracy(b))
-                }),
-            };
-            if let Some(bits) = chosen {
-                rows.push(self.row(&walk.label, bits, &done[bits])?);
+            self.retrain(long, &pending, done)?;
+            pending.clear();
+            let done = locked(done);
+            let reference = self.reference(&done);
+            for walk in &mut *walks {
+                walk.advance(&done, |retrained| self.within_tolerance(reference, retrained));
             }
         }
-        for (label, bits) in &beside {
-            rows.push(self.row(label, bits, &done[bits])?);
-        }
-        Ok(rows)
     }
 
     /// The frontier of what the search measured and its greedy answer, as far as they are near enough
@@ -168,30 +215,79 @@ impl Finals<'_> {
         Walk { label, candidates, tried: 0, settled: false }
     }
 
-    fn within_tolerance(&self, retrained: &Final) -> bool {
-        let floor = self.full_precision.validation - self.config.tolerance;
-        retrained
-            .as_ref()
-            .is_ok_and(|reports| reports[0].accuracy().total_cmp(&floor) != Ordering::Less)
+    /// What losses are measured against.
+    fn reference(&self, done: &Done) -> Reference {
+        let FullPrecision { validation, test } = self.full_precision;
+        let before =
+            Reference { validation_accuracy: validation, test_accuracy: test, retrained: false };
+        let float = done.iter().find(|(bits, _)| bits.iter().all(|bits| bits.is_float()));
+        match float {
+            Some((_, Ok(reports))) if reports[0].accuracy() >= validation => Reference {
+                validation_accuracy: reports[0].accuracy(),
+                test_accuracy: reports[1].accuracy(),
+                retrained: true,
+            },
+            _ => before,
+        }
+    }
+
+    fn within_tolerance(&self, reference: Reference, retrained: &Final) -> bool {
+        retrained.as_ref().is_ok_and(|reports| self.is_good(reference, reports[0].accuracy()))
+    }
+
+    fn is_good(&self, reference: Reference, validation_accuracy: f64) -> bool {
+        let floor = reference.validation_accuracy - self.config.tolerance;
+        validation_accuracy.total_cmp(&floor) != Ordering::Less
+    }
+
+    /// The cheapest row within the tolerance, the more accurate of equals; if there is none, the most
+    /// accurate. Rows that the problem does not admit, whose retrain failed or that exceed a limit are
+    /// shown, but are no answers.
+    fn answer(&self, rows: &[FinalRow], reference: Reference) -> Option<Answer> {
+        let mut candidates: Vec<(&FinalRow, f64)> = rows
+            .iter()
+            .filter(|row| {
+                row.failure.is_none() && row.over_limit.is_none() && self.problem.admits(&row.bits)
+            })
+            .filter_map(|row| Some((row, row.quant_state?)))
+            .collect();
+        // Sorting is stable: of equals the first row stands, which is the agent's if it found them.
+        candidates.sort_by(|(a, a_cost), (b, b_cost)| {
+            let accuracy = b.validation_accuracy.total_cmp(&a.validation_accuracy);
+            a_cost.total_cmp(b_cost).then(accuracy)
+        });
+        let answer = |row: &FinalRow, within_tolerance| Answer {
+            label: row.label.clone(),
+            bits: row.bits.clone(),
+            within_tolerance,
+        };
+        let good =
+            candidates.iter().find(|(row, _)| self.is_good(reference, row.validation_accuracy));
+        if let Some((row, _)) = good {
+            return Some(answer(row, true));
+        }
+        candidates
+            .sort_by(|(a, _), (b, _)| b.validation_accuracy.total_cmp(&a.validation_accuracy));
+        candidates.first().map(|(row, _)| answer(row, false))
     }
 
     fn retrain(
         &self,
         long: &Retrain<'_>,
         assignments: &[BitwidthAssignment],
-        before: usize,
-    ) -> Result<Vec<Final>, ReleqError> {
-        let done = AtomicUsize::new(before);
-        let report = |bits: Option<&BitwidthAssignment>, answer: Option<&Final>| {
+        done: &Mutex<Done>,
+    ) -> Result<(), ReleqError> {
+        let total = locked(done).len() + assignments.len();
+        let report = |done: usize, bits: Option<&BitwidthAssignment>, answer: Option<&Final>| {
             (self.on_event)(&Event::Retrained {
-                done: done.load(Relaxed),
-                total: before + assignments.len(),
+                done,
+                total,
                 bits: bits.cloned(),
                 accuracy: answer.and_then(|answer| answer.as_ref().ok()).map(|r| r[0].accuracy()),
                 failure: answer.and_then(|answer| answer.as_ref().err()).cloned(),
             });
         };
-        report(None, None);
+        report(locked(done).len(), None, None);
         parallel::try_map(assignments.iter(), self.config.threads.get(), |bits| {
             let answer = guard(
                 || "trainer".to_owned(),
@@ -200,10 +296,15 @@ impl Finals<'_> {
                     Retrained::Diverged(reason) => Ok(Err(reason)),
                 },
             )?;
-            done.fetch_add(1, Relaxed);
-            report(Some(bits), Some(&answer));
-            Ok(answer)
-        })
+            let count = {
+                let mut done = locked(done);
+                done.insert(bits.clone(), answer.clone());
+                done.len()
+            };
+            report(count, Some(bits), Some(&answer));
+            Ok::<(), ReleqError>(())
+        })?;
+        Ok(())
     }
 
     fn row(
@@ -211,6 +312,7 @@ impl Finals<'_> {
         label: &str,
         bits: &BitwidthAssignment,
         retrained: &Final,
+        reference: Reference,
     ) -> Result<FinalRow, ReleqError> {
         let layers = self.network.profiles();
         let [validation, test] = match retrained {
@@ -223,16 +325,24 @@ impl Finals<'_> {
             mean_bits: bits.mean(),
             validation_accuracy: validation,
             test_accuracy: test,
-            loss_points: 100.0 * (self.full_precision.test - test),
-            quant_state: self.problem.quant_state(bits)?,
-            over_limit: self.problem.over_limit(bits)?,
+            loss_points: 100.0 * (reference.test_accuracy - test),
+            quant_state: if_priced(self.problem.quant_state(bits))?,
+            over_limit: if_priced(self.problem.over_limit(bits))?.flatten(),
             costs: self
                 .report_costs
                 .iter()
-                .map(|model| row_cost(model, &layers, bits))
+                .filter_map(|model| if_priced(row_cost(model, &layers, bits)).transpose())
                 .collect::<Result<_, _>>()?,
             failure: retrained.as_ref().err().cloned(),
         })
+    }
+}
+
+/// `None` where a cost model has no price for a bitwidth, as those of integer hardware for float.
+fn if_priced<T>(cost: Result<T, ReleqError>) -> Result<Option<T>, ReleqError> {
+    match cost {
+        Err(ReleqError::Cost(CostError::Bitwidth { .. })) => Ok(None),
+        other => other.map(Some),
     }
 }
 
@@ -257,4 +367,8 @@ fn row_cost(
             })
         },
     )
+}
+
+fn locked(done: &Mutex<Done>) -> MutexGuard<'_, Done> {
+    done.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,7 +13,6 @@ pub use choice::Choice;
 pub use config::{
     AgentKind, DataConfig, EvaluatorKind, ExperimentConfig, HeldOut, NetworkConfig, WeightsConfig,
 };
-pub(crate) use finals::RELEQ;
 pub use pieces::AgentShape;
 use pieces::{GIVEN, OwnPieces};
 use releq_agent::Agent;

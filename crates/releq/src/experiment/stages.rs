@@ -5,18 +5,19 @@ use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 use releq_agent::{Agent, GreedySearch, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
 use releq_data::{Dataset, Normalization, Subset};
+use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
-use releq_train::{TrainError, Trainer, accuracy, initial_weights, train};
+use releq_train::{TrainError, Trainer, initial_weights, train};
 
 use super::{
-    AgentKind, AgentShape, Choice, Clock, ExperimentConfig, HeldOut, RELEQ,
-    finals::{Finals, FullPrecision},
+    AgentKind, AgentShape, Choice, Clock, ExperimentConfig, HeldOut,
+    finals::{Finals, Finished, FullPrecision},
     pieces::{AnySplits, OwnPieces, Pieces, TOGETHER},
 };
 use crate::{
-    Budget, Cancel, Event, FinalRow, LayerRow, Problem, ReleqError, Report, Search, SearchOutcome,
-    Stage, StopReason,
-    evaluate::{Cached, EVALUATION_BATCH, Evaluator, Retrain, RetrainSetup},
+    Budget, Cancel, Event, LayerRow, Problem, ReleqError, Report, Search, SearchOutcome, Stage,
+    StopReason,
+    evaluate::{Cached, Evaluator, Retrain, RetrainSetup, classify},
 };
 
 /// The data of an experiment, split and normalized once.
@@ -103,9 +104,9 @@ impl<'a> Run<'a> {
     pub(super) fn full_precision(&self, weights: &Weights) -> Result<FullPrecision, ReleqError> {
         let Images { validation, test, normalization, .. } = &self.images;
         let mut trainer = self.trainer(weights)?;
-        let mut on = |images: &dyn Dataset| -> Result<f64, ReleqError> {
-            let trainer = trainer.as_mut();
-            Ok(accuracy(trainer, images, normalization, EVALUATION_BATCH)?.accuracy())
+        let mut on = |images: &dyn Dataset| {
+            classify(trainer.as_mut(), images, normalization, self.cancel)
+                .map(|report| report.accuracy())
         };
         Ok(FullPrecision { validation: on(validation)?, test: on(test)? })
     }
@@ -156,13 +157,13 @@ impl<'a> Run<'a> {
         Ok(Searched { problem, found, comparisons })
     }
 
-    /// The long retrains; `None` if cancelled on the way.
+    /// The long retrains.
     pub(super) fn finals(
         &self,
         weights: &Weights,
         searched: &Searched,
         full_precision: FullPrecision,
-    ) -> Result<Option<Vec<FinalRow>>, ReleqError> {
+    ) -> Result<Finished, ReleqError> {
         let finals = Finals {
             network: self.network,
             config: self.config,
@@ -173,11 +174,8 @@ impl<'a> Run<'a> {
             full_precision,
             on_event: self.on_event,
         };
-        let long = Retrain::new(self.setup(weights), self.config.long_retrain)?;
-        match finals.run(&long, &searched.found, &searched.comparisons) {
-            Err(ReleqError::Cancelled) => Ok(None),
-            other => other.map(Some),
-        }
+        let long = Retrain::unmeasured(self.setup(weights), self.config.long_retrain);
+        finals.run(&long, &searched.found, &searched.comparisons)
     }
 
     pub(super) fn report(
@@ -185,17 +183,15 @@ impl<'a> Run<'a> {
         weights: &Weights,
         searched: Searched,
         full_precision: FullPrecision,
-        rows: Option<Vec<FinalRow>>,
+        finished: Finished,
         times: BTreeMap<String, f64>,
     ) -> Result<Report, ReleqError> {
         let Searched { found, comparisons, .. } = searched;
-        let chosen = match &rows {
-            Some(rows) => rows.iter().find(|row| row.label == RELEQ).map(|row| row.bits.clone()),
-            None => {
-                let best = found.best_within(self.config.tolerance).or(found.best.as_ref());
-                best.map(|scored| scored.bits.clone())
-            }
-        };
+        let Finished { rows, reference, answer, cancelled, error } = finished;
+        let chosen = answer.as_ref().map(|answer| answer.bits.clone()).or_else(|| {
+            let best = found.best_within(self.config.tolerance).or(found.best.as_ref());
+            best.map(|scored| scored.bits.clone())
+        });
         Ok(Report {
             config: self.config.clone(),
             data: self.images.source.clone(),
@@ -203,12 +199,17 @@ impl<'a> Run<'a> {
                 .map(Dataset::len),
             full_precision_validation: full_precision.validation,
             full_precision_test: full_precision.test,
+            reference: (!rows.is_empty()).then_some(reference),
             layers: self.layers(weights, chosen.as_ref())?,
+            answer,
             chosen,
             search: found,
             comparisons,
-            cancelled: rows.is_none(),
-            rows: rows.unwrap_or_default(),
+            cancelled,
+            error,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: Machine::this(),
+            rows,
             times,
         })
     }

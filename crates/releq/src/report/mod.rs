@@ -5,9 +5,10 @@ mod rows;
 use std::{collections::BTreeMap, path::Path};
 
 use releq_core::{BitwidthAssignment, atomic_file};
+use releq_hw::Machine;
 use serde::{Deserialize, Serialize};
 
-pub use rows::{FinalRow, LayerRow, RowCost};
+pub use rows::{Answer, FinalRow, LayerRow, Reference, RowCost};
 
 use crate::{ExperimentConfig, ReleqError, SearchOutcome};
 
@@ -24,17 +25,24 @@ pub struct Report {
     pub data: String,
     /// Images trained on, held out for validation, and tested on.
     pub images: [usize; 3],
-    /// Full-precision accuracy on the validation images.
+    /// Full-precision accuracy on the validation images, before the long retrain.
     pub full_precision_validation: f64,
-    /// Full-precision accuracy on the test images.
+    /// Full-precision accuracy on the test images, before the long retrain.
     pub full_precision_test: f64,
+    /// What losses are measured against; `None` if no long retrain was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
     /// The layers, with the bitwidths of `chosen`.
     pub layers: Vec<LayerRow>,
-    /// The assignment that the report settles on: of the frontier of the agent's search, from the
-    /// cheapest upwards, the first whose validation loss after the long retrain is within the
-    /// tolerance, or the most accurate if none is. After a cancellation, the best the search had seen.
+    /// The answer: of everything that got the long retrain, and that the search could have chosen, the cheapest
+    /// whose validation loss is within the tolerance, or the most accurate if none is. `None` if no long
+    /// retrain came to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+    /// Bitwidths of the answer; without one, the best that the search has seen.
     pub chosen: Option<BitwidthAssignment>,
-    /// `chosen`, and what it is compared with, after the long retrain; empty after a cancellation.
+    /// What the searches found, full precision, what the configuration names, and uniform bitwidths, after the
+    /// long retrain; after a cancellation, as far as they were retrained.
     pub rows: Vec<FinalRow>,
     /// The agent's search.
     pub search: SearchOutcome,
@@ -42,15 +50,23 @@ pub struct Report {
     pub comparisons: Vec<SearchOutcome>,
     /// Whether the caller stopped the run before its end.
     pub cancelled: bool,
+    /// What failed, where a piece ended the long retrains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Version of this crate.
+    pub version: String,
+    /// The machine that the run was on. Answers differ in their last bits between kinds of processors.
+    pub machine: Machine,
     /// Wall seconds of every stage.
     pub times: BTreeMap<String, f64>,
 }
 
 impl Report {
-    /// The row that the report settles on.
+    /// The row of the answer.
     #[must_use]
     pub fn chosen_row(&self) -> Option<&FinalRow> {
-        self.rows.iter().find(|row| row.label == crate::experiment::RELEQ)
+        let answer = self.answer.as_ref()?;
+        self.rows.iter().find(|row| row.label == answer.label)
     }
 
     /// As indented JSON.
@@ -93,8 +109,13 @@ impl Report {
             "over_limit",
             "failure",
         ];
-        let costs = self.rows.first().map_or(&[][..], |row| &row.costs);
-        let costs = costs.iter().flat_map(|RowCost { model, unit, .. }| {
+        let mut models: Vec<(&str, &str)> = Vec::new();
+        for RowCost { model, unit, .. } in self.rows.iter().flat_map(|row| &row.costs) {
+            if !models.contains(&(model, unit)) {
+                models.push((model, unit));
+            }
+        }
+        let costs = models.iter().flat_map(|(model, unit)| {
             [format!("{model} ({unit})"), format!("{model}, times below 8 bits")]
         });
         csv.write_record(fixed.into_iter().map(str::to_owned).chain(costs)).map_err(fail)?;
@@ -107,11 +128,14 @@ impl Report {
                 text(row.validation_accuracy),
                 text(row.test_accuracy),
                 text(row.loss_points),
-                text(row.quant_state),
+                row.quant_state.map_or_else(String::new, text),
                 row.over_limit.map_or_else(String::new, text),
                 row.failure.clone().unwrap_or_default(),
             ];
-            let costs = row.costs.iter().flat_map(|cost| [text(cost.cost), text(cost.saving())]);
+            let costs = models.iter().flat_map(|(model, _)| match row.cost(model) {
+                Some(cost) => [text(cost.cost), text(cost.saving())],
+                None => [String::new(), String::new()],
+            });
             csv.write_record(fixed.into_iter().chain(costs)).map_err(fail)?;
         }
         let bytes = csv.into_inner().map_err(|error| fail(error.into_error().into()))?;

@@ -19,6 +19,34 @@ pub struct LayerRow {
     pub bits: Option<Bitwidth>,
 }
 
+/// Full-precision accuracy that losses are measured against, in 0 to 1.
+///
+/// Full precision gets the long retrain that every row gets: an under-trained network would otherwise seem to
+/// gain by quantization. If the retrain makes it worse on the validation images, the weights before it stand.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Reference {
+    /// On the validation images.
+    pub validation_accuracy: f64,
+    /// On the test images.
+    pub test_accuracy: f64,
+    /// Whether it is the accuracy after the long retrain.
+    pub retrained: bool,
+}
+
+/// The assignment that a report settles on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Answer {
+    /// Label of its row; of the first such row, where several searches found it.
+    pub label: String,
+    /// The bitwidths.
+    pub bits: BitwidthAssignment,
+    /// Whether its loss on the validation images is within the tolerance. If not, no row was good enough, and
+    /// this one came nearest.
+    pub within_tolerance: bool,
+}
+
 /// One assignment after the long retrain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -33,14 +61,15 @@ pub struct FinalRow {
     pub validation_accuracy: f64,
     /// Accuracy on the test images, which nothing is chosen by.
     pub test_accuracy: f64,
-    /// Full-precision test accuracy less this one, in percentage points; negative where it gained.
+    /// Test accuracy of the [`Reference`] less this one, in percentage points; negative where it gained.
     pub loss_points: f64,
-    /// State_Quantization; above 1 where the search could not choose as many bits.
-    pub quant_state: f64,
+    /// State_Quantization, above 1 where the search could not choose as many bits; `None` where the cost model
+    /// has no price for one of the bitwidths.
+    pub quant_state: Option<f64>,
     /// Cost over limit, of the limit that it exceeds most; `None` within all limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over_limit: Option<f64>,
-    /// What the cost models say that the run names.
+    /// What the cost models say that the run names, as far as they have a price for all bitwidths.
     pub costs: Vec<RowCost>,
     /// Why the retrain failed, if it did; the accuracies are 0 then.
     #[serde(default, skip_serializing_if = "Option::is_none")]

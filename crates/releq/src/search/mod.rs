@@ -201,7 +201,7 @@ impl<'a> Search<'a> {
             Err(error) if self.environment.scored().is_empty() => return Err(error),
             Err(error) => {
                 self.stop = Some(StopReason::Failed);
-                self.error = Some(chain(&error));
+                self.error = Some(error.chain());
             }
         }
         Ok(self.stop.is_none())
@@ -334,7 +334,7 @@ impl<'a> Search<'a> {
         if self.episodes > 0 && !over && self.agent.begin(1, Mode::Greedy).is_some() {
             match self.play(1) {
                 Err(ReleqError::Cancelled) => {}
-                Err(error) => self.error = Some(chain(&error)),
+                Err(error) => self.error = Some(error.chain()),
                 Ok(rewards) => {
                     self.agent.finish(&rewards)?;
                     greedy = self.environment.batch_scores().next().cloned();
@@ -358,15 +358,4 @@ impl<'a> Search<'a> {
             ]),
         })
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &ReleqError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }
