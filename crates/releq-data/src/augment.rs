@@ -53,7 +53,8 @@ impl Augmentation {
             let mut rng = start.clone();
             // Stream 0 of the same seed is what training shuffles with.
             rng.set_stream(number.wrapping_add(1));
-            let [down, right] = [(); 2].map(|()| rng.random_range(0..=2 * self.max_shift));
+            let [down, right] =
+                [(); 2].map(|()| rng.random_range(0..=self.max_shift.saturating_mul(2)));
             let mirrored = self.mirror && rng.random::<bool>();
             for (plane, &black) in image.chunks_exact_mut(plane_size).zip(&black) {
                 if self.max_shift > 0 {
@@ -83,7 +84,7 @@ fn shift(
     let count = width - begin.max(from);
     for (y, row) in new.chunks_exact_mut(width).enumerate() {
         row.fill(black);
-        if let Some(y) = (y + down).checked_sub(padding).filter(|&y| y < height) {
+        if let Some(y) = y.saturating_add(down).checked_sub(padding).filter(|&y| y < height) {
             row[begin..begin + count].copy_from_slice(&old[y * width + from..][..count]);
         }
     }

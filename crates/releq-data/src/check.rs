@@ -128,7 +128,8 @@ fn check_gather(
         std: (0..channels).map(|channel| 0.2 + 0.07 * (channel % 5) as f32).collect(),
     };
     let mut expected = Vec::new();
-    let mut normalize = normalization.start(shape, indices.len(), &mut expected);
+    let normalize = normalization.start(name, shape, indices.len(), &mut expected);
+    let mut normalize = normalize.unwrap_or_else(|error| panic!("{error}"));
     indices.iter().for_each(|index| normalize.push(&images[index]));
     let (mut found, mut labels) = (vec![f32::NAN; 3], vec![Label::MAX; 3]);
     let result = data.gather(indices, &normalization, &mut found, &mut labels);

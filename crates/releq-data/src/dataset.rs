@@ -94,11 +94,11 @@ pub trait Dataset: Send + Sync {
     /// - `labels`: `[indices.len()]`, or `[0]` where images have no labels
     ///
     /// # Errors
-    /// When an image cannot be read or lacks the label that [`info`](Self::info) promises.
+    /// When an image cannot be read or lacks the label that [`info`](Self::info) promises, or `normalization` is
+    /// invalid or has another number of channels.
     ///
     /// # Panics
-    /// When an index is not below [`len`](Self::len), a dimension is zero, or `normalization` has
-    /// another number of channels.
+    /// When an index is not below [`len`](Self::len) or a dimension is zero.
     fn gather(
         &self,
         indices: &[usize],
@@ -108,7 +108,7 @@ pub trait Dataset: Send + Sync {
     ) -> Result<(), DataError> {
         let shape = self.shape();
         let mut pixels = vec![0; shape.iter().product()];
-        let mut normalize = normalization.start(shape, indices.len(), images);
+        let mut normalize = normalization.start(self.name(), shape, indices.len(), images)?;
         for &index in indices {
             self.read_image(index, &mut pixels)?;
             normalize.push(&pixels);

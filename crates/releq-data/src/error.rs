@@ -221,6 +221,22 @@ pub enum DataError {
         /// The values allowed, in words.
         expected: &'static str,
     },
+    /// A normalization has another number of channels than the images.
+    #[error("{name}: images have {channels} channels, but the normalization has {found}")]
+    NormalizationChannels {
+        /// The data set.
+        name: String,
+        /// Channels of the images.
+        channels: usize,
+        /// Channels of the normalization.
+        found: usize,
+    },
+    /// A folder that data was to be read from does not exist.
+    #[error("{} does not exist; check the path to the data", folder.display())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A folder does not hold the data set's files.
     #[error(
         "no {kind} in {}: missing {}; name a folder that has {}",
@@ -365,6 +381,17 @@ pub enum DataError {
     EmptyClass {
         /// The folder.
         folder: PathBuf,
+    },
+    /// Two folders are named alike but for the Unicode form of their names.
+    #[error(
+        "{}: two folders are named `{name}`, in different Unicode forms; merge them",
+        folder.display()
+    )]
+    SameClass {
+        /// The folder that contains them.
+        folder: PathBuf,
+        /// Their name, in composed form (NFC).
+        name: String,
     },
     /// Training and test folder have different classes.
     #[error(

@@ -184,7 +184,7 @@ impl Dataset for ImageSet {
         images: &mut Vec<f32>,
         labels: &mut Vec<Label>,
     ) -> Result<(), DataError> {
-        let mut normalize = normalization.start(self.shape, indices.len(), images);
+        let mut normalize = normalization.start(&self.name, self.shape, indices.len(), images)?;
         indices.iter().for_each(|&index| normalize.push(self.image(index)));
         labels.clear();
         labels.extend(indices.iter().map(|&index| self.labels[index]));

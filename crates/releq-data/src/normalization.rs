@@ -11,8 +11,20 @@ use crate::{DataError, Dataset, DatasetInfo, dataset::image_bytes};
 const BLOCK: usize = 64;
 
 /// Mean and standard deviation of each channel, on the scale where a pixel is from 0 to 1.
+///
+/// Values that would not give finite images are refused: by [`new`](Self::new), by deserialization, and for
+/// values set otherwise by [`Dataset::gather`].
+///
+/// # Examples
+///
+/// ```
+/// use releq_data::Normalization;
+///
+/// let error = Normalization::new(vec![0.5], vec![0.0]).unwrap_err();
+/// assert_eq!(error.to_string(), "normalization: `std` is 0 for channel 0, expected a finite number above 0");
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Values")]
 pub struct Normalization {
     /// Subtracted from `pixel / 255`, per channel.
     pub mean: Vec<f32>,
@@ -20,12 +32,70 @@ pub struct Normalization {
     pub std: Vec<f32>,
 }
 
+/// A [`Normalization`] that has not been checked.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename = "Normalization")]
+struct Values {
+    mean: Vec<f32>,
+    std: Vec<f32>,
+}
+
+impl TryFrom<Values> for Normalization {
+    type Error = DataError;
+
+    fn try_from(Values { mean, std }: Values) -> Result<Self, DataError> {
+        Self::new(mean, std)
+    }
+}
+
 impl Normalization {
+    /// A normalization by these values, one of each for every channel.
+    ///
+    /// # Errors
+    /// When there is no channel, the two differ in length, a mean is not finite, a deviation is not finite and
+    /// above 0, or the two are so far apart that normalized pixels overflow.
+    pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Result<Self, DataError> {
+        let normalization = Self { mean, std };
+        normalization.check()?;
+        Ok(normalization)
+    }
+
+    /// Checks what [`new`](Self::new) checks, for values that were set otherwise.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn check(&self) -> Result<(), DataError> {
+        let wrong = |field, found, expected| {
+            Err(DataError::Parameter { of: "normalization", field, found, expected })
+        };
+        let Self { mean, std } = self;
+        if mean.is_empty() {
+            return wrong("mean", "empty".to_owned(), "one number per channel");
+        }
+        if std.len() != mean.len() {
+            let found = format!("a list of {} for {} means", std.len(), mean.len());
+            return wrong("std", found, "as many numbers as `mean` has");
+        }
+        for (channel, (mean, std)) in mean.iter().zip(std).enumerate() {
+            let found = |value: &f32| format!("{value} for channel {channel}");
+            if !mean.is_finite() {
+                return wrong("mean", found(mean), "a finite number");
+            }
+            if !(std.is_finite() && *std > 0.0) {
+                return wrong("std", found(std), "a finite number above 0");
+            }
+            if [0, 255].iter().any(|&pixel| !normalized(pixel, *mean, *std).is_finite()) {
+                let expected = "a number that does not make normalized pixels overflow";
+                return wrong("std", found(std), expected);
+            }
+        }
+        Ok(())
+    }
+
     /// The normalization that gives each channel of `data` mean 0 and standard deviation 1.
     ///
-    /// A channel of one single value gets a deviation of 1, so that nothing is divided by zero.
-    /// Measure it on the training images and use it for all. Every image is read once, on all
-    /// processors, and none is kept.
+    /// A channel with a single value gets a deviation of 1, so that nothing is divided by zero. Measure it on
+    /// the training images and use it for all. Every image is read once, on several threads, and none is kept.
     ///
     /// # Errors
     /// When an image cannot be read, there are no images, or a dimension is zero.
@@ -73,25 +143,34 @@ impl Normalization {
         Ok(Self { mean, std })
     }
 
-    /// Clears `images` and returns a writer for `count` normalized images of `shape`.
+    /// Clears `images` and returns a writer for `count` normalized images of `shape`, which belong to the data
+    /// set `name`.
     ///
-    /// # Panics
-    /// When there is not one mean and one deviation per channel.
+    /// # Errors
+    /// When the values are invalid or not one per channel.
     pub(crate) fn start<'a>(
         &self,
+        name: &str,
         [channels, height, width]: [usize; 3],
         count: usize,
         images: &'a mut Vec<f32>,
-    ) -> Normalizing<'a> {
-        assert_eq!(self.mean.len(), channels, "one mean per channel");
-        assert_eq!(self.std.len(), channels, "one deviation per channel");
+    ) -> Result<Normalizing<'a>, DataError> {
+        self.check()?;
+        if self.mean.len() != channels {
+            let (name, found) = (name.to_owned(), self.mean.len());
+            return Err(DataError::NormalizationChannels { name, channels, found });
+        }
         let tables = (self.mean.iter().zip(&self.std))
-            .map(|(mean, std)| std::array::from_fn(|pixel| (pixel as f32 / 255.0 - mean) / std))
+            .map(|(&mean, &std)| std::array::from_fn(|pixel| normalized(pixel as u8, mean, std)))
             .collect();
         images.clear();
         images.reserve(count * channels * height * width);
-        Normalizing { tables, plane_size: height * width, images }
+        Ok(Normalizing { tables, plane_size: height * width, images })
     }
+}
+
+fn normalized(pixel: u8, mean: f32, std: f32) -> f32 {
+    (f32::from(pixel) / 255.0 - mean) / std
 }
 
 /// Writes a batch of normalized images.
@@ -125,6 +204,56 @@ mod tests {
             let set = ImageSet::new("halves", [2, 1, 1], 1, pixels, vec![0; len]).unwrap();
             let found = Normalization::measured(&set).unwrap();
             assert_eq!(found, Normalization { mean: vec![0.5, 0.2], std: vec![0.5, 1.0] });
+        }
+    }
+
+    #[test]
+    fn values_that_give_no_finite_images_are_refused_wherever_they_come_in() {
+        let check = |mean: &[f32], std: &[f32], expected: &str| {
+            let message = |error: DataError| {
+                let message = error.to_string();
+                assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+            };
+            message(Normalization::new(mean.to_vec(), std.to_vec()).unwrap_err());
+            let unchecked = Normalization { mean: mean.to_vec(), std: std.to_vec() };
+            message(unchecked.check().unwrap_err());
+            let set = ImageSet::new("set", [2, 1, 1], 1, vec![1, 2], vec![0]).unwrap();
+            let gathered = set.gather(&[0], &unchecked, &mut Vec::new(), &mut Vec::new());
+            message(gathered.unwrap_err());
+        };
+        let good = [0.5, 0.5];
+        for value in [0.0, -0.0, -0.5, f32::NAN, f32::INFINITY] {
+            let found = format!("`std` is {value} for channel 1, expected a finite number above 0");
+            check(&good, &[0.5, value], &found);
+        }
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let found = format!("`mean` is {value} for channel 0, expected a finite number");
+            check(&[value, 0.5], &good, &found);
+        }
+        check(&good, &[0.5, 1e-40], "`std` is ");
+        check(&[1e38, 0.5], &[1e-5, 0.5], "overflow");
+        check(&good, &[0.5], "`std` is a list of 1 for 2 means");
+        check(&[], &[], "`mean` is empty");
+        let one = Normalization::new(vec![0.5], vec![0.5]).unwrap();
+        let set = ImageSet::new("set", [2, 1, 1], 1, vec![1, 2], vec![0]).unwrap();
+        let error = set.gather(&[0], &one, &mut Vec::new(), &mut Vec::new()).unwrap_err();
+        assert_eq!(error.to_string(), "set: images have 2 channels, but the normalization has 1");
+    }
+
+    #[test]
+    fn deserialized_values_are_checked() {
+        let read = |text: &str| serde_json::from_str::<Normalization>(text);
+        let good = Normalization { mean: vec![0.5], std: vec![0.25] };
+        let text = serde_json::to_string(&good).unwrap();
+        assert_eq!(read(&text).unwrap(), good);
+        for (text, expected) in [
+            (r#"{"mean": [0.5], "std": [0.0]}"#, "`std` is 0 for channel 0"),
+            (r#"{"mean": [0.5], "std": [-1]}"#, "`std` is -1 for channel 0"),
+            (r#"{"mean": [0.5, 0.5], "std": [1]}"#, "`std` is a list of 1"),
+            (r#"{"mean": [0.5], "std": [1], "var": [1]}"#, "unknown field `var`"),
+        ] {
+            let message = read(text).unwrap_err().to_string();
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
         }
     }
 

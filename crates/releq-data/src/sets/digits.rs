@@ -8,6 +8,8 @@ use crate::{DataError, ImageSet, Label, Splits};
 
 /// Side of an image in pixels, as in MNIST.
 const SIDE: usize = 28;
+/// Most images of a set: 3 GiB.
+const LARGEST: usize = 1 << 22;
 /// Side of the grid whose shifts bend an image.
 const GRID: usize = 5;
 
@@ -154,6 +156,8 @@ pub fn generate(config: &DigitsConfig) -> Result<Splits, DataError> {
     check("distortion", config.distortion.into(), 0.5, "0 to 0.5")?;
     check("noise", config.noise.into(), 1.0, "0 to 1")?;
     check("clutter", config.clutter, 1.0, "0 to 1")?;
+    check("train", config.train as f64, LARGEST as f64, "1 to 4194304")?;
+    check("test", config.test as f64, LARGEST as f64, "1 to 4194304")?;
     let draw_set = |name: &str, stream: u64, count: usize| {
         let mut pixels = Vec::with_capacity(count * SIDE * SIDE);
         let labels: Vec<Label> = (0..count).map(|index| (index % 10) as Label).collect();
@@ -320,6 +324,7 @@ mod tests {
         check(DigitsConfig { clutter: 2.0, ..Default::default() }, "`clutter` is 2");
         check(DigitsConfig { rotation: -1.0, ..Default::default() }, "`rotation`");
         check(DigitsConfig { distortion: 1.0, ..Default::default() }, "`distortion`");
+        check(DigitsConfig { train: usize::MAX, ..Default::default() }, "`train` is 1844674407");
         check(DigitsConfig { train: 0, ..Default::default() }, "no images");
     }
 }

@@ -379,7 +379,7 @@ impl Dataset for ImageFolder {
         let threads = parallel::threads(self.config.threads).min(indices.len());
         let jobs = indices.iter().zip(pixels.chunks_exact_mut(size));
         parallel::try_for_each(jobs, threads, |(&index, image)| self.read_image(index, image))?;
-        normalization.start(self.shape, indices.len(), images).push(&pixels);
+        normalization.start(&self.name, self.shape, indices.len(), images)?.push(&pixels);
         labels.clear();
         labels.extend(indices.iter().map(|&index| self.files[index].class));
         Ok(())
