@@ -19,15 +19,16 @@ pub use dataset::{Dataset, DatasetInfo, Label, Splits};
 pub use error::DataError;
 pub use files::{
     cache::Cache,
-    decode::{BadImage, Color, ImageSize},
+    decode::{BadImage, ImageSize},
     download::{Download, DownloadProgress, download},
     idx,
+    planes::Color,
 };
 pub use image_set::ImageSet;
 pub use normalization::Normalization;
 pub use sets::{
     cifar10, digits,
-    image_folder::{self, BadImages, ImageFolder, ImageFolderConfig, LoadedImages},
+    image_folder::{self, BadImages, ImageFolder, ImageFolderConfig, LeftOut, LoadedImages},
     mnist,
     open::{DataKind, detect, find, open},
     svhn,

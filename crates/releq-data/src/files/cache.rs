@@ -17,26 +17,26 @@ use serde::{Deserialize, Serialize};
 use super::download::hex;
 use crate::{BadImage, Label};
 
-/// Begins every cache file; the number changes with the layout.
-const MAGIC: &[u8; 16] = b"releq images 01\n";
+/// Begins every cache file; the number changes with the layout and with how images are decoded.
+const MAGIC: &[u8; 16] = b"releq images 02\n";
 /// Largest header that is read, in bytes.
 const LARGEST_HEADER: u64 = 1 << 26;
-/// Most bytes of pixels that go to a cache: twenty times CIFAR-10 would not.
+/// Most bytes of pixels that are cached; CIFAR-10 has a tenth.
 const LARGEST: usize = 1 << 31;
 
-/// Where decoded images are kept, so that reading them again is fast.
+/// Where decoded images are cached.
 ///
-/// A cache file is used as long as every file of the folder has the same name, size and time of its
-/// last change.
+/// A cache file is used as long as every file of the folder has the same name, size and time of last
+/// change. If it is damaged or does not fit the folder, the images are decoded again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cache {
-    /// Nowhere.
+    /// No cache.
     Off,
-    /// In `releq/decoded` in the user's cache folder; nowhere on a system that names none.
+    /// `releq/decoded` in the user's cache folder; no cache where the system has no such folder.
     #[default]
     User,
-    /// In this folder, which is created when it is not there.
+    /// This folder, which is created if necessary.
     In(PathBuf),
 }
 
@@ -46,6 +46,14 @@ pub(crate) struct Decoded {
     pub(crate) pixels: Vec<u8>,
     pub(crate) labels: Vec<Label>,
     pub(crate) skipped: Vec<BadImage>,
+}
+
+/// What the images of a cache file must be.
+pub(crate) struct Expected<I> {
+    /// Bytes of one image.
+    pub(crate) image_bytes: usize,
+    /// Path and class of every image, in order.
+    pub(crate) images: I,
 }
 
 /// Comes before pixels and labels, as JSON.
@@ -68,7 +76,7 @@ pub(crate) struct CacheFile {
 }
 
 impl CacheFile {
-    /// The file for `place`, whose content is `fingerprint` now; `None` where nothing is to be kept.
+    /// The file for `place`, whose contents have this `fingerprint`; `None` if nothing is to be cached.
     pub(crate) fn new(cache: &Cache, place: &str, fingerprint: String) -> Option<Self> {
         let folder = match cache {
             Cache::Off => return None,
@@ -79,9 +87,12 @@ impl CacheFile {
         Some(Self { path: folder.join(format!("{name}.images")), fingerprint })
     }
 
-    /// The cached images, if the cache file exists, is intact and describes the same files.
-    pub(crate) fn load(&self) -> Option<Decoded> {
-        match self.try_load() {
+    /// The cached images, if the cache file exists, is intact and contains what is expected.
+    pub(crate) fn load<I>(&self, expected: Expected<I>) -> Option<Decoded>
+    where
+        I: Iterator<Item = (PathBuf, Label)>,
+    {
+        match self.try_load(expected) {
             Ok(decoded) => decoded,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -91,7 +102,10 @@ impl CacheFile {
         }
     }
 
-    fn try_load(&self) -> io::Result<Option<Decoded>> {
+    fn try_load<I>(&self, expected: Expected<I>) -> io::Result<Option<Decoded>>
+    where
+        I: Iterator<Item = (PathBuf, Label)>,
+    {
         let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
         let file = File::open(&self.path)?;
         let length = file.metadata()?.len();
@@ -100,8 +114,11 @@ impl CacheFile {
         file.read_exact(&mut magic)?;
         file.read_exact(&mut header_length)?;
         let header_length = u64::from_le_bytes(header_length);
-        if magic != *MAGIC || header_length > LARGEST_HEADER {
+        if magic != *MAGIC {
             return Err(damaged("not a cache file of this version"));
+        }
+        if header_length > LARGEST_HEADER.min(length) {
+            return Err(damaged("the cache file is damaged"));
         }
         let mut header = vec![0; header_length as usize];
         file.read_exact(&mut header)?;
@@ -110,38 +127,47 @@ impl CacheFile {
             log::info!("{}: the folder has changed; decoding it again", self.path.display());
             return Ok(None);
         }
-        let label_bytes = header.labels as u64 * size_of::<Label>() as u64;
-        let expected = (24 + header_length)
-            .checked_add(header.pixels as u64)
-            .and_then(|bytes| bytes.checked_add(label_bytes));
-        if expected != Some(length) {
-            return Err(damaged("the cache file is cut or padded"));
+        // Nothing is believed that follows from the folder: the file may be foreign, or have holes.
+        let mut skipped = header.skipped.iter().map(|bad| &bad.path).peekable();
+        let labels: Vec<Label> = (expected.images)
+            .filter(|(path, _)| skipped.next_if(|skipped| *skipped == path).is_none())
+            .map(|(_, label)| label)
+            .collect();
+        let label_bytes = labels.len() * size_of::<Label>();
+        let pixels = labels.len().checked_mul(expected.image_bytes);
+        if skipped.next().is_some()
+            || header.labels != labels.len()
+            || Some(header.pixels) != pixels
+            || (24 + header_length)
+                .checked_add((header.pixels + label_bytes) as u64)
+                .is_none_or(|bytes| bytes != length)
+        {
+            return Err(damaged("the cache file is of other images, or cut short"));
         }
         let mut pixels = vec![0; header.pixels];
         file.read_exact(&mut pixels)?;
-        let mut labels = vec![0; label_bytes as usize];
-        file.read_exact(&mut labels)?;
+        let mut stored = vec![0; label_bytes];
+        file.read_exact(&mut stored)?;
         let mut crc = Crc::new();
         crc.update(&pixels);
-        crc.update(&labels);
+        crc.update(&stored);
         if crc.sum() != header.crc32 {
             return Err(damaged("the cache file is damaged"));
         }
-        let labels = labels
-            .chunks_exact(size_of::<Label>())
-            .map(|bytes| Label::from_le_bytes(std::array::from_fn(|i| bytes[i])))
-            .collect();
+        if !stored.iter().copied().eq(labels.iter().flat_map(|label| label.to_le_bytes())) {
+            return Err(damaged("the cache file has the labels of other images"));
+        }
         Ok(Some(Decoded { pixels, labels, skipped: header.skipped }))
     }
 
-    /// Keeps `decoded`, unless it is too large; a failure is logged and nothing else.
+    /// Writes the cache file, unless it would be too large; a failure is only logged.
     pub(crate) fn store(&self, pixels: &[u8], labels: &[Label], skipped: &[BadImage]) {
         if pixels.len() > LARGEST {
             return;
         }
         if let Err(error) = self.try_store(pixels, labels, skipped) {
             log::warn!(
-                "cannot keep the decoded images in {} ({error}); they will be decoded again",
+                "cannot cache the decoded images in {} ({error}); they will be decoded again",
                 self.path.display()
             );
         }
@@ -179,29 +205,74 @@ mod tests {
         let cache = Cache::In(folder.path().join("new").join("folder"));
         let open = |fingerprint: &str| CacheFile::new(&cache, "place", fingerprint.into()).unwrap();
         let file = open("now");
-        assert_eq!(file.load(), None);
+        let images = || {
+            ["a/a.png", "a/b.png", "b/a.png", "b/b.png"]
+                .map(PathBuf::from)
+                .into_iter()
+                .zip([0, 0, 1, 1])
+        };
+        let load = |file: &CacheFile| file.load(Expected { image_bytes: 83, images: images() });
+        assert_eq!(load(&file), None);
         let skipped = vec![BadImage { path: "a/b.png".into(), reason: "why".into() }];
-        let (pixels, labels): (Vec<u8>, Vec<Label>) = ((0..250).collect(), vec![3, 1, 2]);
+        let (pixels, labels): (Vec<u8>, Vec<Label>) = ((0..249).collect(), vec![0, 1, 1]);
         file.store(&pixels, &labels, &skipped);
         let decoded = Decoded { pixels, labels, skipped };
-        assert_eq!(file.load().as_ref(), Some(&decoded));
-        assert_eq!(open("later").load(), None);
+        assert_eq!(load(&file).as_ref(), Some(&decoded));
+        assert_eq!(load(&open("later")), None);
 
         let whole = fs::read(&file.path).unwrap();
         for position in [0, 20, 30, whole.len() - 100, whole.len() - 1] {
             let mut damaged = whole.clone();
             damaged[position] ^= 1;
             fs::write(&file.path, damaged).unwrap();
-            assert_eq!(file.load(), None, "byte {position}");
+            assert_eq!(load(&file), None, "byte {position}");
         }
         for length in [0, 10, 23, 60, whole.len() - 1] {
             fs::write(&file.path, &whole[..length]).unwrap();
-            assert_eq!(file.load(), None, "cut to {length}");
+            assert_eq!(load(&file), None, "cut to {length}");
         }
         fs::write(&file.path, [&whole[..], b"x"].concat()).unwrap();
-        assert_eq!(file.load(), None, "padded");
+        assert_eq!(load(&file), None, "padded");
         fs::write(&file.path, &whole).unwrap();
-        assert_eq!(file.load(), Some(decoded));
+        assert_eq!(load(&file), Some(decoded));
+
+        // Intact, but of other images: other labels, a label out of range, sizes that do not fit.
+        let store = |pixels: &[u8], labels: &[Label], skipped: &[BadImage]| {
+            file.store(pixels, labels, skipped);
+            load(&file)
+        };
+        let Decoded { pixels, labels, skipped } = load(&file).unwrap();
+        assert_eq!(store(&pixels, &[0, 0, 1], &skipped), None);
+        assert_eq!(store(&pixels, &[0, 1, 9999], &skipped), None);
+        assert_eq!(store(&pixels[1..], &labels, &skipped), None);
+        assert_eq!(store(&pixels, &labels, &[]), None);
+        let other = vec![BadImage { path: "a/c.png".into(), reason: "why".into() }];
+        assert_eq!(store(&pixels, &labels, &other), None);
+        assert!(store(&pixels, &labels, &skipped).is_some());
+    }
+
+    #[test]
+    fn a_header_cannot_ask_for_more_memory_than_the_images_take() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = CacheFile::new(&Cache::In(folder.path().into()), "place", "now".into()).unwrap();
+        let labels = 1_usize << 40;
+        let header = serde_json::to_vec(&Header {
+            fingerprint: "now".into(),
+            pixels: labels,
+            labels,
+            crc32: 0,
+            skipped: Vec::new(),
+        });
+        let header = header.unwrap();
+        let start = [MAGIC, &(header.len() as u64).to_le_bytes()[..], &header].concat();
+        fs::write(&file.path, &start).unwrap();
+        // A hole takes no space on the disk, but the length is what the header says.
+        let sparse = File::options().write(true).open(&file.path).unwrap();
+        if let Err(error) = sparse.set_len(start.len() as u64 + 3 * labels as u64) {
+            eprintln!("skipped: no such large files here: {error}");
+        }
+        let images = std::iter::once(("a/a.png".into(), 0));
+        assert_eq!(file.load(Expected { image_bytes: 1, images }), None);
     }
 
     #[test]
@@ -212,7 +283,8 @@ mod tests {
         let file = CacheFile::new(&Cache::In(taken.clone()), "place", "now".into()).unwrap();
         assert!(file.try_store(&[1], &[0], &[]).is_err());
         file.store(&[1], &[0], &[]);
-        assert_eq!(file.load(), None);
+        let images = std::iter::once(("a".into(), 0));
+        assert_eq!(file.load(Expected { image_bytes: 1, images }), None);
         assert!(CacheFile::new(&Cache::Off, "place", "now".into()).is_none());
     }
 }

@@ -1,14 +1,38 @@
-//! From the bytes of an image file to planes of pixels.
+//! From an image file to planes of pixels.
 
-use std::{fmt, io::Cursor, path::PathBuf};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Cursor, Read},
+    path::{Path, PathBuf},
+};
 
-use image::{DynamicImage, ImageError, ImageReader, Limits, imageops::FilterType};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
 
-/// Largest side and largest buffer of an image that is decoded, so that a damaged header or a hostile
-/// file cannot ask for all memory.
-const LARGEST_SIDE: u32 = 1 << 14;
-const LARGEST_BUFFER: u64 = 1 << 29;
+use super::{
+    budget::{Budget, Reserved},
+    planes::{Color, to_planes},
+    resize::resize_crop,
+};
+
+/// Largest side of an image that is decoded, and of what it can be scaled to.
+pub(crate) const LARGEST_SIDE: u32 = 1 << 14;
+/// Most bytes that a header may take.
+const LARGEST_HEADER: u64 = 1 << 24;
+/// Memory for the files and for decoding them, of all threads together. ImageNet's largest image has
+/// 50 million pixels, which take 700 MB.
+static FILES: Budget = Budget::new(2 * LARGEST_FILE);
+static DECODING: Budget = Budget::new(3 << 28);
+/// Largest image file that is read.
+const LARGEST_FILE: u64 = 1 << 27;
+/// Larger images must have a byte for so many pixels; an even PNG image of one bit has one for 8,000.
+const PIXELS_PER_BYTE: u64 = 1 << 14;
+const SPARSE_PIXELS: u64 = 1 << 24;
+/// Tables of a decoder.
+const SMALL: u64 = 1 << 20;
+/// Most memory that one byte of a WebP file gives to tables of prefix codes: a code of 14 bytes has 4.5 KB.
+const PREFIX_CODES: u64 = 330;
 
 /// What becomes of the size of an image while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -20,9 +44,9 @@ pub enum ImageSize {
     /// The shorter side is scaled to `resize` pixels, and a square of `crop` pixels is cut out of the
     /// centre: what ImageNet networks are tested with, mostly 256 and 224.
     ResizeCrop {
-        /// Shorter side after scaling.
+        /// Shorter side after scaling, at most 16,384.
         resize: u32,
-        /// Side of the square, not larger than `resize`.
+        /// Side of the square, from 1 to `resize`.
         crop: u32,
     },
 }
@@ -32,28 +56,6 @@ impl ImageSize {
     #[must_use]
     pub const fn square(side: u32) -> Self {
         Self::ResizeCrop { resize: side, crop: side }
-    }
-}
-
-/// The channels of an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Color {
-    /// Red, green, blue; grey images have three equal channels.
-    #[default]
-    Rgb,
-    /// One channel: the luma of ITU-R BT.601, as in most image libraries.
-    Gray,
-}
-
-impl Color {
-    /// Number of channels.
-    #[must_use]
-    pub const fn channels(self) -> usize {
-        match self {
-            Self::Rgb => 3,
-            Self::Gray => 1,
-        }
     }
 }
 
@@ -72,22 +74,78 @@ impl fmt::Display for BadImage {
     }
 }
 
-/// Why the bytes of a file give no image.
+/// Why a file gives no image.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
-    #[error("no JPEG, PNG or WebP file")]
+    #[error("not a JPEG, PNG, WebP, BMP, TIFF or PNM file")]
     Foreign,
     #[error("the JPEG data ends early")]
     Truncated,
     #[error("no pixels")]
     Empty,
-    #[error("{0} x {1} pixels are too long and narrow to be scaled")]
-    Narrow(u32, u32),
+    #[error("samples are floating-point numbers; convert them to 8 bits")]
+    Float,
+    #[error("{0} x {1} pixels; at most {LARGEST_SIDE} on a side are read")]
+    Side(u32, u32),
+    #[error("a file of {0} bytes is too large for an image; at most {LARGEST_FILE} are read")]
+    LargeFile(u64),
+    #[error(
+        "decoding {width} x {height} pixels takes {needed} bytes of memory, more than the {} allowed; \
+         scale the image down",
+        DECODING.limit()
+    )]
+    Large { width: u32, height: u32, needed: u64 },
+    #[error("{width} x {height} pixels in a file of only {bytes} bytes")]
+    Sparse { width: u32, height: u32, bytes: usize },
+    #[error("a broken link")]
+    BrokenLink,
+    #[error("it may not be read: {0}")]
+    Forbidden(io::Error),
     #[error(transparent)]
     Image(#[from] ImageError),
 }
 
-fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, DecodeError> {
+/// Why a file was not read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// The file gives no image; others may.
+    Bad(DecodeError),
+    /// The disk fails, or the file has just been removed.
+    Fatal(io::Error),
+}
+
+impl<E: Into<DecodeError>> From<E> for ReadError {
+    fn from(error: E) -> Self {
+        Self::Bad(error.into())
+    }
+}
+
+/// The contents of an image file, which count as used memory until they are dropped.
+struct FileBytes {
+    bytes: Vec<u8>,
+    _reserved: Reserved<'static>,
+}
+
+fn read_file(path: &Path) -> Result<FileBytes, ReadError> {
+    let fail = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => DecodeError::Forbidden(error).into(),
+        // To nothing or in a circle. Anything else was there when the folder was listed.
+        _ if path.is_symlink() && path.metadata().is_err() => DecodeError::BrokenLink.into(),
+        _ => ReadError::Fatal(error),
+    };
+    let file = File::open(path).map_err(fail)?;
+    let length = file.metadata().map_err(fail)?.len();
+    // Decoders of JPEG copy the file.
+    let reserved = FILES.reserve(length.saturating_mul(2));
+    let reserved = reserved.ok_or(DecodeError::LargeFile(length))?;
+    let mut bytes = Vec::with_capacity(length as usize);
+    // If the file grows meanwhile, only what it had is read.
+    file.take(length).read_to_end(&mut bytes).map_err(fail)?;
+    Ok(FileBytes { bytes, _reserved: reserved })
+}
+
+/// A decoder of `bytes` that has read the header, and the memory that decoding takes at most.
+fn decoder(bytes: &[u8]) -> Result<(impl ImageDecoder, ImageFormat, u64), DecodeError> {
     // By content: names lie. ImageNet itself has a PNG file that is named `.JPEG`.
     let format = image::guess_format(bytes).map_err(|_| DecodeError::Foreign)?;
     if !format.reading_enabled() {
@@ -95,34 +153,84 @@ fn reader(bytes: &[u8]) -> Result<ImageReader<Cursor<&[u8]>>, DecodeError> {
     }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
-    limits.max_image_width = Some(LARGEST_SIDE);
-    limits.max_image_height = Some(LARGEST_SIDE);
-    limits.max_alloc = Some(LARGEST_BUFFER);
-    reader.limits(limits);
-    Ok(reader)
+    limits.max_alloc = Some(LARGEST_HEADER);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 {
+        return Err(DecodeError::Empty);
+    }
+    if width.max(height) > LARGEST_SIDE {
+        return Err(DecodeError::Side(width, height));
+    }
+    if pixels > SPARSE_PIXELS.max(PIXELS_PER_BYTE.saturating_mul(bytes.len() as u64)) {
+        return Err(DecodeError::Sparse { width, height, bytes: bytes.len() });
+    }
+    // Decoders hold the image up to twice, progressive JPEG its coefficients, WebP four channels.
+    let decoded = decoder.total_bytes();
+    let mut needed = decoded.saturating_mul(2) + pixels.saturating_mul(8) + SMALL;
+    if needed > DECODING.limit() {
+        return Err(DecodeError::Large { width, height, needed });
+    }
+    if format == ImageFormat::WebP && has_prefix_codes(bytes) {
+        // Real images have few of them, so this need not rule out a large one: it is decoded alone.
+        let codes = PREFIX_CODES.saturating_mul(bytes.len() as u64);
+        needed = needed.saturating_add(codes).min(DECODING.limit());
+    }
+    limits.max_alloc = Some(needed);
+    decoder.set_limits(limits)?;
+    Ok((decoder, format, needed))
 }
 
-/// Height and width, from the header alone.
-pub(crate) fn size(bytes: &[u8]) -> Result<[usize; 2], DecodeError> {
-    let (width, height) = reader(bytes)?.into_dimensions()?;
+/// Whether a WebP file may contain lossless data, of colours or of transparency.
+fn has_prefix_codes(bytes: &[u8]) -> bool {
+    bytes.windows(4).any(|chunk| chunk == b"VP8L" || chunk == b"ALPH")
+}
+
+/// Height and width of the image at `path`, from its header alone.
+pub(crate) fn size(path: &Path) -> Result<[usize; 2], ReadError> {
+    let file = read_file(path)?;
+    let (width, height) = decoder(&file.bytes)?.0.dimensions();
     Ok([height as usize, width as usize])
 }
 
-/// Decodes an image file and brings it to `size`.
-pub(crate) fn decode(bytes: &[u8], size: ImageSize) -> Result<DynamicImage, DecodeError> {
-    let reader = reader(bytes)?;
+/// An image that counts as used memory until it is dropped.
+pub(crate) struct Decoded {
+    image: DynamicImage,
+    _reserved: Reserved<'static>,
+}
+
+/// Decodes the image at `path` and brings it to `size`.
+pub(crate) fn read(path: &Path, size: ImageSize) -> Result<Decoded, ReadError> {
+    Ok(decode(&read_file(path)?.bytes, size)?)
+}
+
+fn decode(bytes: &[u8], size: ImageSize) -> Result<Decoded, DecodeError> {
+    let (decoder, format, needed) = decoder(bytes)?;
+    let (width, height) = decoder.dimensions();
+    let scaled = match size {
+        ImageSize::AsStored => 0,
+        ImageSize::ResizeCrop { crop, .. } => 8 * u64::from(crop).pow(2),
+    };
+    let needed = needed + scaled;
+    let large = || DecodeError::Large { width, height, needed };
+    // Threads that hold files wait here, and those that go on need no more files.
+    let reserved = DECODING.reserve(needed).ok_or_else(large)?;
     // The decoder fills what is missing with grey and says nothing.
-    if reader.format() == Some(image::ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
         return Err(DecodeError::Truncated);
     }
-    let image = reader.decode()?;
-    if image.width() == 0 || image.height() == 0 {
-        return Err(DecodeError::Empty);
+    let image = DynamicImage::from_decoder(decoder)?;
+    // What the numbers mean is up to whoever wrote them: 0 to 1, 0 to 255, or heights of mountains.
+    if matches!(image, DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_)) {
+        return Err(DecodeError::Float);
     }
-    Ok(match size {
+    let image = match size {
         ImageSize::AsStored => image,
-        ImageSize::ResizeCrop { resize, crop } => return resize_crop(image, resize, crop),
-    })
+        ImageSize::ResizeCrop { resize, crop } => resize_crop(image, resize, crop),
+    };
+    Ok(Decoded { image, _reserved: reserved })
 }
 
 /// Whether an end marker follows the last scan (ITU-T T.81, annex B): segments are stepped over by their
@@ -150,70 +258,24 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
     }
 }
 
-/// As torchvision's `Resize(resize)` and `CenterCrop(crop)` on images of the Python Imaging Library:
-/// a triangle filter as wide as the scale asks for, the longer side rounded down, the crop's corner
-/// rounded to even.
-fn resize_crop(image: DynamicImage, resize: u32, crop: u32) -> Result<DynamicImage, DecodeError> {
-    let (width, height) = (image.width(), image.height());
-    let longer = |long: u32, short: u32| {
-        let scaled = u64::from(resize) * u64::from(long) / u64::from(short);
-        u32::try_from(scaled).unwrap_or(u32::MAX).max(resize)
-    };
-    let (new_width, new_height) = if width <= height {
-        (resize, longer(height, width))
-    } else {
-        (longer(width, height), resize)
-    };
-    let image = if (new_width, new_height) == (width, height) {
-        image
-    } else {
-        // The filter scales the height first and holds four channels of `f32`.
-        let pixels = u64::from(new_width.max(width)) * u64::from(new_height);
-        if pixels.saturating_mul(16) > LARGEST_BUFFER {
-            return Err(DecodeError::Narrow(width, height));
-        }
-        image.resize_exact(new_width, new_height, FilterType::Triangle)
-    };
-    let corner = |side: u32| (f64::from(side - crop) / 2.0).round_ties_even() as u32;
-    Ok(image.crop_imm(corner(new_width), corner(new_height), crop, crop))
-}
-
-/// Copies the pixels of `image` to `planes`.
-///
-/// # Shapes
-/// - `planes`: `[color.channels(), height, width]`
-pub(crate) fn to_planes(image: DynamicImage, color: Color, planes: &mut [u8]) {
-    // Transparency is dropped, not blended; 16-bit samples keep their upper half.
-    if let (DynamicImage::ImageLuma8(_) | DynamicImage::ImageLumaA8(_), Color::Gray) =
-        (&image, color)
-    {
-        planes.copy_from_slice(image.into_luma8().as_raw());
-        return;
+impl Decoded {
+    /// Height and width.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        [self.image.height() as usize, self.image.width() as usize]
     }
-    let pixels = image.into_rgb8();
-    let plane_size = pixels.as_raw().len() / 3;
-    let pixels = pixels.as_raw().chunks_exact(3);
-    match color {
-        Color::Rgb => {
-            let (red, rest) = planes.split_at_mut(plane_size);
-            let (green, blue) = rest.split_at_mut(plane_size);
-            for (((pixel, r), g), b) in pixels.zip(red).zip(green).zip(blue) {
-                (*r, *g, *b) = (pixel[0], pixel[1], pixel[2]);
-            }
-        }
-        Color::Gray => {
-            for (pixel, luma) in pixels.zip(planes) {
-                let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(u32::from);
-                // 0.299, 0.587 and 0.114 in units of 2^-16; the sum is below 2^24.
-                *luma = ((19_595 * r + 38_470 * g + 7_471 * b + (1 << 15)) >> 16) as u8;
-            }
-        }
+
+    /// Copies the pixels to `planes`.
+    ///
+    /// # Shapes
+    /// - `planes`: `[color.channels(), height, width]`
+    pub(crate) fn to_planes(self, color: Color, planes: &mut [u8]) {
+        to_planes(self.image, color, planes);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use image::{GrayImage, ImageFormat, Rgb, RgbImage};
+    use image::{ImageFormat, Rgb, Rgb32FImage, RgbImage};
 
     use super::*;
 
@@ -229,10 +291,14 @@ mod tests {
 
     fn planes(bytes: &[u8], size: ImageSize, color: Color) -> Vec<u8> {
         let image = decode(bytes, size).unwrap();
-        let pixels = image.width() as usize * image.height() as usize;
-        let mut planes = vec![0; color.channels() * pixels];
-        to_planes(image, color, &mut planes);
+        let [height, width] = image.size();
+        let mut planes = vec![0; color.channels() * height * width];
+        image.to_planes(color, &mut planes);
         planes
+    }
+
+    fn dimensions(bytes: &[u8]) -> (u32, u32) {
+        decoder(bytes).unwrap().0.dimensions()
     }
 
     #[test]
@@ -240,9 +306,16 @@ mod tests {
         let image = gradient(6, 4);
         let expected: Vec<u8> =
             (0..3).flat_map(|channel| image.pixels().map(move |pixel| pixel[channel])).collect();
-        for format in [ImageFormat::Png, ImageFormat::WebP] {
+        let formats = [
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+            ImageFormat::Pnm,
+        ];
+        for format in formats {
             let bytes = encoded(&image.clone().into(), format);
-            assert_eq!(size(&bytes).unwrap(), [4, 6]);
+            assert_eq!(dimensions(&bytes), (6, 4));
             assert_eq!(planes(&bytes, ImageSize::AsStored, Color::Rgb), expected, "{format:?}");
         }
         let jpeg = encoded(&image.into(), ImageFormat::Jpeg);
@@ -251,26 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn grey_is_luma_and_grey_images_have_equal_channels() {
-        let colours: RgbImage =
-            RgbImage::from_raw(4, 1, vec![255, 0, 0, 0, 255, 0, 0, 0, 255, 9, 9, 9]).unwrap();
-        let bytes = encoded(&colours.into(), ImageFormat::Png);
-        // 255 times 0.299, 0.587 and 0.114, rounded.
-        assert_eq!(planes(&bytes, ImageSize::AsStored, Color::Gray), [76, 150, 29, 9]);
-        let grey = GrayImage::from_raw(3, 1, vec![0, 100, 255]).unwrap();
-        let bytes = encoded(&grey.into(), ImageFormat::Png);
-        assert_eq!(planes(&bytes, ImageSize::AsStored, Color::Gray), [0, 100, 255]);
-        let rgb = planes(&bytes, ImageSize::AsStored, Color::Rgb);
-        assert_eq!(rgb, [0, 100, 255, 0, 100, 255, 0, 100, 255]);
-    }
-
-    #[test]
     fn the_shorter_side_is_scaled_and_the_centre_cut_out() {
         for (width, height) in [(60, 40), (40, 60), (40, 40), (41, 97)] {
             let size = ImageSize::ResizeCrop { resize: 20, crop: 16 };
             let bytes = encoded(&gradient(width, height).into(), ImageFormat::Png);
             let image = decode(&bytes, size).unwrap();
-            assert_eq!((image.width(), image.height()), (16, 16));
+            assert_eq!(image.size(), [16, 16]);
             // Colours rise evenly, so the mean of the square is that of the centre.
             let got = planes(&bytes, size, Color::Rgb);
             let mean = |plane: &[u8]| plane.iter().map(|&v| f32::from(v)).sum::<f32>() / 256.0;
@@ -292,15 +351,23 @@ mod tests {
     fn damaged_and_foreign_files_say_what_they_are() {
         let image: DynamicImage = gradient(64, 64).into();
         let check = |bytes: &[u8], expected: &str| {
-            let error = decode(bytes, ImageSize::AsStored).unwrap_err().to_string();
+            let error = decode(bytes, ImageSize::AsStored).err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check(b"", "no JPEG, PNG or WebP");
-        check(b"GIF89a and so on", "no JPEG, PNG or WebP");
-        check(b"just text", "no JPEG, PNG or WebP");
-        for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Jpeg] {
+        check(b"", "not a JPEG, PNG, WebP");
+        check(b"GIF89a and so on", "not a JPEG, PNG, WebP");
+        check(b"just text", "not a JPEG, PNG, WebP");
+        let formats = [
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Jpeg,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+            ImageFormat::Pnm,
+        ];
+        for format in formats {
             let whole = encoded(&image, format);
-            for length in [12, 20, whole.len() / 2, whole.len() - 8] {
+            for length in [7, 12, 20, whole.len() / 2, whole.len() - 8] {
                 assert!(
                     decode(&whole[..length], ImageSize::AsStored).is_err(),
                     "{format:?} cut to {length} of {}",
@@ -320,13 +387,32 @@ mod tests {
         let with_thumbnail = [&jpeg[..2], &thumbnail, &jpeg[2..]].concat();
         check(&with_thumbnail[..with_thumbnail.len() - 2], "ends early");
         assert!(decode(&with_thumbnail, ImageSize::AsStored).is_ok());
-        // Few pixels that would become many.
-        let narrow = encoded(&gradient(1, 1 << 13).into(), ImageFormat::Png);
-        let error = decode(&narrow, ImageSize::ResizeCrop { resize: 256, crop: 224 }).unwrap_err();
-        assert!(error.to_string().contains("1 x 8192 pixels are too long and narrow"), "{error}");
-        // A header that asks for more than is allowed.
-        let mut png = encoded(&image, ImageFormat::Png);
-        png[16..20].copy_from_slice(&u32::MAX.to_be_bytes());
-        assert!(decode(&png, ImageSize::AsStored).is_err());
+        let float = Rgb32FImage::from_pixel(4, 4, Rgb([0.5; 3]));
+        check(&encoded(&float.into(), ImageFormat::Tiff), "floating-point numbers");
+    }
+
+    #[test]
+    fn a_header_cannot_ask_for_more_than_an_image_takes() {
+        let check = |bytes: &[u8], size, expected: &str| {
+            let error = decode(bytes, size).err().unwrap().to_string();
+            assert!(error.contains(expected), "`{error}` lacks `{expected}`");
+        };
+        let with_size = |width: u32, height: u32| {
+            let mut bmp = encoded(&gradient(64, 64).into(), ImageFormat::Bmp);
+            bmp[18..22].copy_from_slice(&width.to_le_bytes());
+            bmp[22..26].copy_from_slice(&height.to_le_bytes());
+            bmp
+        };
+        check(&with_size(1 << 15, 1), ImageSize::AsStored, "32768 x 1 pixels; at most 16384");
+        let bmp = &with_size(16_000, 12_000)[..1000];
+        check(bmp, ImageSize::AsStored, "16000 x 12000 pixels in a file of only 1000 bytes");
+        let mut long = with_size(16_000, 12_000);
+        long.resize(1 << 20, 0);
+        check(&long, ImageSize::square(4), "16000 x 12000 pixels takes");
+        // 13,000 x 13,000 pixels of one colour in a lossless WebP file of 40 bytes.
+        let webp =
+            b"RIFF\x20\0\0\0WEBPVP8L\x14\0\0\0\x2f\xc7\xf2\xb1\x0c\x07\x50\x81\x54\x08\x20\0\
+            \x0a\x9a\xfe\xc7\x88\x88\xfe\x07";
+        check(webp, ImageSize::square(4), "13000 x 13000 pixels in a file of only 40 bytes");
     }
 }

@@ -9,7 +9,10 @@ use std::{
 
 use flate2::read::MultiGzDecoder;
 
-use super::published::{Checksum, Published, RemoteFile};
+use super::{
+    exists,
+    published::{Checksum, Published, RemoteFile},
+};
 use crate::{
     DataError, DataKind, ImageSet, Label, Splits,
     files::pickle::{Array, Pickle},
@@ -95,6 +98,7 @@ struct Batch {
 /// # Errors
 /// When a batch is missing, or is not what it should be.
 pub fn load(dir: &Path) -> Result<Splits, DataError> {
+    exists(dir)?;
     let location = find(dir)?;
     let (batches, place) = match &location {
         Location::Binary(folder) => (read_folder(folder, ".bin")?, folder),

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::published::{Checksum, Published, RemoteFile};
+use super::{
+    exists,
+    published::{Checksum, Published, RemoteFile},
+};
 use crate::{DataError, DataKind, ImageSet, Label, Splits, files::idx};
 
 /// MNIST on the net. The checksums are of the decompressed files.
@@ -105,6 +108,7 @@ pub fn load_fashion(dir: &Path) -> Result<Splits, DataError> {
 }
 
 fn load_kind(dir: &Path, kind: DataKind) -> Result<Splits, DataError> {
+    exists(dir)?;
     let folder = folder_in(dir, kind)?;
     let (test_labels, train) = (TEST[1], read(&folder, kind, "train", TRAIN)?);
     let test = read(&folder, kind, "test", TEST)?;

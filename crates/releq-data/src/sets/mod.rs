@@ -7,3 +7,5 @@ pub mod mnist;
 pub(crate) mod open;
 pub(crate) mod published;
 pub mod svhn;
+
+pub(crate) use open::exists;

@@ -61,7 +61,7 @@ impl DataKind {
             }
             Self::Svhn => "`train_32x32.mat` and `test_32x32.mat`, itself or in `svhn/`",
             Self::ImageFolder => {
-                "`train/CLASS/` and `test/CLASS/` or `val/CLASS/` with JPEG, PNG or WebP files"
+                "`train/CLASS/` and `test/CLASS/` or `val/CLASS/` with image files"
             }
         }
     }
@@ -134,14 +134,23 @@ pub fn open(
     }
 }
 
-/// Which data set is in `dir`.
+/// Checks that there is something at `path`, so that a wrong path is not taken for missing files.
+pub(crate) fn exists(path: &Path) -> Result<(), DataError> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(DataError::NoFolder { folder: path.to_owned() })
+        }
+        Err(source) => Err(DataError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Detects which data set is in `dir`.
 ///
 /// # Errors
 /// When there is none, or more than one.
 pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
-    if let Err(source) = std::fs::metadata(dir) {
-        return Err(DataError::Read { path: dir.to_owned(), source });
-    }
+    exists(dir)?;
     let mut found = Vec::new();
     for kind in DataKind::ALL {
         let Ok(folder) = kind.folder_in(dir) else { continue };
@@ -165,6 +174,7 @@ pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
 /// When `data_dir` is given and the data set is not there.
 pub fn find(kind: DataKind, data_dir: Option<&Path>) -> Result<Option<PathBuf>, DataError> {
     if let Some(dir) = data_dir {
+        exists(dir)?;
         return kind.folder_in(dir).map(Some);
     }
     let named = std::env::var_os("RELEQ_DATA_DIR").map(PathBuf::from);

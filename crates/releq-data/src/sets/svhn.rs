@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::published::{Checksum, Published, RemoteFile};
+use super::{
+    exists,
+    published::{Checksum, Published, RemoteFile},
+};
 use crate::{
     DataError, DataKind, ImageSet, Label, Splits,
     files::matlab::{self, ByteArray},
@@ -45,6 +48,7 @@ pub(crate) fn folder_in(dir: &Path) -> Result<PathBuf, DataError> {
 /// # Errors
 /// When one of the two files is missing, or is not what it should be.
 pub fn load(dir: &Path) -> Result<Splits, DataError> {
+    exists(dir)?;
     let folder = folder_in(dir)?;
     Ok(Splits {
         train: read(&folder.join(TRAIN), "SVHN train")?,

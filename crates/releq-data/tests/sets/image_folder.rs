@@ -132,9 +132,8 @@ fn all_formats_are_read_by_content_in_the_order_of_names() {
     write(&dir.path().join("b/1.png"), &images[1], ImageFormat::Png);
     // A PNG file under another name.
     write(&dir.path().join("a/z.JPEG"), &images[0], ImageFormat::Png);
-    // What is passed over: hidden, of other kinds, beside the classes, folders within them.
+    // What is not read: hidden, of other kinds, beside the classes.
     write(&dir.path().join("a/.hidden.png"), &images[1], ImageFormat::Png);
-    write(&dir.path().join("a/deep/0.png"), &images[1], ImageFormat::Png);
     write(&dir.path().join("0.png"), &images[1], ImageFormat::Png);
     fs::create_dir(dir.path().join(".git")).unwrap();
     fs::write(dir.path().join("a/README.txt"), "text").unwrap();
@@ -186,7 +185,7 @@ fn images_that_do_not_decode_are_counted_and_refused_or_left_out() {
 
     let error = message(image_folder::load(dir.path(), &without_cache()));
     assert!(error.contains("2 of 6 images do not decode"), "{error}");
-    assert!(error.contains("ant/0.png (no JPEG, PNG or WebP file)"), "{error}");
+    assert!(error.contains("ant/0.png (not a JPEG, PNG, WebP"), "{error}");
     assert!(error.contains("bee/4.png (") && error.contains("choose to skip"), "{error}");
 
     let data = image_folder::load(dir.path(), &skipping()).unwrap();
@@ -235,6 +234,7 @@ fn folders_that_are_no_image_folders_say_what_is_wrong() {
         }
     };
     let remove = |path: PathBuf| fs::remove_dir_all(path).unwrap();
+    let remove_all = |dir: &Path| remove(dir.to_owned());
     check(&|dir| remove(dir.join("train")), &["no image folder in", "missing train/"]);
     check(&|dir| remove(dir.join("test")), &["missing test/ or val/"]);
     check(
@@ -249,6 +249,7 @@ fn folders_that_are_no_image_folders_say_what_is_wrong() {
         remove(class.clone());
         fs::create_dir(class).unwrap();
     };
+    check(&remove_all, &["does not exist; check the path"]);
     check(&|dir| empty(dir.join("train/ant")), &["train/ant: no image of this class", "webp"]);
     check(&|dir| empty(dir.join("train")), &["train: no classes", "CLASS/image.jpg"]);
     check(
@@ -269,12 +270,21 @@ fn folders_that_are_no_image_folders_say_what_is_wrong() {
     let config = ImageFolderConfig { max_bytes: 6 * 3 * 6 * 8 - 1, ..without_cache() };
     let error = message(image_folder::load(dir.path(), &config));
     assert!(error.contains("6 images of shape [3, 6, 8] need 864 bytes"), "{error}");
-    let size = ImageSize::ResizeCrop { resize: 8, crop: 9 };
-    let error = message(image_folder::load(dir.path(), &ImageFolderConfig { size, ..config }));
-    assert!(
-        error.contains("`size.crop` is 9, expected at least 1 and at most `resize`"),
-        "{error}"
-    );
+    let huge = u32::MAX;
+    for (resize, crop, expected) in [
+        (8, 9, "`size.crop` is 9, expected 1 to `size.resize`"),
+        (8, 0, "`size.crop` is 0, expected 1 to `size.resize`"),
+        (0, 0, "`size.resize` is 0, expected 1 to 16384"),
+        (huge, huge, "`size.resize` is 4294967295, expected 1 to 16384"),
+    ] {
+        let size = ImageSize::ResizeCrop { resize, crop };
+        let config = ImageFolderConfig { size, ..config.clone() };
+        let error = message(image_folder::load(dir.path(), &config));
+        assert!(error.contains(expected), "{error}");
+    }
+    let config = ImageFolderConfig { threads: usize::MAX, ..config };
+    let error = message(image_folder::load(dir.path(), &config));
+    assert!(error.contains("`threads` is 18446744073709551615, expected 0 to 1024"), "{error}");
     let val = dir.path().join("val");
     fs::rename(dir.path().join("test"), val).unwrap();
     assert_eq!(image_folder::load(dir.path(), &without_cache()).unwrap().test.len(), 6);

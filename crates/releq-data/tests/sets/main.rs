@@ -5,6 +5,7 @@
 
 mod cifar10;
 mod image_folder;
+mod image_listing;
 mod mnist;
 mod open;
 mod svhn;

@@ -73,8 +73,17 @@ fn what_cannot_be_told_apart_is_asked_for() {
         assert!(error.contains(&kind.to_string()), "{error}");
     }
     assert!(error.contains("`train_32x32.mat`") && error.contains("`train/CLASS/`"), "{error}");
-    let error = opened(&dir.path().join("nowhere"), None).unwrap_err();
-    assert!(matches!(error, DataError::Read { .. }), "{error}");
+    let nowhere = dir.path().join("nowhere");
+    for kind in DataKind::ALL.map(Some).into_iter().chain([None]) {
+        let message = opened(&nowhere, kind).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            format!("{} does not exist; check the path to the data", nowhere.display())
+        );
+    }
+    for kind in DataKind::ALL {
+        assert!(matches!(data::find(kind, Some(&nowhere)), Err(DataError::NoFolder { .. })));
+    }
 
     idx(&dir.path().join("mnist"), &MNIST);
     idx(&dir.path().join("fashion-mnist"), &FASHION);

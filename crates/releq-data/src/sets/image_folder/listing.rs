@@ -1,0 +1,429 @@
+//! Finds the images of a folder and their classes, without reading an image.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::{OsStr, OsString},
+    fmt, fs,
+    io::{self, Read},
+    ops::Add,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use md5::{Digest, Md5};
+use unicode_normalization::UnicodeNormalization;
+
+use crate::{DataError, Label, files::download::hex};
+
+/// Names of image files end with one of these, as in torchvision; the contents decide how a file is
+/// decoded.
+pub(crate) const EXTENSIONS: [&str; 9] =
+    ["jpg", "jpeg", "png", "ppm", "bmp", "pgm", "tif", "tiff", "webp"];
+
+/// What systems and programs leave in folders, beside everything whose name begins with a dot.
+const JUNK: [&str; 10] = [
+    "__MACOSX",
+    "Thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "Icon\r",
+    "@eaDir",
+    "@Recycle",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "lost+found",
+];
+
+/// Tiny ImageNet's list of the classes of its validation images, which are all in one folder.
+const ANNOTATIONS: &str = "val_annotations.txt";
+const ANNOTATED: &str = "images";
+/// Largest list that is read; Tiny ImageNet's has 260 KB.
+const LARGEST_LIST: u64 = 1 << 26;
+
+/// Files in an image folder that are not read as images. Hidden files and what systems leave in folders,
+/// such as `Thumbs.db`, do not count.
+///
+/// # Examples
+///
+/// ```
+/// let left_out = releq_data::LeftOut {
+///     by_extension: [("gif".to_owned(), 2), (String::new(), 1)].into(),
+///     outside: 0,
+/// };
+/// assert_eq!(left_out.to_string(), "3 files that are not images (2 .gif, 1 without extension)");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// Number of files in the folders of the classes by their extension in lower case, without the
+    /// dot; the extension tells that they are not images.
+    pub by_extension: BTreeMap<String, usize>,
+    /// Images that belong to no class, such as those beside the folders of the classes.
+    pub outside: usize,
+}
+
+impl LeftOut {
+    /// Number of files left out.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.by_extension.values().sum::<usize>() + self.outside
+    }
+
+    /// Whether every file is read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    fn push(&mut self, name: &OsStr) {
+        let extension = Path::new(name).extension().unwrap_or_default();
+        *self.by_extension.entry(printable(extension).to_lowercase()).or_default() += 1;
+    }
+}
+
+impl Add<&LeftOut> for LeftOut {
+    type Output = Self;
+
+    fn add(mut self, other: &Self) -> Self {
+        for (extension, count) in &other.by_extension {
+            *self.by_extension.entry(extension.clone()).or_default() += count;
+        }
+        self.outside += other.outside;
+        self
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        let others = self.count() - self.outside;
+        if others > 0 || self.outside == 0 {
+            let files =
+                if others == 1 { "file that is not an image" } else { "files that are not images" };
+            write!(f, "{others} {files}")?;
+        }
+        let mut kinds: Vec<(&String, usize)> =
+            self.by_extension.iter().map(|(extension, &count)| (extension, count)).collect();
+        kinds.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        for (place, (extension, count)) in kinds.iter().take(SHOWN).enumerate() {
+            let separator = if place == 0 { " (" } else { ", " };
+            match extension.as_str() {
+                "" => write!(f, "{separator}{count} without extension")?,
+                extension => write!(f, "{separator}{count} .{extension}")?,
+            }
+        }
+        if !kinds.is_empty() {
+            f.write_str(if kinds.len() > SHOWN { ", ...)" } else { ")" })?;
+        }
+        if self.outside > 0 {
+            let separator = if others > 0 { ", " } else { "" };
+            let images = if self.outside == 1 { "image" } else { "images" };
+            write!(f, "{separator}{} {images} of no class", self.outside)?;
+        }
+        Ok(())
+    }
+}
+
+/// One image file.
+#[derive(Debug, Clone)]
+pub(super) struct ImageFile {
+    /// Within the root folder.
+    pub(super) path: PathBuf,
+    pub(super) class: Label,
+}
+
+/// The images of a folder.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) classes: Vec<String>,
+    /// Class by class; within a class by folder, then by name.
+    pub(super) files: Vec<ImageFile>,
+    pub(super) left_out: LeftOut,
+    /// Of names, classes, sizes and times of all files.
+    pub(super) fingerprint: String,
+}
+
+impl Listing {
+    pub(super) fn read(root: &Path) -> Result<Self, DataError> {
+        let entries = entries(root)?;
+        let mut builder = Builder::default();
+        let classes = if is_annotated(root, &entries) {
+            builder.annotated(root)?
+        } else {
+            builder.folders(root, &entries)?
+        };
+        let Builder { files, left_out, digest } = builder;
+        Ok(Self { classes, files, left_out, fingerprint: hex(digest.finalize().as_slice()) })
+    }
+}
+
+/// Names of the classes in `root`, in order.
+pub(super) fn class_names(root: &Path) -> Result<Vec<String>, DataError> {
+    let entries = entries(root)?;
+    if is_annotated(root, &entries) {
+        return Ok(annotations(root)?.1.into_keys().collect());
+    }
+    Ok(class_folders(root, &entries)?.into_keys().collect())
+}
+
+/// Whether the images of `root` have no classes: all are in one folder called `images`.
+pub(super) fn is_unlabelled(root: &Path) -> bool {
+    entries(root).is_ok_and(|entries| only_images(&entries) && !is_annotated(root, &entries))
+}
+
+fn only_images(entries: &[Entry]) -> bool {
+    let mut folders = entries.iter().filter(|entry| entry.path.is_dir());
+    folders.next().is_some_and(|folder| folder.name == ANNOTATED) && folders.next().is_none()
+}
+
+fn is_annotated(root: &Path, entries: &[Entry]) -> bool {
+    only_images(entries) && root.join(ANNOTATIONS).is_file()
+}
+
+#[derive(Default)]
+struct Builder {
+    files: Vec<ImageFile>,
+    left_out: LeftOut,
+    digest: Md5,
+}
+
+impl Builder {
+    /// One folder for each class. Returns the names of the classes.
+    fn folders(&mut self, root: &Path, entries: &[Entry]) -> Result<Vec<String>, DataError> {
+        let classes = class_folders(root, entries)?;
+        let beside = entries.iter().filter(|entry| entry.path.is_file() && is_image(&entry.name));
+        self.left_out.outside = beside.count();
+        for (class, (name, folder)) in (0..=Label::MAX).zip(&classes) {
+            self.digest.update(format!("{name}/\n"));
+            let mut found = walk(root, folder, &mut self.left_out)?;
+            if found.is_empty() {
+                return Err(DataError::EmptyClass { folder: root.join(folder) });
+            }
+            // By folder and then by name, as torchvision does.
+            found.sort_by(|(a, _), (b, _)| {
+                (a.parent().map(Path::as_os_str), a.file_name())
+                    .cmp(&(b.parent().map(Path::as_os_str), b.file_name()))
+            });
+            found.into_iter().for_each(|(path, stamp)| self.push(path, class, &stamp));
+        }
+        Ok(classes.into_keys().collect())
+    }
+
+    /// All images in one folder, and a list that names their classes. Returns the names of the classes.
+    fn annotated(&mut self, root: &Path) -> Result<Vec<String>, DataError> {
+        let (list, classes) = annotations(root)?;
+        let images = entries(&root.join(ANNOTATED))?;
+        let count = images.iter().filter(|entry| is_image(&entry.name)).count();
+        images.iter().filter(|entry| !is_image(&entry.name)).for_each(|entry| {
+            self.left_out.push(&entry.name);
+        });
+        for (class, (name, files)) in (0..=Label::MAX).zip(&classes) {
+            self.digest.update(format!("{name}/\n"));
+            for (file, offset) in files {
+                let path = Path::new(ANNOTATED).join(file);
+                let stamp = Stamp::read(&root.join(&path)).map_err(|_| DataError::Format {
+                    path: list.clone(),
+                    format: "list of classes",
+                    offset: *offset,
+                    problem: format!("there is no `{}`", path.display()),
+                })?;
+                self.push(path, class, &stamp);
+            }
+        }
+        self.left_out.outside = count.saturating_sub(self.files.len());
+        Ok(classes.into_keys().collect())
+    }
+
+    fn push(&mut self, path: PathBuf, class: Label, stamp: &Stamp) {
+        self.digest.update(path.as_os_str().as_encoded_bytes());
+        self.digest.update(format!("\n{} {}\n", stamp.length, stamp.changed));
+        self.files.push(ImageFile { path, class });
+    }
+}
+
+/// The files of each class that Tiny ImageNet's list names, with the offset of their line, and the path
+/// of the list.
+type Annotations = (PathBuf, BTreeMap<String, BTreeMap<String, u64>>);
+
+fn annotations(root: &Path) -> Result<Annotations, DataError> {
+    let path = root.join(ANNOTATIONS);
+    let fail = |source| DataError::Read { path: path.clone(), source };
+    let damaged = |offset, problem| DataError::Format {
+        path: path.clone(),
+        format: "list of classes",
+        offset,
+        problem,
+    };
+    let mut text = String::new();
+    let file = fs::File::open(&path).map_err(fail)?;
+    file.take(LARGEST_LIST + 1).read_to_string(&mut text).map_err(fail)?;
+    if text.len() as u64 > LARGEST_LIST {
+        return Err(damaged(LARGEST_LIST, format!("the list has more than {LARGEST_LIST} bytes")));
+    }
+    let (mut classes, mut seen, mut offset) = (BTreeMap::new(), HashSet::new(), 0);
+    for line in text.split_inclusive('\n') {
+        let start = offset;
+        offset += line.len() as u64;
+        let line = line.trim_end();
+        if line.is_empty() {
+            continue;
+        }
+        let separator = |c: char| if line.contains('\t') { c == '\t' } else { c == ' ' };
+        let mut fields = line.split(separator);
+        let (Some(file), Some(class)) = (fields.next(), fields.next()) else {
+            return Err(damaged(start, format!("`{line}` is not an image and its class")));
+        };
+        // Nothing outside of the folder.
+        if Path::new(file).file_name() != Some(OsStr::new(file)) {
+            return Err(damaged(start, format!("`{file}` is not the name of a file")));
+        }
+        if !seen.insert(file) {
+            return Err(damaged(start, format!("`{file}` is in the list twice")));
+        }
+        let class: String = class.nfc().collect();
+        classes.entry(class).or_insert_with(BTreeMap::new).insert(file.to_owned(), start);
+    }
+    check_count(root, classes.len())?;
+    Ok((path, classes))
+}
+
+/// The folders of the classes in `root`, within it, by the names of the classes.
+fn class_folders(root: &Path, entries: &[Entry]) -> Result<BTreeMap<String, OsString>, DataError> {
+    let mut classes = BTreeMap::new();
+    for entry in entries {
+        match fs::metadata(&entry.path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => continue,
+            // Without the class that a link was to be, the others would have other numbers.
+            Err(_) if is_image(&entry.name) => continue,
+            Err(source) => return Err(DataError::Read { path: entry.path.clone(), source }),
+        }
+        // Systems store one name in different Unicode forms; a class has one number everywhere.
+        let name: String = printable(&entry.name).nfc().collect();
+        if classes.insert(name.clone(), entry.name.clone()).is_some() {
+            return Err(DataError::SameClass { folder: root.to_owned(), name });
+        }
+    }
+    check_count(root, classes.len())?;
+    Ok(classes)
+}
+
+fn check_count(root: &Path, found: usize) -> Result<(), DataError> {
+    match found {
+        0 => Err(DataError::NoClasses { folder: root.to_owned() }),
+        1..=65_536 => Ok(()),
+        _ => Err(DataError::InvalidClasses { name: root.display().to_string(), found }),
+    }
+}
+
+/// All images in `root/class` and the folders within it, as paths within `root`.
+///
+/// No folder is read twice, whatever links lead to it, nor any that contains `root`.
+fn walk(
+    root: &Path,
+    class: &OsStr,
+    left_out: &mut LeftOut,
+) -> Result<Vec<(PathBuf, Stamp)>, DataError> {
+    let canonical = |path: &Path| {
+        fs::canonicalize(path).map_err(|source| DataError::Read { path: path.to_owned(), source })
+    };
+    let (whole, first) = (canonical(root)?, canonical(&root.join(class))?);
+    if whole.starts_with(&first) {
+        let source = io::Error::other("it is a link to a folder that contains it");
+        return Err(DataError::Read { path: root.join(class), source });
+    }
+    let above = [&whole, &first].into_iter().flat_map(|path| path.ancestors());
+    let mut seen: HashSet<PathBuf> = above.map(Path::to_owned).collect();
+    seen.remove(&first);
+    // Folders before links to them.
+    let (mut folders, mut links) = (vec![(PathBuf::from(class), first)], Vec::new());
+    let mut found = Vec::new();
+    while let Some((folder, place)) = folders.pop().or_else(|| links.pop()) {
+        if !seen.insert(place.clone()) {
+            continue;
+        }
+        for Entry { name, path, .. } in entries(&root.join(&folder))? {
+            let within = folder.join(&name);
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => {
+                    if path.is_symlink() {
+                        links.push((within, canonical(&path)?));
+                    } else {
+                        folders.push((within, place.join(&name)));
+                    }
+                }
+                Ok(metadata) if metadata.is_file() && is_image(&name) => {
+                    found.push((within, Stamp::of(&metadata)));
+                }
+                Ok(_) => left_out.push(&name),
+                // What cannot be read is counted with the images that do not decode.
+                Err(_) if path.is_symlink() && is_image(&name) => {
+                    found.push((within, Stamp::default()));
+                }
+                Err(_) if path.is_symlink() => left_out.push(&name),
+                Err(source) => return Err(DataError::Read { path, source }),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What tells that a file has changed.
+#[derive(Default)]
+struct Stamp {
+    length: u64,
+    /// Nanoseconds since 1970.
+    changed: u128,
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        Self { length: metadata.len(), changed }
+    }
+
+    /// Through links, which `DirEntry::metadata` does not follow.
+    fn read(path: &Path) -> io::Result<Self> {
+        fs::metadata(path).map(|metadata| Self::of(&metadata))
+    }
+}
+
+/// Something in a folder.
+struct Entry {
+    name: OsString,
+    path: PathBuf,
+}
+
+/// What is in `folder`, but for what is hidden or left there by systems and programs.
+fn entries(folder: &Path) -> Result<Vec<Entry>, DataError> {
+    let fail = |source| DataError::Read { path: folder.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let name = entry.file_name();
+        if !is_junk(&name) {
+            entries.push(Entry { name, path: entry.path() });
+        }
+    }
+    Ok(entries)
+}
+
+fn is_junk(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+        || JUNK.iter().any(|junk| name.eq_ignore_ascii_case(junk))
+}
+
+fn is_image(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension().unwrap_or_default();
+    EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+/// A name as text; bytes that are not UTF-8 become escapes, so that different names stay different.
+fn printable(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_encoded_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+    }
+    text
+}

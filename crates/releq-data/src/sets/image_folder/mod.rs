@@ -1,0 +1,430 @@
+//! Reads folders of image files: `train/CLASS/image.jpg` and `test/CLASS/image.jpg`.
+
+mod listing;
+mod splits;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use releq_core::parallel;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::listing::EXTENSIONS;
+use self::listing::{ImageFile, Listing};
+pub use self::{
+    listing::LeftOut,
+    splits::{load, open, splits, test_folder},
+};
+use crate::{
+    BadImage, Cache, Color, DataError, Dataset, DatasetInfo, ImageSet, ImageSize, Label,
+    Normalization,
+    files::{
+        cache::{CacheFile, Expected},
+        decode::{self, LARGEST_SIDE, ReadError},
+    },
+    sets::exists,
+    subset::{split, stratified},
+};
+
+/// Most threads that decode.
+const MOST_THREADS: usize = 1024;
+
+/// What to do with image files that give no image: damaged ones, broken links, files that may not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BadImages {
+    /// Loading fails and names them.
+    #[default]
+    Refuse,
+    /// They are left out, logged and listed in [`LoadedImages::skipped`].
+    Skip,
+}
+
+/// How to read an image folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageFolderConfig {
+    /// The size that images are brought to.
+    pub size: ImageSize,
+    /// The channels of the images.
+    pub color: Color,
+    /// What to do with images that do not decode.
+    pub bad_images: BadImages,
+    /// Where decoded images are cached.
+    pub cache: Cache,
+    /// Memory in bytes that the pixels of one folder may take; 3 GiB by default.
+    pub max_bytes: u64,
+    /// Threads that decode, at most 1024; 0, the default, stands for one per processor.
+    pub threads: usize,
+}
+
+impl Default for ImageFolderConfig {
+    fn default() -> Self {
+        Self {
+            size: ImageSize::default(),
+            color: Color::default(),
+            bad_images: BadImages::default(),
+            cache: Cache::default(),
+            max_bytes: 3 << 30,
+            threads: 0,
+        }
+    }
+}
+
+impl ImageFolderConfig {
+    fn check(&self) -> Result<(), DataError> {
+        let wrong = |field, found: String, expected| {
+            Err(DataError::Parameter { of: "image folder", field, found, expected })
+        };
+        if let ImageSize::ResizeCrop { resize, crop } = self.size {
+            if !(1..=LARGEST_SIDE).contains(&resize) {
+                return wrong("size.resize", resize.to_string(), "1 to 16384");
+            }
+            if !(1..=resize).contains(&crop) {
+                return wrong("size.crop", crop.to_string(), "1 to `size.resize`");
+            }
+        }
+        if self.threads > MOST_THREADS {
+            return wrong("threads", self.threads.to_string(), "0 to 1024");
+        }
+        Ok(())
+    }
+}
+
+/// A folder of images with one subfolder per class, read on demand.
+///
+/// What belongs to the data set follows torchvision's `ImageFolder`: every file in the folder of a class,
+/// or in a folder within it, whose name ends in one of `jpg`, `jpeg`, `png`, `ppm`, `bmp`, `pgm`, `tif`,
+/// `tiff` and `webp`, in upper or lower case. The contents decide how a file is decoded. Other files are
+/// counted in [`left_out`](Self::left_out); hidden files and those that systems leave in folders, such as
+/// `__MACOSX` and `Thumbs.db`, are ignored.
+///
+/// Classes are numbered in the order of their names, in Unicode's composed form (NFC). Within a class,
+/// images are ordered by folder and name. Tiny ImageNet's `val/`, which has all images in `images/` and their
+/// classes in `val_annotations.txt`, is read as it is.
+///
+/// Transparency is dropped, samples of 16 bits are rounded to 8, and the orientation that a camera noted in
+/// a file is not applied.
+#[derive(Debug, Clone)]
+pub struct ImageFolder {
+    root: PathBuf,
+    name: String,
+    classes: Vec<String>,
+    files: Vec<ImageFile>,
+    left_out: LeftOut,
+    shape: [usize; 3],
+    /// The image that gave the shape.
+    first: PathBuf,
+    config: ImageFolderConfig,
+    /// Of all files in the folder, when it was opened.
+    fingerprint: String,
+    /// Whether `files` are all files of the folder.
+    whole: bool,
+}
+
+/// Things with the index of the image that they belong to, in order.
+type Numbered<T> = Vec<(usize, T)>;
+
+/// The result of [`ImageFolder::load`].
+#[derive(Debug, Clone)]
+pub struct LoadedImages {
+    /// The images.
+    pub images: ImageSet,
+    /// Images that were skipped because they do not decode.
+    pub skipped: Vec<BadImage>,
+}
+
+impl ImageFolder {
+    /// Lists the images of `folder` and determines their shape; reads only the first that decodes.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, it has no classes, a class has no image, two folders are the same class, no
+    /// image decodes, or a setting is out of range.
+    pub fn open(folder: impl Into<PathBuf>, config: &ImageFolderConfig) -> Result<Self, DataError> {
+        config.check()?;
+        let root = folder.into();
+        exists(&root)?;
+        let Listing { classes, files, left_out, fingerprint } = Listing::read(&root)?;
+        let mut folder = Self {
+            name: root.display().to_string(),
+            root,
+            classes,
+            files,
+            left_out,
+            shape: [config.color.channels(), 0, 0],
+            first: PathBuf::new(),
+            config: config.clone(),
+            fingerprint,
+            whole: true,
+        };
+        let (first, [height, width]) = folder.image_size()?;
+        folder.first = first;
+        folder.shape = [config.color.channels(), height, width];
+        Ok(folder)
+    }
+
+    /// Height and width that the images will have, and the image that determines them.
+    fn image_size(&self) -> Result<(PathBuf, [usize; 2]), DataError> {
+        if let ImageSize::ResizeCrop { crop, .. } = self.config.size {
+            return Ok((self.image_path(0), [crop as usize; 2]));
+        }
+        let mut bad = Vec::new();
+        for file in &self.files {
+            let path = self.path(file);
+            match decode::size(&path) {
+                Ok(size) => return Ok((path, size)),
+                Err(ReadError::Bad(error)) => {
+                    bad.push(BadImage { path, reason: error.to_string() });
+                }
+                Err(ReadError::Fatal(source)) => return Err(DataError::Read { path, source }),
+            }
+        }
+        Err(DataError::BadImages { folder: self.root.clone(), total: self.files.len(), bad })
+    }
+
+    fn path(&self, file: &ImageFile) -> PathBuf {
+        self.root.join(&file.path)
+    }
+
+    /// The folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Path of image `index`.
+    ///
+    /// # Panics
+    /// When `index` is not below the number of images.
+    pub fn image_path(&self, index: usize) -> PathBuf {
+        self.path(&self.files[index])
+    }
+
+    /// Names of the classes, by class number.
+    pub fn class_names(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Files of the whole folder that are not read as images.
+    pub fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
+    /// A random subset of `n` images with the classes in proportion. The same seed gives the same subset.
+    ///
+    /// `n` is clamped to the range from 1 to the number of images.
+    #[must_use]
+    pub fn take(&self, n: usize, seed: u64) -> Self {
+        let n = n.clamp(1, self.files.len());
+        self.only(&stratified(&self.labels(), self.classes.len(), n, seed))
+    }
+
+    /// Splits off `holdout` random images with the classes in proportion: (rest, held out).
+    ///
+    /// # Errors
+    /// When nothing would be held out or nothing would be left.
+    pub fn split(&self, holdout: usize, seed: u64) -> Result<(Self, Self), DataError> {
+        let labels = self.labels();
+        let (rest, held_out) = split(&self.name, &labels, self.classes.len(), holdout, seed)?;
+        Ok((self.only(&rest), self.only(&held_out)))
+    }
+
+    fn labels(&self) -> Vec<Label> {
+        self.files.iter().map(|file| file.class).collect()
+    }
+
+    fn only(&self, indices: &[usize]) -> Self {
+        let files = indices.iter().map(|&index| self.files[index].clone()).collect();
+        Self { files, whole: false, ..self.clone() }
+    }
+
+    /// Reads all images into memory: decodes them on several threads, or takes them from the cache.
+    ///
+    /// Beside the images themselves, the files and decoded images that all threads work on at a time take no
+    /// more than 1 GiB.
+    ///
+    /// # Errors
+    /// When the images would exceed the memory allowed, a file cannot be read, an image differs in size from
+    /// the first, images do not decode and are not to be skipped, or the folder changes meanwhile.
+    pub fn load(&self) -> Result<LoadedImages, DataError> {
+        let size: usize = self.shape.iter().product();
+        let bytes = size as u64 * self.files.len() as u64;
+        if bytes > self.config.max_bytes {
+            return Err(DataError::TooLarge {
+                folder: self.root.clone(),
+                images: self.files.len(),
+                shape: self.shape,
+                bytes,
+                limit: self.config.max_bytes,
+            });
+        }
+        let cache = self.cache_file();
+        let expected = Expected {
+            image_bytes: size,
+            images: self.files.iter().map(|file| (self.path(file), file.class)),
+        };
+        if let Some(decoded) = cache.as_ref().and_then(|cache| cache.load(expected))
+            && (decoded.skipped.is_empty() || self.config.bad_images == BadImages::Skip)
+        {
+            let images = ImageSet::new(
+                self.name.clone(),
+                self.shape,
+                self.classes.len(),
+                decoded.pixels,
+                decoded.labels,
+            )?;
+            return Ok(LoadedImages { images, skipped: decoded.skipped });
+        }
+
+        let (pixels, bad) = self.decode_all(size, bytes as usize)?;
+        if Listing::read(&self.root)?.fingerprint != self.fingerprint {
+            return Err(DataError::Changed { folder: self.root.clone() });
+        }
+        if !bad.is_empty() && self.config.bad_images == BadImages::Refuse {
+            let bad = bad.into_iter().map(|(_, bad)| bad).collect();
+            return Err(DataError::BadImages {
+                folder: self.root.clone(),
+                total: self.files.len(),
+                bad,
+            });
+        }
+        let (pixels, labels) = self.without(pixels, size, &bad);
+        let skipped: Vec<BadImage> = bad.into_iter().map(|(_, bad)| bad).collect();
+        skipped.iter().for_each(|bad| log::warn!("skipped {bad}"));
+        let images =
+            ImageSet::new(self.name.clone(), self.shape, self.classes.len(), pixels, labels)?;
+        if let Some(cache) = cache {
+            cache.store(images.pixels(), images.labels(), &skipped);
+        }
+        Ok(LoadedImages { images, skipped })
+    }
+
+    /// The pixels of all images, and the index of each that does not decode, in order.
+    fn decode_all(
+        &self,
+        size: usize,
+        bytes: usize,
+    ) -> Result<(Vec<u8>, Numbered<BadImage>), DataError> {
+        let mut pixels = vec![0; bytes];
+        let bad = Mutex::new(Vec::new());
+        let images = self.files.iter().zip(pixels.chunks_exact_mut(size)).enumerate();
+        let threads = parallel::threads(self.config.threads);
+        parallel::try_for_each(images, threads, |(index, (file, to))| {
+            match self.decode(file, to) {
+                Err(Failure::Bad(image)) => lock(&bad).push((index, image)),
+                Err(Failure::Fatal(error)) => return Err(error),
+                Ok(()) => {}
+            }
+            Ok(())
+        })?;
+        let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
+        bad.sort_by_key(|&(index, _)| index);
+        Ok((pixels, bad))
+    }
+
+    fn decode(&self, file: &ImageFile, planes: &mut [u8]) -> Result<(), Failure> {
+        let path = self.path(file);
+        let image = match decode::read(&path, self.config.size) {
+            Ok(image) => image,
+            Err(ReadError::Bad(error)) => {
+                return Err(Failure::Bad(BadImage { path, reason: error.to_string() }));
+            }
+            Err(ReadError::Fatal(source)) => {
+                return Err(Failure::Fatal(DataError::Read { path, source }));
+            }
+        };
+        let found = image.size();
+        let expected = [self.shape[1], self.shape[2]];
+        if found != expected {
+            let first = self.first.clone();
+            return Err(Failure::Fatal(DataError::MixedSizes { path, found, first, expected }));
+        }
+        image.to_planes(self.config.color, planes);
+        Ok(())
+    }
+
+    /// Pixels and labels without the bad images.
+    fn without(
+        &self,
+        mut pixels: Vec<u8>,
+        size: usize,
+        bad: &[(usize, BadImage)],
+    ) -> (Vec<u8>, Vec<Label>) {
+        let mut labels = Vec::with_capacity(self.files.len());
+        for (index, file) in self.files.iter().enumerate() {
+            if bad.binary_search_by_key(&index, |&(index, _)| index).is_err() {
+                // Compact the images that decoded.
+                pixels.copy_within(index * size..(index + 1) * size, labels.len() * size);
+                labels.push(file.class);
+            }
+        }
+        pixels.truncate(labels.len() * size);
+        (pixels, labels)
+    }
+
+    /// The cache file of the whole folder; a part of it is not worth one.
+    fn cache_file(&self) -> Option<CacheFile> {
+        if !self.whole {
+            return None;
+        }
+        let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        let way = format!("{:?} {:?}", self.config.size, self.config.color);
+        let place = format!("{way} {}", root.display());
+        let content = format!("{} {:?}", self.fingerprint, self.shape);
+        CacheFile::new(&self.config.cache, &place, content)
+    }
+}
+
+impl Dataset for ImageFolder {
+    fn info(&self) -> DatasetInfo<'_> {
+        let (name, classes) = (&self.name, Some(self.classes.len()));
+        DatasetInfo { name, shape: self.shape, classes, len: self.files.len() }
+    }
+
+    fn label(&self, index: usize) -> Option<Label> {
+        Some(self.files[index].class)
+    }
+
+    /// Decodes the image. One that does not decode is an error, even where [`load`](Self::load) skips it.
+    fn read_image(&self, index: usize, pixels: &mut [u8]) -> Result<(), DataError> {
+        self.decode(&self.files[index], pixels).map_err(|failure| match failure {
+            Failure::Fatal(error) => error,
+            Failure::Bad(bad) => {
+                DataError::BadImages { folder: self.root.clone(), total: 1, bad: vec![bad] }
+            }
+        })
+    }
+
+    /// As the default, but decodes on several threads.
+    fn gather(
+        &self,
+        indices: &[usize],
+        normalization: &Normalization,
+        images: &mut Vec<f32>,
+        labels: &mut Vec<Label>,
+    ) -> Result<(), DataError> {
+        let size: usize = self.shape.iter().product();
+        let mut pixels = vec![0; size * indices.len()];
+        let threads = parallel::threads(self.config.threads).min(indices.len());
+        let jobs = indices.iter().zip(pixels.chunks_exact_mut(size));
+        parallel::try_for_each(jobs, threads, |(&index, image)| self.read_image(index, image))?;
+        normalization.start(&self.name, self.shape, indices.len(), images)?.push(&pixels);
+        labels.clear();
+        labels.extend(indices.iter().map(|&index| self.files[index].class));
+        Ok(())
+    }
+}
+
+/// Why an image was not read.
+enum Failure {
+    /// It does not decode.
+    Bad(BadImage),
+    /// Nothing that can be skipped.
+    Fatal(DataError),
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

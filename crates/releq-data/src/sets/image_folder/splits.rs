@@ -1,0 +1,93 @@
+//! Image folders with a part to train on and one to test on.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    ImageFolder, ImageFolderConfig,
+    listing::{class_names, is_unlabelled},
+};
+use crate::{DataError, DataKind, Splits, sets::exists};
+
+/// Names of the folder of test images, in order of preference.
+const TEST_FOLDERS: [&str; 4] = ["test", "val", "valid", "validation"];
+
+/// The folder of test images in `dir`, if there is one: the first of `test`, `val`, `valid` and `validation`.
+///
+/// A folder whose images have no classes, such as Tiny ImageNet's `test/`, is taken only if there is no other.
+#[must_use]
+pub fn test_folder(dir: &Path) -> Option<PathBuf> {
+    let folders = TEST_FOLDERS.iter().map(|name| dir.join(name));
+    let mut folders: Vec<PathBuf> = folders.filter(|folder| folder.is_dir()).collect();
+    folders.sort_by_key(|folder| is_unlabelled(folder));
+    folders.into_iter().next()
+}
+
+/// The folders of training and test images in `dir`: `train`, and the [`test_folder`].
+///
+/// # Errors
+/// When `dir` or one of the two does not exist.
+pub fn splits(dir: &Path) -> Result<[PathBuf; 2], DataError> {
+    exists(dir)?;
+    let train = dir.join("train");
+    let test = test_folder(dir);
+    let mut missing = Vec::new();
+    if !train.is_dir() {
+        missing.push("train/".to_owned());
+    }
+    match test {
+        Some(test) if missing.is_empty() => return Ok([train, test]),
+        Some(_) => {}
+        None => missing.push(format!("{}/", TEST_FOLDERS.join("/ or "))),
+    }
+    let kind = DataKind::ImageFolder;
+    Err(DataError::NotFound { kind, folder: dir.to_owned(), missing })
+}
+
+/// Opens `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`.
+///
+/// # Errors
+/// As [`ImageFolder::open`], and when the two have different classes or sizes.
+pub fn open(dir: &Path, config: &ImageFolderConfig) -> Result<Splits<ImageFolder>, DataError> {
+    let [train_folder, test_folder] = splits(dir)?;
+    // Before the images: an empty folder in one of the two is then not taken for another class.
+    let (train, test) = (class_names(&train_folder)?, class_names(&test_folder)?);
+    if train != test {
+        let only = |a: &[String], b: &[String]| {
+            a.iter().filter(|name| !b.contains(name)).cloned().collect::<Vec<_>>()
+        };
+        let (missing, unexpected) = (only(&train, &test), only(&test, &train));
+        let (train, test) = (train_folder, test_folder);
+        return Err(DataError::ClassMismatch { train, test, missing, unexpected });
+    }
+    let train = ImageFolder::open(train_folder, config)?;
+    let test = ImageFolder::open(test_folder, config)?;
+    if train.shape != test.shape {
+        let size = |folder: &ImageFolder| [folder.shape[1], folder.shape[2]];
+        return Err(DataError::MixedSizes {
+            found: size(&test),
+            path: test.first,
+            expected: size(&train),
+            first: train.first,
+        });
+    }
+    Ok(Splits { train, test, source: format!("images from {}", dir.display()) })
+}
+
+/// Loads `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`. The source says
+/// how many files were left out.
+///
+/// # Errors
+/// As [`open`] and [`ImageFolder::load`].
+pub fn load(dir: &Path, config: &ImageFolderConfig) -> Result<Splits, DataError> {
+    let Splits { train, test, mut source } = open(dir, config)?;
+    let left_out = train.left_out().clone() + test.left_out();
+    let (train, test) = (train.load()?, test.load()?);
+    let skipped = train.skipped.len() + test.skipped.len();
+    if skipped > 0 {
+        source.push_str(&format!(", without {skipped} that do not decode"));
+    }
+    if !left_out.is_empty() {
+        source.push_str(&format!(", without {left_out}"));
+    }
+    Ok(Splits { train: train.images, test: test.images, source })
+}
