@@ -1,7 +1,8 @@
-//! Reads arrays of bytes from MATLAB files of version 5, which MATLAB 5 to 7.2 write.
+//! Reads arrays of bytes from MATLAB files of version 5, the format of MATLAB 5 to 7.2.
 //!
-//! Only what data sets hold is read: real arrays of numbers, plain or compressed. Ours, for the crate
-//! there is (`matfile`) holds a file in memory several times and does not say where one is damaged.
+//! Only what data sets contain is read: real arrays of numbers, plain or compressed. This is our own reader
+//! because the existing crate (`matfile`) holds a file in memory several times and does not say where it is
+//! damaged.
 
 use std::{
     fs::File,
@@ -15,10 +16,10 @@ use crate::DataError;
 
 const FORMAT: &str = "MATLAB version 5";
 const HEADER: u64 = 128;
-/// Most bytes of one array: SVHN's largest file has 1.6 GB.
-const LIMIT: u64 = 1 << 31;
-/// What is reserved on the word of a header; more grows as it is read.
-const RESERVED: u64 = 1 << 28;
+/// Largest part that is read before the values: flags, dimensions, name.
+const LARGEST_PART: u64 = 1 << 10;
+/// Bytes that are converted at a time.
+const CHUNK: usize = 1 << 16;
 
 const MATRIX: u32 = 14;
 const COMPRESSED: u32 = 15;
@@ -31,27 +32,35 @@ pub(crate) struct ByteArray {
     pub(crate) values: Vec<u8>,
 }
 
-/// Reads the variables `names`, in this order.
+/// A variable to read.
+pub(crate) struct Wanted<'a> {
+    pub(crate) name: &'a str,
+    /// What is wrong with the dimensions, given the bytes that the variable takes in the file. Asked before
+    /// memory is reserved for the values.
+    pub(crate) check: fn(dims: &[usize], bytes: u64) -> Result<(), String>,
+}
+
+/// Reads the variables `wanted`, in this order.
 pub(crate) fn read<const N: usize>(
     path: &Path,
-    names: [&str; N],
+    wanted: [Wanted<'_>; N],
 ) -> Result<[ByteArray; N], DataError> {
     let failed = |source| DataError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let mut reader = Reader { path, file: BufReader::with_capacity(1 << 18, file), offset: 0 };
     let big_endian = reader.header(length)?;
-    let mut found = names.map(|_| None);
+    let mut found = [const { None }; N];
     while found.iter().any(Option::is_none) {
         if reader.offset >= length {
-            let missing: Vec<&str> = (names.iter().zip(&found))
+            let missing: Vec<&str> = (wanted.iter().zip(&found))
                 .filter(|(_, array)| array.is_none())
-                .map(|(&name, _)| name)
+                .map(|(wanted, _)| wanted.name)
                 .collect();
             let problem = format!("the file ends and has no variable `{}`", missing.join("`, `"));
             return Err(reader.damaged(problem));
         }
-        if let Some((index, array)) = reader.element(length, big_endian, &names)? {
+        if let Some((index, array)) = reader.element(length, big_endian, &wanted)? {
             found[index] = Some(array);
         }
     }
@@ -105,18 +114,18 @@ impl Reader<'_> {
                     self.damaged("this is version 7.3, which is HDF5; save it as version 7")
                 );
             }
-            _ => return Err(self.damaged("no version and byte order as in such a file")),
+            _ => return Err(self.damaged("the header has no version and byte order")),
         }
         self.offset = HEADER;
         Ok(big_endian)
     }
 
-    /// Reads one variable and moves on; gives it with its place in `names` if it is one of them.
+    /// Reads one variable and moves on; returns it with its place in `wanted` if it is one of them.
     fn element(
         &mut self,
         length: u64,
         big_endian: bool,
-        names: &[&str],
+        wanted: &[Wanted<'_>],
     ) -> Result<Option<(usize, ByteArray)>, DataError> {
         let mut tag = [0; 8];
         self.file.read_exact(&mut tag).map_err(|error| self.failed("a tag", &error))?;
@@ -132,7 +141,7 @@ impl Reader<'_> {
         let (result, rest) = match kind {
             COMPRESSED => {
                 let mut body = ZlibDecoder::new(body);
-                let mut result = variable(&mut body, true, size.into(), big_endian, names);
+                let mut result = variable(&mut body, true, size.into(), big_endian, wanted);
                 // The checksum comes last and is compared when the end is read.
                 if let Ok(Some(_)) = result
                     && let Err(error) = io::copy(&mut (&mut body).take(64), &mut io::sink())
@@ -143,7 +152,7 @@ impl Reader<'_> {
             }
             MATRIX => {
                 let mut body = body;
-                (variable(&mut body, false, size.into(), big_endian, names), body)
+                (variable(&mut body, false, size.into(), big_endian, wanted), body)
             }
             _ => return Err(self.damaged(format!("an element of type {kind}, expected a matrix"))),
         };
@@ -171,49 +180,63 @@ fn words(bytes: [u8; 8], big_endian: bool) -> [u32; 2] {
         .map(|word| if big_endian { u32::from_be_bytes(word) } else { u32::from_le_bytes(word) })
 }
 
-/// A part of a variable: its type and its bytes.
-struct Part {
+/// The tag of a part of a variable.
+struct Tag {
     kind: u32,
-    bytes: Vec<u8>,
+    size: u64,
+    /// The bytes themselves, if they are packed into the tag.
+    packed: Option<[u8; 4]>,
 }
 
-/// Reads a part of at most `limit` bytes and the padding behind it.
-fn part(input: &mut impl Read, big_endian: bool, doing: &str, limit: u64) -> Result<Part, Failure> {
-    let failed = |error| Failure::Io(doing.to_owned(), error);
+fn tag(input: &mut impl Read, big_endian: bool, doing: &str) -> Result<Tag, Failure> {
     let mut tag = [0; 8];
-    input.read_exact(&mut tag).map_err(failed)?;
+    input.read_exact(&mut tag).map_err(|error| Failure::Io(doing.to_owned(), error))?;
     let [first, size] = words(tag, big_endian);
     // Up to four bytes are packed into the tag, their number into the upper half of the type.
-    if first >> 16 != 0 {
-        let (kind, size) = (first & 0xffff, (first >> 16) as usize);
-        let bytes = tag[4..].get(..size);
-        let bytes = bytes
-            .ok_or_else(|| Failure::Problem(format!("{doing} packs {size} bytes into four")))?;
-        return Ok(Part { kind, bytes: bytes.to_vec() });
+    if first >> 16 == 0 {
+        return Ok(Tag { kind: first, size: size.into(), packed: None });
     }
-    let size = u64::from(size);
-    if size > limit {
-        return Err(Failure::Problem(format!(
-            "{doing} has {size} bytes, expected at most {limit}"
-        )));
+    let (kind, size) = (first & 0xffff, first >> 16);
+    if size > 4 {
+        return Err(Failure::Problem(format!("{doing} packs {size} bytes into four")));
     }
-    let mut bytes = Vec::with_capacity(size.min(RESERVED) as usize);
-    input.by_ref().take(size).read_to_end(&mut bytes).map_err(failed)?;
-    if (bytes.len() as u64) < size {
-        return Err(failed(io::ErrorKind::UnexpectedEof.into()));
-    }
-    let mut padding = [0; 8];
-    input.read_exact(&mut padding[..(8 - size as usize % 8) % 8]).map_err(failed)?;
-    Ok(Part { kind: first, bytes })
+    Ok(Tag { kind, size: size.into(), packed: Some([tag[4], tag[5], tag[6], tag[7]]) })
 }
 
-/// Reads a variable, as far as needed to see that it is none of `names`.
+/// Passes over the padding behind a part.
+fn padding(input: &mut impl Read, tag: &Tag, doing: &str) -> Result<(), Failure> {
+    let padding = if tag.packed.is_some() { 0 } else { (8 - tag.size as usize % 8) % 8 };
+    let result = input.read_exact(&mut [0; 8][..padding]);
+    result.map_err(|error| Failure::Io(doing.to_owned(), error))
+}
+
+/// Reads a small part.
+fn part(input: &mut impl Read, big_endian: bool, doing: &str) -> Result<Vec<u8>, Failure> {
+    let tag = tag(input, big_endian, doing)?;
+    if tag.size > LARGEST_PART {
+        let size = tag.size;
+        let problem = format!("{doing} has {size} bytes, expected at most {LARGEST_PART}");
+        return Err(Failure::Problem(problem));
+    }
+    let mut bytes = vec![0; tag.size as usize];
+    match tag.packed {
+        Some(packed) => bytes.copy_from_slice(&packed[..tag.size as usize]),
+        None => {
+            let result = input.read_exact(&mut bytes);
+            result.map_err(|error| Failure::Io(doing.to_owned(), error))?;
+        }
+    }
+    padding(input, &tag, doing)?;
+    Ok(bytes)
+}
+
+/// Reads a variable, or only as much as shows that it is none of `wanted`.
 fn variable(
     input: &mut impl Read,
     compressed: bool,
     size: u64,
     big_endian: bool,
-    names: &[&str],
+    wanted: &[Wanted<'_>],
 ) -> Result<Option<(usize, ByteArray)>, Failure> {
     if compressed {
         let mut tag = [0; 8];
@@ -227,70 +250,101 @@ fn variable(
     if size == 0 {
         return Ok(None);
     }
-    let flags = part(input, big_endian, "the array flags", 8)?;
-    let dims = part(input, big_endian, "the dimensions", 4 * 32)?;
-    let name = part(input, big_endian, "the name", 1 << 10)?;
-    let name = String::from_utf8_lossy(&name.bytes).into_owned();
-    let Some(index) = names.iter().position(|&wanted| wanted == name) else { return Ok(None) };
-    let flags: [u8; 8] = flags
-        .bytes
-        .try_into()
-        .map_err(|_| Failure::Problem(format!("`{name}`: the array flags are not eight bytes")))?;
+    let flags = part(input, big_endian, "the array flags")?;
+    let dims = part(input, big_endian, "the dimensions")?;
+    let name = part(input, big_endian, "the name")?;
+    let name = String::from_utf8_lossy(&name).into_owned();
+    let Some(index) = wanted.iter().position(|wanted| wanted.name == name) else {
+        return Ok(None);
+    };
+    let problem = |problem: String| Failure::Problem(format!("`{name}`: {problem}"));
+    let flags: [u8; 8] =
+        flags.try_into().map_err(|_| problem("the array flags are not eight bytes".to_owned()))?;
     let [flags, _] = words(flags, big_endian);
-    // Classes 6 to 13 are arrays of numbers; bit 11 says that they are complex.
+    // Classes 6 to 15 are arrays of numbers; bit 11 says that they are complex.
     let class = flags & 0xff;
-    if !(6..=13).contains(&class) || flags & 0x800 != 0 {
-        let problem = format!("`{name}` is no array of real numbers (class {class})");
-        return Err(Failure::Problem(problem));
+    if !(6..=15).contains(&class) || flags & 0x800 != 0 {
+        return Err(problem(format!("not an array of real numbers (class {class})")));
     }
     let dims: Vec<usize> = dims
-        .bytes
         .chunks_exact(4)
         .map(|word| words([word[0], word[1], word[2], word[3], 0, 0, 0, 0], big_endian)[0] as usize)
         .collect();
-    let data = part(input, big_endian, &format!("the values of `{name}`"), LIMIT)?;
-    let values = bytes(data, big_endian)
-        .map_err(|problem| Failure::Problem(format!("`{name}`: {problem}")))?;
-    let expected = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
-    if expected != Some(values.len()) {
-        let problem = format!("`{name}` has {} values for dimensions {dims:?}", values.len());
-        return Err(Failure::Problem(problem));
-    }
+    (wanted[index].check)(&dims, size).map_err(problem)?;
+    let count = dims.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
+    let count = count.ok_or_else(|| problem(format!("dimensions {dims:?} are impossible")))?;
+    let values = values(input, big_endian, &name, count, &dims)?;
     Ok(Some((index, ByteArray { dims, values })))
 }
 
-/// The values of a part as bytes.
-fn bytes(part: Part, big_endian: bool) -> Result<Vec<u8>, String> {
-    let width = match part.kind {
-        2 => return Ok(part.bytes),
-        1 => 1,
+/// Reads `count` numbers as bytes.
+fn values(
+    input: &mut impl Read,
+    big_endian: bool,
+    name: &str,
+    count: usize,
+    dims: &[usize],
+) -> Result<Vec<u8>, Failure> {
+    let doing = format!("the values of `{name}`");
+    let problem = |problem: String| Failure::Problem(format!("`{name}`: {problem}"));
+    let tag = tag(input, big_endian, &doing)?;
+    let width = match tag.kind {
+        1 | 2 => 1,
         3 | 4 => 2,
         5..=7 => 4,
         9 | 12 | 13 => 8,
-        kind => return Err(format!("values of type {kind}, expected numbers")),
+        kind => return Err(problem(format!("values of type {kind}, expected numbers"))),
     };
-    let values = part.bytes.chunks_exact(width).map(|value| {
-        let mut le = [0; 8];
-        le[..width].copy_from_slice(value);
-        if big_endian {
-            le[..width].reverse();
+    if tag.size != (count as u64).saturating_mul(width as u64) {
+        let found = tag.size / width as u64;
+        return Err(problem(format!("{found} values for dimensions {dims:?}")));
+    }
+    let mut values = Vec::with_capacity(count);
+    let packed = tag.packed.unwrap_or_default();
+    let mut chunk = vec![0; CHUNK];
+    while values.len() < count {
+        let chunk = &mut chunk[..CHUNK.min((count - values.len()) * width)];
+        match tag.packed {
+            Some(_) => chunk.copy_from_slice(&packed[..chunk.len()]),
+            None => {
+                let result = input.read_exact(chunk);
+                result.map_err(|error| Failure::Io(doing.clone(), error))?;
+            }
         }
-        let [a, b, c, d, ..] = le;
-        // Signed numbers that are negative are too large as unsigned ones.
-        let number = match part.kind {
-            7 => f64::from(f32::from_le_bytes([a, b, c, d])),
-            9 => f64::from_le_bytes(le),
-            _ => u64::from_le_bytes(le) as f64,
-        };
-        let byte = number as u8;
-        let fits = f64::from(byte) == number && (part.kind != 1 || byte < 128);
-        if fits {
-            Ok(byte)
-        } else {
-            Err(format!("value {number:?} is not a whole number from 0 to 255"))
+        for number in chunk.chunks_exact(width) {
+            values.push(byte(number, tag.kind, big_endian).map_err(problem)?);
         }
-    });
-    values.collect()
+    }
+    padding(input, &tag, &doing)?;
+    Ok(values)
+}
+
+/// The byte that has the value of `number`.
+fn byte(number: &[u8], kind: u32, big_endian: bool) -> Result<u8, String> {
+    if let (&[byte], 2) = (number, kind) {
+        return Ok(byte);
+    }
+    let mut le = [0; 8];
+    le[..number.len()].copy_from_slice(number);
+    if big_endian {
+        le[..number.len()].reverse();
+    }
+    let [a, b, c, d, ..] = le;
+    let value = match kind {
+        1 => f64::from(i8::from_le_bytes([a])),
+        3 => f64::from(i16::from_le_bytes([a, b])),
+        5 => f64::from(i32::from_le_bytes([a, b, c, d])),
+        7 => f64::from(f32::from_le_bytes([a, b, c, d])),
+        9 => f64::from_le_bytes(le),
+        12 => i64::from_le_bytes(le) as f64,
+        _ => u64::from_le_bytes(le) as f64,
+    };
+    let byte = value as u8;
+    if f64::from(byte) == value {
+        Ok(byte)
+    } else {
+        Err(format!("value {value:?} is not a whole number from 0 to 255"))
+    }
 }
 
 #[cfg(test)]
@@ -324,12 +378,17 @@ mod tests {
         path
     }
 
+    /// Variables of any dimensions.
+    fn wanted<const N: usize>(names: [&'static str; N]) -> [Wanted<'static>; N] {
+        names.map(|name| Wanted { name, check: |_, _| Ok(()) })
+    }
+
     #[test]
     fn what_scipy_writes_is_read() {
         let folder = tempfile::tempdir().unwrap();
         for hex in [PLAIN, COMPRESSED] {
             let path = written(&folder, &bytes(hex));
-            let [y, x] = read(&path, ["y", "X"]).unwrap();
+            let [y, x] = read(&path, wanted(["y", "X"])).unwrap();
             assert_eq!((y.dims, y.values), (vec![2, 1], vec![10, 1]));
             // Down the first dimension first.
             assert_eq!(x.dims, [2, 3, 2]);
@@ -349,7 +408,7 @@ mod tests {
         push(&[0, 0, 0, 9, 0, 0, 0, 16]);
         [3.0_f64, 250.0].iter().for_each(|value| push(&value.to_be_bytes()));
         let folder = tempfile::tempdir().unwrap();
-        let [v] = read(&written(&folder, &file), ["v"]).unwrap();
+        let [v] = read(&written(&folder, &file), wanted(["v"])).unwrap();
         assert_eq!((v.dims, v.values), (vec![1, 2], vec![3, 250]));
     }
 
@@ -357,7 +416,8 @@ mod tests {
     fn every_damage_is_named_with_its_file_and_place() {
         let folder = tempfile::tempdir().unwrap();
         let check = |bytes: &[u8], expected: &str| {
-            let message = read(&written(&folder, bytes), ["X", "y"]).unwrap_err().to_string();
+            let message =
+                read(&written(&folder, bytes), wanted(["X", "y"])).unwrap_err().to_string();
             assert!(message.contains("file.mat, byte "), "{message}");
             assert!(message.contains(expected), "`{message}` lacks `{expected}`");
         };
@@ -378,11 +438,11 @@ mod tests {
             bytes
         };
         check(&changed(124, &[0, 2]), "version 7.3, which is HDF5");
-        check(&changed(126, b"xx"), "no version and byte order");
+        check(&changed(126, b"xx"), "the header has no version and byte order");
         check(&changed(128, &[7]), "an element of type 7");
         // Of `X`: its class, a dimension, the type of its values.
-        check(&changed(216, &[4]), "`X` is no array of real numbers");
-        check(&changed(232, &[3]), "`X` has 12 values for dimensions [3, 3, 2]");
+        check(&changed(216, &[4]), "`X`: not an array of real numbers (class 4)");
+        check(&changed(232, &[3]), "`X`: 12 values for dimensions [3, 3, 2]");
         check(&changed(256, &[77]), "values of type 77");
         // The values, which turn out to be none, and the checksum alone.
         let mut compressed = bytes(COMPRESSED);

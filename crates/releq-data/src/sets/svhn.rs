@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     DataError, DataKind, ImageSet, Label, Splits,
-    files::matlab::{self, ByteArray},
+    files::matlab::{self, ByteArray, Wanted},
 };
 
 const TRAIN: &str = "train_32x32.mat";
@@ -24,8 +24,14 @@ pub(crate) const PUBLISHED: Published = Published {
 };
 
 const SIDE: usize = 32;
+/// Most images of a file; the `extra` ones are 531,131.
+const LARGEST: usize = 1 << 20;
+/// So many images are read whatever their file is like. More must take a 32nd of their size in the file at
+/// least: photographs do not compress to less, but zeros do.
+const UNSUSPICIOUS: usize = 20_000;
+const COMPRESSION: usize = 32;
 
-/// The folder among `dir` and `dir/svhn` that has both files.
+/// The folder among `dir` and `dir/svhn` that contains both files.
 pub(crate) fn folder_in(dir: &Path) -> Result<PathBuf, DataError> {
     let missing = |folder: &Path| -> Vec<String> {
         let names = [TRAIN, TEST].into_iter();
@@ -41,12 +47,13 @@ pub(crate) fn folder_in(dir: &Path) -> Result<PathBuf, DataError> {
     Err(DataError::NotFound { kind: DataKind::Svhn, missing: missing(&nearest), folder: nearest })
 }
 
-/// Reads SVHN in its cropped form from `dir` or from its `svhn/`.
+/// Reads SVHN in its cropped form from `dir` or `dir/svhn`.
 ///
-/// The digit 0, which the files call 10, has label 0. The `extra` images are not read.
+/// Labels may be of any numeric type. The digit 0, which the files call 10, gets label 0. The `extra` images
+/// are not read.
 ///
 /// # Errors
-/// When one of the two files is missing, or is not what it should be.
+/// When one of the two files is missing, damaged, or not SVHN.
 pub fn load(dir: &Path) -> Result<Splits, DataError> {
     exists(dir)?;
     let folder = folder_in(dir)?;
@@ -58,20 +65,12 @@ pub fn load(dir: &Path) -> Result<Splits, DataError> {
 }
 
 fn read(path: &Path, name: &str) -> Result<ImageSet, DataError> {
-    let [images, labels] = matlab::read(path, ["X", "y"])?;
-    let count = match images.dims[..] {
-        [SIDE, SIDE, 3, count] => count,
-        // MATLAB drops trailing dimensions of one.
-        [SIDE, SIDE, 3] => 1,
-        _ => {
-            return Err(DataError::Format {
-                path: path.to_owned(),
-                format: "SVHN",
-                offset: 0,
-                problem: format!("`X` has dimensions {:?}, expected 32, 32, 3, N", images.dims),
-            });
-        }
-    };
+    let wanted = [
+        Wanted { name: "X", check: |dims, bytes| count(dims, bytes).map(drop) },
+        Wanted { name: "y", check: check_labels },
+    ];
+    let [images, labels] = matlab::read(path, wanted)?;
+    let count = images.values.len() / (3 * SIDE * SIDE);
     if labels.values.len() != count {
         return Err(DataError::ImageCount {
             path: path.to_owned(),
@@ -87,8 +86,33 @@ fn read(path: &Path, name: &str) -> Result<ImageSet, DataError> {
     ImageSet::new(name, [3, SIDE, SIDE], 10, rows_first(images), labels)
 }
 
-/// MATLAB counts down the columns first, images here go along the rows; channels and images are in
-/// the same order.
+/// Number of images in an array of these dimensions, which takes `bytes` in the file.
+fn count(dims: &[usize], bytes: u64) -> Result<usize, String> {
+    let count = match *dims {
+        [SIDE, SIDE, 3, count] => count,
+        // MATLAB drops trailing dimensions of one.
+        [SIDE, SIDE, 3] => 1,
+        _ => return Err(format!("dimensions {dims:?}, expected 32, 32, 3, N")),
+    };
+    let largest = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_mul(COMPRESSION);
+    let largest = (largest / (3 * SIDE * SIDE)).clamp(UNSUSPICIOUS, LARGEST);
+    if count > largest {
+        return Err(format!("{count} images in {bytes} bytes, expected at most {largest}"));
+    }
+    Ok(count)
+}
+
+/// Labels are a row or a column.
+fn check_labels(dims: &[usize], _bytes: u64) -> Result<(), String> {
+    let long = dims.iter().filter(|&&dim| dim != 1).count();
+    if long > 1 || dims.iter().any(|&dim| dim > LARGEST) {
+        return Err(format!("dimensions {dims:?}, expected a row or a column of labels"));
+    }
+    Ok(())
+}
+
+/// MATLAB stores columns one after the other, images here are rows; channels and images have the same
+/// order.
 fn rows_first(images: ByteArray) -> Vec<u8> {
     let mut pixels = images.values;
     for plane in pixels.chunks_exact_mut(SIDE * SIDE) {

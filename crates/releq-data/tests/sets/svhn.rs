@@ -9,6 +9,11 @@ const NAMES: [&str; 2] = ["train_32x32.mat", "test_32x32.mat"];
 
 /// One variable of bytes, as MATLAB version 5 writes it.
 fn variable(name: &str, dims: &[u32], values: &[u8]) -> Vec<u8> {
+    variable_of(name, dims, 9, 2, values)
+}
+
+/// One variable of an array class, and its values of a type of the file.
+fn variable_of(name: &str, dims: &[u32], class: u8, kind: u32, values: &[u8]) -> Vec<u8> {
     let part = |kind: u32, bytes: &[u8]| {
         let mut part = [kind.to_le_bytes(), (bytes.len() as u32).to_le_bytes()].concat();
         part.extend(bytes);
@@ -17,10 +22,10 @@ fn variable(name: &str, dims: &[u32], values: &[u8]) -> Vec<u8> {
     };
     let dims: Vec<u8> = dims.iter().flat_map(|dim| dim.to_le_bytes()).collect();
     let body = [
-        part(6, &[9, 0, 0, 0, 0, 0, 0, 0]),
+        part(6, &[class, 0, 0, 0, 0, 0, 0, 0]),
         part(5, &dims),
         part(1, name.as_bytes()),
-        part(2, values),
+        part(kind, values),
     ];
     part(14, &body.concat())
 }
@@ -103,7 +108,7 @@ fn wrong_files_are_named() {
     write(&path, &[x.clone(), variable("y", &[2, 1], &[1, 11])], true);
     check("label of image 1 is 11");
     write(&path, &[variable("X", &[32, 2, 3, 32], &images(2)), y.clone()], true);
-    check("`X` has dimensions [32, 2, 3, 32]");
+    check("`X`: dimensions [32, 2, 3, 32]");
     write(&path, &[x], true);
     check("no variable `y`");
     fs::write(&path, "<html>not found</html>").unwrap();
@@ -111,4 +116,66 @@ fn wrong_files_are_named() {
     fs::remove_file(dir.path().join(NAMES[1])).unwrap();
     let error = svhn::load(dir.path()).unwrap_err();
     assert!(matches!(error, DataError::NotFound { .. }), "{error}");
+}
+
+#[test]
+fn labels_are_read_from_every_type_and_direction() {
+    let dir = tempfile::tempdir().unwrap();
+    let labels = [1_u8, 10, 9];
+    type Encode = fn(u8) -> Vec<u8>;
+    // Class and type in the file: double, single, and whole numbers with and without sign.
+    let types: [(u8, u32, Encode); 10] = [
+        (6, 9, |v| f64::from(v).to_le_bytes().to_vec()),
+        (7, 7, |v| f32::from(v).to_le_bytes().to_vec()),
+        (8, 1, |v| i8::try_from(v).unwrap().to_le_bytes().to_vec()),
+        (9, 2, |v| vec![v]),
+        (10, 3, |v| i16::from(v).to_le_bytes().to_vec()),
+        (11, 4, |v| u16::from(v).to_le_bytes().to_vec()),
+        (12, 5, |v| i32::from(v).to_le_bytes().to_vec()),
+        (13, 6, |v| u32::from(v).to_le_bytes().to_vec()),
+        (14, 12, |v| i64::from(v).to_le_bytes().to_vec()),
+        (15, 13, |v| u64::from(v).to_le_bytes().to_vec()),
+    ];
+    let x = variable("X", &[32, 32, 3, 3], &images(3));
+    for (class, kind, encode) in types {
+        for dims in [[3, 1], [1, 3]] {
+            let values: Vec<u8> = labels.into_iter().flat_map(encode).collect();
+            let y = variable_of("y", &dims, class, kind, &values);
+            NAMES
+                .iter()
+                .for_each(|name| write(&dir.path().join(name), &[x.clone(), y.clone()], true));
+            let data = svhn::load(dir.path()).unwrap();
+            let found = [0, 1, 2].map(|index| data.train.label(index));
+            assert_eq!(found, [1, 0, 9], "class {class}");
+        }
+    }
+    let check = |class, kind, dims: &[u32], values: &[u8], expected: &str| {
+        let y = variable_of("y", dims, class, kind, values);
+        write(&dir.path().join(NAMES[0]), &[x.clone(), y], false);
+        let error = svhn::load(dir.path()).unwrap_err().to_string();
+        assert!(error.contains(expected), "`{error}` lacks `{expected}`");
+    };
+    let negative = [1_i64, -1, 2].map(i64::to_le_bytes).concat();
+    check(14, 12, &[3, 1], &negative, "`y`: value -1.0 is not a whole number from 0 to 255");
+    let nan = [1.0, f32::NAN, 2.0].map(f32::to_le_bytes).concat();
+    check(7, 7, &[3, 1], &nan, "`y`: value NaN is not a whole number");
+    let half = [1.0, 0.5, 2.0].map(f64::to_le_bytes).concat();
+    check(6, 9, &[3, 1], &half, "`y`: value 0.5 is not a whole number");
+    check(9, 2, &[2, 2], &[1, 2, 3, 4], "`y`: dimensions [2, 2], expected a row or a column");
+}
+
+#[test]
+fn arrays_that_no_such_data_set_has_are_refused_before_they_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    small(dir.path(), &[1, 2], true);
+    let mut x = variable("X", &[32, 32, 3, 2], &[0; 3072 * 2]);
+    // The fourth dimension, behind the tags of variable, flags and dimensions.
+    x[44..48].copy_from_slice(&600_000_u32.to_le_bytes());
+    write(&dir.path().join(NAMES[0]), &[x.clone()], true);
+    let error = svhn::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("`X`: 600000 images in"), "{error}");
+    x[44..48].copy_from_slice(&u32::MAX.to_le_bytes());
+    write(&dir.path().join(NAMES[0]), &[x], false);
+    let error = svhn::load(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("`X`: 4294967295 images in"), "{error}");
 }
