@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
-    io::{self, BufReader, Read, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -233,11 +233,18 @@ fn fetch(
     }
     out.sync_all().map_err(write_error)?;
     let (expected, found) = match file.md5 {
-        Checksum::File(md5) => (md5, file_md5(&part).map_err(|error| broken(error.into()))?),
-        Checksum::Content(md5) => match idx::decompressed(&part) {
-            Ok(bytes) => (md5, hex(Md5::digest(&bytes).as_slice())),
-            Err(_) => (md5, "none, for it is no whole gzip file".to_owned()),
-        },
+        Checksum::File(md5) => {
+            let whole = fs::File::open(&part).and_then(md5_of);
+            (md5, whole.map_err(|error| broken(error.into()))?)
+        }
+        Checksum::Content(md5) => {
+            let content = idx::decompressed(&part).map_err(|error| broken(error.into()))?;
+            (
+                md5,
+                md5_of(content)
+                    .unwrap_or_else(|_| "none, since the gzip data is damaged".to_owned()),
+            )
+        }
     };
     if found != expected {
         fs::remove_file(&part).map_err(write_error)?;
@@ -247,8 +254,7 @@ fn fetch(
     fs::rename(&part, folder.join(file.name)).map_err(write_error)
 }
 
-fn file_md5(path: &Path) -> io::Result<String> {
-    let mut file = BufReader::new(fs::File::open(path)?);
+fn md5_of(mut file: impl Read) -> io::Result<String> {
     let (mut digest, mut buffer) = (Md5::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut buffer)? {
@@ -269,7 +275,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::BufRead, net::TcpListener, thread};
+    use std::{
+        io::{BufRead, BufReader},
+        net::TcpListener,
+        thread,
+    };
 
     use super::*;
 

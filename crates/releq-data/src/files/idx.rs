@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     path::Path,
 };
 
@@ -10,8 +10,12 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::DataError;
 
-/// Largest file that is read, decompressed: twenty times MNIST. A header cannot ask for more.
+/// Most bytes of a file, decompressed: twenty times MNIST.
 const LIMIT: u64 = 1 << 30;
+/// So many bytes are read whatever the file is like; more only up to a multiple of the file's length.
+/// Images do not compress to less, but zeros do.
+const UNSUSPICIOUS: u64 = 1 << 26;
+const COMPRESSION: u64 = 64;
 
 /// Images of one size, one byte per pixel.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,7 +40,7 @@ impl std::fmt::Debug for IdxImages {
 /// Reads an image file (`idx3-ubyte`), plain or gzip.
 ///
 /// # Errors
-/// When the file cannot be read or is not a whole image file and nothing more.
+/// When the file cannot be read or is not exactly one image file.
 pub fn read_images(path: &Path) -> Result<IdxImages, DataError> {
     let (dims, pixels) = read(path, 0x0000_0803, "bytes in three dimensions: images")?;
     Ok(IdxImages { size: [dims[1], dims[2]], count: dims[0], pixels })
@@ -45,81 +49,119 @@ pub fn read_images(path: &Path) -> Result<IdxImages, DataError> {
 /// Reads a label file (`idx1-ubyte`), plain or gzip.
 ///
 /// # Errors
-/// When the file cannot be read or is not a whole label file and nothing more.
+/// When the file cannot be read or is not exactly one label file.
 pub fn read_labels(path: &Path) -> Result<Vec<u8>, DataError> {
-    Ok(read(path, 0x0000_0801, "bytes in one dimension: labels")?.1)
+    Ok(read(path, LABELS, LABELS_MEANING)?.1)
 }
 
-/// Dimensions and values. Nothing is allocated on the word of the header.
+const LABELS: u32 = 0x0000_0801;
+const LABELS_MEANING: &str = "bytes in one dimension: labels";
+
+/// The first labels of a label file, `count` at most.
+pub(crate) fn first_labels(path: &Path, count: u64) -> Result<Vec<u8>, DataError> {
+    let mut source = Source::open(path)?;
+    source.header(LABELS, LABELS_MEANING)?;
+    source.read(count)
+}
+
+/// Dimensions and values.
 fn read(path: &Path, magic: u32, meaning: &'static str) -> Result<(Vec<u32>, Vec<u8>), DataError> {
-    let bytes = decompressed(path)?;
-    let found = bytes.len() as u64;
-    let rank = (magic & 0xff) as usize;
-    let header = 4 + 4 * rank;
-    let word = |index: usize| -> Option<u32> {
-        let word = bytes.get(4 * index..4 * index + 4)?;
-        Some(u32::from_be_bytes(word.try_into().ok()?))
-    };
-    let truncated = |dims: Vec<u32>, expected: u64| DataError::IdxTruncated {
-        path: path.to_owned(),
-        dims,
-        expected,
-        found,
-    };
-    let got = word(0).ok_or_else(|| truncated(Vec::new(), header as u64))?;
-    if got != magic {
-        let path = path.to_owned();
-        return Err(DataError::IdxMagic { path, expected: magic, found: got, meaning });
-    }
-    let dims: Vec<u32> = (1..=rank)
-        .map(word)
-        .collect::<Option<_>>()
-        .ok_or_else(|| truncated(Vec::new(), header as u64))?;
+    let mut source = Source::open(path)?;
+    let dims = source.header(magic, meaning)?;
     let size = dims.iter().try_fold(1u64, |size, &dim| size.checked_mul(u64::from(dim)));
-    let Some(size) = size.filter(|&size| size <= LIMIT - header as u64) else {
-        return Err(DataError::IdxTooLarge { path: path.to_owned(), dims, limit: LIMIT });
+    let limit = source.length.saturating_mul(COMPRESSION).clamp(UNSUSPICIOUS, LIMIT);
+    let Some(size) = size.filter(|&size| size <= limit) else {
+        return Err(DataError::IdxTooLarge { path: path.to_owned(), dims, limit });
     };
-    let expected = header as u64 + size;
-    if found < expected {
-        return Err(truncated(dims, expected));
+    let expected = source.offset + size;
+    // One byte more shows whether the file goes on.
+    let mut values = source.read(size + 1)?;
+    if source.offset < expected {
+        return Err(source.truncated(dims, expected));
     }
-    if found > expected {
+    if source.offset > expected {
         return Err(DataError::IdxTrailing { path: path.to_owned(), dims, expected });
     }
     if size == 0 {
         return Err(DataError::Empty { name: path.display().to_string() });
     }
-    let mut bytes = bytes;
-    bytes.drain(..header);
-    Ok((dims, bytes))
+    values.shrink_to_fit();
+    Ok((dims, values))
+}
+
+/// A file, decompressed if it begins as gzip does.
+struct Source<'a> {
+    path: &'a Path,
+    reader: Box<dyn Read>,
+    gzip: bool,
+    /// Bytes read so far, after decompression.
+    offset: u64,
+    /// Bytes of the file as it is.
+    length: u64,
+}
+
+impl<'a> Source<'a> {
+    fn open(path: &'a Path) -> Result<Self, DataError> {
+        let fail = |source| DataError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(fail)?;
+        let length = file.metadata().map_err(fail)?.len();
+        let mut file = BufReader::new(file);
+        let mut start = [0; 2];
+        let begun = read_start(&mut file, &mut start).map_err(fail)?;
+        let again = io::Cursor::new(start).take(begun as u64).chain(file);
+        let gzip = start == [0x1f, 0x8b];
+        let reader: Box<dyn Read> = match gzip {
+            true => Box::new(MultiGzDecoder::new(BufReader::new(again))),
+            false => Box::new(again),
+        };
+        Ok(Self { path, reader, gzip, offset: 0, length })
+    }
+
+    /// Up to `count` bytes; fewer at the end of the file.
+    fn read(&mut self, count: u64) -> Result<Vec<u8>, DataError> {
+        let mut bytes = Vec::new();
+        let result = self.reader.by_ref().take(count).read_to_end(&mut bytes);
+        self.offset += bytes.len() as u64;
+        match result {
+            Ok(_) => Ok(bytes),
+            Err(source) if self.gzip => Err(self.corrupt(source)),
+            Err(source) => Err(DataError::Read { path: self.path.to_owned(), source }),
+        }
+    }
+
+    fn corrupt(&self, source: io::Error) -> DataError {
+        let (path, decompressed) = (self.path.to_owned(), self.offset);
+        DataError::Gzip { path, decompressed, source }
+    }
+
+    /// Checks the magic number, whose last byte is the number of dimensions, and reads these.
+    fn header(&mut self, magic: u32, meaning: &'static str) -> Result<Vec<u32>, DataError> {
+        let rank = u64::from(magic & 0xff);
+        let header = self.read(4 + 4 * rank)?;
+        let (words, _) = header.as_chunks::<4>();
+        let mut words = words.iter().map(|&word| u32::from_be_bytes(word));
+        let cut = || self.truncated(Vec::new(), 4 + 4 * rank);
+        let found = words.next().ok_or_else(cut)?;
+        if found != magic {
+            let path = self.path.to_owned();
+            return Err(DataError::IdxMagic { path, expected: magic, found, meaning });
+        }
+        let dims: Vec<u32> = words.collect();
+        if dims.len() as u64 == rank { Ok(dims) } else { Err(cut()) }
+    }
+
+    fn truncated(&self, dims: Vec<u32>, expected: u64) -> DataError {
+        DataError::IdxTruncated { path: self.path.to_owned(), dims, expected, found: self.offset }
+    }
 }
 
 /// The bytes of a file, decompressed if they begin as gzip does; at most one more than [`LIMIT`].
-pub(crate) fn decompressed(path: &Path) -> Result<Vec<u8>, DataError> {
-    let fail = |source| DataError::Read { path: path.to_owned(), source };
-    let mut file = BufReader::new(File::open(path).map_err(fail)?);
-    let mut start = [0; 2];
-    let begun = read_start(&mut file, &mut start).map_err(fail)?;
-    let again = start[..begun].chain(file);
-    let mut bytes = Vec::new();
-    if start == [0x1f, 0x8b] {
-        MultiGzDecoder::new(BufReader::new(again))
-            .take(LIMIT + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|source| DataError::Gzip {
-                path: path.to_owned(),
-                decompressed: bytes.len() as u64,
-                source,
-            })?;
-    } else {
-        let mut again = again.take(LIMIT + 1);
-        again.read_to_end(&mut bytes).map_err(fail)?;
-    }
-    Ok(bytes)
+pub(crate) fn decompressed(path: &Path) -> Result<impl Read, DataError> {
+    Ok(Source::open(path)?.reader.take(LIMIT + 1))
 }
 
 /// Fills `start` as far as the file goes.
-fn read_start(file: &mut impl Read, start: &mut [u8]) -> std::io::Result<usize> {
+fn read_start(file: &mut impl Read, start: &mut [u8]) -> io::Result<usize> {
     let mut begun = 0;
     while begun < start.len() {
         match file.read(&mut start[begun..])? {
@@ -170,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn the_first_labels_are_read_without_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut labels = LABELS.to_be_bytes().to_vec();
+        labels.extend(5_u32.to_be_bytes());
+        labels.extend([3, 1, 4, 1, 5]);
+        for bytes in [labels.clone(), gzip(&labels)] {
+            let path = write(&folder, &bytes);
+            assert_eq!(first_labels(&path, 2).unwrap(), [3, 1]);
+            assert_eq!(first_labels(&path, 10).unwrap(), [3, 1, 4, 1, 5]);
+            assert_eq!(read_labels(&path).unwrap(), [3, 1, 4, 1, 5]);
+        }
+    }
+
+    #[test]
     fn every_damage_is_named_with_its_file() {
         let folder = tempfile::tempdir().unwrap();
         let check = |bytes: &[u8], expected: &str| {
@@ -186,6 +242,8 @@ mod tests {
         check(&images([0, 2, 4], 0), "no images");
         check(&images([u32::MAX; 3], 0), "more than the");
         check(&images([70_000, 28, 28], 5), "expected 54880016");
+        check(&images([1_000_000, 28, 28], 5), "more than the 67108864 bytes");
+        check(&gzip(&images([1_000_000, 28, 28], 5)), "more than the 67108864 bytes");
         let mut labels = whole.clone();
         labels[3] = 1;
         check(&labels, "magic number is 0x00000801, expected 0x00000803");
