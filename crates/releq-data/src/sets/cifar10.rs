@@ -1,5 +1,4 @@
-//! Reads CIFAR-10 in the three forms it is published in but one: binary and Python batches, in a
-//! folder or in the archive they come in.
+//! Reads CIFAR-10 from binary or Python batches, in a folder or in their archive.
 
 use std::{
     fs::File,
@@ -22,12 +21,12 @@ const FORMAT: &str = "CIFAR-10";
 const SHAPE: [usize; 3] = [3, 32, 32];
 const IMAGE: usize = 3 * 32 * 32;
 const CLASSES: usize = 10;
-/// Images in each batch.
-const COUNT: usize = 10_000;
-/// Largest batch that is read: twice what one has.
+/// Numbers of images to train and to test on that are published.
+const PUBLISHED_COUNTS: [usize; 2] = [50_000, 10_000];
+/// Largest batch that is read; a published one takes 31 MB.
 const LIMIT: u64 = 64 << 20;
 
-/// The batches as Python pickles; `.bin` follows in their binary form. The last is to test on.
+/// Names of the Python batches; the binary ones end in `.bin`. The last is to test on.
 const BATCHES: [&str; 6] =
     ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
 const ARCHIVES: [&str; 2] = ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"];
@@ -50,7 +49,7 @@ pub(crate) enum Location {
     Archive(PathBuf),
 }
 
-/// The batches in `dir` or in a folder of it that is called as their archive unpacks.
+/// The batches in `dir`, or in a folder of it with the name that their archive unpacks to.
 pub(crate) fn find(dir: &Path) -> Result<Location, DataError> {
     if dir.is_file() {
         return Ok(Location::Archive(dir.to_owned()));
@@ -90,13 +89,15 @@ struct Batch {
     labels: Vec<Label>,
 }
 
-/// Reads CIFAR-10 from `dir`, which holds the batches, a folder with them, or their archive, or is
-/// that archive.
+/// Reads CIFAR-10 from `dir`, which contains the batches, a folder with them or their archive, or is the
+/// archive.
 ///
-/// Python batches are read as data; a pickle that names anything else is refused.
+/// A batch may have fewer or more images than the 10,000 of a published one; then the source says how many
+/// there are. The labels of a Python batch may be a list or a NumPy array. Pickles are read as data: one that
+/// could run code is refused.
 ///
 /// # Errors
-/// When a batch is missing, or is not what it should be.
+/// When a batch is missing, damaged, or not CIFAR-10.
 pub fn load(dir: &Path) -> Result<Splits, DataError> {
     exists(dir)?;
     let location = find(dir)?;
@@ -105,25 +106,26 @@ pub fn load(dir: &Path) -> Result<Splits, DataError> {
         Location::Python(folder) => (read_folder(folder, "")?, folder),
         Location::Archive(path) => (read_archive(path)?, path),
     };
-    let source = format!("CIFAR-10 from {}", place.display());
+    let mut source = format!("CIFAR-10 from {}", place.display());
     let set = |name: &str, batches: &mut dyn Iterator<Item = Batch>| {
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for batch in batches {
-            if batch.labels.len() != COUNT {
-                let (path, found) = (batch.path, batch.labels.len());
-                return Err(DataError::ImageCount { path, expected: COUNT, found });
-            }
             pixels.extend(batch.pixels);
             labels.extend(batch.labels);
         }
         ImageSet::new(name, SHAPE, CLASSES, pixels, labels)
     };
     let mut batches = batches.into_iter();
-    Ok(Splits {
-        train: set("CIFAR-10 train", &mut batches.by_ref().take(5))?,
-        test: set("CIFAR-10 test", &mut batches)?,
-        source,
-    })
+    let train = set("CIFAR-10 train", &mut batches.by_ref().take(5))?;
+    let test = set("CIFAR-10 test", &mut batches)?;
+    let counts = [train.len(), test.len()];
+    if counts != PUBLISHED_COUNTS {
+        let [train, test] = counts;
+        source.push_str(&format!(
+            ", not the published set: {train} images to train on, {test} to test on"
+        ));
+    }
+    Ok(Splits { train, test, source })
 }
 
 fn read_folder(folder: &Path, suffix: &str) -> Result<Vec<Batch>, DataError> {
@@ -131,27 +133,32 @@ fn read_folder(folder: &Path, suffix: &str) -> Result<Vec<Batch>, DataError> {
         let path = folder.join(format!("{name}{suffix}"));
         let failed = |source| DataError::Read { path: path.clone(), source };
         let mut bytes = Vec::new();
-        File::open(&path).map_err(failed)?.take(LIMIT).read_to_end(&mut bytes).map_err(failed)?;
+        let file = File::open(&path).map_err(failed)?;
+        file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
         read_batch(path, &bytes)
     });
     batches.collect()
 }
 
-/// Reads the batches of an archive, in whatever order they come.
+/// Reads the batches of an archive, in any order.
 fn read_archive(path: &Path) -> Result<Vec<Batch>, DataError> {
     let damaged = |source| DataError::Archive { path: path.to_owned(), source };
     let file =
         File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
     let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::new(file)));
     let mut found = BATCHES.map(|_| None);
-    for entry in archive.entries().map_err(damaged)? {
+    // Raw: long names and other extensions would be read into memory, however long they are.
+    for entry in archive.entries().map_err(damaged)?.raw(true) {
         let entry = entry.map_err(damaged)?;
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
         let name = entry.path().map_err(damaged)?.into_owned();
         let stem = name.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let index = BATCHES.iter().position(|&batch| stem.trim_end_matches(".bin") == batch);
         if let Some(index) = index {
             let mut bytes = Vec::new();
-            entry.take(LIMIT).read_to_end(&mut bytes).map_err(damaged)?;
+            entry.take(LIMIT + 1).read_to_end(&mut bytes).map_err(damaged)?;
             found[index] = Some(read_batch(path.join(name), &bytes)?);
         }
     }
@@ -166,6 +173,10 @@ fn read_archive(path: &Path) -> Result<Vec<Batch>, DataError> {
 }
 
 fn read_batch(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
+    if bytes.len() as u64 > LIMIT {
+        let problem = format!("the batch has more than {LIMIT} bytes");
+        return Err(DataError::Format { path, format: FORMAT, offset: LIMIT, problem });
+    }
     let batch = if path.extension().is_some_and(|extension| extension == "bin") {
         read_binary(path, bytes)?
     } else {
@@ -206,16 +217,10 @@ fn read_python(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
         offset: bytes.len() as u64,
         problem,
     };
-    let (Some(data), Some(numbers)) =
-        (pickle.array("data", bytes), pickle.numbers("labels", bytes))
-    else {
-        let problem = "the pickle has no array `data` and list `labels`".to_owned();
-        return Err(damaged(&path, problem));
-    };
-    let [count, IMAGE] = data.shape[..] else {
-        let problem = format!("`data` has shape {:?}, expected [{COUNT}, {IMAGE}]", data.shape);
-        return Err(damaged(&path, problem));
-    };
+    let parts =
+        pickle.array("data", bytes).and_then(|data| Ok((data, pickle.numbers("labels", bytes)?)));
+    let (data, numbers) = parts.map_err(|problem| damaged(&path, problem))?;
+    let (count, pixels) = rows(data).map_err(|problem| damaged(&path, problem))?;
     if numbers.len() != count {
         return Err(DataError::ImageCount { path, expected: numbers.len(), found: count });
     }
@@ -226,34 +231,64 @@ fn read_python(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
             Err(_) => return Err(damaged(&path, format!("label of image {index} is {number}"))),
         }
     }
-    let pixels = rows(data, count);
     Ok(Batch { path, pixels, labels })
 }
 
-/// The rows of an array, one after the other.
-fn rows(array: &Array, count: usize) -> Vec<u8> {
-    if !array.columns_first {
-        return array.data.clone();
+/// Number of images in an array and their pixels, one image after the other, or what is wrong.
+fn rows(array: &Array) -> Result<(usize, Vec<u8>), String> {
+    let Array { shape, dtype, data, columns_first } = array;
+    let (&count, image) = shape.split_first().unwrap_or((&0, &[]));
+    let flat = image == [IMAGE];
+    if !(flat || image == SHAPE) || dtype.name != "u1" {
+        let name = &dtype.name;
+        return Err(format!(
+            "`data` has shape {shape:?} and type {name}, expected [N, {IMAGE}] and u1"
+        ));
     }
-    let row = |index: usize| (0..IMAGE).map(move |column| array.data[column * count + index]);
-    (0..count).flat_map(row).collect()
+    if !columns_first {
+        return Ok((count, data.clone()));
+    }
+    // Place of a pixel in an array whose last dimension is the slowest.
+    let place = |pixel: usize| {
+        let [channels, height, width] = SHAPE;
+        let (channel, y, x) = (pixel / (height * width), pixel / width % height, pixel % width);
+        if flat { pixel } else { channel + channels * (y + height * x) }
+    };
+    let row = |index: usize| (0..IMAGE).map(move |pixel| data[place(pixel) * count + index]);
+    Ok((count, (0..count).flat_map(row).collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::pickle::Dtype;
 
     #[test]
-    fn rows_come_out_alike_from_either_order() {
+    fn rows_come_out_alike_from_either_order_and_shape() {
         let data: Vec<u8> = (0..2 * IMAGE).map(|i| (i % 251) as u8).collect();
+        let at = |image: usize, channel: usize, y: usize, x: usize| {
+            data[((image * 3 + channel) * 32 + y) * 32 + x]
+        };
         let columns: Vec<u8> =
             (0..IMAGE).flat_map(|column| [data[column], data[IMAGE + column]]).collect();
-        let array = |data: &Vec<u8>, columns_first| Array {
-            shape: vec![2, IMAGE],
-            data: data.clone(),
-            columns_first,
+        let mut reversed = Vec::new();
+        for (x, y) in (0..32).flat_map(|x| (0..32).map(move |y| (x, y))) {
+            (0..3)
+                .for_each(|channel| reversed.extend([0, 1].map(|image| at(image, channel, y, x))));
+        }
+        let array = |shape: &[usize], data: &Vec<u8>, columns_first| {
+            let dtype = Dtype::new("u1");
+            rows(&Array { shape: shape.to_vec(), dtype, data: data.clone(), columns_first })
         };
-        assert_eq!(rows(&array(&data, false), 2), data);
-        assert_eq!(rows(&array(&columns, true), 2), data);
+        let expected = Ok((2, data.clone()));
+        assert_eq!(array(&[2, IMAGE], &data, false), expected);
+        assert_eq!(array(&[2, IMAGE], &columns, true), expected);
+        assert_eq!(array(&[2, 3, 32, 32], &data, false), expected);
+        assert_eq!(array(&[2, 3, 32, 32], &reversed, true), expected);
+        let problem = array(&[2, 32, 32, 3], &data, false).unwrap_err();
+        assert!(
+            problem.contains("shape [2, 32, 32, 3] and type u1, expected [N, 3072]"),
+            "{problem}"
+        );
     }
 }

@@ -1,18 +1,21 @@
-//! Reads pickles of plain data: numbers, text, lists, dictionaries and arrays of bytes.
+//! Reads pickles of plain data: numbers, text, lists, dictionaries and NumPy arrays.
 //!
-//! A pickle is a program for a small stack machine. What makes it dangerous are imports and calls. Here
-//! each of the few calls that rebuild NumPy arrays is implemented by hand, and any other import is an
-//! error.
+//! A pickle is a program for a small stack machine. Imports and calls make it dangerous. Here each of the few
+//! calls that rebuild NumPy arrays is implemented by hand, and any other import is an error.
 
-use std::{collections::HashMap, ops::Range, path::Path};
+mod machine;
+mod numpy;
 
-use releq_pickle::{Instruction, Instructions, Located, Payload};
+use std::{ops::Range, path::Path};
 
+use self::machine::Machine;
+pub(crate) use self::numpy::{Array, Dtype};
 use crate::DataError;
 
 const FORMAT: &str = "pickle";
 
-/// Most values that a pickle may build; a batch of CIFAR-10 needs some 30,000.
+/// Most values that a pickle may build, and most entries of its stack and memo; a batch of CIFAR-10 needs
+/// some 30,000.
 const LARGEST: usize = 1 << 21;
 /// Most bytes that are copied out of a pickle; a batch of CIFAR-10 needs 30 MB.
 const LARGEST_COPY: usize = 1 << 27;
@@ -36,20 +39,11 @@ enum Value {
     Dict(Vec<(Id, Id)>),
     /// A class or function, by name.
     Name(String),
-    /// A NumPy data type, by its short name.
-    Dtype(String),
+    /// A NumPy data type.
+    Dtype(Dtype),
     /// A NumPy array before it is filled.
     Empty,
     Array(Array),
-}
-
-/// A NumPy array of bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Array {
-    pub(crate) shape: Vec<usize>,
-    pub(crate) data: Vec<u8>,
-    /// Whether the first dimension is the fastest.
-    pub(crate) columns_first: bool,
 }
 
 /// The contents of a pickle.
@@ -62,17 +56,7 @@ pub(crate) struct Pickle {
 impl Pickle {
     /// Reads the pickle `bytes`, which came from `path`.
     pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Self, DataError> {
-        let mut machine = Machine {
-            path,
-            bytes,
-            instructions: Instructions::new(bytes),
-            at: 0,
-            values: Vec::new(),
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
-            copied: 0,
-        };
+        let mut machine = Machine::new(path, bytes);
         let root = loop {
             if let Some(root) = machine.step()? {
                 break root;
@@ -89,21 +73,34 @@ impl Pickle {
             Value::Bytes(range) => bytes[range.clone()] == *key.as_bytes(),
             _ => false,
         };
-        pairs.iter().find(|&&(id, _)| is_key(id)).map(|&(_, id)| &self.values[id])
+        // Of equal keys, the last counts.
+        pairs.iter().rev().find(|&&(id, _)| is_key(id)).map(|&(_, id)| &self.values[id])
     }
 
-    /// The array under `key`.
-    pub(crate) fn array(&self, key: &str, bytes: &[u8]) -> Option<&Array> {
-        match self.get(key, bytes)? {
-            Value::Array(array) => Some(array),
-            _ => None,
+    /// The array under `key`, or what is wrong.
+    pub(crate) fn array(&self, key: &str, bytes: &[u8]) -> Result<&Array, String> {
+        match self.get(key, bytes) {
+            Some(Value::Array(array)) => Ok(array),
+            Some(_) => Err(format!("`{key}` is not a NumPy array")),
+            None => Err(format!("the pickle is not a dictionary with the key `{key}`")),
         }
     }
 
-    /// The list of numbers under `key`.
-    pub(crate) fn numbers(&self, key: &str, bytes: &[u8]) -> Option<Vec<i64>> {
-        let Value::List(ids) = self.get(key, bytes)? else { return None };
-        ids.iter().map(|&id| self.values[id].int()).collect()
+    /// The whole numbers under `key`, a list, a tuple or an array of one dimension, or what is wrong.
+    pub(crate) fn numbers(&self, key: &str, bytes: &[u8]) -> Result<Vec<i64>, String> {
+        let ids = match self.get(key, bytes) {
+            Some(Value::List(ids) | Value::Tuple(ids)) => ids,
+            Some(Value::Array(array)) => {
+                return array.numbers().map_err(|problem| format!("`{key}`: {problem}"));
+            }
+            Some(_) => return Err(format!("`{key}` is neither a list nor a NumPy array")),
+            None => return Err(format!("the pickle is not a dictionary with the key `{key}`")),
+        };
+        let numbers = ids.iter().enumerate().map(|(index, &id)| {
+            let wrong = || format!("item {index} of `{key}` is not a whole number");
+            self.values[id].int().ok_or_else(wrong)
+        });
+        numbers.collect()
     }
 }
 
@@ -114,365 +111,6 @@ impl Value {
             _ => None,
         }
     }
-}
-
-struct Machine<'a> {
-    path: &'a Path,
-    bytes: &'a [u8],
-    instructions: Instructions<&'a [u8]>,
-    /// Offset of the current instruction.
-    at: u64,
-    values: Vec<Value>,
-    stack: Vec<Id>,
-    /// Heights of the stack.
-    marks: Vec<usize>,
-    memo: HashMap<u64, Id>,
-    /// Bytes copied out of the pickle.
-    copied: usize,
-}
-
-impl Machine<'_> {
-    fn damaged(&self, problem: impl Into<String>) -> DataError {
-        DataError::Format {
-            path: self.path.to_owned(),
-            format: FORMAT,
-            offset: self.at,
-            problem: problem.into(),
-        }
-    }
-
-    fn refused(&self, callable: impl Into<String>) -> DataError {
-        DataError::PickleCode {
-            path: self.path.to_owned(),
-            offset: self.at,
-            callable: callable.into(),
-        }
-    }
-
-    /// Runs one instruction. Returns the result at the last one.
-    fn step(&mut self) -> Result<Option<Id>, DataError> {
-        use Instruction as I;
-        let Located { offset, opcode, instruction } =
-            self.instructions.read().map_err(|error| {
-                self.at = error.offset;
-                self.damaged(error.problem.to_string())
-            })?;
-        self.at = offset;
-        match instruction {
-            I::Stop => return self.pop().map(Some),
-            I::Proto(_) | I::Frame(_) => {}
-
-            I::Mark => self.marks.push(self.stack.len()),
-            I::Pop => drop(self.pop()?),
-            I::PopMark => drop(self.pop_to_mark()?),
-            I::Dup => {
-                let top = self.top()?;
-                self.stack.push(top);
-            }
-
-            I::None | I::Float(_) => self.push(Value::Other)?,
-            I::True => self.push(Value::Int(1))?,
-            I::False => self.push(Value::Int(0))?,
-            I::Int(value) => self.push(Value::Int(value.into()))?,
-            I::Long(payload) => {
-                let value = little_endian(&self.bytes[place(&payload)]);
-                self.push(value.map_or(Value::Other, Value::Int))?;
-            }
-            I::Bytes(payload) => self.push(Value::Bytes(place(&payload)))?,
-            I::Text(payload) => {
-                let text = std::str::from_utf8(&self.bytes[place(&payload)]);
-                let text = text.map_err(|_| self.damaged("text that is not UTF-8"))?;
-                self.push(Value::Text(text.to_owned()))?;
-            }
-
-            I::EmptyList => self.push(Value::List(Vec::new()))?,
-            I::Append => {
-                let item = self.pop()?;
-                self.append(&[item])?;
-            }
-            I::Appends => {
-                let items = self.pop_to_mark()?;
-                self.append(&items)?;
-            }
-            I::List => {
-                let items = self.pop_to_mark()?;
-                self.push(Value::List(items))?;
-            }
-            I::TupleOf(count) => {
-                let items = self.pop_many(count)?;
-                self.push(Value::Tuple(items))?;
-            }
-            I::Tuple => {
-                let items = self.pop_to_mark()?;
-                self.push(Value::Tuple(items))?;
-            }
-            I::EmptyDict => self.push(Value::Dict(Vec::new()))?,
-            I::SetItem => {
-                let items = self.pop_many(2)?;
-                self.insert(&items)?;
-            }
-            I::SetItems => {
-                let items = self.pop_to_mark()?;
-                self.insert(&items)?;
-            }
-            I::Dict => {
-                let items = self.pop_to_mark()?;
-                self.push(Value::Dict(Vec::new()))?;
-                self.insert(&items)?;
-            }
-
-            I::Put(key) => self.put(key)?,
-            I::Memoize => self.put(self.memo.len() as u64)?,
-            I::Get(key) => self.get(key)?,
-
-            I::Global { module, name } => self.import(&module, &name)?,
-            I::StackGlobal => {
-                let names = self.pop_many(2)?;
-                match (&self.values[names[0]], &self.values[names[1]]) {
-                    (Value::Text(module), Value::Text(name)) => {
-                        let (module, name) = (module.clone(), name.clone());
-                        self.import(&module, &name)?;
-                    }
-                    _ => return Err(self.refused("a computed name")),
-                }
-            }
-            I::Reduce => self.call()?,
-            I::Build => self.build()?,
-            I::Inst { module, name } => return Err(self.refused(format!("{module}.{name}"))),
-            I::Obj | I::NewObj => return Err(self.refused("the constructor of a class")),
-            I::Extension(_) => {
-                return Err(self.refused("a function of the extension registry"));
-            }
-            _ => {
-                let problem = format!("instruction {opcode:#04x}, which plain data does not need");
-                return Err(self.damaged(problem));
-            }
-        }
-        Ok(None)
-    }
-
-    // The stack.
-
-    fn push(&mut self, value: Value) -> Result<(), DataError> {
-        if self.values.len() == LARGEST {
-            return Err(self.damaged(format!("more than {LARGEST} values")));
-        }
-        self.stack.push(self.values.len());
-        self.values.push(value);
-        Ok(())
-    }
-
-    fn top(&self) -> Result<Id, DataError> {
-        let bottom = self.marks.last().copied().unwrap_or(0);
-        let top = self.stack.get(bottom..).and_then(<[Id]>::last);
-        top.copied().ok_or_else(|| self.damaged("the stack is empty"))
-    }
-
-    fn pop(&mut self) -> Result<Id, DataError> {
-        let top = self.top()?;
-        self.stack.pop();
-        Ok(top)
-    }
-
-    fn pop_many(&mut self, count: usize) -> Result<Vec<Id>, DataError> {
-        let mut items = (0..count).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
-        items.reverse();
-        Ok(items)
-    }
-
-    fn pop_to_mark(&mut self) -> Result<Vec<Id>, DataError> {
-        match self.marks.pop() {
-            Some(mark) => Ok(self.stack.split_off(mark)),
-            None => Err(self.damaged("no mark on the stack")),
-        }
-    }
-
-    fn put(&mut self, key: u64) -> Result<(), DataError> {
-        let top = self.top()?;
-        self.memo.insert(key, top);
-        Ok(())
-    }
-
-    fn get(&mut self, key: u64) -> Result<(), DataError> {
-        match self.memo.get(&key) {
-            Some(&id) => {
-                self.stack.push(id);
-                Ok(())
-            }
-            None => Err(self.damaged(format!("the memo has no entry {key}"))),
-        }
-    }
-
-    // Lists, dictionaries, imports and calls.
-
-    fn append(&mut self, items: &[Id]) -> Result<(), DataError> {
-        let list = self.top()?;
-        match &mut self.values[list] {
-            Value::List(list) => {
-                list.extend(items);
-                Ok(())
-            }
-            _ => Err(self.damaged("items are appended to what is not a list")),
-        }
-    }
-
-    fn insert(&mut self, items: &[Id]) -> Result<(), DataError> {
-        let dict = self.top()?;
-        match &mut self.values[dict] {
-            Value::Dict(dict) if items.len().is_multiple_of(2) => {
-                dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1])));
-                Ok(())
-            }
-            _ => Err(self.damaged("items are set in what is not a dictionary")),
-        }
-    }
-
-    fn import(&mut self, module: &str, name: &str) -> Result<(), DataError> {
-        // NumPy moved its parts from `core` to `_core` in version 2.
-        let short = module.replacen("numpy._core", "numpy.core", 1);
-        match (short.as_str(), name) {
-            ("numpy", "ndarray" | "dtype")
-            | ("_codecs", "encode")
-            | ("numpy.core.multiarray", "_reconstruct")
-            | ("numpy.core.numeric", "_frombuffer") => {
-                self.push(Value::Name(format!("{short}.{name}")))
-            }
-            _ => Err(self.refused(format!("{module}.{name}"))),
-        }
-    }
-
-    /// Copies of the items of a tuple. The calls implemented here take few arguments.
-    fn items(&mut self, tuple: Id) -> Result<Vec<Value>, DataError> {
-        let Value::Tuple(ids) = &self.values[tuple] else { return Ok(Vec::new()) };
-        let items: Vec<Value> = ids.iter().take(8).map(|&id| self.values[id].clone()).collect();
-        let copied = items.iter().map(|item| match item {
-            Value::Text(text) => text.len(),
-            Value::Decoded(bytes) => bytes.len(),
-            Value::List(ids) | Value::Tuple(ids) => 8 * ids.len(),
-            Value::Dict(pairs) => 16 * pairs.len(),
-            Value::Array(array) => array.data.len(),
-            _ => 0,
-        });
-        let copied = copied.sum();
-        self.spend(copied)?;
-        Ok(items)
-    }
-
-    /// Limits the memory of a pickle that copies one value again and again.
-    fn spend(&mut self, bytes: usize) -> Result<(), DataError> {
-        self.copied += bytes;
-        if self.copied > LARGEST_COPY {
-            return Err(self.damaged(format!("more than {LARGEST_COPY} bytes of values")));
-        }
-        Ok(())
-    }
-
-    fn call(&mut self) -> Result<(), DataError> {
-        let ids = self.pop_many(2)?;
-        let arguments = self.items(ids[1])?;
-        let Value::Name(name) = &self.values[ids[0]] else {
-            return Err(self.refused("a value that is not a function"));
-        };
-        let value = match (name.as_str(), &arguments[..]) {
-            ("numpy.dtype", [Value::Text(name), ..]) => Value::Dtype(name.clone()),
-            ("numpy.dtype", [Value::Bytes(name), ..]) => {
-                Value::Dtype(String::from_utf8_lossy(&self.bytes[name.clone()]).into_owned())
-            }
-            ("numpy.core.multiarray._reconstruct", [Value::Name(class), ..])
-                if class == "numpy.ndarray" =>
-            {
-                Value::Empty
-            }
-            // Python 3 writes bytes for Python 2 as Latin-1 text.
-            ("_codecs.encode", [Value::Text(text), Value::Text(code)]) if code == "latin1" => {
-                let bytes = text.chars().map(u8::try_from).collect::<Result<_, _>>();
-                Value::Decoded(bytes.map_err(|_| self.damaged("text that is not Latin-1"))?)
-            }
-            // Data, type, shape, order.
-            ("numpy.core.numeric._frombuffer", [data, dtype, shape, order]) => {
-                let order = match order {
-                    Value::Text(order) => order == "F",
-                    _ => false,
-                };
-                self.filled(shape, dtype, order, data)?
-            }
-            (name, _) => {
-                let problem =
-                    format!("a call of `{name}` with arguments that NumPy does not write");
-                return Err(self.damaged(problem));
-            }
-        };
-        self.push(value)
-    }
-
-    fn build(&mut self) -> Result<(), DataError> {
-        let ids = self.pop_many(2)?;
-        let state = self.items(ids[1])?;
-        match (&self.values[ids[0]], &state[..]) {
-            // Byte order and alignment, which do not matter for bytes.
-            (Value::Dtype(_), _) => {}
-            // Version, shape, type, whether columns come first, data.
-            (Value::Empty, [Value::Int(_), shape, dtype, Value::Int(columns_first), data]) => {
-                let array = self.filled(shape, dtype, *columns_first != 0, data)?;
-                self.values[ids[0]] = array;
-            }
-            _ => return Err(self.damaged("state is set in what is not a NumPy array")),
-        }
-        self.stack.push(ids[0]);
-        Ok(())
-    }
-
-    fn filled(
-        &mut self,
-        shape: &Value,
-        dtype: &Value,
-        columns_first: bool,
-        data: &Value,
-    ) -> Result<Value, DataError> {
-        let shape = match shape {
-            Value::Tuple(ids) => ids
-                .iter()
-                .map(|&id| usize::try_from(self.values[id].int()?).ok())
-                .collect::<Option<Vec<usize>>>(),
-            _ => None,
-        };
-        let data = match data {
-            Value::Bytes(range) => {
-                self.spend(range.len())?;
-                Some(self.bytes[range.clone()].to_vec())
-            }
-            Value::Decoded(bytes) => Some(bytes.clone()),
-            _ => None,
-        };
-        let (Some(shape), Value::Dtype(dtype), Some(data)) = (shape, dtype, data) else {
-            return Err(self.damaged("a NumPy array without shape, type or data"));
-        };
-        if dtype != "u1" {
-            return Err(self.damaged(format!("a NumPy array of type {dtype}, expected u1")));
-        }
-        let expected = shape.iter().try_fold(1_usize, |product, &dim| product.checked_mul(dim));
-        if expected != Some(data.len()) {
-            let problem = format!("a NumPy array of shape {shape:?} with {} bytes", data.len());
-            return Err(self.damaged(problem));
-        }
-        Ok(Value::Array(Array { shape, data, columns_first }))
-    }
-}
-
-/// Where the bytes of an operand are. All are in memory, so the offsets fit.
-fn place(payload: &Payload) -> Range<usize> {
-    payload.range.start as usize..payload.range.end as usize
-}
-
-/// The value of `bytes` in two's complement, lowest byte first; `None` if it has more than 64 bits.
-fn little_endian(bytes: &[u8]) -> Option<i64> {
-    if bytes.len() > 8 {
-        return None;
-    }
-    let sign = if bytes.last().is_some_and(|&byte| byte > 127) { 0xff } else { 0 };
-    let mut whole = [sign; 8];
-    whole[..bytes.len()].copy_from_slice(bytes);
-    Some(i64::from_le_bytes(whole))
 }
 
 #[cfg(test)]
@@ -489,6 +127,22 @@ mod tests {
         b"\x80\x05\x95\x98\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x04data\x94\x8c\x13numpy._core.numeric\x94\x8c\x0b_frombuffer\x94\x93\x94(\x96\x06\x00\x00\x00\x00\x00\x00\x00\x00\x01\x02\x80\xfe\xff\x94\x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02u1\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01|\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bK\x02K\x03\x86\x94\x8c\x01C\x94t\x94R\x94\x8c\x06labels\x94]\x94(K\x06K\teu.",
     ];
 
+    /// `{'labels': ...}` of 6 and 9, as Python 3.11 with NumPy 2.4.6 writes them: arrays of type `i8` in the protocols
+    /// 2, 4 and 5, of `>i2`, `>i4`, a column of `u1`, and of `f4`, then lists of NumPy's numbers in the protocols 2 and
+    /// 4, and a tuple.
+    const LABELS: [&[u8]; 10] = [
+        b"\x80\x02}q\x00X\x06\x00\x00\x00labelsq\x01cnumpy._core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85q\x04c_codecs\nencode\nq\x05X\x01\x00\x00\x00bq\x06X\x06\x00\x00\x00latin1q\x07\x86q\x08Rq\t\x87q\nRq\x0b(K\x01K\x02\x85q\x0ccnumpy\ndtype\nq\rX\x02\x00\x00\x00i8q\x0e\x89\x88\x87q\x0fRq\x10(K\x03X\x01\x00\x00\x00<q\x11NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x12b\x89h\x05X\x10\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\x00\x00\x00\x00q\x13h\x07\x86q\x14Rq\x15tq\x16bs.",
+        b"\x80\x04\x95\xa5\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06labels\x94\x8c\x16numpy._core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94\x8c\x05numpy\x94\x8c\x07ndarray\x94\x93\x94K\x00\x85\x94C\x01b\x94\x87\x94R\x94(K\x01K\x02\x85\x94h\x05\x8c\x05dtype\x94\x93\x94\x8c\x02i8\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01<\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94b\x89C\x10\x06\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\x00\x00\x00\x00\x94t\x94bs.",
+        b"\x80\x05\x95\x90\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06labels\x94\x8c\x13numpy._core.numeric\x94\x8c\x0b_frombuffer\x94\x93\x94(\x96\x10\x00\x00\x00\x00\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00\t\x00\x00\x00\x00\x00\x00\x00\x94\x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02i8\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01<\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bK\x02\x85\x94\x8c\x01C\x94t\x94R\x94s.",
+        b"\x80\x04\x95\x99\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06labels\x94\x8c\x16numpy._core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94\x8c\x05numpy\x94\x8c\x07ndarray\x94\x93\x94K\x00\x85\x94C\x01b\x94\x87\x94R\x94(K\x01K\x02\x85\x94h\x05\x8c\x05dtype\x94\x93\x94\x8c\x02i2\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01>\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94b\x89C\x04\x00\x06\x00\t\x94t\x94bs.",
+        b"\x80\x05\x95\x88\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06labels\x94\x8c\x13numpy._core.numeric\x94\x8c\x0b_frombuffer\x94\x93\x94(\x96\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x06\x00\x00\x00\t\x94\x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02i4\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01>\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bK\x02\x85\x94\x8c\x01C\x94t\x94R\x94s.",
+        b"\x80\x05\x95\x84\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06labels\x94\x8c\x13numpy._core.numeric\x94\x8c\x0b_frombuffer\x94\x93\x94(\x96\x02\x00\x00\x00\x00\x00\x00\x00\x06\t\x94\x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02u1\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01|\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bK\x02K\x01\x86\x94\x8c\x01C\x94t\x94R\x94s.",
+        b"\x80\x04\x95\x9d\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06labels\x94\x8c\x16numpy._core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94\x8c\x05numpy\x94\x8c\x07ndarray\x94\x93\x94K\x00\x85\x94C\x01b\x94\x87\x94R\x94(K\x01K\x02\x85\x94h\x05\x8c\x05dtype\x94\x93\x94\x8c\x02f4\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01<\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94b\x89C\x08\x00\x00\xc0@\x00\x00\x10A\x94t\x94bs.",
+        b"\x80\x02}q\x00X\x06\x00\x00\x00labelsq\x01]q\x02(cnumpy._core.multiarray\nscalar\nq\x03cnumpy\ndtype\nq\x04X\x02\x00\x00\x00i8q\x05\x89\x88\x87q\x06Rq\x07(K\x03X\x01\x00\x00\x00<q\x08NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\tbc_codecs\nencode\nq\nX\x08\x00\x00\x00\x06\x00\x00\x00\x00\x00\x00\x00q\x0bX\x06\x00\x00\x00latin1q\x0c\x86q\rRq\x0e\x86q\x0fRq\x10h\x03h\x07h\nX\x08\x00\x00\x00\t\x00\x00\x00\x00\x00\x00\x00q\x11h\x0c\x86q\x12Rq\x13\x86q\x14Rq\x15es.",
+        b"\x80\x04\x95\x8d\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06labels\x94]\x94(\x8c\x16numpy._core.multiarray\x94\x8c\x06scalar\x94\x93\x94\x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02i8\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01<\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bC\x08\x06\x00\x00\x00\x00\x00\x00\x00\x94\x86\x94R\x94h\x05h\x0bC\x08\t\x00\x00\x00\x00\x00\x00\x00\x94\x86\x94R\x94es.",
+        b"\x80\x04\x95\x13\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06labels\x94K\x06K\t\x86\x94s.",
+    ];
+
     fn read(bytes: &[u8]) -> Result<Pickle, DataError> {
         Pickle::read(Path::new("some/batch"), bytes)
     }
@@ -498,11 +152,13 @@ mod tests {
         for bytes in WRITTEN {
             let pickle = read(bytes).unwrap();
             let data = vec![0, 1, 2, 128, 254, 255];
-            let array = Array { shape: vec![2, 3], data, columns_first: false };
-            assert_eq!(pickle.array("data", bytes), Some(&array));
-            assert_eq!(pickle.numbers("labels", bytes), Some(vec![6, 9]));
-            assert_eq!(pickle.numbers("data", bytes), None);
-            assert!(pickle.array("fine_labels", bytes).is_none());
+            let dtype = Dtype::new("u1");
+            let array = Array { shape: vec![2, 3], dtype, data, columns_first: false };
+            assert_eq!(pickle.array("data", bytes), Ok(&array));
+            assert_eq!(pickle.numbers("labels", bytes), Ok(vec![6, 9]));
+            assert!(pickle.numbers("data", bytes).unwrap_err().contains("shape [2, 3]"));
+            assert!(pickle.array("labels", bytes).unwrap_err().contains("not a NumPy array"));
+            assert!(pickle.array("fine_labels", bytes).unwrap_err().contains("`fine_labels`"));
         }
         // Columns first, as NumPy says with one byte.
         let mut columns_first = WRITTEN[0].to_vec();
@@ -510,6 +166,21 @@ mod tests {
         columns_first[place] = 0x88;
         let pickle = read(&columns_first).unwrap();
         assert!(pickle.array("data", &columns_first).unwrap().columns_first);
+    }
+
+    #[test]
+    fn labels_are_lists_or_arrays_of_any_type() {
+        for (case, bytes) in LABELS.iter().enumerate() {
+            let numbers = read(bytes).unwrap().numbers("labels", bytes);
+            assert_eq!(numbers, Ok(vec![6, 9]), "case {case}");
+        }
+        for (bytes, expected) in [
+            (&b"}(U\x06labels](K\x06Neu."[..], "item 1 of `labels` is not a whole number"),
+            (b"}(U\x06labelsNu.", "`labels` is neither a list nor a NumPy array"),
+            (b"]K\x06a.", "the pickle is not a dictionary with the key `labels`"),
+        ] {
+            assert_eq!(read(bytes).unwrap().numbers("labels", bytes), Err(expected.to_owned()));
+        }
     }
 
     #[test]
@@ -574,9 +245,14 @@ mod tests {
             let place = bytes.windows(from.len()).position(|part| part == from).unwrap();
             [&bytes[..place], to, &bytes[place + from.len()..]].concat()
         };
-        check(&other(b"u1", b"f4"), "type f4, expected u1");
-        check(&other(b"K\x02K\x03\x86", b"K\x02K\x04\x86"), "shape [2, 4] with 6 bytes");
-        check(&[b'N'; LARGEST + 1], "more than 2097152 values");
+        check(&other(b"u1", b"O8"), "a NumPy array of type O8");
+        check(&other(b"u1", b"f4"), "shape [2, 3], type f4, with 6 bytes");
+        check(&other(b"K\x02K\x03\x86", b"K\x02K\x04\x86"), "shape [2, 4], type u1, with 6 bytes");
+        // Values, references to one value, entries of the memo and marks.
+        for repeated in [&b"N"[..], b"2", b"h\x00", b"\x94", b"("] {
+            let bytes = [b"Nq\x00", &repeated.repeat(LARGEST + 1)[..]].concat();
+            check(&bytes, "more than 2097152 values");
+        }
         // One text that is copied with every call.
         let mut bomb = b"c_codecs\nencode\nX\x00\x00\x10\x00".to_vec();
         bomb.extend(vec![b'x'; 1 << 20]);
@@ -586,17 +262,5 @@ mod tests {
             bomb.extend(b"h\x01h\x00R");
         }
         check(&bomb, "bytes of values");
-    }
-
-    #[test]
-    fn numbers_of_any_length_have_a_sign() {
-        let check =
-            |bytes: &[u8], expected| assert_eq!(little_endian(bytes), expected, "{bytes:?}");
-        check(&[], Some(0));
-        check(&[255], Some(-1));
-        check(&[0, 1], Some(256));
-        check(&[0xff, 0x00], Some(255));
-        check(&[1; 8], Some(0x0101_0101_0101_0101));
-        check(&[1; 9], None);
     }
 }
