@@ -7,6 +7,7 @@ mod check;
 mod dataset;
 mod error;
 mod files;
+mod fingerprint;
 mod image_set;
 mod normalization;
 mod sets;
@@ -24,6 +25,7 @@ pub use files::{
     idx,
     planes::Color,
 };
+pub use fingerprint::fingerprint;
 pub use image_set::ImageSet;
 pub use normalization::Normalization;
 pub use sets::{

@@ -12,7 +12,7 @@ use std::{
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use releq_data::{
     BadImages, Cache, Color, DataError, Dataset, ImageFolder, ImageFolderConfig, ImageSet,
-    ImageSize, Normalization, Splits, image_folder,
+    ImageSize, Normalization, Splits, fingerprint, image_folder,
 };
 use tempfile::TempDir;
 
@@ -327,6 +327,58 @@ fn a_folder_that_changes_is_noticed() {
         matches!(&error, DataError::Read { path, .. } if path.ends_with("bee/11.png")),
         "{error}"
     );
+}
+
+#[test]
+fn a_cache_file_of_other_images_is_not_believed() {
+    let dir = small();
+    let cache = tempfile::tempdir().unwrap();
+    let config =
+        ImageFolderConfig { cache: Cache::In(cache.path().to_owned()), ..Default::default() };
+    let load = || image_folder::load(dir.path(), &config).unwrap();
+    let decoded = load();
+    // Labels that no class has, with a checksum that is right; the file begins with magic number, length of
+    // the header, and header.
+    for file in fs::read_dir(cache.path()).unwrap() {
+        let path = file.unwrap().path();
+        let whole = fs::read(&path).unwrap();
+        let length = u64::from_le_bytes(whole[16..24].try_into().unwrap()) as usize;
+        let mut header: serde_json::Value =
+            serde_json::from_slice(&whole[24..24 + length]).unwrap();
+        let pixels = header["pixels"].as_u64().unwrap() as usize;
+        let mut data = whole[24 + length..][..pixels].to_vec();
+        data.extend([0x0f, 0x27].repeat(6));
+        assert_eq!(data.len(), whole.len() - 24 - length);
+        let mut crc = flate2::Crc::new();
+        crc.update(&data);
+        header["crc32"] = crc.sum().into();
+        let header = serde_json::to_vec(&header).unwrap();
+        let start = [&whole[..16], &(header.len() as u64).to_le_bytes()];
+        fs::write(path, [&start.concat()[..], &header, &data].concat()).unwrap();
+    }
+    let again = load();
+    assert!(again.train == decoded.train && again.test == decoded.test);
+}
+
+#[test]
+fn a_folder_has_one_fingerprint_however_it_is_read() {
+    let dir = small();
+    let train = dir.path().join("train");
+    let cache = tempfile::tempdir().unwrap();
+    let config =
+        ImageFolderConfig { cache: Cache::In(cache.path().to_owned()), ..Default::default() };
+    let loaded = |config: &ImageFolderConfig| {
+        let images = ImageFolder::open(&train, config).unwrap().load().unwrap().images;
+        fingerprint(&images).unwrap()
+    };
+    let first = fingerprint(&ImageFolder::open(&train, &config).unwrap()).unwrap();
+    // From disk, decoded, from the cache, and without one.
+    assert_eq!(
+        [loaded(&config), loaded(&config), loaded(&without_cache())],
+        [(); 3].map(|()| first.clone())
+    );
+    write(&train.join("bee/3.png"), &picture(100, 8, 6), ImageFormat::Png);
+    assert_ne!(loaded(&without_cache()), first);
 }
 
 #[test]
