@@ -169,14 +169,9 @@ fn decoder(bytes: &[u8]) -> Result<(impl ImageDecoder, ImageFormat, u64), Decode
     }
     // Decoders hold the image up to twice, progressive JPEG its coefficients, WebP four channels.
     let decoded = decoder.total_bytes();
-    let mut needed = decoded.saturating_mul(2) + pixels.saturating_mul(8) + SMALL;
+    let needed = decoded.saturating_mul(2) + pixels.saturating_mul(8) + SMALL;
     if needed > DECODING.limit() {
         return Err(DecodeError::Large { width, height, needed });
-    }
-    if format == ImageFormat::WebP && has_prefix_codes(bytes) {
-        // Real images have few of them, so this need not rule out a large one: it is decoded alone.
-        let codes = PREFIX_CODES.saturating_mul(bytes.len() as u64);
-        needed = needed.saturating_add(codes).min(DECODING.limit());
     }
     limits.max_alloc = Some(needed);
     decoder.set_limits(limits)?;
@@ -214,9 +209,18 @@ fn decode(bytes: &[u8], size: ImageSize) -> Result<Decoded, DecodeError> {
         ImageSize::ResizeCrop { crop, .. } => 8 * u64::from(crop).pow(2),
     };
     let needed = needed + scaled;
-    let large = || DecodeError::Large { width, height, needed };
+    if needed > DECODING.limit() {
+        return Err(DecodeError::Large { width, height, needed });
+    }
+    // Real images have few prefix codes, so these need not rule out a large one: it is decoded alone.
+    let codes = match format == ImageFormat::WebP && has_prefix_codes(bytes) {
+        true => PREFIX_CODES.saturating_mul(bytes.len() as u64),
+        false => 0,
+    };
+    let most = needed.saturating_add(codes).min(DECODING.limit());
     // Threads that hold files wait here, and those that go on need no more files.
-    let reserved = DECODING.reserve(needed).ok_or_else(large)?;
+    let large = || DecodeError::Large { width, height, needed };
+    let reserved = DECODING.reserve(most).ok_or_else(large)?;
     // The decoder fills what is missing with grey and says nothing.
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
         return Err(DecodeError::Truncated);
@@ -268,7 +272,7 @@ impl Decoded {
     ///
     /// # Shapes
     /// - `planes`: `[color.channels(), height, width]`
-    pub(crate) fn to_planes(self, color: Color, planes: &mut [u8]) {
+    pub(crate) fn into_planes(self, color: Color, planes: &mut [u8]) {
         to_planes(self.image, color, planes);
     }
 }
@@ -293,7 +297,7 @@ mod tests {
         let image = decode(bytes, size).unwrap();
         let [height, width] = image.size();
         let mut planes = vec![0; color.channels() * height * width];
-        image.to_planes(color, &mut planes);
+        image.into_planes(color, &mut planes);
         planes
     }
 

@@ -282,7 +282,8 @@ impl ImageFolder {
         if Listing::read(&self.root)?.fingerprint != self.fingerprint {
             return Err(DataError::Changed { folder: self.root.clone() });
         }
-        if !bad.is_empty() && self.config.bad_images == BadImages::Refuse {
+        let refuse = self.config.bad_images == BadImages::Refuse || bad.len() == self.files.len();
+        if !bad.is_empty() && refuse {
             let bad = bad.into_iter().map(|(_, bad)| bad).collect();
             return Err(DataError::BadImages {
                 folder: self.root.clone(),
@@ -341,7 +342,7 @@ impl ImageFolder {
             let first = self.first.clone();
             return Err(Failure::Fatal(DataError::MixedSizes { path, found, first, expected }));
         }
-        image.to_planes(self.config.color, planes);
+        image.into_planes(self.config.color, planes);
         Ok(())
     }
 

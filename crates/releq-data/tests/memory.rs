@@ -1,0 +1,264 @@
+//! Small files cannot ask for much memory.
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![allow(unsafe_code, reason = "an allocator that counts cannot be written without it")]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    fs,
+    io::{self, Cursor, Read, Write},
+    path::Path,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage, RgbaImage};
+use releq_data::{
+    BadImages, Cache, DataError, ImageFolder, ImageFolderConfig, ImageSize, Splits, cifar10, mnist,
+    svhn,
+};
+
+/// Counts the bytes in use.
+struct Counting;
+
+static USED: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn grow(bytes: usize) {
+    PEAK.fetch_max(USED.fetch_add(bytes, Relaxed) + bytes, Relaxed);
+}
+
+// SAFETY: every call goes on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller keeps what `alloc` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller keeps what `alloc_zeroed` asks for.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        USED.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller keeps what `dealloc` asks for.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        grow(size);
+        USED.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller keeps what `realloc` asks for.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Result of `work` and the most bytes that it had in use. One at a time, for all threads count.
+fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = USED.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let result = work();
+    (result, PEAK.load(Relaxed).saturating_sub(before))
+}
+
+fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// A folder of one class with these files, which is read with this size.
+fn folder(files: &[(&str, &[u8])], size: ImageSize) -> (tempfile::TempDir, ImageFolderConfig) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("class")).unwrap();
+    for (name, bytes) in files {
+        fs::write(dir.path().join("class").join(name), bytes).unwrap();
+    }
+    let (cache, bad_images) = (Cache::Off, BadImages::Skip);
+    (dir, ImageFolderConfig { size, cache, bad_images, ..Default::default() })
+}
+
+/// Loads the folder, or says what is wrong with the images.
+fn load(dir: &Path, config: &ImageFolderConfig) -> (usize, String) {
+    let loaded = ImageFolder::open(dir, config).and_then(|folder| folder.load());
+    match loaded {
+        Ok(loaded) => (loaded.images.len(), format!("{:?}", loaded.skipped)),
+        Err(error) => (0, error.to_string()),
+    }
+}
+
+#[test]
+fn one_large_image_takes_what_its_header_says_and_no_more() {
+    let (width, height) = (1500_u32, 1000_u32);
+    let pixel = |x: u32, y: u32| [x * y, x + y, x ^ y].map(|v| v as u8);
+    let rgb = RgbImage::from_fn(width, height, |x, y| Rgb(pixel(x, y)));
+    let rgba = RgbaImage::from_fn(width, height, |x, y| {
+        let [r, g, b] = pixel(x, y);
+        image::Rgba([r, g, b, 77])
+    });
+    let deep = DynamicImage::from(rgb.clone()).to_rgb16();
+    let images = [
+        (encoded(rgb.clone(), ImageFormat::Jpeg), 3),
+        (encoded(rgb.clone(), ImageFormat::Png), 3),
+        (encoded(rgb.clone(), ImageFormat::WebP), 3),
+        (encoded(rgb.clone(), ImageFormat::Bmp), 3),
+        (encoded(rgb.clone(), ImageFormat::Tiff), 3),
+        (encoded(rgb, ImageFormat::Pnm), 3),
+        (encoded(rgba.clone(), ImageFormat::Png), 4),
+        (encoded(rgba, ImageFormat::WebP), 4),
+        (encoded(deep.clone(), ImageFormat::Png), 6),
+        (encoded(deep, ImageFormat::Tiff), 6),
+    ];
+    for (bytes, channel_bytes) in images {
+        let pixels = (width * height) as usize;
+        // What the reader of image folders reserves, and the image itself.
+        let expected = 2 * bytes.len() + pixels * (2 * channel_bytes + 8) + (1 << 20);
+        for (size, image) in
+            [(ImageSize::AsStored, 3 * pixels), (ImageSize::square(64), 3 * 64 * 64)]
+        {
+            let (dir, config) = folder(&[("image.png", &bytes)], size);
+            let ((count, problems), peak) = peak(|| load(dir.path(), &config));
+            assert_eq!(count, 1, "{problems}");
+            assert!(peak <= expected + image + (1 << 18), "{:?}: {peak}", &bytes[..12]);
+        }
+    }
+}
+
+#[test]
+fn all_threads_together_keep_within_one_budget() {
+    // Each takes 60 MB decoded, and is estimated at 280 MB: two fit the budget.
+    let large = encoded(RgbImage::new(5000, 4000), ImageFormat::Png);
+    let names: Vec<String> = (0..8).map(|number| format!("{number}.png")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &large[..])).collect();
+    let (dir, config) = folder(&files, ImageSize::square(8));
+    let config = ImageFolderConfig { threads: 8, ..config };
+    let ((count, _), peak) = peak(|| load(dir.path(), &config));
+    assert_eq!(count, 8);
+    assert!(peak < 200 << 20, "{peak}");
+}
+
+#[test]
+fn images_that_say_to_be_large_are_skipped() {
+    // 13,000 x 13,000 pixels of one colour in a lossless WebP file of 40 bytes.
+    let webp = b"RIFF\x20\0\0\0WEBPVP8L\x14\0\0\0\x2f\xc7\xf2\xb1\x0c\x07\x50\x81\x54\x08\x20\0\
+        \x0a\x9a\xfe\xc7\x88\x88\xfe\x07";
+    let mut bmp = encoded(RgbImage::new(4, 4), ImageFormat::Bmp);
+    bmp[18..22].copy_from_slice(&16_000_u32.to_le_bytes());
+    bmp[22..26].copy_from_slice(&16_000_u32.to_le_bytes());
+    let good = encoded(RgbImage::new(4, 4), ImageFormat::Png);
+    let files: [(&str, &[u8]); 4] =
+        [("a.webp", webp), ("b.bmp", &bmp), ("c.ppm", b"P6\n16000 16000\n255\n"), ("d.png", &good)];
+    for size in [ImageSize::AsStored, ImageSize::square(4)] {
+        let (dir, config) = folder(&files, size);
+        let ((count, skipped), peak) = peak(|| load(dir.path(), &config));
+        assert_eq!(count, 1);
+        assert_eq!(skipped.matches("pixels in a file of only").count(), 3, "{skipped}");
+        assert!(peak < 4 << 20, "{peak}");
+    }
+}
+
+#[test]
+fn a_long_and_narrow_image_is_scaled_only_where_it_is_cut() {
+    // Scaled as a whole, it would have 256 x 108,441 pixels.
+    let tall = encoded(image::GrayImage::new(20, 8472), ImageFormat::Png);
+    let size = ImageSize::ResizeCrop { resize: 256, crop: 224 };
+    let (dir, config) = folder(&[("tall.png", &tall)], size);
+    let ((count, _), peak) = peak(|| load(dir.path(), &config));
+    assert_eq!(count, 1);
+    assert!(peak < 4 << 20, "{peak}");
+}
+
+fn error(result: Result<Splits, DataError>) -> String {
+    result.err().unwrap().to_string()
+}
+
+fn zeros(count: u64) -> impl Read {
+    io::repeat(0).take(count)
+}
+
+#[test]
+fn a_compressed_array_of_zeros_is_refused_by_its_dimensions() {
+    const COUNT: u32 = 80_000;
+    let values = 3072 * COUNT;
+    let words =
+        |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+    let mut head = words(&[14, 56 + values, 6, 8, 9, 0, 5, 16, 32, 32, 3, COUNT, 0x0001_0001]);
+    head.extend(b"X\0\0\0");
+    head.extend(words(&[2, values]));
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&head).unwrap();
+    io::copy(&mut zeros(values.into()), &mut encoder).unwrap();
+    let compressed = encoder.finish().unwrap();
+    let mut file = vec![b' '; 124];
+    file.extend([0, 1, b'I', b'M']);
+    file.extend(words(&[15, compressed.len() as u32]));
+    file.extend(compressed);
+    assert!(file.len() < 1 << 20);
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["train_32x32.mat", "test_32x32.mat"] {
+        fs::write(dir.path().join(name), &file).unwrap();
+    }
+    let (message, peak) = peak(|| error(svhn::load(dir.path())));
+    assert!(message.contains("`X`: 80000 images in"), "{message}");
+    assert!(peak < 2 << 20, "{peak}");
+}
+
+#[test]
+fn gzip_data_is_read_no_further_than_its_header_promises() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, header: &[u32], count: u64| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        header.iter().for_each(|word| encoder.write_all(&word.to_be_bytes()).unwrap());
+        io::copy(&mut zeros(count), &mut encoder).unwrap();
+        fs::write(dir.path().join(name), encoder.finish().unwrap()).unwrap();
+    };
+    for part in ["train", "t10k"] {
+        write(&format!("{part}-labels-idx1-ubyte.gz"), &[0x801, 10], 10);
+        write(&format!("{part}-images-idx3-ubyte.gz"), &[0x803, 10, 28, 28], 200 << 20);
+    }
+    let (message, small) = peak(|| error(mnist::load(dir.path())));
+    assert!(message.contains("goes on after byte 7856"), "{message}");
+    write("train-images-idx3-ubyte.gz", &[0x803, 1_000_000, 28, 28], 200 << 20);
+    let (message, large) = peak(|| error(mnist::load(dir.path())));
+    assert!(message.contains("more than the 67108864 bytes allowed"), "{message}");
+    write("t10k-labels-idx1-ubyte.gz", &[0x801, 200 << 20], 200 << 20);
+    let (_, labels) = peak(|| releq_data::detect(dir.path()));
+    for peak in [small, large, labels] {
+        assert!(peak < 1 << 20, "{peak}");
+    }
+}
+
+#[test]
+fn names_and_members_of_an_archive_are_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cifar-10-binary.tar.gz");
+    let write = |kind: tar::EntryType, name: &str, size: u64| {
+        let file = fs::File::create(&path).unwrap();
+        let mut archive = tar::Builder::new(GzEncoder::new(file, Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(size);
+        archive.append_data(&mut header, name, zeros(size)).unwrap();
+        archive.into_inner().unwrap().finish().unwrap();
+        peak(|| error(cifar10::load(dir.path())))
+    };
+    // A long name, and the records of the newer format.
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::XHeader] {
+        let (message, peak) = write(kind, "name", 200 << 20);
+        assert!(message.contains("missing data_batch_1"), "{message}");
+        assert!(peak < 1 << 20, "{peak}");
+    }
+    let (message, peak) = write(tar::EntryType::Regular, "data_batch_1.bin", 300 << 20);
+    assert!(message.contains("the batch has more than 67108864 bytes"), "{message}");
+    assert!(peak < 200 << 20, "{peak}");
+}
