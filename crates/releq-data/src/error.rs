@@ -1,11 +1,11 @@
-//! What can go wrong with data.
+//! The error type of this crate.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::{BadImage, DataKind, Label, sets::image_folder::EXTENSIONS};
 
-/// Why a data set could not be found, fetched, read or made.
+/// Why a data set could not be found, downloaded, read or generated.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -14,7 +14,7 @@ pub enum DataError {
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file or folder could not be created or written.
@@ -25,23 +25,23 @@ pub enum DataError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The compressed data is damaged.
-    #[error("{}: corrupt gzip data after {decompressed} good bytes; fetch the file again", path.display())]
+    #[error("{}: corrupt gzip data after {decompressed} decompressed bytes; fetch the file again", path.display())]
     Gzip {
         /// The file.
         path: PathBuf,
-        /// Bytes that could be decompressed before the damage.
+        /// Bytes decompressed before the damage.
         decompressed: u64,
-        /// What the decompressor said.
+        /// The decompressor's error.
         source: io::Error,
     },
-    /// An IDX file begins with the wrong four bytes.
+    /// An IDX file begins with the wrong magic number.
     #[error(
         "{}, bytes 0-3: magic number is {found:#010x}, expected {expected:#010x} ({meaning}); \
-         is this another file under that name?",
+         this is a different file under that name",
         path.display()
     )]
     IdxMagic {
@@ -56,23 +56,23 @@ pub enum DataError {
     },
     /// An IDX file ends before the data its header promises.
     #[error(
-        "{}: file ends after {found} bytes, expected {expected} (header: dimensions {dims:?}); \
+        "{}: file ends after {found} bytes, expected {expected} (dimensions in the header: {dims:?}); \
          it is truncated, fetch it again",
         path.display()
     )]
     IdxTruncated {
         /// The file.
         path: PathBuf,
-        /// Dimensions in the header; empty when the header itself is cut.
+        /// Dimensions in the header; empty if the header itself is truncated.
         dims: Vec<u32>,
-        /// Bytes the whole file should have.
+        /// Bytes that the complete file has.
         expected: u64,
         /// Bytes it has.
         found: u64,
     },
-    /// An IDX file goes on after the data its header promises.
+    /// An IDX file continues after the data its header promises.
     #[error(
-        "{}: data goes on after byte {expected}, where it should end (header: dimensions {dims:?}); \
+        "{}: data continues after byte {expected}, where it should end (dimensions in the header: {dims:?}); \
          the file is damaged, fetch it again",
         path.display()
     )]
@@ -81,11 +81,15 @@ pub enum DataError {
         path: PathBuf,
         /// Dimensions in the header.
         dims: Vec<u32>,
-        /// Bytes the whole file should have.
+        /// Bytes that the complete file has.
         expected: u64,
     },
-    /// An IDX header asks for more data than is plausible.
-    #[error("{}: header gives dimensions {dims:?}, more than the {limit} bytes allowed", path.display())]
+    /// An IDX header promises more data than is plausible for the file.
+    #[error(
+        "{}: dimensions {dims:?} in the header are more than the {limit} bytes allowed; \
+         the file is damaged, fetch it again",
+        path.display()
+    )]
     IdxTooLarge {
         /// The file.
         path: PathBuf,
@@ -94,9 +98,9 @@ pub enum DataError {
         /// Bytes allowed.
         limit: u64,
     },
-    /// The images have another size than this data set has.
+    /// The images do not have the size of this data set.
     #[error(
-        "{}: images are {}x{} pixels, expected {}x{}",
+        "{}: images are {}x{} pixels, expected {}x{}; read other images as an image folder",
         path.display(), found[0], found[1], expected[0], expected[1]
     )]
     ImageSize {
@@ -122,7 +126,7 @@ pub enum DataError {
         /// Labels in it.
         labels: u32,
     },
-    /// A label names no class.
+    /// A label is not below the number of classes.
     #[error("{name}: label of image {index} is {found}, expected 0 to {}", classes.saturating_sub(1))]
     LabelOutOfRange {
         /// The image set or the label file.
@@ -142,13 +146,13 @@ pub enum DataError {
         /// Position of the image, from 0.
         index: usize,
     },
-    /// Labels are needed, but the data set has none.
+    /// Labels are required, but the data set has none.
     #[error("{name}: images have no labels; training and accuracy need labelled images")]
     Unlabelled {
         /// The data set.
         name: String,
     },
-    /// An image that does not exist was to be part of a subset.
+    /// A subset was to contain an image that does not exist.
     #[error("{name}: no image {index}, expected an index below {len}")]
     IndexOutOfRange {
         /// The data set.
@@ -158,7 +162,7 @@ pub enum DataError {
         /// Number of images.
         len: usize,
     },
-    /// There are not as many pixels as labels and shape ask for.
+    /// The number of pixels does not match labels and shape.
     #[error(
         "{name}: {found} pixel bytes for {labels} labels of shape {shape:?}, expected {expected}"
     )]
@@ -174,15 +178,15 @@ pub enum DataError {
         /// Bytes given.
         found: usize,
     },
-    /// A dimension is zero, or the image is too large to count its pixels.
-    #[error("{name}: image shape {shape:?} is not possible; every dimension must be at least 1")]
+    /// A dimension is zero, or the number of pixels overflows.
+    #[error("{name}: image shape {shape:?} is invalid; every dimension must be at least 1")]
     InvalidShape {
         /// The image set.
         name: String,
         /// Channels, height, width.
         shape: [usize; 3],
     },
-    /// The number of classes does not fit a label.
+    /// The number of classes is zero or exceeds the range of a label.
     #[error("{name}: {found} classes, expected 1 to 65536")]
     InvalidClasses {
         /// The image set.
@@ -190,13 +194,13 @@ pub enum DataError {
         /// Number of classes given.
         found: usize,
     },
-    /// There is not one image.
+    /// There are no images.
     #[error("{name}: no images; a data set needs at least one")]
     Empty {
         /// The image set or the file.
         name: String,
     },
-    /// More images, or fewer, were to be held out than the set can give.
+    /// Holding out so many images would leave one of the two parts empty.
     #[error(
         "{name}: cannot hold out {holdout} of {len} images, expected {}",
         if *len < 2 { "a set of at least 2 images".to_owned() } else { format!("1 to {}", len - 1) }
@@ -214,7 +218,7 @@ pub enum DataError {
     Parameter {
         /// What it is a parameter of.
         of: &'static str,
-        /// The field, of [`DigitsConfig`](crate::digits::DigitsConfig) for one.
+        /// The field, for example of [`DigitsConfig`](crate::digits::DigitsConfig).
         field: &'static str,
         /// The value given.
         found: String,
@@ -231,15 +235,15 @@ pub enum DataError {
         /// Channels of the normalization.
         found: usize,
     },
-    /// A folder that data was to be read from does not exist.
+    /// The folder to read does not exist.
     #[error("{} does not exist; check the path to the data", folder.display())]
     NoFolder {
         /// The folder.
         folder: PathBuf,
     },
-    /// A folder does not hold the data set's files.
+    /// A folder does not contain the files of the data set.
     #[error(
-        "no {kind} in {}: missing {}; name a folder that has {}",
+        "no {kind} in {}: missing {}; expected a folder with {}",
         folder.display(), missing.join(", "), kind.layout()
     )]
     NotFound {
@@ -250,9 +254,9 @@ pub enum DataError {
         /// The files that are not there.
         missing: Vec<String>,
     },
-    /// A folder holds no data set that is known here.
+    /// A folder does not contain any known data set.
     #[error(
-        "no data set in {}; looked for {}",
+        "no data set in {}; expected one of: {}",
         folder.display(),
         DataKind::ALL.map(|kind| format!("{kind} ({})", kind.layout())).join("; ")
     )]
@@ -260,46 +264,46 @@ pub enum DataError {
         /// The folder.
         folder: PathBuf,
     },
-    /// A folder holds several data sets.
+    /// A folder contains several data sets.
     #[error(
-        "{} holds several data sets: {}; say which, or name the folder of one",
+        "{} contains several data sets: {}; choose one, or give the folder of one",
         folder.display(),
         found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     )]
     Ambiguous {
         /// The folder.
         folder: PathBuf,
-        /// What is there.
+        /// The data sets there.
         found: Vec<DataKind>,
     },
-    /// A name is none of a data set.
-    #[error("`{name}` names no data set; known are {}", DataKind::ALL.map(DataKind::slug).join(", "))]
+    /// There is no data set of this name.
+    #[error("unknown data set `{name}`, expected one of {}", DataKind::ALL.map(DataKind::slug).join(", "))]
     UnknownKind {
         /// The name.
         name: String,
     },
     /// There is nothing to download for this kind of data.
-    #[error("{kind} cannot be downloaded; place the files by hand")]
+    #[error("{kind} cannot be downloaded; put the files into a folder by hand")]
     NotDownloadable {
         /// The kind of data.
         kind: DataKind,
     },
-    /// A file breaks the rules of its format.
-    #[error("{}, byte {offset}: {problem}; this is no whole {format} file", path.display())]
+    /// A file is damaged or in another format.
+    #[error("{}, byte {offset}: {problem}; the file is damaged or not a {format} file", path.display())]
     Format {
         /// The file.
         path: PathBuf,
         /// Name of the format.
         format: &'static str,
-        /// Where in the data, decompressed if it is compressed.
+        /// Position in the data, after decompression.
         offset: u64,
         /// What is wrong there.
         problem: String,
     },
     /// A pickle asks for a function or a class that plain data does not need. Nothing was called.
     #[error(
-        "{}, byte {offset}: the pickle asks to run `{callable}`, which a data file has no need of; \
-         nothing was run, and the file should not be trusted",
+        "{}, byte {offset}: the pickle asks to run `{callable}`, which plain data does not need; \
+         nothing was run, but the file should not be trusted",
         path.display()
     )]
     PickleCode {
@@ -307,18 +311,18 @@ pub enum DataError {
         path: PathBuf,
         /// Where in the file.
         offset: u64,
-        /// What it asks for.
+        /// What it asks to run.
         callable: String,
     },
-    /// A file has another number of images than the format or its neighbours say.
-    #[error("{}: {found} images, expected {expected}; fetch the file again", path.display())]
+    /// A file does not contain as many images as labels.
+    #[error("{}: {images} images but {labels} labels; fetch the file again", path.display())]
     ImageCount {
         /// The file.
         path: PathBuf,
-        /// Images expected.
-        expected: usize,
-        /// Images in it.
-        found: usize,
+        /// Number of images.
+        images: usize,
+        /// Number of labels.
+        labels: usize,
     },
     /// An archive cannot be read to its end.
     #[error("{}: cannot read the archive; fetch the file again", path.display())]
@@ -351,9 +355,15 @@ pub enum DataError {
         /// Those that do not decode, in the order of the folder.
         bad: Vec<BadImage>,
     },
+    /// An image that is needed does not decode.
+    #[error("{image}; replace the file, or remove it and read the folder again")]
+    BadImage {
+        /// The image and the reason.
+        image: BadImage,
+    },
     /// One image of a folder has another size than the first.
     #[error(
-        "{}: {}x{} pixels, but {} has {}x{}; choose a size to bring all images to",
+        "{}: {}x{} pixels, but {} has {}x{}; choose a size to scale all images to",
         path.display(), found[1], found[0], first.display(), expected[1], expected[0]
     )]
     MixedSizes {
@@ -464,15 +474,15 @@ pub enum DataError {
     },
     /// A downloaded file is not the one published.
     #[error(
-        "{url}: what came has md5 {found}, expected {expected}; \
-         it was damaged on the way or replaced, and was not kept"
+        "{url}: the download has MD5 {found}, expected {expected}; \
+         it was damaged in transit or replaced, and has been deleted"
     )]
     Checksum {
         /// The address.
         url: String,
         /// The published checksum.
         expected: String,
-        /// The checksum of what came.
+        /// The checksum of the download.
         found: String,
     },
     /// A [`Dataset`](crate::Dataset) outside this crate could not read its images.

@@ -21,7 +21,7 @@ const BLOCK: usize = 64;
 /// use releq_data::Normalization;
 ///
 /// let error = Normalization::new(vec![0.5], vec![0.0]).unwrap_err();
-/// assert_eq!(error.to_string(), "normalization: `std` is 0 for channel 0, expected a finite number above 0");
+/// assert_eq!(error.to_string(), "`normalization`: `std` is 0 for channel 0, expected a finite number above 0");
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Values")]
@@ -66,7 +66,7 @@ impl Normalization {
     /// As [`new`](Self::new).
     pub fn check(&self) -> Result<(), DataError> {
         let wrong = |field, found, expected| {
-            Err(DataError::Parameter { of: "normalization", field, found, expected })
+            Err(DataError::Parameter { of: "`normalization`", field, found, expected })
         };
         let Self { mean, std } = self;
         if mean.is_empty() {

@@ -227,7 +227,7 @@ fn gzip_data_is_read_no_further_than_its_header_promises() {
         write(&format!("{part}-images-idx3-ubyte.gz"), &[0x803, 10, 28, 28], 200 << 20);
     }
     let (message, small) = peak(|| error(mnist::load(dir.path())));
-    assert!(message.contains("goes on after byte 7856"), "{message}");
+    assert!(message.contains("continues after byte 7856"), "{message}");
     write("train-images-idx3-ubyte.gz", &[0x803, 1_000_000, 28, 28], 200 << 20);
     let (message, large) = peak(|| error(mnist::load(dir.path())));
     assert!(message.contains("more than the 67108864 bytes allowed"), "{message}");

@@ -238,12 +238,12 @@ mod tests {
         check(&[0x1f], "ends after 1 bytes");
         check(&whole[..10], "ends after 10 bytes, expected 16");
         check(&whole[..30], "ends after 30 bytes, expected 40");
-        check(&[&whole[..], &[0]].concat(), "goes on after byte 40");
+        check(&[&whole[..], &[0]].concat(), "continues after byte 40");
         check(&images([0, 2, 4], 0), "no images");
-        check(&images([u32::MAX; 3], 0), "more than the");
+        check(&images([u32::MAX; 3], 0), "are more than the");
         check(&images([70_000, 28, 28], 5), "expected 54880016");
-        check(&images([1_000_000, 28, 28], 5), "more than the 67108864 bytes");
-        check(&gzip(&images([1_000_000, 28, 28], 5)), "more than the 67108864 bytes");
+        check(&images([1_000_000, 28, 28], 5), "are more than the 67108864 bytes");
+        check(&gzip(&images([1_000_000, 28, 28], 5)), "are more than the 67108864 bytes");
         let mut labels = whole.clone();
         labels[3] = 1;
         check(&labels, "magic number is 0x00000801, expected 0x00000803");

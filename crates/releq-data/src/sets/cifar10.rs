@@ -222,7 +222,7 @@ fn read_python(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
     let (data, numbers) = parts.map_err(|problem| damaged(&path, problem))?;
     let (count, pixels) = rows(data).map_err(|problem| damaged(&path, problem))?;
     if numbers.len() != count {
-        return Err(DataError::ImageCount { path, expected: numbers.len(), found: count });
+        return Err(DataError::ImageCount { path, images: count, labels: numbers.len() });
     }
     let mut labels = Vec::with_capacity(count);
     for (index, &number) in numbers.iter().enumerate() {

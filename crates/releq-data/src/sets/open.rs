@@ -49,17 +49,17 @@ impl DataKind {
     pub(crate) const fn layout(self) -> &'static str {
         match self {
             Self::Mnist => {
-                "the four `-ubyte` files, plain or .gz, itself or in `mnist/` or `MNIST/raw/`"
+                "the four `-ubyte` files, plain or gzip, directly or in `mnist/` or `MNIST/raw/`"
             }
             Self::FashionMnist => {
-                "the four `-ubyte` files, plain or .gz, itself or in `fashion-mnist/` or \
+                "the four `-ubyte` files, plain or gzip, directly or in `fashion-mnist/` or \
                  `FashionMNIST/raw/`"
             }
             Self::Cifar10 => {
-                "the six batches, binary or Python, itself or in `cifar-10-batches-bin/`, \
+                "the six batches, binary or Python, directly or in `cifar-10-batches-bin/`, \
                  `cifar-10-batches-py/` or `cifar10/`, or one of the two archives that hold them"
             }
-            Self::Svhn => "`train_32x32.mat` and `test_32x32.mat`, itself or in `svhn/`",
+            Self::Svhn => "`train_32x32.mat` and `test_32x32.mat`, directly or in `svhn/`",
             Self::ImageFolder => {
                 "`train/CLASS/` and `test/CLASS/` or `val/CLASS/` with image files"
             }

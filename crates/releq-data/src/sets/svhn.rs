@@ -74,8 +74,8 @@ fn read(path: &Path, name: &str) -> Result<ImageSet, DataError> {
     if labels.values.len() != count {
         return Err(DataError::ImageCount {
             path: path.to_owned(),
-            expected: labels.values.len(),
-            found: count,
+            images: count,
+            labels: labels.values.len(),
         });
     }
     if let Some(index) = labels.values.iter().position(|&label| label > 10) {

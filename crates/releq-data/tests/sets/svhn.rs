@@ -104,7 +104,7 @@ fn wrong_files_are_named() {
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     check("the file ends after");
     write(&path, &[x.clone(), variable("y", &[3, 1], &[1, 2, 3])], true);
-    check("2 images, expected 3");
+    check("2 images but 3 labels");
     write(&path, &[x.clone(), variable("y", &[2, 1], &[1, 11])], true);
     check("label of image 1 is 11");
     write(&path, &[variable("X", &[32, 2, 3, 32], &images(2)), y.clone()], true);

@@ -222,7 +222,7 @@ impl Builder {
                 let path = Path::new(ANNOTATED).join(file);
                 let stamp = Stamp::read(&root.join(&path)).map_err(|_| DataError::Format {
                     path: list.clone(),
-                    format: "list of classes",
+                    format: "class list",
                     offset: *offset,
                     problem: format!("there is no `{}`", path.display()),
                 })?;
@@ -249,7 +249,7 @@ fn annotations(root: &Path) -> Result<Annotations, DataError> {
     let fail = |source| DataError::Read { path: path.clone(), source };
     let damaged = |offset, problem| DataError::Format {
         path: path.clone(),
-        format: "list of classes",
+        format: "class list",
         offset,
         problem,
     };

@@ -392,9 +392,7 @@ impl Dataset for ImageFolder {
     fn read_image(&self, index: usize, pixels: &mut [u8]) -> Result<(), DataError> {
         self.decode(&self.files[index], pixels).map_err(|failure| match failure {
             Failure::Fatal(error) => error,
-            Failure::Bad(bad) => {
-                DataError::BadImages { folder: self.root.clone(), total: 1, bad: vec![bad] }
-            }
+            Failure::Bad(image) => DataError::BadImage { image },
         })
     }
 
@@ -406,12 +404,14 @@ impl Dataset for ImageFolder {
         images: &mut Vec<f32>,
         labels: &mut Vec<Label>,
     ) -> Result<(), DataError> {
+        // First, for values that are refused need no image.
+        let mut normalize = normalization.start(&self.name, self.shape, indices.len(), images)?;
         let size: usize = self.shape.iter().product();
         let mut pixels = vec![0; size * indices.len()];
         let threads = parallel::threads(self.config.threads).min(indices.len());
         let jobs = indices.iter().zip(pixels.chunks_exact_mut(size));
         parallel::try_for_each(jobs, threads, |(&index, image)| self.read_image(index, image))?;
-        normalization.start(&self.name, self.shape, indices.len(), images)?.push(&pixels);
+        normalize.push(&pixels);
         labels.clear();
         labels.extend(indices.iter().map(|&index| self.files[index].class));
         Ok(())
