@@ -1,4 +1,4 @@
-//! Random changes to training images that leave their class as it is.
+//! Random changes to training images that preserve their class.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,15 +8,15 @@ use crate::Normalization;
 
 /// How training images are changed at random; the default changes nothing.
 ///
-/// For CIFAR-10 a shift of 4 and mirroring are the usual choice (He et al. 2015, section 4.2). Digits
-/// are not to be mirrored.
+/// For CIFAR-10, a shift of 4 and mirroring are the usual choice (He et al. 2015, section 4.2). Digits
+/// should not be mirrored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
-    /// Every image is padded with this many black pixels on each side, and its own size is cut out at
-    /// a random place: a shift by up to this many pixels along each axis.
+    /// Every image is padded with this many black pixels on each side and cropped to its own size at a random
+    /// place: a shift by up to this many pixels along each axis.
     pub max_shift: usize,
-    /// Every other image, by chance, is mirrored left to right.
+    /// Images are mirrored left to right with probability 1/2.
     pub mirror: bool,
 }
 

@@ -9,7 +9,7 @@ const SAMPLE: usize = 32;
 /// Threads that read at the same time.
 const THREADS: usize = 4;
 
-/// Asserts what every [`Dataset`] promises. For the tests of your own; needs the feature `testing`.
+/// Asserts what every [`Dataset`] promises, for tests of your own; needs the feature `testing`.
 ///
 /// All labels and a sample of 32 images are read, the first and the last among them:
 ///

@@ -1,4 +1,4 @@
-//! The trait of labelled images, and what is generic over it.
+//! The trait of data sets.
 
 use std::{fmt, sync::Arc};
 
@@ -14,7 +14,7 @@ pub struct DatasetInfo<'a> {
     pub name: &'a str,
     /// Channels, height, width of every image.
     pub shape: [usize; 3],
-    /// Number of classes, where every image has a label below it; `None` where no image has a label.
+    /// Number of classes if every image has a label, which is below it; `None` if no image has one.
     pub classes: Option<usize>,
     /// Number of images.
     pub len: usize,
@@ -23,15 +23,15 @@ pub struct DatasetInfo<'a> {
 /// Images of one shape, labelled or not, that can be read one at a time and in any order.
 ///
 /// [`ImageSet`](crate::ImageSet) keeps them in memory, [`ImageFolder`](crate::ImageFolder) reads them
-/// from disk when they are needed, [`Subset`](crate::Subset) selects from another data set. Training,
-/// evaluation and searches take any of them, or one of your own.
+/// from disk on demand, [`Subset`](crate::Subset) selects from another data set. Training, evaluation and
+/// searches accept any of them, or your own.
 ///
 /// The same index must give the same image and label at every call, from any thread. The function
-/// `check_dataset` behind the feature `testing` verifies that.
+/// `check_dataset`, available with the feature `testing`, verifies this.
 ///
 /// # Examples
 ///
-/// A file of raw 32 x 32 RGB images that is read as training goes on:
+/// A file of raw 32 x 32 RGB images that is read during training:
 ///
 /// ```
 /// use std::{fs, io::{Read, Seek, SeekFrom}};
@@ -69,7 +69,7 @@ pub trait Dataset: Send + Sync {
     /// Name, shape, number of classes and number of images.
     fn info(&self) -> DatasetInfo<'_>;
 
-    /// Class of image `index`, which is below [`len`](Self::len); `None` where
+    /// Class of image `index`, which is below [`len`](Self::len); `None` if
     /// [`classes`](DatasetInfo::classes) is `None`.
     fn label(&self, index: usize) -> Option<Label> {
         let _ = index;
@@ -87,11 +87,11 @@ pub trait Dataset: Send + Sync {
 
     /// Gathers images as normalized floats, replacing the contents of `images` and `labels`.
     ///
-    /// Override it where many images are read faster together than one by one.
+    /// Override it if many images can be read faster together than one by one.
     ///
     /// # Shapes
     /// - `images`: `[indices.len(), channels, height, width]`
-    /// - `labels`: `[indices.len()]`, or `[0]` where images have no labels
+    /// - `labels`: `[indices.len()]`, or `[0]` if images have no labels
     ///
     /// # Errors
     /// When an image cannot be read or lacks the label that [`info`](Self::info) promises, or `normalization` is
@@ -191,10 +191,10 @@ pub(crate) fn image_bytes(name: &str, shape: [usize; 3]) -> Result<usize, DataEr
     bytes.filter(|&bytes| bytes > 0).ok_or_else(invalid)
 }
 
-/// Images to train on, images to test on, and where they come from.
+/// Images to train on, images to test on, and their source.
 ///
 /// The readers of this crate return sets in memory, `Splits<ImageSet>`. [`into_dyn`](Self::into_dyn)
-/// turns sets of any type into the one form that an experiment takes.
+/// erases the type of the sets, as an experiment needs it.
 ///
 /// # Examples
 ///
@@ -215,12 +215,12 @@ pub struct Splits<D = crate::ImageSet> {
     pub train: D,
     /// Images to test on, for final results only.
     pub test: D,
-    /// Which data this is and where it comes from, for people; to be shown beside every result.
+    /// What the data is and where it comes from, to be shown beside every result.
     pub source: String,
 }
 
 impl<D: Dataset + 'static> Splits<D> {
-    /// The same sets, shared and without their concrete type.
+    /// The same sets, shared and with their type erased.
     #[must_use]
     pub fn into_dyn(self) -> Splits<Arc<dyn Dataset>> {
         let Self { train, test, source } = self;

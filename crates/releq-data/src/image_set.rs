@@ -10,7 +10,7 @@ use crate::{
     subset::{split, stratified},
 };
 
-/// Labelled images of one shape, as bytes; never empty.
+/// Labelled images of one shape in memory; never empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImageSet {
     name: String,
@@ -28,8 +28,8 @@ impl ImageSet {
     /// - `pixels`: `[labels.len(), channels, height, width]`, the last dimension fastest
     ///
     /// # Errors
-    /// When a dimension is zero, there is no image, the pixels are not as many as the shape and the
-    /// labels say, `classes` is not from 1 to 65,536, or a label names no class.
+    /// When a dimension is zero, there are no images, the number of pixels does not match shape and labels,
+    /// `classes` is not from 1 to 65,536, or a label is not below it.
     pub fn new(
         name: impl Into<String>,
         shape: [usize; 3],
@@ -76,7 +76,7 @@ impl ImageSet {
         self.labels.len()
     }
 
-    /// Whether there is no image, which [`new`](Self::new) rules out.
+    /// Always false: [`new`](Self::new) refuses an empty set.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -101,7 +101,7 @@ impl ImageSet {
         &self.pixels[index * size..][..size]
     }
 
-    /// Splits off `holdout` images, each class in its share: (rest, held out).
+    /// Splits off `holdout` random images with the classes in proportion: (rest, held out).
     ///
     /// The same seed gives the same split.
     ///
@@ -112,16 +112,15 @@ impl ImageSet {
         Ok((self.subset(&rest), self.subset(&held_out)))
     }
 
-    /// A subset of `n` images, each class in its share and in the order of this set.
+    /// A random subset of `n` images with the classes in proportion, in the order of this set.
     ///
-    /// The same seed gives the same subset. `n` is brought into the range from 1 to
-    /// [`len`](Self::len).
+    /// The same seed gives the same subset. `n` is clamped to the range from 1 to [`len`](Self::len).
     #[must_use]
     pub fn take(&self, n: usize, seed: u64) -> ImageSet {
         self.subset(&stratified(&self.labels, self.classes, n.clamp(1, self.len()), seed))
     }
 
-    /// All images of `data`, read into memory on all processors.
+    /// Reads all images of `data` into memory, on several threads.
     ///
     /// # Errors
     /// When an image cannot be read or has no label, or the data is not valid for [`new`](Self::new).

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{DataError, Dataset, DatasetInfo, Label, Normalization};
 
-/// Some images of a data set, in an order of their own, without a copy of them.
+/// A view of some images of a data set, in any order, without copying them.
 ///
 /// [`split`](Self::split) and [`take`](Self::take) choose the same images as those of
 /// [`ImageSet`](crate::ImageSet), and work for data sets larger than memory.
@@ -55,8 +55,8 @@ impl<D: Dataset> Subset<D> {
         Ok(Self { data, indices })
     }
 
-    /// Splits off `holdout` images, each class in its share: (rest, held out), both in the order of
-    /// this view. Images without labels count as one class.
+    /// Splits off `holdout` random images with the classes in proportion: (rest, held out), both in the order
+    /// of this view. Images without labels count as one class.
     ///
     /// The same seed gives the same split.
     ///
@@ -71,8 +71,8 @@ impl<D: Dataset> Subset<D> {
         Ok((self.only(&rest), self.only(&held_out)))
     }
 
-    /// A view of `n` of these images, each class in its share and in the order of this view. Images
-    /// without labels count as one class.
+    /// A view of `n` random images with the classes in proportion, in the order of this view. Images without
+    /// labels count as one class.
     ///
     /// The same seed gives the same images. `n` is clamped to the range from 1 to the number of images.
     ///
@@ -184,7 +184,7 @@ pub(crate) fn split(
     Ok((rest, held_out))
 }
 
-/// `n` of the indices of `labels` in ascending order, each class in proportion; what rounding down
+/// `n` of the indices of `labels` in ascending order, with the classes in proportion. What rounding down
 /// leaves over goes to the largest remainders (the lower class first).
 pub(crate) fn stratified(labels: &[Label], classes: usize, n: usize, seed: u64) -> Vec<usize> {
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); classes];

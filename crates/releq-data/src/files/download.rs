@@ -1,4 +1,4 @@
-//! Fetches published files, with resume and checksums.
+//! Downloads published files, with resume and checksums.
 
 use std::{
     fmt::Write as _,
@@ -35,9 +35,9 @@ pub(crate) fn cache_folder(kind: DataKind) -> Option<PathBuf> {
 pub struct Download {
     /// The data set.
     pub kind: DataKind,
-    /// Addresses of folders that hold its files, tried in this order.
+    /// Addresses of folders that contain its files, tried in this order.
     pub base_urls: Vec<String>,
-    /// The folder that the files go to; created when it is not there.
+    /// The folder to download to, which is created if necessary.
     pub folder: PathBuf,
     /// Attempts in a row, per file and address, that receive no new bytes before giving up.
     pub attempts: u32,
@@ -79,12 +79,12 @@ pub struct DownloadProgress {
 
 /// Downloads missing files, verifies their checksums and returns their folder.
 ///
-/// A file is written with the extension `.part` and renamed once its checksum is right. An existing
+/// A file is written with the extension `.part` and renamed once its checksum has been verified. An existing
 /// `.part` file is resumed if the server supports it.
 ///
 /// # Errors
-/// When there is nothing to download for this kind of data, a file cannot be fetched whole and right,
-/// or the folder cannot be written.
+/// When this kind of data cannot be downloaded, a file fails at every address, or the folder cannot be
+/// written.
 pub fn download(
     download: &Download,
     on_progress: &mut dyn FnMut(DownloadProgress),
@@ -98,7 +98,7 @@ pub fn download(
         .http_status_as_error(false)
         .timeout_connect(Some(Duration::from_secs(20)))
         .timeout_recv_response(Some(Duration::from_secs(30)))
-        // A connection that hangs; what a slow one has brought is kept for the next attempt.
+        // Against connections that hang; what a slow one has received is kept for the next attempt.
         .timeout_recv_body(Some(Duration::from_secs(600)))
         .build()
         .into();
@@ -123,7 +123,7 @@ pub fn download(
                         last = None;
                         break 'file;
                     }
-                    // No other address mends this.
+                    // Another address would not help.
                     Err(error @ DataError::Write { .. }) => return Err(error),
                     Err(error) => {
                         log::warn!("{error}");

@@ -1,4 +1,4 @@
-//! The files that data sets come in, and how they come here.
+//! File formats of data sets, the cache and downloads.
 
 pub(crate) mod budget;
 pub(crate) mod cache;

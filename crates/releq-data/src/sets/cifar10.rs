@@ -32,7 +32,7 @@ const BATCHES: [&str; 6] =
 const ARCHIVES: [&str; 2] = ["cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"];
 const FOLDERS: [&str; 3] = ["cifar-10-batches-bin", "cifar-10-batches-py", "cifar10"];
 
-/// CIFAR-10 on the net (Krizhevsky, 2009), in its binary form.
+/// Where CIFAR-10 is published (Krizhevsky, 2009), in its binary form.
 pub(crate) const PUBLISHED: Published = Published {
     mirrors: &["https://www.cs.toronto.edu/~kriz/"],
     files: &[RemoteFile {
@@ -74,7 +74,7 @@ pub(crate) fn find(dir: &Path) -> Result<Location, DataError> {
     if let Some(archive) = archives.into_iter().find(|path| path.is_file()) {
         return Ok(Location::Archive(archive));
     }
-    // Name what is missing where most of it is.
+    // What is missing in the folder that lacks the least.
     let ways = folders.iter().flat_map(|&folder| [(folder, ".bin"), (folder, "")]);
     let nearest = ways.min_by_key(|&(folder, suffix)| missing(folder, suffix).len());
     let (folder, suffix) = nearest.unwrap_or((dir, ".bin"));
@@ -190,7 +190,7 @@ fn read_batch(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
     Ok(batch)
 }
 
-/// One byte of label and the three planes of the image, again and again.
+/// Records of one byte for the label and the three planes of the image.
 fn read_binary(path: PathBuf, bytes: &[u8]) -> Result<Batch, DataError> {
     let (records, rest) = bytes.as_chunks::<{ 1 + IMAGE }>();
     if !rest.is_empty() || records.is_empty() {

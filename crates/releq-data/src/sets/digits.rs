@@ -1,4 +1,4 @@
-//! Draws digits that look like handwriting.
+//! Draws handwriting-like digits.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,7 +13,7 @@ const LARGEST: usize = 1 << 22;
 /// Side of the grid whose shifts bend an image.
 const GRID: usize = 5;
 
-/// What to draw, and how hard to make it.
+/// What to draw and how difficult to make it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DigitsConfig {
@@ -21,7 +21,7 @@ pub struct DigitsConfig {
     pub train: usize,
     /// Images to test on.
     pub test: usize,
-    /// Seed; the same seed gives the same images, however they are drawn.
+    /// The same seed gives the same images.
     pub seed: u64,
     /// Largest rotation and slant, in radians.
     pub rotation: f32,
@@ -29,12 +29,12 @@ pub struct DigitsConfig {
     pub distortion: f32,
     /// Standard deviation of the noise on every pixel, black being 0 and white 1.
     pub noise: f32,
-    /// Chance of a stray stroke through the image.
+    /// Probability of a stray stroke through the image.
     pub clutter: f64,
 }
 
 impl Default for DigitsConfig {
-    /// 25,000 and 5,000 images, as hard as lets a full-precision LeNet reach about 98 %.
+    /// 25,000 and 5,000 images, of a difficulty at which a full-precision LeNet reaches about 98 %.
     fn default() -> Self {
         Self {
             train: 25_000,
@@ -136,10 +136,10 @@ const GLYPHS: [&[&[Stroke]]; 10] = [
     ],
 ];
 
-/// Draws the data set: every image from a random way to write its digit, turned, slanted, scaled,
-/// shifted and bent, with a pen of random width, a stray stroke now and then, and noise.
+/// Draws the data set: every image shows one of several ways to write its digit, rotated, slanted, scaled,
+/// shifted and bent at random, with a pen of random width, an occasional stray stroke, and noise.
 ///
-/// Image `i` shows the digit `i mod 10` and depends on the seed and `i` alone.
+/// Image `i` shows the digit `i mod 10` and depends only on the seed and `i`.
 ///
 /// # Errors
 /// When a parameter of `config` is out of range.

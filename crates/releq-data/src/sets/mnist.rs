@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{DataError, DataKind, ImageSet, Label, Splits, files::idx};
 
-/// MNIST on the net. The checksums are of the decompressed files.
+/// Where MNIST is published. The checksums are of the decompressed files.
 pub(crate) const MNIST: Published = Published {
     mirrors: &[
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -22,7 +22,7 @@ pub(crate) const MNIST: Published = Published {
     ],
 };
 
-/// Fashion-MNIST on the net (Xiao, Rasul and Vollgraf, 2017), with the checksums of its authors.
+/// Where Fashion-MNIST is published (Xiao, Rasul and Vollgraf, 2017), with the checksums of its authors.
 pub(crate) const FASHION_MNIST: Published = Published {
     mirrors: &["http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"],
     files: &[
@@ -37,14 +37,14 @@ pub(crate) const FASHION_MNIST: Published = Published {
 const TRAIN: [&str; 2] = ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"];
 const TEST: [&str; 2] = ["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"];
 
-/// The labels that the test images of each begin with.
+/// The first test labels of each.
 const FIRST_LABELS: [(DataKind, [u8; 10]); 2] = [
     (DataKind::Mnist, [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]),
     (DataKind::FashionMnist, [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]),
 ];
 
-/// The file in `folder`, under any of the names it goes by: with and without `.gz`, and with a dot
-/// where some tools put one.
+/// The file in `folder` under any of its usual names: with and without `.gz`, and with the dot that some tools
+/// use instead of the first hyphen before `idx`.
 pub(crate) fn locate(folder: &Path, file: &RemoteFile) -> Option<PathBuf> {
     locate_name(folder, file.name)
 }
@@ -60,7 +60,7 @@ fn locate_name(folder: &Path, name: &str) -> Option<PathBuf> {
 
 /// The folder in `dir` that has all four files of `kind`.
 ///
-/// What has the labels of neither data set is of the kind that is asked for.
+/// Files with other labels than those of the two data sets are taken for the requested kind.
 pub(crate) fn folder_in(dir: &Path, kind: DataKind) -> Result<PathBuf, DataError> {
     let [short, long] = match kind {
         DataKind::FashionMnist => ["fashion-mnist", "FashionMNIST"],
@@ -75,13 +75,13 @@ pub(crate) fn folder_in(dir: &Path, kind: DataKind) -> Result<PathBuf, DataError
     if let Some(folder) = candidates.iter().find(|folder| missing(folder).is_empty()) {
         return Ok(folder.clone());
     }
-    // Name what is missing where most of it is.
+    // What is missing in the folder that lacks the least.
     let nearest =
         candidates.iter().min_by_key(|folder| missing(folder).len()).unwrap_or(&candidates[0]);
     Err(DataError::NotFound { kind, folder: nearest.clone(), missing: missing(nearest) })
 }
 
-/// Which of the two data sets `folder` has, judged by its test labels.
+/// Which of the two data sets `folder` contains, judging by the test labels.
 pub(crate) fn recognized(folder: &Path) -> Option<DataKind> {
     let labels = idx::first_labels(&locate_name(folder, TEST[1])?, 10).ok()?;
     recognize(&labels)
@@ -91,18 +91,18 @@ fn recognize(labels: &[u8]) -> Option<DataKind> {
     FIRST_LABELS.iter().find(|(_, first)| labels.starts_with(first)).map(|&(kind, _)| kind)
 }
 
-/// Reads MNIST from `dir`, from its `mnist/` or from its `MNIST/raw/`.
+/// Reads MNIST from `dir`, `dir/mnist` or `dir/MNIST/raw`.
 ///
 /// # Errors
-/// When one of the four files is missing, or is not what it should be.
+/// When one of the four files is missing, damaged, or not MNIST.
 pub fn load(dir: &Path) -> Result<Splits, DataError> {
     load_kind(dir, DataKind::Mnist)
 }
 
-/// Reads Fashion-MNIST from `dir`, from its `fashion-mnist/` or from its `FashionMNIST/raw/`.
+/// Reads Fashion-MNIST from `dir`, `dir/fashion-mnist` or `dir/FashionMNIST/raw`.
 ///
 /// # Errors
-/// When one of the four files is missing, or is not what it should be.
+/// When one of the four files is missing, damaged, or not Fashion-MNIST.
 pub fn load_fashion(dir: &Path) -> Result<Splits, DataError> {
     load_kind(dir, DataKind::FashionMnist)
 }

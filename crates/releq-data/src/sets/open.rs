@@ -1,4 +1,4 @@
-//! Finds a data set by its name, or finds out which one a folder holds.
+//! Finds a data set by name, or detects which one a folder contains.
 
 use std::{
     fmt,
@@ -18,9 +18,9 @@ use crate::{DataError, ImageFolderConfig, Splits, files::download::cache_folder}
 pub enum DataKind {
     /// Handwritten digits, 28 x 28 (LeCun, Cortes and Burges, 1998).
     Mnist,
-    /// Pieces of clothing, in the form of MNIST (Xiao, Rasul and Vollgraf, 2017).
+    /// Pieces of clothing, in the format of MNIST (Xiao, Rasul and Vollgraf, 2017).
     FashionMnist,
-    /// Ten kinds of things and animals, 32 x 32 in colour (Krizhevsky, 2009).
+    /// Ten classes of animals and vehicles, 32 x 32 in colour (Krizhevsky, 2009).
     Cifar10,
     /// House numbers, cropped to one digit of 32 x 32 in colour (Netzer et al., 2011).
     Svhn,
@@ -33,7 +33,7 @@ impl DataKind {
     pub const ALL: [Self; 5] =
         [Self::Mnist, Self::FashionMnist, Self::Cifar10, Self::Svhn, Self::ImageFolder];
 
-    /// The name for command lines and folders; parsing takes it back.
+    /// The name for command lines and folders, as it is parsed.
     #[must_use]
     pub const fn slug(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl DataKind {
         }
     }
 
-    /// The files that make up this kind of data, in words.
+    /// A description of the files of this data set.
     pub(crate) const fn layout(self) -> &'static str {
         match self {
             Self::Mnist => {
@@ -66,7 +66,7 @@ impl DataKind {
         }
     }
 
-    /// The folder that holds this data set, `dir` or one in it.
+    /// The folder that contains this data set: `dir` or one in it.
     fn folder_in(self, dir: &Path) -> Result<PathBuf, DataError> {
         match self {
             Self::Mnist | Self::FashionMnist => mnist::folder_in(dir, self),
@@ -98,13 +98,13 @@ impl FromStr for DataKind {
     }
 }
 
-/// Reads the data set in `dir`: the `kind` asked for, or else the one that is there.
+/// Reads the data set in `dir`: the given `kind`, or else the one that is detected.
 ///
-/// `images` says how image folders are read; the other kinds have sizes of their own.
+/// `images` applies to image folders only.
 ///
 /// # Errors
-/// When there is no such data set in `dir`, there are several and none was asked for, or a file is not
-/// what it should be.
+/// When `dir` does not exist or does not contain the data set, `kind` is not given and there are several, or a
+/// file is damaged.
 ///
 /// # Examples
 ///
@@ -148,13 +148,13 @@ pub(crate) fn exists(path: &Path) -> Result<(), DataError> {
 /// Detects which data set is in `dir`.
 ///
 /// # Errors
-/// When there is none, or more than one.
+/// When `dir` does not exist, or contains no data set or several.
 pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
     exists(dir)?;
     let mut found = Vec::new();
     for kind in DataKind::ALL {
         let Ok(folder) = kind.folder_in(dir) else { continue };
-        // MNIST and Fashion-MNIST have the same files; other labels in them count as MNIST.
+        // MNIST and Fashion-MNIST have files of the same names; unknown labels count as MNIST.
         let idx = matches!(kind, DataKind::Mnist | DataKind::FashionMnist);
         if !idx || mnist::recognized(&folder).unwrap_or(DataKind::Mnist) == kind {
             found.push(kind);
@@ -167,11 +167,11 @@ pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
     }
 }
 
-/// The folder that holds a data set: `data_dir`, else what the environment variable `RELEQ_DATA_DIR`
-/// names, else the user's cache folder; `None` where neither of the last two has it.
+/// Finds the folder of a data set: in `data_dir` if given, else in the folder that the environment variable
+/// `RELEQ_DATA_DIR` names, else in the user's cache folder. `None` if neither of the last two contains it.
 ///
 /// # Errors
-/// When `data_dir` is given and the data set is not there.
+/// When `data_dir` is given but does not contain the data set.
 pub fn find(kind: DataKind, data_dir: Option<&Path>) -> Result<Option<PathBuf>, DataError> {
     if let Some(dir) = data_dir {
         exists(dir)?;

@@ -1,31 +1,31 @@
-//! Where the published data sets are on the net, and their checksums.
+//! Where data sets can be downloaded, and their checksums.
 
 use super::{cifar10, mnist, svhn};
 use crate::DataKind;
 
-/// A data set's files on the net.
+/// The files of a published data set.
 pub(crate) struct Published {
-    /// Folders that have all of them.
+    /// Addresses of folders that contain all files.
     pub(crate) mirrors: &'static [&'static str],
     pub(crate) files: &'static [RemoteFile],
 }
 
-/// One file on the net.
+/// One file.
 pub(crate) struct RemoteFile {
-    /// Its name there and, once it is here, here.
+    /// Its name, on the server and on disk.
     pub(crate) name: &'static str,
     pub(crate) md5: Checksum,
 }
 
 /// An MD5 checksum in hexadecimal digits.
 pub(crate) enum Checksum {
-    /// Of the file as it is.
+    /// Of the file itself.
     File(&'static str),
-    /// Of what the file decompresses to; mirrors may compress it in their own way.
+    /// Of the decompressed contents, since mirrors may compress differently.
     Content(&'static str),
 }
 
-/// Where a data set is published; `None` for a folder of one's own.
+/// Where a data set is published; `None` for image folders.
 pub(crate) fn published(kind: DataKind) -> Option<&'static Published> {
     match kind {
         DataKind::Mnist => Some(&mnist::MNIST),

@@ -14,7 +14,7 @@ use crate::{
 const TRAIN: &str = "train_32x32.mat";
 const TEST: &str = "test_32x32.mat";
 
-/// SVHN on the net (Netzer et al., 2011).
+/// Where SVHN is published (Netzer et al., 2011).
 pub(crate) const PUBLISHED: Published = Published {
     mirrors: &["http://ufldl.stanford.edu/housenumbers/"],
     files: &[
