@@ -191,6 +191,17 @@ pub(crate) fn image_bytes(name: &str, shape: [usize; 3]) -> Result<usize, DataEr
     bytes.filter(|&bytes| bytes > 0).ok_or_else(invalid)
 }
 
+/// Memory for the pixels of all images.
+///
+/// # Errors
+/// When there is not as much.
+pub(crate) fn zeros(name: &str, bytes: usize) -> Result<Vec<u8>, DataError> {
+    let mut pixels = Vec::new();
+    pixels.try_reserve_exact(bytes).map_err(|error| DataError::other(name, error))?;
+    pixels.resize(bytes, 0);
+    Ok(pixels)
+}
+
 /// Images to train on, images to test on, and their source.
 ///
 /// The readers of this crate return sets in memory, `Splits<ImageSet>`. [`into_dyn`](Self::into_dyn)

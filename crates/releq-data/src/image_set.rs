@@ -6,7 +6,7 @@ use releq_core::parallel;
 
 use crate::{
     DataError, Dataset, DatasetInfo, Label, Normalization,
-    dataset::image_bytes,
+    dataset::{image_bytes, zeros},
     subset::{split, stratified},
 };
 
@@ -131,9 +131,9 @@ impl ImageSet {
             let missing = || DataError::MissingLabel { name: name.to_owned(), index };
             data.label(index).ok_or_else(missing)
         };
-        let labels = (0..len).map(label).collect::<Result<_, _>>()?;
         let size = image_bytes(name, shape)?;
-        let mut pixels = vec![0; size * len];
+        let mut pixels = zeros(name, size.saturating_mul(len))?;
+        let labels = (0..len).map(label).collect::<Result<_, _>>()?;
         let images = pixels.chunks_exact_mut(size).enumerate();
         parallel::try_for_each(images, parallel::threads(0), |(index, image)| {
             data.read_image(index, image)
@@ -199,5 +199,31 @@ impl fmt::Debug for ImageSet {
             .field("classes", &self.classes)
             .field("len", &self.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_images_than_memory_are_an_error() {
+        struct Endless(usize);
+        impl Dataset for Endless {
+            fn info(&self) -> DatasetInfo<'_> {
+                let shape = [3, 1 << 10, 1 << 10];
+                DatasetInfo { name: "endless", shape, classes: Some(1), len: self.0 }
+            }
+            fn label(&self, _: usize) -> Option<Label> {
+                Some(0)
+            }
+            fn read_image(&self, _: usize, _: &mut [u8]) -> Result<(), DataError> {
+                Ok(())
+            }
+        }
+        for len in [usize::MAX, usize::MAX >> 23] {
+            let error = ImageSet::read(&Endless(len)).unwrap_err();
+            assert_eq!(error.to_string(), "cannot read images of endless");
+        }
     }
 }

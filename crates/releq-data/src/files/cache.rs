@@ -136,6 +136,7 @@ impl CacheFile {
         let label_bytes = labels.len() * size_of::<Label>();
         let pixels = labels.len().checked_mul(expected.image_bytes);
         if skipped.next().is_some()
+            || labels.is_empty()
             || header.labels != labels.len()
             || Some(header.pixels) != pixels
             || (24 + header_length)
@@ -248,6 +249,8 @@ mod tests {
         assert_eq!(store(&pixels, &labels, &[]), None);
         let other = vec![BadImage { path: "a/c.png".into(), reason: "why".into() }];
         assert_eq!(store(&pixels, &labels, &other), None);
+        let all = images().map(|(path, _)| BadImage { path, reason: "why".into() });
+        assert_eq!(store(&[], &[], &all.collect::<Vec<_>>()), None);
         assert!(store(&pixels, &labels, &skipped).is_some());
     }
 

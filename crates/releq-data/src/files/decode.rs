@@ -33,6 +33,8 @@ const SPARSE_PIXELS: u64 = 1 << 24;
 const SMALL: u64 = 1 << 20;
 /// Most memory that one byte of a WebP file gives to tables of prefix codes: a code of 14 bytes has 4.5 KB.
 const PREFIX_CODES: u64 = 330;
+/// Largest part of a lossy WebP file, reserved before it is read.
+const PARTITION: u64 = 1 << 24;
 
 /// What becomes of the size of an image while it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -212,12 +214,13 @@ fn decode(bytes: &[u8], size: ImageSize) -> Result<Decoded, DecodeError> {
     if needed > DECODING.limit() {
         return Err(DecodeError::Large { width, height, needed });
     }
-    // Real images have few prefix codes, so these need not rule out a large one: it is decoded alone.
-    let codes = match format == ImageFormat::WebP && has_prefix_codes(bytes) {
-        true => PREFIX_CODES.saturating_mul(bytes.len() as u64),
-        false => 0,
+    // Real images need little of this, so it does not rule out a large one, which is decoded alone.
+    let beside = match format {
+        ImageFormat::WebP if has_prefix_codes(bytes) => PREFIX_CODES * bytes.len() as u64,
+        ImageFormat::WebP => PARTITION,
+        _ => 0,
     };
-    let most = needed.saturating_add(codes).min(DECODING.limit());
+    let most = needed.saturating_add(beside).min(DECODING.limit());
     // Threads that hold files wait here, and those that go on need no more files.
     let large = || DecodeError::Large { width, height, needed };
     let reserved = DECODING.reserve(most).ok_or_else(large)?;

@@ -151,6 +151,12 @@ pub(crate) fn exists(path: &Path) -> Result<(), DataError> {
 /// When `dir` does not exist, or contains no data set or several.
 pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
     exists(dir)?;
+    // A single file is an archive, but not every file is one.
+    let is_archive =
+        || dir.extension().is_some_and(|extension| extension == "gz" || extension == "tgz");
+    if dir.is_file() && !is_archive() {
+        return Err(DataError::NothingFound { folder: dir.to_owned() });
+    }
     let mut found = Vec::new();
     for kind in DataKind::ALL {
         let Ok(folder) = kind.folder_in(dir) else { continue };

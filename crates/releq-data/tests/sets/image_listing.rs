@@ -253,7 +253,7 @@ fn tiny_imagenet_is_read_as_it_is_unpacked() {
     assert_eq!(image_folder::test_folder(root), Some(root.join("val")));
 
     for (text, expected) in [
-        ("val_0.JPEG\tn01\nval_9.JPEG\tn02\n", "byte 15: there is no `images/val_9.JPEG`"),
+        ("val_0.JPEG\tn01\nval_9.JPEG\tn02\n", "byte 15: there is no image `images/val_9.JPEG`"),
         ("val_0.JPEG\tn01\nval_0.JPEG\tn02\n", "byte 15: `val_0.JPEG` is in the list twice"),
         ("../val_0.JPEG\tn01\n", "byte 0: `../val_0.JPEG` is not the name of a file"),
         ("val_0.JPEG\n", "byte 0: `val_0.JPEG` is not an image and its class"),

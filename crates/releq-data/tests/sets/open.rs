@@ -85,6 +85,11 @@ fn what_cannot_be_told_apart_is_asked_for() {
         assert!(matches!(data::find(kind, Some(&nowhere)), Err(DataError::NoFolder { .. })));
     }
 
+    let file = dir.path().join("image.jpg");
+    touch(&file);
+    let error = opened(&file, None).unwrap_err().to_string();
+    assert!(error.contains("no data set in") && error.contains("image.jpg"), "{error}");
+
     idx(&dir.path().join("mnist"), &MNIST);
     idx(&dir.path().join("fashion-mnist"), &FASHION);
     let error = opened(dir.path(), None).unwrap_err().to_string();

@@ -16,7 +16,7 @@ const FORMAT: &str = "pickle";
 
 /// Most values that a pickle may build, and most entries of its stack and memo; a batch of CIFAR-10 needs
 /// some 30,000.
-const LARGEST: usize = 1 << 21;
+const LARGEST: usize = 1 << 19;
 /// Most bytes that are copied out of a pickle; a batch of CIFAR-10 needs 30 MB.
 const LARGEST_COPY: usize = 1 << 27;
 
@@ -251,7 +251,7 @@ mod tests {
         // Values, references to one value, entries of the memo and marks.
         for repeated in [&b"N"[..], b"2", b"h\x00", b"\x94", b"("] {
             let bytes = [b"Nq\x00", &repeated.repeat(LARGEST + 1)[..]].concat();
-            check(&bytes, "more than 2097152 values");
+            check(&bytes, "more than 524288 values");
         }
         // One text that is copied with every call.
         let mut bomb = b"c_codecs\nencode\nX\x00\x00\x10\x00".to_vec();

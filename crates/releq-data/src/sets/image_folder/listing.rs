@@ -220,11 +220,11 @@ impl Builder {
             self.digest.update(format!("{name}/\n"));
             for (file, offset) in files {
                 let path = Path::new(ANNOTATED).join(file);
-                let stamp = Stamp::read(&root.join(&path)).map_err(|_| DataError::Format {
+                let stamp = Stamp::read(&root.join(&path)).ok_or_else(|| DataError::Format {
                     path: list.clone(),
                     format: "class list",
                     offset: *offset,
-                    problem: format!("there is no `{}`", path.display()),
+                    problem: format!("there is no image `{}`", path.display()),
                 })?;
                 self.push(path, class, &stamp);
             }
@@ -382,9 +382,12 @@ impl Stamp {
         Self { length: metadata.len(), changed }
     }
 
-    /// Through links, which `DirEntry::metadata` does not follow.
-    fn read(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|metadata| Self::of(&metadata))
+    /// Of a file or of a link that cannot be followed, which counts with the images that do not decode.
+    fn read(path: &Path) -> Option<Self> {
+        match fs::metadata(path) {
+            Ok(metadata) => metadata.is_file().then(|| Self::of(&metadata)),
+            Err(_) => path.is_symlink().then(Self::default),
+        }
     }
 }
 

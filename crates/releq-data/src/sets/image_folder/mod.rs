@@ -21,6 +21,7 @@ pub use self::{
 use crate::{
     BadImage, Cache, Color, DataError, Dataset, DatasetInfo, ImageSet, ImageSize, Label,
     Normalization,
+    dataset::zeros,
     files::{
         cache::{CacheFile, Expected},
         decode::{self, LARGEST_SIDE, ReadError},
@@ -308,7 +309,7 @@ impl ImageFolder {
         size: usize,
         bytes: usize,
     ) -> Result<(Vec<u8>, Numbered<BadImage>), DataError> {
-        let mut pixels = vec![0; bytes];
+        let mut pixels = zeros(&self.name, bytes)?;
         let bad = Mutex::new(Vec::new());
         let images = self.files.iter().zip(pixels.chunks_exact_mut(size)).enumerate();
         let threads = parallel::threads(self.config.threads);

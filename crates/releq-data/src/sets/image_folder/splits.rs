@@ -43,7 +43,8 @@ pub fn splits(dir: &Path) -> Result<[PathBuf; 2], DataError> {
     Err(DataError::NotFound { kind, folder: dir.to_owned(), missing })
 }
 
-/// Opens `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`.
+/// Opens `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`. The source says
+/// how many files were left out.
 ///
 /// # Errors
 /// As [`ImageFolder::open`], and when the two have different classes or sizes.
@@ -70,24 +71,25 @@ pub fn open(dir: &Path, config: &ImageFolderConfig) -> Result<Splits<ImageFolder
             first: train.first,
         });
     }
-    Ok(Splits { train, test, source: format!("images from {}", dir.display()) })
+    let mut source = format!("images from {}", dir.display());
+    let left_out = train.left_out().clone() + test.left_out();
+    if !left_out.is_empty() {
+        source.push_str(&format!(", without {left_out}"));
+    }
+    Ok(Splits { train, test, source })
 }
 
 /// Loads `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`. The source says
-/// how many files were left out.
+/// how many images were skipped.
 ///
 /// # Errors
 /// As [`open`] and [`ImageFolder::load`].
 pub fn load(dir: &Path, config: &ImageFolderConfig) -> Result<Splits, DataError> {
     let Splits { train, test, mut source } = open(dir, config)?;
-    let left_out = train.left_out().clone() + test.left_out();
     let (train, test) = (train.load()?, test.load()?);
     let skipped = train.skipped.len() + test.skipped.len();
     if skipped > 0 {
         source.push_str(&format!(", without {skipped} that do not decode"));
-    }
-    if !left_out.is_empty() {
-        source.push_str(&format!(", without {left_out}"));
     }
     Ok(Splits { train: train.images, test: test.images, source })
 }
