@@ -3,9 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     ffi::{OsStr, OsString},
-    fmt, fs,
-    io::{self, Read},
-    ops::Add,
+    fs, io,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -13,6 +11,10 @@ use std::{
 use md5::{Digest, Md5};
 use unicode_normalization::UnicodeNormalization;
 
+use super::{
+    LeftOut,
+    annotations::{ANNOTATED, ANNOTATIONS, annotations},
+};
 use crate::{DataError, Label, files::download::hex};
 
 /// Names of image files end with one of these, as in torchvision; the contents decide how a file is
@@ -33,95 +35,6 @@ const JUNK: [&str; 10] = [
     "$RECYCLE.BIN",
     "lost+found",
 ];
-
-/// Tiny ImageNet's list of the classes of its validation images, which are all in one folder.
-const ANNOTATIONS: &str = "val_annotations.txt";
-const ANNOTATED: &str = "images";
-/// Largest list that is read; Tiny ImageNet's has 260 KB.
-const LARGEST_LIST: u64 = 1 << 26;
-
-/// Files in an image folder that are not read as images. Hidden files and what systems leave in folders,
-/// such as `Thumbs.db`, do not count.
-///
-/// # Examples
-///
-/// ```
-/// let left_out = releq_data::LeftOut {
-///     by_extension: [("gif".to_owned(), 2), (String::new(), 1)].into(),
-///     outside: 0,
-/// };
-/// assert_eq!(left_out.to_string(), "3 files that are not images (2 .gif, 1 without extension)");
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LeftOut {
-    /// Number of files in the folders of the classes by their extension in lower case, without the
-    /// dot; the extension tells that they are not images.
-    pub by_extension: BTreeMap<String, usize>,
-    /// Images that belong to no class, such as those beside the folders of the classes.
-    pub outside: usize,
-}
-
-impl LeftOut {
-    /// Number of files left out.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.by_extension.values().sum::<usize>() + self.outside
-    }
-
-    /// Whether every file is read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count() == 0
-    }
-
-    fn push(&mut self, name: &OsStr) {
-        let extension = Path::new(name).extension().unwrap_or_default();
-        *self.by_extension.entry(printable(extension).to_lowercase()).or_default() += 1;
-    }
-}
-
-impl Add<&LeftOut> for LeftOut {
-    type Output = Self;
-
-    fn add(mut self, other: &Self) -> Self {
-        for (extension, count) in &other.by_extension {
-            *self.by_extension.entry(extension.clone()).or_default() += count;
-        }
-        self.outside += other.outside;
-        self
-    }
-}
-
-impl fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 5;
-        let others = self.count() - self.outside;
-        if others > 0 || self.outside == 0 {
-            let files =
-                if others == 1 { "file that is not an image" } else { "files that are not images" };
-            write!(f, "{others} {files}")?;
-        }
-        let mut kinds: Vec<(&String, usize)> =
-            self.by_extension.iter().map(|(extension, &count)| (extension, count)).collect();
-        kinds.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-        for (place, (extension, count)) in kinds.iter().take(SHOWN).enumerate() {
-            let separator = if place == 0 { " (" } else { ", " };
-            match extension.as_str() {
-                "" => write!(f, "{separator}{count} without extension")?,
-                extension => write!(f, "{separator}{count} .{extension}")?,
-            }
-        }
-        if !kinds.is_empty() {
-            f.write_str(if kinds.len() > SHOWN { ", ...)" } else { ")" })?;
-        }
-        if self.outside > 0 {
-            let separator = if others > 0 { ", " } else { "" };
-            let images = if self.outside == 1 { "image" } else { "images" };
-            write!(f, "{separator}{} {images} of no class", self.outside)?;
-        }
-        Ok(())
-    }
-}
 
 /// One image file.
 #[derive(Debug, Clone)]
@@ -240,52 +153,6 @@ impl Builder {
     }
 }
 
-/// The files of each class that Tiny ImageNet's list names, with the offset of their line, and the path
-/// of the list.
-type Annotations = (PathBuf, BTreeMap<String, BTreeMap<String, u64>>);
-
-fn annotations(root: &Path) -> Result<Annotations, DataError> {
-    let path = root.join(ANNOTATIONS);
-    let fail = |source| DataError::Read { path: path.clone(), source };
-    let damaged = |offset, problem| DataError::Format {
-        path: path.clone(),
-        format: "class list",
-        offset,
-        problem,
-    };
-    let mut text = String::new();
-    let file = fs::File::open(&path).map_err(fail)?;
-    file.take(LARGEST_LIST + 1).read_to_string(&mut text).map_err(fail)?;
-    if text.len() as u64 > LARGEST_LIST {
-        return Err(damaged(LARGEST_LIST, format!("the list has more than {LARGEST_LIST} bytes")));
-    }
-    let (mut classes, mut seen, mut offset) = (BTreeMap::new(), HashSet::new(), 0);
-    for line in text.split_inclusive('\n') {
-        let start = offset;
-        offset += line.len() as u64;
-        let line = line.trim_end();
-        if line.is_empty() {
-            continue;
-        }
-        let separator = |c: char| if line.contains('\t') { c == '\t' } else { c == ' ' };
-        let mut fields = line.split(separator);
-        let (Some(file), Some(class)) = (fields.next(), fields.next()) else {
-            return Err(damaged(start, format!("`{line}` is not an image and its class")));
-        };
-        // Nothing outside of the folder.
-        if Path::new(file).file_name() != Some(OsStr::new(file)) {
-            return Err(damaged(start, format!("`{file}` is not the name of a file")));
-        }
-        if !seen.insert(file) {
-            return Err(damaged(start, format!("`{file}` is in the list twice")));
-        }
-        let class: String = class.nfc().collect();
-        classes.entry(class).or_insert_with(BTreeMap::new).insert(file.to_owned(), start);
-    }
-    check_count(root, classes.len())?;
-    Ok((path, classes))
-}
-
 /// The folders of the classes in `root`, within it, by the names of the classes.
 fn class_folders(root: &Path, entries: &[Entry]) -> Result<BTreeMap<String, OsString>, DataError> {
     let mut classes = BTreeMap::new();
@@ -307,7 +174,7 @@ fn class_folders(root: &Path, entries: &[Entry]) -> Result<BTreeMap<String, OsSt
     Ok(classes)
 }
 
-fn check_count(root: &Path, found: usize) -> Result<(), DataError> {
+pub(super) fn check_count(root: &Path, found: usize) -> Result<(), DataError> {
     match found {
         0 => Err(DataError::NoClasses { folder: root.to_owned() }),
         1..=65_536 => Ok(()),
@@ -422,7 +289,7 @@ fn is_image(name: &OsStr) -> bool {
 }
 
 /// A name as text; bytes that are not UTF-8 become escapes, so that different names stay different.
-fn printable(name: &OsStr) -> String {
+pub(super) fn printable(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_encoded_bytes().utf8_chunks() {
         text.push_str(chunk.valid());
