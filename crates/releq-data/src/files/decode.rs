@@ -19,7 +19,7 @@ use super::{
 
 /// Largest side of an image that is decoded, and of what it can be scaled to.
 pub(crate) const LARGEST_SIDE: u32 = 1 << 14;
-/// Most bytes that a header may take.
+/// Largest header.
 const LARGEST_HEADER: u64 = 1 << 24;
 /// Memory for the files and for decoding them, of all threads together. ImageNet's largest image has
 /// 50 million pixels, which take 700 MB.
@@ -27,25 +27,27 @@ static FILES: Budget = Budget::new(2 * LARGEST_FILE);
 static DECODING: Budget = Budget::new(3 << 28);
 /// Largest image file that is read.
 const LARGEST_FILE: u64 = 1 << 27;
-/// Larger images must have a byte for so many pixels; an even PNG image of one bit has one for 8,000.
+/// Images of more than `SPARSE_PIXELS` must have a byte for so many pixels; a PNG image of one colour and one bit
+/// per pixel has one for 8,000.
 const PIXELS_PER_BYTE: u64 = 1 << 14;
 const SPARSE_PIXELS: u64 = 1 << 24;
 /// Tables of a decoder.
 const SMALL: u64 = 1 << 20;
-/// Most memory that one byte of a WebP file gives to tables of prefix codes: a code of 14 bytes has 4.5 KB.
-const PREFIX_CODES: u64 = 330;
+/// Most memory that one byte of a WebP file can ask for with prefix codes: a code of 11 bytes has a table of
+/// 4 KiB.
+const PREFIX_CODES: u64 = 400;
 /// Largest part of a lossy WebP file, reserved before it is read.
 const PARTITION: u64 = 1 << 24;
 
-/// What becomes of the size of an image while it is read.
+/// How the size of images is changed when they are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageSize {
-    /// Nothing; all images must have one size.
+    /// Not at all; all images must have the same size.
     #[default]
     AsStored,
-    /// The shorter side is scaled to `resize` pixels, and a square of `crop` pixels is cut out of the
-    /// centre: what ImageNet networks are tested with, mostly 256 and 224.
+    /// The shorter side is scaled to `resize` pixels, then a square of `crop` pixels is cut out of the centre, as
+    /// ImageNet networks are tested, usually with 256 and 224.
     ResizeCrop {
         /// Shorter side after scaling, at most 16,384.
         resize: u32,
@@ -55,7 +57,7 @@ pub enum ImageSize {
 }
 
 impl ImageSize {
-    /// The whole of every image scaled to `side`, but for what is not square.
+    /// Scales the shorter side to `side` pixels and cuts the longer one to the same length.
     #[must_use]
     pub const fn square(side: u32) -> Self {
         Self::ResizeCrop { resize: side, crop: side }
@@ -67,7 +69,7 @@ impl ImageSize {
 pub struct BadImage {
     /// The file.
     pub path: PathBuf,
-    /// What the decoder said.
+    /// The decoder's error.
     pub reason: String,
 }
 
