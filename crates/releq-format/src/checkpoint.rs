@@ -1,18 +1,25 @@
 //! A checkpoint file: its format, its tensors, and whether they fit a network.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use releq_core::{Network, Parameter, Weights, parameter_shapes};
 
 use crate::{
-    CheckpointError, Mismatch, NameMap, pytorch,
-    stored::{self, Stored},
+    CheckpointError, Found, NameMap,
+    place::{self, Nowhere, Place},
+    pytorch,
+    recipe::{self, Recipe},
+    stored::{self, Stored, View},
 };
+
+/// Most places beside the first that are named where they differ.
+const MOST_PLACES: usize = 8;
 
 /// The named tensors of a file, their values not yet read.
 #[derive(Debug)]
@@ -77,77 +84,140 @@ impl Checkpoint {
         Ok(Self { path: path.to_owned(), tensors })
     }
 
-    /// Names and shapes of all tensors, as the file has them.
+    /// Names and shapes of all tensors, as the file has them. A tensor that is stored in two places has two names;
+    /// sparse ones and others that are not read have no shape.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape()))
     }
 
-    /// Whether the file holds the parameters of `network`, each in its shape; no value is read.
+    /// Where the file has the parameters of `network`, each in its shape, and what else it has. Values are read
+    /// only where there are several such places, to tell whether they differ.
     ///
     /// # Errors
-    /// [`CheckpointError::Mismatch`].
-    pub fn check(&self, network: &Network, names: &NameMap) -> Result<(), CheckpointError> {
-        self.matched(network, names).map(drop)
+    /// [`CheckpointError::Mismatch`], [`CheckpointError::Ambiguous`] and those that name a key without tensors or a
+    /// file without any.
+    pub fn check(&self, network: &Network, names: &NameMap) -> Result<Found, CheckpointError> {
+        self.place(network, names).map(|place| place.found(&self.tensors))
     }
 
     /// The parameters of `network`, running statistics included.
     ///
-    /// Half and double precision become single precision. `num_batches_tracked` is ignored, and so is
-    /// what stands beside the weights in a file that keeps them under a key.
+    /// Half and double precision become single precision, and quantized tensors what they stand for. Weights that are
+    /// pruned or normalized are multiplied by their masks and norms. Everything else in the file is ignored.
     ///
     /// # Errors
-    /// [`CheckpointError::Mismatch`], which lists everything that is missing, unexpected or of another
-    /// shape; a tensor that is no floating-point one, cannot be read, or holds a value that is not finite.
+    /// As [`check`](Self::check); a tensor that is no floating-point one, cannot be read, or holds a value that is not
+    /// finite.
     pub fn state(&self, network: &Network, names: &NameMap) -> Result<Weights, CheckpointError> {
+        self.read(&self.place(network, names)?)
+    }
+
+    /// The one place where the parameters are. Several are one if they have the same values.
+    fn place(&self, network: &Network, names: &NameMap) -> Result<Place<'_>, CheckpointError> {
+        let path = || self.path.clone();
+        if self.tensors.is_empty() {
+            return Err(CheckpointError::Empty { path: path() });
+        }
+        let expected: BTreeMap<String, Vec<usize>> = parameter_shapes(network).collect();
+        let mut places = match place::find(&self.tensors, &expected, names) {
+            Ok(places) => places,
+            Err(Nowhere::Key { key, keys }) => {
+                return Err(CheckpointError::Key { path: path(), key, keys });
+            }
+            Err(Nowhere::Mismatch(mismatch)) => {
+                let network = network.name().to_owned();
+                return Err(CheckpointError::Mismatch { path: path(), network, mismatch });
+            }
+        };
+        let first = places.remove(0);
+        places.retain(|other| !self.is_same(&first, other));
+        if places.is_empty() {
+            return Ok(first);
+        }
+        let state = self.read(&first)?;
+        let mut keys = vec![first.key.clone()];
+        for other in &places {
+            if keys.len() <= MOST_PLACES && self.read(other)? != state {
+                keys.push(other.key.clone());
+            }
+        }
+        if keys.len() > 1 {
+            let network = network.name().to_owned();
+            return Err(CheckpointError::Ambiguous { path: path(), network, keys });
+        }
+        Ok(first)
+    }
+
+    /// Whether two places are made of the same tensors in the same ways.
+    fn is_same(&self, one: &Place<'_>, other: &Place<'_>) -> bool {
+        let same_tensor =
+            |(one, other): (&str, &str)| match (&self.tensors[one], &self.tensors[other]) {
+                (Stored::Plain(one), Stored::Plain(other)) => Arc::ptr_eq(one, other),
+                (one, other) => std::ptr::eq(one, other),
+            };
+        one.recipes.values().zip(other.recipes.values()).all(|(one, other)| {
+            std::mem::discriminant(one) == std::mem::discriminant(other)
+                && one.tensors().zip(other.tensors()).all(same_tensor)
+        })
+    }
+
+    fn read(&self, place: &Place<'_>) -> Result<Weights, CheckpointError> {
         let mut state = Weights::default();
-        for (parameter, name) in self.matched(network, names)? {
-            let tensor = &self.tensors[name];
-            let values = tensor.values(&self.path, name)?;
+        for (parameter, recipe) in &place.recipes {
+            let name = recipe.main();
+            let shape = self.tensors[name].shape().to_vec();
+            let values = self.parameter(recipe)?;
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
                 let (path, name, value) = (self.path.clone(), name.to_owned(), values[index]);
                 return Err(CheckpointError::NotFinite { path, name, index, value });
             }
-            let shape = tensor.shape().to_vec();
-            state.0.insert(parameter, Parameter { shape, values });
+            state.0.insert(parameter.clone(), Parameter { shape, values });
         }
         Ok(state)
     }
 
-    /// For every parameter of `network`, the name of its tensor.
-    fn matched(
-        &self,
-        network: &Network,
-        names: &NameMap,
-    ) -> Result<BTreeMap<String, &str>, CheckpointError> {
-        let expected: BTreeMap<String, Vec<usize>> = parameter_shapes(network).collect();
-        let translated = names
-            .translate(self.tensors.keys().map(String::as_str), |name| expected.contains_key(name));
-        let (mut matched, mut mismatch) = (BTreeMap::new(), Mismatch::default());
-        for (parameter, name) in translated {
-            let shape = self.tensors[name].shape();
-            match expected.get(&parameter) {
-                None => mismatch.unexpected.push(name.to_owned()),
-                Some(_) if matched.contains_key(&parameter) => {
-                    mismatch.unexpected.push(name.to_owned());
-                }
-                Some(wanted) => {
-                    if wanted != shape {
-                        let [wanted, got] = [wanted.clone(), shape.to_vec()];
-                        mismatch.shapes.push((parameter.clone(), wanted, got));
-                    }
-                    matched.insert(parameter, name);
-                }
+    fn parameter(&self, recipe: &Recipe<'_>) -> Result<Vec<f32>, CheckpointError> {
+        match *recipe {
+            Recipe::Whole(name) | Recipe::Float(name) => self.weights(name),
+            Recipe::Masked { original, mask } => {
+                let values = self.weights(original)?;
+                Ok(recipe::masked(values, &self.values(mask, self.plain(mask)?)?))
+            }
+            Recipe::Normalized { direction, norm } => {
+                let (values, norms) = (self.weights(direction)?, self.weights(norm)?);
+                let (direction, norm) = (self.plain(direction)?, self.plain(norm)?);
+                Ok(recipe::normalized(values, direction, norm, &norms))
             }
         }
-        let found: BTreeSet<&String> = matched.keys().collect();
-        mismatch.missing = expected.keys().filter(|name| !found.contains(name)).cloned().collect();
-        if mismatch == Mismatch::default() {
-            return Ok(matched);
+    }
+
+    /// The values of a tensor of floating-point numbers.
+    fn weights(&self, name: &str) -> Result<Vec<f32>, CheckpointError> {
+        let view = self.plain(name)?;
+        if !view.dtype.is_weight() {
+            return Err(CheckpointError::Dtype {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                dtype: view.dtype.name().to_owned(),
+            });
         }
-        Err(CheckpointError::Mismatch {
+        self.values(name, view)
+    }
+
+    fn values(&self, name: &str, view: &View) -> Result<Vec<f32>, CheckpointError> {
+        view.values().map_err(|source| CheckpointError::Values {
             path: self.path.clone(),
-            network: network.name().to_owned(),
-            mismatch,
+            name: name.to_owned(),
+            source,
         })
+    }
+
+    fn plain(&self, name: &str) -> Result<&View, CheckpointError> {
+        match self.tensors[name] {
+            Stored::Plain(ref view) => Ok(view),
+            Stored::Special(kind) => {
+                Err(CheckpointError::Kind { path: self.path.clone(), name: name.to_owned(), kind })
+            }
+        }
     }
 }

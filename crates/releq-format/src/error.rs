@@ -10,10 +10,42 @@ const SHOWN: usize = 6;
 pub struct Mismatch {
     /// Parameters of the network that the file lacks.
     pub missing: Vec<String>,
-    /// Tensors of the file that the network has no place for, as the file names them.
+    /// Tensors of the file, where it is closest to the network, that belong to no parameter: as the file names them.
     pub unexpected: Vec<String>,
     /// Parameters of another shape: name, shape in the network, shape in the file.
     pub shapes: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl Mismatch {
+    /// What to do about it.
+    fn remedy(&self) -> &'static str {
+        let is_computed = |name: &String| {
+            name.contains(".parametrizations.") || name.ends_with("_orig") || name.ends_with("_g")
+        };
+        if !self.missing.is_empty() && self.unexpected.iter().any(is_computed) {
+            return "weights are stored in a form that is not read; remove pruning and parametrizations \
+                    in PyTorch (`torch.nn.utils.prune.remove`, `parametrize.remove_parametrizations`) and save anew";
+        }
+        "is it a checkpoint of another network?"
+    }
+}
+
+/// The first names of a list, and how many more there are.
+pub(crate) fn shortened(names: &[String]) -> String {
+    let shown = names[..names.len().min(SHOWN)].join(", ");
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{shown} and {more} more"),
+        _ => shown,
+    }
+}
+
+/// Keys in backquotes; the top of the file has none.
+fn listed(keys: &[String]) -> String {
+    let key = |key: &String| match key.as_str() {
+        "" => "the top of the file".to_owned(),
+        key => format!("`{key}`"),
+    };
+    shortened(&keys.iter().map(key).collect::<Vec<_>>())
 }
 
 impl fmt::Display for Mismatch {
@@ -28,11 +60,7 @@ impl fmt::Display for Mismatch {
         ];
         let mut separator = "";
         for (title, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
-            let shown = names[..names.len().min(SHOWN)].join(", ");
-            write!(f, "{separator}{title}: {shown}")?;
-            if names.len() > SHOWN {
-                write!(f, " and {} more", names.len() - SHOWN)?;
-            }
+            write!(f, "{separator}{title}: {}", shortened(&names))?;
             separator = "; ";
         }
         Ok(())
@@ -95,16 +123,76 @@ pub enum CheckpointError {
         /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A sparse, quantized or nested tensor.
-    #[error("{} holds a `{kind}`, which is no plain tensor; save it as one from PyTorch", path.display())]
+    /// The file is whole, but written in a way that is not read.
+    #[error("{} is not read: {what}; save `model.state_dict()` anew from PyTorch", path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        what: String,
+    },
+    /// Reading the file would take memory out of proportion to it.
+    #[error(
+        "{} asks for too much memory and is not read: {what}. If you trust the file, save \
+         `model.state_dict()` alone from PyTorch",
+        path.display()
+    )]
+    Excessive {
+        /// The file.
+        path: PathBuf,
+        /// What asks for it.
+        what: String,
+    },
+    /// The file has no tensors at all.
+    #[error(
+        "{} holds no tensors; save `model.state_dict()` from PyTorch, or the dictionary that it is part of",
+        path.display()
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nothing under the key that was given.
+    #[error("{} has no tensors under the key `{key}`; it has some under {}", path.display(), listed(keys))]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The first parts of the names of its tensors.
+        keys: Vec<String>,
+    },
+    /// A parameter is a sparse tensor, a tensor without values or of a subclass.
+    #[error("{}: `{name}` is {kind}; save it as a plain tensor from PyTorch", path.display())]
     Kind {
         /// The file.
         path: PathBuf,
-        /// What rebuilds it in PyTorch.
-        kind: String,
+        /// Name of the tensor.
+        name: String,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// All parameters of the network are in several places, with different values.
+    #[error(
+        "{} has all parameters of network `{network}` in several places, with different values: {}; \
+         choose one by its key, as with `--key {}`",
+        path.display(),
+        listed(keys),
+        keys.last().map_or("", |key| key)
+    )]
+    Ambiguous {
+        /// The file.
+        path: PathBuf,
+        /// Name of the network.
+        network: String,
+        /// The keys of the places; an empty one is the top of the file.
+        keys: Vec<String>,
     },
     /// The values of a tensor cannot be read.
-    #[error("{}: the values of tensor `{name}` cannot be read; fetch the file again", path.display())]
+    #[error(
+        "{}: the values of tensor `{name}` cannot be read; fetch the file again, or save it anew from PyTorch",
+        path.display()
+    )]
     Values {
         /// The file.
         path: PathBuf,
@@ -143,8 +231,9 @@ pub enum CheckpointError {
     },
     /// The file holds weights of something else.
     #[error(
-        "{} does not fit network `{network}` ({mismatch}); is it a checkpoint of another network?",
-        path.display()
+        "{} does not fit network `{network}` ({mismatch}); {}",
+        path.display(),
+        mismatch.remedy()
     )]
     Mismatch {
         /// The file.

@@ -1,12 +1,18 @@
 #![doc = include_str!("../README.md")]
 
+mod bytes;
 mod checkpoint;
+mod dtype;
 mod error;
+mod found;
 mod names;
+mod place;
 mod pytorch;
+mod recipe;
 pub mod safetensors;
 mod stored;
 
 pub use checkpoint::{Checkpoint, load};
 pub use error::{CheckpointError, Mismatch};
+pub use found::Found;
 pub use names::NameMap;

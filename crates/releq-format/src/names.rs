@@ -1,14 +1,5 @@
 //! From the names in a file to those of a network.
 
-/// Keys that checkpoints keep their weights under, in the order in which they are tried.
-const KEYS: [&str; 6] = ["", "state_dict", "model_state_dict", "model", "net", "weights"];
-
-/// Parts of a name that wrappers of models add: `DataParallel`, `torch.compile`.
-const WRAPPERS: [&str; 2] = ["module", "_orig_mod"];
-
-/// Counters of batch norm that a forward pass does not need.
-const IGNORED: &str = "num_batches_tracked";
-
 /// How layers of a network are called in checkpoints that call them something else.
 ///
 /// # Examples
@@ -23,10 +14,12 @@ const IGNORED: &str = "num_batches_tracked";
 pub struct NameMap {
     key: Option<String>,
     layers: Vec<(String, String)>,
+    ignored: Vec<String>,
 }
 
 impl NameMap {
-    /// Names as the network has them, the usual keys, wrappers dropped.
+    /// Names as the network has them, wherever in a file they are. What wrappers add to names, such as the
+    /// `module` of `DataParallel`, is dropped.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -48,7 +41,8 @@ impl NameMap {
         }
     }
 
-    /// Takes the weights that stand under this key (a dotted path), where a file has several.
+    /// Takes the weights under this key (a dotted path), where a file has several. The empty key is the top of
+    /// the file.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
@@ -62,96 +56,66 @@ impl NameMap {
         self
     }
 
-    /// The parameters that the tensors `names` stand for, beside the names, under the key where most of
-    /// them are `known`.
-    pub(crate) fn translate<'a>(
-        &self,
-        names: impl Iterator<Item = &'a str> + Clone,
-        known: impl Fn(&str) -> bool,
-    ) -> Vec<(String, &'a str)> {
-        let below = |key: &str| -> Vec<(String, &'a str)> {
-            names.clone().filter_map(|name| Some((self.parameter(name, key)?, name))).collect()
-        };
-        if let Some(key) = &self.key {
-            return below(key);
-        }
-        let count = |tensors: &[(String, &str)]| tensors.iter().filter(|(p, _)| known(p)).count();
-        let mut best = below(KEYS[0]);
-        for key in &KEYS[1..] {
-            let tensors = below(key);
-            if count(&tensors) > count(&best) {
-                best = tensors;
-            }
-        }
-        best
+    /// Passes over a layer that the network lacks, and all below it.
+    #[must_use]
+    pub fn ignore(mut self, layer: impl Into<String>) -> Self {
+        self.ignored.push(layer.into());
+        self
     }
 
-    /// The parameter that the tensor `name` stands for, if it is one under `key`.
-    fn parameter(&self, name: &str, key: &str) -> Option<String> {
-        let name = if key.is_empty() { name } else { name.strip_prefix(key)?.strip_prefix('.')? };
-        let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
-        if parts.last() == Some(&IGNORED) {
-            return None;
-        }
-        let name = parts.join(".");
-        let renamed = self.layers.iter().find_map(|(file, network)| {
-            let rest = name.strip_prefix(file.as_str())?;
-            rest.starts_with('.').then(|| format!("{network}{rest}"))
-        });
-        Some(renamed.unwrap_or(name))
+    /// The key that was given.
+    pub(crate) fn given_key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
+
+    /// The name in the network of what a file calls `name`.
+    pub(crate) fn renamed(&self, name: String) -> String {
+        let renamed = self.layers.iter().find_map(|(file, network)| {
+            let rest = below(&name, file)?;
+            Some(format!("{network}{rest}"))
+        });
+        renamed.unwrap_or(name)
+    }
+
+    /// Whether `name` is in a layer to pass over.
+    pub(crate) fn is_ignored(&self, name: &str) -> bool {
+        self.ignored.iter().any(|layer| below(name, layer).is_some())
+    }
+
+    /// The most parts of a name that is renamed.
+    pub(crate) fn longest(&self) -> usize {
+        let parts = |(file, _): &(String, String)| file.split('.').count() + 1;
+        self.layers.iter().map(parts).max().unwrap_or_default()
+    }
+}
+
+/// What follows `layer` in the name of something below it.
+fn below<'a>(name: &'a str, layer: &str) -> Option<&'a str> {
+    name.strip_prefix(layer).filter(|rest| rest.starts_with('.'))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(map: &NameMap, file: &[&str], known: &[&str], expected: &[(&str, &str)]) {
-        let got = map.translate(file.iter().copied(), |name| known.contains(&name));
-        let got: Vec<_> = got.iter().map(|(parameter, name)| (parameter.as_str(), *name)).collect();
-        assert_eq!(got, expected);
-    }
-
     #[test]
-    fn keys_and_wrappers_are_found_and_siblings_left_out() {
-        let map = NameMap::new();
-        let known = ["conv1.weight", "features.0.weight"];
-        check(&map, &["conv1.weight"], &known, &[("conv1.weight", "conv1.weight")]);
-        check(
-            &map,
-            &["optimizer.state.0.momentum_buffer", "state_dict.module.conv1.weight"],
-            &known,
-            &[("conv1.weight", "state_dict.module.conv1.weight")],
-        );
-        check(
-            &map,
-            &["model._orig_mod.conv1.weight", "model.bn1.num_batches_tracked"],
-            &known,
-            &[("conv1.weight", "model._orig_mod.conv1.weight")],
-        );
-        // The ImageNet example wraps the features only.
-        let name = "state_dict.features.module.0.weight";
-        check(&map, &[name], &known, &[("features.0.weight", name)]);
-        // MobileNet's own layers begin with what is a key elsewhere.
-        let name = "model.0.0.weight";
-        check(&map, &[name], &[name], &[(name, name)]);
-    }
-
-    #[test]
-    fn renaming_takes_whole_parts_and_a_given_key_is_final() {
+    fn renaming_takes_whole_parts() {
         let map = NameMap::of("resnet20");
-        check(
-            &map,
-            &["linear.bias", "linear2.bias", "layer2.0.shortcut.1.running_var"],
-            &[],
-            &[
-                ("fc.bias", "linear.bias"),
-                ("linear2.bias", "linear2.bias"),
-                ("layer2.0.downsample.1.running_var", "layer2.0.shortcut.1.running_var"),
-            ],
-        );
-        let map = NameMap::new().key("ema.model");
-        let file = ["ema.model.fc.bias", "ema.models.fc.bias", "state_dict.fc.bias"];
-        check(&map, &file, &["fc.bias"], &[("fc.bias", "ema.model.fc.bias")]);
+        for (file, network) in [
+            ("linear.bias", "fc.bias"),
+            ("linear2.bias", "linear2.bias"),
+            ("layer2.0.shortcut.1.running_var", "layer2.0.downsample.1.running_var"),
+            ("fc.bias", "fc.bias"),
+        ] {
+            assert_eq!(map.renamed(file.to_owned()), network);
+        }
+        assert_eq!(map.longest(), 4);
+    }
+
+    #[test]
+    fn what_is_ignored_is_a_whole_layer() {
+        let map = NameMap::new().ignore("aux");
+        assert!(map.is_ignored("aux.0.weight"));
+        assert!(!map.is_ignored("auxiliary.weight"));
     }
 }

@@ -1,134 +1,194 @@
 //! A tensor in a file, and safetensors files, which hold nothing else.
 
-use std::{collections::BTreeMap, fs, io, ops::Range, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
-use ::safetensors::{Dtype, SafeTensors};
-use half::{bf16, f16};
+use ::safetensors::SafeTensors;
 
-use crate::CheckpointError;
+use crate::{CheckpointError, bytes::Bytes, dtype::Dtype};
 
-/// A tensor whose values are read when asked for.
-#[derive(Debug)]
+/// Most bytes that a view may span beyond those of its elements.
+const LARGEST_GAP: u64 = 16 << 20;
+
+/// A value of a checkpoint that is a tensor.
+#[derive(Clone, Debug)]
 pub(crate) enum Stored {
-    PyTorch(pytorch_reader::Tensor),
-    Safetensors { dtype: Dtype, shape: Vec<usize>, file: Arc<Vec<u8>>, place: Range<usize> },
+    /// One whose values can be read.
+    Plain(Arc<View>),
+    /// One of another kind, such as `a sparse tensor`.
+    Special(&'static str),
 }
 
-/// The floating-point types of checkpoints.
-#[derive(Clone, Copy)]
-enum Float {
-    Single,
-    Double,
-    Half,
-    Brain,
+/// A tensor whose values are read when asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Arc<[usize]>,
+    /// Elements from one index to the next, for each dimension.
+    pub(crate) strides: Arc<[usize]>,
+    /// The first element, counted from the start of `bytes`.
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+    pub(crate) big_endian: bool,
+    /// Whether the values are to be negated, as PyTorch's `Tensor.is_neg` says.
+    pub(crate) negative: bool,
+    pub(crate) quantization: Option<Quantization>,
+}
+
+/// How the values of a quantized tensor follow from its integers: `scale * (integer - zero_point)`.
+#[derive(Clone, Debug)]
+pub(crate) enum Quantization {
+    PerTensor { scale: f64, zero_point: f64 },
+    PerChannel { axis: usize, scales: Arc<View>, zero_points: Arc<View> },
 }
 
 impl Stored {
+    /// Sizes of the dimensions; none for what is not read.
     pub(crate) fn shape(&self) -> &[usize] {
         match self {
-            Self::PyTorch(tensor) => tensor.shape(),
-            Self::Safetensors { shape, .. } => shape,
-        }
-    }
-
-    /// All values in single precision.
-    pub(crate) fn values(&self, path: &Path, name: &str) -> Result<Vec<f32>, CheckpointError> {
-        let refused = |dtype: String| CheckpointError::Dtype {
-            path: path.to_owned(),
-            name: name.to_owned(),
-            dtype: dtype.to_lowercase(),
-        };
-        match self {
-            Self::PyTorch(tensor) => {
-                let float = match tensor.dtype() {
-                    pytorch_reader::DType::F32 => Float::Single,
-                    pytorch_reader::DType::F64 => Float::Double,
-                    pytorch_reader::DType::F16 => Float::Half,
-                    pytorch_reader::DType::BF16 => Float::Brain,
-                    other => return Err(refused(format!("{other:?}"))),
-                };
-                let bytes = tensor.read().map_err(|source| CheckpointError::Values {
-                    path: path.to_owned(),
-                    name: name.to_owned(),
-                    source,
-                })?;
-                Ok(widen(&bytes, float, cfg!(target_endian = "big")))
-            }
-            Self::Safetensors { dtype, file, place, .. } => {
-                let float = match dtype {
-                    Dtype::F32 => Float::Single,
-                    Dtype::F64 => Float::Double,
-                    Dtype::F16 => Float::Half,
-                    Dtype::BF16 => Float::Brain,
-                    other => return Err(refused(format!("{other:?}"))),
-                };
-                Ok(widen(&file[place.clone()], float, false))
-            }
+            Self::Plain(view) => &view.shape,
+            Self::Special(_) => &[],
         }
     }
 }
 
-/// Values of the given type, rounded to single precision where they are doubles.
-fn widen(bytes: &[u8], float: Float, big_endian: bool) -> Vec<f32> {
-    fn each<const N: usize>(
-        bytes: &[u8],
-        big_endian: bool,
-        value: impl Fn([u8; N]) -> f32,
-    ) -> Vec<f32> {
-        let (values, _) = bytes.as_chunks::<N>();
-        let little = |mut bytes: [u8; N]| {
-            if big_endian {
-                bytes.reverse();
+/// Strides of a tensor without gaps, the last dimension innermost.
+pub(crate) fn contiguous(shape: &[usize]) -> Arc<[usize]> {
+    let mut stride = 1_usize;
+    let mut strides = vec![0; shape.len()];
+    for (place, &size) in strides.iter_mut().zip(shape).rev() {
+        *place = stride;
+        stride = stride.saturating_mul(size.max(1));
+    }
+    strides.into()
+}
+
+impl View {
+    /// All values in single precision. What is allocated is in proportion to the number of values,
+    /// which the caller has compared with what the network wants, and to the file.
+    ///
+    /// # Errors
+    /// Why they cannot be read.
+    pub(crate) fn values(&self) -> io::Result<Vec<f32>> {
+        let mut values = self.elements()?;
+        match &self.quantization {
+            None => {}
+            Some(Quantization::PerTensor { scale, zero_point }) => {
+                for value in &mut values {
+                    *value = dequantized(*value, *scale as f32, *zero_point as f32);
+                }
             }
-            bytes
+            Some(Quantization::PerChannel { axis, scales, zero_points }) => {
+                let channels = self.shape.get(*axis).copied();
+                if [scales, zero_points].iter().any(|view| channels != Some(view.count())) {
+                    return Err(invalid(
+                        "the scales or zero points of the channels are not as many",
+                    ));
+                }
+                let (scales, zero_points) = (scales.elements()?, zero_points.elements()?);
+                let inner: usize = self.shape[axis + 1..].iter().product();
+                for (index, value) in values.iter_mut().enumerate() {
+                    let channel = index / inner.max(1) % scales.len();
+                    *value = dequantized(*value, scales[channel], zero_points[channel]);
+                }
+            }
+        }
+        if self.negative {
+            values.iter_mut().for_each(|value| *value = -*value);
+        }
+        Ok(values)
+    }
+
+    /// Number of elements.
+    pub(crate) fn count(&self) -> usize {
+        self.shape.iter().fold(1, |count, &size| count.saturating_mul(size))
+    }
+
+    /// The elements as they are stored.
+    fn elements(&self) -> io::Result<Vec<f32>> {
+        let size = self.dtype.size();
+        let count = self.count();
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let last =
+            self.shape.iter().zip(self.strides.iter()).try_fold(0_u64, |last, (&n, &stride)| {
+                last.checked_add((n as u64 - 1).checked_mul(stride as u64)?)
+            });
+        let end = last.and_then(|last| last.checked_add(1)?.checked_add(self.offset));
+        let range = end.and_then(|end| Some(self.offset * size..end.checked_mul(size)?));
+        if let Bytes::Missing(_) = self.bytes {
+            self.bytes.read(0..0)?;
+        }
+        let length = self.bytes.len();
+        let Some(range) = range.filter(|range| range.end <= length) else {
+            return Err(invalid(format!(
+                "the tensor ends beyond the {length} bytes of its storage"
+            )));
         };
-        values.iter().map(|&bytes| value(little(bytes))).collect()
+        let wanted = (count as u64).saturating_mul(size).saturating_add(LARGEST_GAP);
+        if matches!(self.bytes, Bytes::Deflated { .. }) && range.end - range.start > wanted {
+            return Err(invalid("its elements lie far apart in a compressed storage"));
+        }
+        let bytes = self.bytes.read(range)?;
+        let unread = || invalid(format!("{} is not read", self.dtype.name()));
+        let span = self.dtype.widen(&bytes, self.big_endian).ok_or_else(unread)?;
+        if self.strides == contiguous(&self.shape) {
+            return Ok(span);
+        }
+        let mut elements = Vec::with_capacity(count);
+        let mut index = vec![0; self.shape.len()];
+        let mut place = 0;
+        while elements.len() < count {
+            elements.push(span[place]);
+            for ((index, &n), &stride) in
+                index.iter_mut().zip(&*self.shape).zip(&*self.strides).rev()
+            {
+                *index += 1;
+                place += stride;
+                if *index < n {
+                    break;
+                }
+                place -= n * stride;
+                *index = 0;
+            }
+        }
+        Ok(elements)
     }
-    match float {
-        Float::Single => each(bytes, big_endian, f32::from_le_bytes),
-        Float::Double => each(bytes, big_endian, |bytes| f64::from_le_bytes(bytes) as f32),
-        Float::Half => each(bytes, big_endian, |bytes| f16::from_le_bytes(bytes).to_f32()),
-        Float::Brain => each(bytes, big_endian, |bytes| bf16::from_le_bytes(bytes).to_f32()),
-    }
+}
+
+/// In the precision and order of PyTorch.
+fn dequantized(integer: f32, scale: f32, zero_point: f32) -> f32 {
+    (integer - zero_point) * scale
+}
+
+fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
 /// The tensors of a safetensors file.
 pub(crate) fn open_safetensors(path: &Path) -> Result<BTreeMap<String, Stored>, CheckpointError> {
-    let damaged = |source: ::safetensors::SafeTensorError| CheckpointError::Damaged {
-        path: path.to_owned(),
-        source: Box::new(source),
-    };
     let read = |source: io::Error| CheckpointError::Read { path: path.to_owned(), source };
     let file = Arc::new(fs::read(path).map_err(read)?);
-    let (header, metadata) = SafeTensors::read_metadata(&file).map_err(damaged)?;
+    // The header is checked against the file here, so that no range below can leave it.
+    let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|source| {
+        CheckpointError::Damaged { path: path.to_owned(), source: Box::new(source) }
+    })?;
     // Eight bytes of length stand before the header.
     let data = header + 8;
-    // The whole is checked against its header here, so that no range below can leave the file.
-    SafeTensors::deserialize(&file).map_err(damaged)?;
     let stored = |(name, info): (String, &::safetensors::tensor::TensorInfo)| {
         let (from, to) = info.data_offsets;
-        let (dtype, shape, file) = (info.dtype, info.shape.clone(), Arc::clone(&file));
-        (name, Stored::Safetensors { dtype, shape, file, place: data + from..data + to })
+        let bytes = Bytes::Memory { bytes: Arc::clone(&file), range: data + from..data + to };
+        let view = View {
+            dtype: Dtype::of_safetensors(info.dtype),
+            shape: info.shape.as_slice().into(),
+            strides: contiguous(&info.shape),
+            offset: 0,
+            bytes,
+            big_endian: false,
+            negative: false,
+            quantization: None,
+        };
+        (name, Stored::Plain(Arc::new(view)))
     };
     Ok(metadata.tensors().into_iter().map(stored).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_float_type_widens_in_either_byte_order() {
-        // By hand: 1.5 is 0x3FC00000, 0x3FF8000000000000, 0x3E00 and 0x3FC0.
-        for (float, big) in [
-            (Float::Single, vec![0x3F, 0xC0, 0, 0]),
-            (Float::Double, vec![0x3F, 0xF8, 0, 0, 0, 0, 0, 0]),
-            (Float::Half, vec![0x3E, 0]),
-            (Float::Brain, vec![0x3F, 0xC0]),
-        ] {
-            let little: Vec<u8> = big.iter().rev().copied().collect();
-            assert_eq!(widen(&big, float, true), [1.5]);
-            assert_eq!(widen(&little, float, false), [1.5]);
-        }
-    }
 }

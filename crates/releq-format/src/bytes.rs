@@ -1,0 +1,118 @@
+//! Where the bytes of a tensor are, and how a part of them is read.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use flate2::{Crc, read::DeflateDecoder};
+
+/// Most bytes that a compressed entry may inflate to, whatever its size in the file.
+const SMALL: u64 = 1 << 20;
+/// Most times its size in the file that a larger entry may inflate to. Weights reach 10.
+const LARGEST_RATIO: u64 = 100;
+
+/// A file that several tensors are read from.
+pub(crate) type Shared = Arc<Mutex<File>>;
+
+/// Bytes in a file or in memory, not yet read.
+#[derive(Clone, Debug)]
+pub(crate) enum Bytes {
+    /// As they are in the file.
+    Plain { file: Shared, start: u64, len: u64, crc: Option<u32> },
+    /// Compressed to `packed` bytes.
+    Deflated { file: Shared, start: u64, packed: u64, len: u64, crc: u32 },
+    /// In memory.
+    Memory { bytes: Arc<Vec<u8>>, range: Range<usize> },
+    /// In memory as text, one character for each byte.
+    Latin1 { bytes: Arc<Vec<u8>>, range: Range<usize> },
+    /// Nowhere; the reason.
+    Missing(String),
+}
+
+impl Bytes {
+    /// How many there are.
+    pub(crate) fn len(&self) -> u64 {
+        match self {
+            Self::Plain { len, .. } | Self::Deflated { len, .. } => *len,
+            Self::Memory { range, .. } => range.len() as u64,
+            Self::Latin1 { bytes, range } => {
+                // A character of two bytes ends with a continuation byte.
+                let text = bytes[range.clone()].iter();
+                text.filter(|&&byte| byte & 0xC0 != 0x80).count() as u64
+            }
+            Self::Missing(_) => 0,
+        }
+    }
+
+    /// Why they may not be inflated: an entry that grows so much is made to fill the memory.
+    pub(crate) fn bomb(&self) -> Option<String> {
+        match self {
+            Self::Deflated { packed, len, .. } if *len > SMALL && len / LARGEST_RATIO > *packed => {
+                Some(format!(
+                    "{packed} bytes inflate to {len}, more than {LARGEST_RATIO} times as many"
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// Those in `range`, which is within [`len`](Self::len). All of them are compared with their checksum.
+    pub(crate) fn read(&self, range: Range<u64>) -> io::Result<Vec<u8>> {
+        let whole = range == (0..self.len());
+        let length = range.end - range.start;
+        let (read, crc) = match self {
+            Self::Plain { file, start, crc, .. } => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(start + range.start))?;
+                (take(&mut *file, length)?, *crc)
+            }
+            Self::Deflated { file, start, packed, crc, .. } => {
+                if let Some(problem) = self.bomb() {
+                    return Err(invalid(problem));
+                }
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(*start))?;
+                let mut inflated = DeflateDecoder::new((&mut *file).take(*packed));
+                io::copy(&mut inflated.by_ref().take(range.start), &mut io::sink())?;
+                (take(&mut inflated, length)?, Some(*crc))
+            }
+            Self::Memory { bytes, range: all } => {
+                let from = all.start + range.start as usize;
+                (bytes[from..from + length as usize].to_vec(), None)
+            }
+            Self::Latin1 { bytes, range: all } => {
+                let text = std::str::from_utf8(&bytes[all.clone()]).map_err(invalid)?;
+                let chars = text.chars().skip(range.start as usize).take(length as usize);
+                let bytes = chars.map(u8::try_from).collect::<Result<Vec<u8>, _>>();
+                (bytes.map_err(|_| invalid("text that is not Latin-1"))?, None)
+            }
+            Self::Missing(reason) => return Err(invalid(reason.as_str())),
+        };
+        // PyTorch can be told to compute no checksums.
+        if let (true, Some(expected @ 1..)) = (whole, crc) {
+            let mut found = Crc::new();
+            found.update(&read);
+            if found.sum() != expected {
+                return Err(invalid("the checksum differs"));
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Exactly `length` bytes, without reserving memory for more than there are.
+fn take(input: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(length).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 == length {
+        true => Ok(bytes),
+        false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends too early")),
+    }
+}
+
+fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
