@@ -76,7 +76,7 @@ impl Dtype {
         // Types of a few bits: `torch.uint1` to `torch.uint7` and their signed twins.
         let bits = name.strip_prefix("uint").or_else(|| name.strip_prefix("int"))?;
         matches!(bits, "1" | "2" | "3" | "4" | "5" | "6" | "7")
-            .then_some(Self::Other("an integer of less than 8 bits", 1))
+            .then_some(Self::Other("sub-byte", 1))
     }
 
     /// The type that a storage of PyTorch's class `name` holds.
@@ -102,7 +102,7 @@ impl Dtype {
             "u8" => Self::Other("uint64", 8),
             "c8" => Self::Other("complex64", 8),
             "c16" => Self::Other("complex128", 16),
-            _ => Self::Other("a NumPy type that is no number", 1),
+            _ => Self::Other("non-numeric", 1),
         }
     }
 
@@ -128,7 +128,7 @@ impl Dtype {
             Named::F8_E8M0 => Self::Other("float8_e8m0fnu", 1),
             Named::F8_E4M3FNUZ => Self::Other("float8_e4m3fnuz", 1),
             Named::F8_E5M2FNUZ => Self::Other("float8_e5m2fnuz", 1),
-            _ => Self::Other("a type of less than 8 bits", 1),
+            _ => Self::Other("sub-byte", 1),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    machine::{Id, Value, Values},
     rebuild::Rebuild,
+    value::{Id, Value, Values},
 };
 use crate::stored::Stored;
 

@@ -12,8 +12,8 @@ use std::{
 use releq_pickle::{Instruction, Instructions, PickleError};
 
 use super::{
-    machine::{Id, Value, Values},
     rebuild::storage_of,
+    value::{Id, Value, Values},
 };
 use crate::bytes::{Bytes, Shared};
 

@@ -1,51 +1,17 @@
 //! The stack machine that a pickle is a program for. It builds values and calls nothing.
-//!
-//! Values refer to each other by number, so that nothing is copied, cycles do no harm, and dropping
-//! them does not recurse. Every value takes at least one byte of the pickle.
 
-use std::{collections::HashMap, ops::Range, rc::Rc, sync::Arc};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use releq_pickle::{Instruction, Instructions, Located, Payload, PickleError};
 
-use super::globals::Global;
+use super::{
+    globals::Global,
+    value::{Id, Value, Values},
+};
 
 /// Most values, entries on the stack and remembered values of a pickle. A checkpoint of ten thousand
 /// tensors needs a tenth of them.
 pub(super) const MOST_VALUES: usize = 1 << 21;
-
-/// The number of a value.
-pub(super) type Id = u32;
-
-/// What a pickle describes. Text and bytes stay where they are in it.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Text(Range<usize>),
-    Line(Rc<str>),
-    Bytes(Range<usize>),
-    /// Bytes as text in which each character stands for one.
-    Latin1(Range<usize>),
-    /// A tuple, a list or a set.
-    Sequence(Vec<Id>),
-    Dict(Vec<(Id, Id)>),
-    /// An object with attributes.
-    Object(Vec<(Id, Id)>),
-    Global(Global),
-    /// What is outside the pickle: the tuple that describes it.
-    Persistent(Id),
-    /// A tensor: the function that rebuilds it and the tuple of its arguments.
-    Tensor(Global, Id),
-    Special(&'static str),
-    /// The arguments and the state of a NumPy type.
-    NumpyDtype(Id, Option<Id>),
-    /// The state of a NumPy array, once it is there.
-    NumpyArray(Option<Id>),
-    /// Something without weights.
-    Other,
-}
 
 /// Why a pickle is not read.
 #[derive(Debug)]
@@ -66,83 +32,29 @@ impl From<PickleError> for Refusal {
     }
 }
 
-/// The values of a pickle.
-#[derive(Debug)]
-pub(super) struct Values {
-    pub(super) pickle: Arc<Vec<u8>>,
-    pub(super) values: Vec<Value>,
-    pub(super) root: Id,
-}
-
-impl Values {
-    /// The values of the pickle that is `range` of `pickle`.
-    pub(super) fn read(pickle: Arc<Vec<u8>>, range: Range<usize>) -> Result<Self, Refusal> {
-        let mut machine = Machine {
-            base: range.start,
-            offset: 0,
-            values: Vec::new(),
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
-            copied: 0,
-        };
-        let mut instructions = Instructions::new(&pickle[range]);
-        loop {
-            let located = instructions.read()?;
-            machine.offset = located.offset;
-            if located.instruction == Instruction::Stop {
-                break;
-            }
-            machine.step(located, &pickle)?;
+/// The values of the pickle that is `range` of `pickle`.
+pub(super) fn read(pickle: Arc<Vec<u8>>, range: Range<usize>) -> Result<Values, Refusal> {
+    let mut machine = Machine {
+        base: range.start,
+        offset: 0,
+        values: Vec::new(),
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        copied: 0,
+    };
+    let mut instructions = Instructions::new(&pickle[range]);
+    loop {
+        let located = instructions.read()?;
+        machine.offset = located.offset;
+        if located.instruction == Instruction::Stop {
+            break;
         }
-        let root = machine.pop()?;
-        let values = machine.values;
-        Ok(Self { pickle, values, root })
+        machine.step(located, &pickle)?;
     }
-
-    pub(super) fn get(&self, id: Id) -> &Value {
-        &self.values[id as usize]
-    }
-
-    /// The items of a sequence; none of anything else.
-    pub(super) fn items(&self, id: Id) -> &[Id] {
-        match self.get(id) {
-            Value::Sequence(items) => items,
-            _ => &[],
-        }
-    }
-
-    pub(super) fn text(&self, id: Id) -> Option<&str> {
-        match self.get(id) {
-            Value::Text(range) | Value::Bytes(range) => {
-                std::str::from_utf8(&self.pickle[range.clone()]).ok()
-            }
-            Value::Line(line) => Some(line),
-            _ => None,
-        }
-    }
-
-    pub(super) fn int(&self, id: Id) -> Option<i64> {
-        match *self.get(id) {
-            Value::Int(int) => Some(int),
-            Value::Bool(bool) => Some(bool.into()),
-            _ => None,
-        }
-    }
-
-    pub(super) fn float(&self, id: Id) -> Option<f64> {
-        match *self.get(id) {
-            Value::Float(float) => Some(float),
-            _ => self.int(id).map(|int| int as f64),
-        }
-    }
-
-    /// Whether the dictionary `id` has the value true under `key`.
-    pub(super) fn is_set(&self, id: Id, key: &str) -> bool {
-        let (Value::Dict(pairs) | Value::Object(pairs)) = self.get(id) else { return false };
-        let found = pairs.iter().rev().find(|(name, _)| self.text(*name) == Some(key));
-        found.is_some_and(|&(_, value)| matches!(self.get(value), Value::Bool(true)))
-    }
+    let root = machine.pop()?;
+    let values = machine.values;
+    Ok(Values { pickle, values, root })
 }
 
 struct Machine {

@@ -14,13 +14,15 @@ mod globals;
 mod legacy;
 mod machine;
 mod rebuild;
+mod value;
 
 use releq_pickle::{PickleError, Problem};
 
 use self::{
     archive::{Archive, ArchiveError},
-    machine::{MOST_VALUES, Refusal, Values},
+    machine::{MOST_VALUES, Refusal},
     rebuild::Rebuild,
+    value::Values,
 };
 use crate::{CheckpointError, bytes::Bytes, stored::Stored};
 
@@ -67,7 +69,8 @@ pub(crate) fn open_zip(path: &Path) -> Result<Tensors, CheckpointError> {
     let big_endian = all(&format!("{folder}byteorder"))?.is_some_and(|order| order == b"big");
     let pickle = Arc::new(all(part)?.unwrap_or_default());
     let length = pickle.len();
-    let values = Values::read(pickle, 0..length).map_err(|refusal| input.refused(part, refusal))?;
+    let values =
+        machine::read(pickle, 0..length).map_err(|refusal| input.refused(part, refusal))?;
     let storage = |key: &str| {
         let name = format!("{folder}data/{key}");
         match archive.entry(&name) {
@@ -104,7 +107,7 @@ pub(crate) fn open_pickles(path: &Path) -> Result<Tensors, CheckpointError> {
     let pickles = Arc::new(pickles);
     let mut values = Vec::new();
     for (part, extent) in parts.iter().zip(&extents) {
-        let pickle = Values::read(Arc::clone(&pickles), extent.clone());
+        let pickle = machine::read(Arc::clone(&pickles), extent.clone());
         values.push(pickle.map_err(|refusal| input.refused(part, refusal))?);
     }
     let (weights, part, extent) = match &values[..] {

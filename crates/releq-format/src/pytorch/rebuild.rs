@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use super::{
     globals::Global,
-    machine::{Id, Value, Values},
+    value::{Id, Value, Values},
 };
 use crate::{
     bytes::Bytes,
@@ -49,7 +49,7 @@ impl<'a> Rebuild<'a> {
             return Some(stored.clone());
         }
         let view = match *self.values.get(id) {
-            Value::Tensor(Global::NumpyFromBuffer, arguments) => self.from_buffer(arguments),
+            Value::Tensor(Global::NumpyFromBuffer, arguments) => self.buffer(arguments),
             Value::Tensor(function, arguments) => self.view(function, arguments),
             Value::NumpyArray(Some(state)) => self.array(state),
             Value::Special(kind) => return Some(Stored::Special(kind)),
@@ -164,7 +164,7 @@ impl<'a> Rebuild<'a> {
     }
 
     /// Data, type, shape, order.
-    fn from_buffer(&self, arguments: Id) -> Option<View> {
+    fn buffer(&self, arguments: Id) -> Option<View> {
         let &[data, dtype, shape, order] = self.values.items(arguments) else { return None };
         self.numpy(shape, dtype, self.values.text(order) == Some("F"), data)
     }
