@@ -249,12 +249,13 @@ impl<'a, 'b> Search<'a, 'b> {
         for (name, shape) in self.expected {
             let parts = candidate.parameters.get(name);
             let all = parts.map(Recipe::all).unwrap_or_default();
-            let fits = all.iter().find(|recipe| recipe.fits(shape, self.tensors));
+            let misfit = |recipe: &Recipe<'a>| recipe.misfit(shape, self.tensors);
+            let fits = all.iter().find(|recipe| misfit(recipe).is_none());
             match fits.or(all.first()) {
                 None => mismatch.missing.push(name.clone()),
                 Some(recipe) => {
-                    if fits.is_none() {
-                        let found = self.tensors[recipe.main()].shape().to_vec();
+                    if let Some(other) = misfit(recipe) {
+                        let found = self.tensors[other].shape().to_vec();
                         mismatch.shapes.push((name.clone(), shape.clone(), found));
                     }
                     fitting += usize::from(fits.is_some());

@@ -116,24 +116,26 @@ impl<'a> Recipe<'a> {
         }
     }
 
-    /// Whether the shapes of its tensors go together and with `shape`. Kinds that are not read have none
-    /// and fit.
-    pub(crate) fn fits(&self, shape: &[usize], tensors: &BTreeMap<String, Stored>) -> bool {
+    /// The first of its tensors whose shape does not go with `shape`. Kinds that are not read have no shape and go
+    /// with any.
+    pub(crate) fn misfit(
+        &self,
+        shape: &[usize],
+        tensors: &BTreeMap<String, Stored>,
+    ) -> Option<&'a str> {
         let is = |name: &str| match &tensors[name] {
             Stored::Plain(view) => *view.shape == *shape,
             Stored::Special(_) => true,
         };
-        match *self {
-            Self::Whole(name) | Self::Float(name) => is(name),
-            Self::Masked { original, mask } => is(original) && is(mask),
-            Self::Normalized { direction, norm } => {
-                let norm = tensors[norm].shape();
-                let each =
-                    || norm.iter().zip(shape).all(|(&norm, &size)| norm == 1 || norm == size);
-                let one = norm.iter().all(|&size| size == 1);
-                is(direction) && (one || norm.len() == shape.len() && each())
-            }
-        }
+        let is_norm = |name: &str| {
+            let norm = tensors[name].shape();
+            let each = || norm.iter().zip(shape).all(|(&norm, &size)| norm == 1 || norm == size);
+            norm.iter().all(|&size| size == 1) || norm.len() == shape.len() && each()
+        };
+        self.tensors().find(|&name| match *self {
+            Self::Normalized { norm, .. } if name == norm => !is_norm(name),
+            _ => !is(name),
+        })
     }
 }
 

@@ -11,12 +11,12 @@ use crate::stored::Stored;
 /// Deepest nesting that is looked into. Weights lie a few levels deep.
 const DEEPEST: usize = 32;
 /// Most bytes of names, for each byte of the pickle and beyond that.
-const NAMES_PER_BYTE: usize = 16;
+const NAMES_PER_BYTE: usize = 4;
 const NAMES: usize = 4 << 20;
 /// The name of a tensor that is the whole of a file.
 const ROOT: &str = "(root)";
 /// What an entry takes beside its name.
-const ENTRY: usize = 64;
+const ENTRY: usize = 128;
 
 /// The pickle has few values that refer to each other in more ways than can be listed.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::{
     error::Error,
     fs,
-    io::Write,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -175,24 +175,42 @@ impl Saved {
     }
 }
 
-/// An archive with a ZIP64 end record, as PyTorch writes every one.
+/// An archive of whole entries.
 pub(crate) fn zip(entries: &[(String, Vec<u8>)], deflate: bool) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, bytes) in entries {
+    let entry = |(name, bytes): &(String, Vec<u8>)| {
         let mut crc = Crc::new();
         crc.update(bytes);
-        let packed = if deflate {
-            let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
-            encoder.write_all(bytes).unwrap();
-            encoder.finish().unwrap()
-        } else {
-            bytes.clone()
-        };
+        let packed = if deflate { deflated(&mut &bytes[..]) } else { bytes.clone() };
+        Entry { name: name.clone(), packed, len: bytes.len() as u32, crc: crc.sum(), deflate }
+    };
+    archive(&entries.iter().map(entry).collect::<Vec<_>>())
+}
+
+/// What `bytes` are compressed to.
+pub(crate) fn deflated(bytes: &mut impl Read) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    io::copy(bytes, &mut encoder).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An entry of an archive, perhaps without a checksum.
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) packed: Vec<u8>,
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
+    pub(crate) deflate: bool,
+}
+
+/// An archive with a ZIP64 end record, as PyTorch writes every one.
+pub(crate) fn archive(entries: &[Entry]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for Entry { name, packed, len, crc, deflate } in entries {
         // Version, flags, method, time, date, checksum, sizes, lengths of the name and the extra field.
-        let mut header = vec![0, 0, 0, 0, if deflate { 8 } else { 0 }, 0, 0, 0, 0, 0];
-        header.extend(crc.sum().to_le_bytes());
+        let mut header = vec![0, 0, 0, 0, if *deflate { 8 } else { 0 }, 0, 0, 0, 0, 0];
+        header.extend(crc.to_le_bytes());
         header.extend((packed.len() as u32).to_le_bytes());
-        header.extend((bytes.len() as u32).to_le_bytes());
+        header.extend(len.to_le_bytes());
         header.extend((name.len() as u16).to_le_bytes());
         header.extend([0, 0]);
         directory.extend(b"PK\x01\x02\0\0");
@@ -203,7 +221,7 @@ pub(crate) fn zip(entries: &[(String, Vec<u8>)], deflate: bool) -> Vec<u8> {
         file.extend(b"PK\x03\x04");
         file.extend(&header);
         file.extend(name.as_bytes());
-        file.extend(&packed);
+        file.extend(packed);
     }
     let (start, count) = (file.len() as u64, entries.len() as u64);
     file.extend(&directory);
