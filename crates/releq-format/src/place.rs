@@ -104,6 +104,10 @@ pub(crate) fn find<'a>(
             fitting.retain(|tried| better(tried));
         }
     };
+    // The integers of a quantized copy have its shapes, too.
+    prefer(&mut fitting, &|tried| {
+        tried.recipes.values().all(|recipe| search.is_weight(recipe.main()))
+    });
     // What optimizers keep for each parameter has its name and shape, too.
     prefer(&mut fitting, &|tried| !tried.key.split('.').any(|part| part.starts_with("optim")));
     if let Some(key) = names.given_key() {
@@ -186,6 +190,10 @@ impl<'a, 'b> Search<'a, 'b> {
         self.sorted[start..]
             .iter()
             .map_while(move |(without, name)| Some((without.strip_prefix(&*prefix)?, *name)))
+    }
+
+    fn is_weight(&self, name: &str) -> bool {
+        matches!(&self.tensors[name], Stored::Plain(view) if view.dtype.is_weight())
     }
 
     fn is_wrapper(&self, part: &str) -> bool {

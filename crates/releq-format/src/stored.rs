@@ -115,7 +115,8 @@ impl View {
                 last.checked_add((n as u64 - 1).checked_mul(stride as u64)?)
             });
         let end = last.and_then(|last| last.checked_add(1)?.checked_add(self.offset));
-        let range = end.and_then(|end| Some(self.offset * size..end.checked_mul(size)?));
+        let bytes = |place: u64| place.checked_mul(size);
+        let range = end.and_then(|end| Some(bytes(self.offset)?..bytes(end)?));
         if let Bytes::Missing(_) = self.bytes {
             self.bytes.read(0..0)?;
         }

@@ -130,6 +130,7 @@ fn what_is_whole_but_not_read_is_named() {
     check(&zip(&entries, false), "TorchScript");
     let two = [saved.entries("one", &root), saved.entries("two", &root)].concat();
     check(&zip(&two, false), "two checkpoints, `one/data.pkl` and `two/data.pkl`");
+    check(&zip(&[("conv1.weight.npy".into(), Vec::new())], false), "an archive of NumPy arrays");
     check(&zip(&[("notes.txt".into(), Vec::new())], false), "neither a PyTorch checkpoint nor");
 }
 

@@ -195,6 +195,21 @@ fn a_copy_with_the_same_values_is_no_second_place() {
 }
 
 #[test]
+fn the_integers_of_a_quantized_copy_are_no_second_place() {
+    let mut saved = Saved::default();
+    let copy: Vec<_> = weights()
+        .0
+        .iter()
+        .map(|(name, parameter)| {
+            let storage = saved.storage("CharStorage", vec![1; parameter.values.len()]);
+            (name.clone(), Saved::view(storage, 0, &parameter.shape, &strides(&parameter.shape)))
+        })
+        .collect();
+    let root = dict(&[("int8", dict(&copy)), ("model", saved.state(""))]);
+    assert_eq!(Folder::new().read(&saved.file(&root)).unwrap().0.key, "model");
+}
+
+#[test]
 fn a_place_that_is_nearly_right_does_not_hide_the_right_one() {
     let mut tensors = renamed(|name| format!("student.{name}"), &[]);
     // The teacher has the same layers, one of them wider.

@@ -46,6 +46,9 @@ pub(crate) fn open_zip(path: &Path) -> Result<Tensors, CheckpointError> {
     let mut nearest = pickles.into_iter().filter(|name| Some(depth(name)) == nearest);
     let (part, other) = (nearest.next(), nearest.next());
     let Some(part) = part else {
+        if archive.names().any(|name| name.ends_with(".npy")) {
+            return Err(input.unsupported("it is an archive of NumPy arrays".to_owned()));
+        }
         return Err(CheckpointError::Foreign { path: path.to_owned() });
     };
     if let Some(other) = other {
