@@ -18,7 +18,8 @@ pub fn network(name: &str) -> Result<Network> {
 }
 
 /// The weights in a checkpoint, under `key` if it is given, and the network that they fit: the one asked for,
-/// or a variant of it (a ResNet-20 with other shortcuts), which is said.
+/// or a variant of it (a ResNet-20 with other shortcuts). Which it is, where the weights were found and what was
+/// ignored is printed.
 ///
 /// # Errors
 /// If the file cannot be read or fits neither; the message names the networks of the zoo that it fits.
@@ -28,8 +29,12 @@ pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network
         None => NameMap::of(network.name()),
     };
     let checkpoint = Checkpoint::open(path)?;
-    let error = match checkpoint.state(&network, &names(&network)) {
-        Ok(state) => return Ok((network, state)),
+    let error = match checkpoint.check(&network, &names(&network)) {
+        Ok(found) => {
+            eprintln!("{}: {found}", path.display());
+            let state = checkpoint.state(&network, &names(&network))?;
+            return Ok((network, state));
+        }
         Err(error @ CheckpointError::Mismatch { .. }) => error,
         Err(error) => return Err(error.into()),
     };
@@ -39,7 +44,9 @@ pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network
     match fits.as_slice() {
         [] => Err(error.into()),
         [other] if other.name().starts_with(&format!("{}_", network.name())) => {
+            let found = checkpoint.check(other, &names(other))?;
             eprintln!("the checkpoint is one of `{}`, which is used", other.name());
+            eprintln!("{}: {found}", path.display());
             Ok((other.clone(), checkpoint.state(other, &names(other))?))
         }
         fits => {
