@@ -9,9 +9,7 @@ use std::{
 
 use flate2::{Crc, read::DeflateDecoder};
 
-/// Most bytes that a compressed entry may inflate to, whatever its size in the file.
-const SMALL: u64 = 1 << 20;
-/// Most times its size in the file that a larger entry may inflate to. Weights reach 10.
+/// Most times its size in the file that an entry may inflate to, unless as much is wanted. Weights reach 10.
 const LARGEST_RATIO: u64 = 100;
 
 /// A file that several tensors are read from.
@@ -47,16 +45,13 @@ impl Bytes {
         }
     }
 
-    /// Why they may not be inflated: an entry that grows so much is made to fill the memory.
-    pub(crate) fn bomb(&self) -> Option<String> {
-        match self {
-            Self::Deflated { packed, len, .. } if *len > SMALL && len / LARGEST_RATIO > *packed => {
-                Some(format!(
-                    "{packed} bytes inflate to {len}, more than {LARGEST_RATIO} times as many"
-                ))
-            }
-            _ => None,
-        }
+    /// Why the first `end` may not be inflated, where no more than `wanted` are of use: an entry that grows so much
+    /// is made to take time and memory.
+    pub(crate) fn bomb(&self, end: u64, wanted: u64) -> Option<String> {
+        let Self::Deflated { packed, .. } = self else { return None };
+        (end > packed.saturating_mul(LARGEST_RATIO).max(wanted)).then(|| {
+            format!("{packed} bytes inflate to {end}, more than {LARGEST_RATIO} times as many")
+        })
     }
 
     /// Those in `range`, which is within [`len`](Self::len). All of them are compared with their checksum.
@@ -70,9 +65,6 @@ impl Bytes {
                 (take(&mut *file, length)?, *crc)
             }
             Self::Deflated { file, start, packed, crc, .. } => {
-                if let Some(problem) = self.bomb() {
-                    return Err(invalid(problem));
-                }
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 file.seek(SeekFrom::Start(*start))?;
                 let mut inflated = DeflateDecoder::new((&mut *file).take(*packed));

@@ -8,6 +8,8 @@ const SHOWN: usize = 6;
 /// Where a checkpoint and a network differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mismatch {
+    /// The key of the place that is closest to the network; empty at the top of the file.
+    pub key: String,
     /// Parameters of the network that the file lacks.
     pub missing: Vec<String>,
     /// Tensors of the file, where it is closest to the network, that belong to no parameter: as the file names them.
@@ -58,6 +60,9 @@ impl fmt::Display for Mismatch {
             ("unexpected", self.unexpected.clone()),
             ("of another shape", shapes.collect()),
         ];
+        if !self.key.is_empty() {
+            write!(f, "under `{}`: ", self.key)?;
+        }
         let mut separator = "";
         for (title, names) in lists.into_iter().filter(|(_, names)| !names.is_empty()) {
             write!(f, "{separator}{title}: {}", shortened(&names))?;

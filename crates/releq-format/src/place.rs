@@ -284,7 +284,7 @@ impl<'a, 'b> Search<'a, 'b> {
 
     /// What is different at the closest place, with everything that is not used there.
     fn mismatch(&self, closest: Tried<'_>) -> Mismatch {
-        let mut mismatch = closest.mismatch;
+        let mut mismatch = Mismatch { key: closest.key, ..closest.mismatch };
         if mismatch.unexpected.is_empty() {
             let used: BTreeSet<&str> = closest.recipes.values().flat_map(Recipe::tensors).collect();
             let beside = self.at(&closest.prefix).map(|(_, name)| name);
@@ -324,6 +324,7 @@ impl<'a, 'b> Search<'a, 'b> {
             return Nowhere::Key { key: key.to_owned(), keys: keys.into_iter().collect() };
         }
         Nowhere::Mismatch(Mismatch {
+            key: self.names.given_key().unwrap_or_default().to_owned(),
             missing: self.expected.keys().cloned().collect(),
             unexpected: below.into_iter().filter(|name| !is_counter(name)).cloned().collect(),
             shapes: Vec::new(),

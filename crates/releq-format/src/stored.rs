@@ -6,7 +6,7 @@ use ::safetensors::SafeTensors;
 
 use crate::{CheckpointError, bytes::Bytes, dtype::Dtype};
 
-/// Most bytes that a view may span beyond those of its elements.
+/// Most bytes of a compressed storage that are inflated beyond those of a tensor's elements.
 const LARGEST_GAP: u64 = 16 << 20;
 
 /// A value of a checkpoint that is a tensor.
@@ -129,6 +129,9 @@ impl View {
         let wanted = (count as u64).saturating_mul(size).saturating_add(LARGEST_GAP);
         if matches!(self.bytes, Bytes::Deflated { .. }) && range.end - range.start > wanted {
             return Err(invalid("its elements lie far apart in a compressed storage"));
+        }
+        if let Some(problem) = self.bytes.bomb(range.end, wanted) {
+            return Err(invalid(problem));
         }
         let bytes = self.bytes.read(range)?;
         let unread = || invalid(format!("{} is not read", self.dtype.name()));

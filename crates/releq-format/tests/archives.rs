@@ -3,6 +3,7 @@
 
 mod support;
 
+use releq_core::{Network, Parameter, parameter_shapes};
 use support::*;
 
 /// An archive of the weights, whose folder has this name.
@@ -34,6 +35,24 @@ fn archives_that_were_zipped_again_are_read() {
     commented[length - 2] = 5;
     commented.extend(b"hello");
     assert_eq!(folder.read(&commented).unwrap().1, weights());
+}
+
+#[test]
+fn weights_that_are_all_the_same_may_be_compressed_to_nearly_nothing() {
+    let network = Network::builder("wide", [1024, 1, 1])
+        .flatten("flatten")
+        .linear("fc", 1024)
+        .build()
+        .unwrap();
+    let mut saved = Saved::default();
+    let tensors = parameter_shapes(&network).map(|(name, shape)| {
+        (name, Parameter { values: vec![0.0; shape.iter().product()], shape })
+    });
+    let pairs: Vec<_> = tensors.map(|(name, tensor)| (name, saved.tensor(&tensor))).collect();
+    let file = zip(&saved.entries("archive", &dict(&pairs)), true);
+    assert!(file.len() < 8192, "{} bytes", file.len());
+    let state = releq_format::load(Folder::new().write(&file), &network).unwrap();
+    assert_eq!(state.0["fc.weight"].values, vec![0.0; 1 << 20]);
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn small_files_take_little_memory_stack_and_time() {
     let bias = Saved::view(storage, 33_000_000, &[3], &[1]);
     let root = saved.state_with("", &[("fc.bias", bias)]);
     let bomb = with_deflated(&saved, &root, &["archive/data/0"], 0, 128 << 20);
-    refused("inflated storage", &bomb, "inflate to 134217728");
+    refused("inflated storage", &bomb, "inflate to 132000012");
     let spread = Saved::view(saved.reference("FloatStorage", 0), 0, &[3], &[2_500_000]);
     let root = saved.state_with("", &[("fc.bias", spread)]);
     let mut noise = 1_u32;

@@ -246,7 +246,7 @@ fn layers_within_the_networks_blocks_make_another_network() {
     safetensors::save(&path, &state(3)).unwrap();
     let checkpoint = Checkpoint::open(&path).unwrap();
     let message = checkpoint.check(&network, &NameMap::new()).unwrap_err().to_string();
-    assert!(message.contains("unexpected: model.layer1.2.fc.weight)"), "{message}");
+    assert!(message.contains("(under `model`: unexpected: model.layer1.2.fc.weight)"), "{message}");
     let found = checkpoint.check(&network, &NameMap::new().ignore("layer1.2")).unwrap();
     assert_eq!(found.ignored, ["model.layer1.2.fc.bias", "model.layer1.2.fc.weight"]);
 }
@@ -265,6 +265,7 @@ fn what_is_missing_is_listed_for_the_closest_place() {
     let mut tensors = renamed(|name| format!("model.{name}"), &[("other.conv1.bias", &[2])]);
     tensors.remove("model.fc.bias");
     let error = refused(&tensors, &NameMap::new());
+    assert!(error.to_string().contains("(under `model`: missing: fc.bias)"), "{error}");
     let CheckpointError::Mismatch { mismatch, .. } = error else { panic!("{error}") };
     assert_eq!(mismatch.missing, ["fc.bias"]);
     assert!(mismatch.unexpected.is_empty() && mismatch.shapes.is_empty());

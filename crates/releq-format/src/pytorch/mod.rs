@@ -26,6 +26,9 @@ use self::{
 };
 use crate::{CheckpointError, bytes::Bytes, stored::Stored};
 
+/// Most bytes that a pickle may inflate to, whatever its size in the file.
+const SMALL_PICKLE: u64 = 1 << 20;
+
 type Tensors = BTreeMap<String, Stored>;
 
 /// A file that is being read, for the errors.
@@ -64,7 +67,7 @@ pub(crate) fn open_zip(path: &Path) -> Result<Tensors, CheckpointError> {
     let all = |name: &str| -> Result<Option<Vec<u8>>, CheckpointError> {
         let Some(bytes) = archive.entry(name) else { return Ok(None) };
         let bytes = bytes.map_err(|error| input.archive(error))?;
-        if let Some(problem) = bytes.bomb() {
+        if let Some(problem) = bytes.bomb(bytes.len(), SMALL_PICKLE) {
             return Err(input.excessive(format!("{name}: {problem}")));
         }
         bytes.read(0..bytes.len()).map(Some).map_err(|error| input.damaged(name, error))
