@@ -125,7 +125,7 @@ impl Checkpoint {
                 return Err(CheckpointError::Key { path: path(), key, keys });
             }
             Err(Nowhere::Mismatch(mismatch)) => {
-                let network = network.name().to_owned();
+                let (network, mismatch) = (network.name().to_owned(), Box::new(mismatch));
                 return Err(CheckpointError::Mismatch { path: path(), network, mismatch });
             }
         };

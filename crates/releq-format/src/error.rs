@@ -246,6 +246,6 @@ pub enum CheckpointError {
         /// Name of the network.
         network: String,
         /// Everything that differs.
-        mismatch: Mismatch,
+        mismatch: Box<Mismatch>,
     },
 }
