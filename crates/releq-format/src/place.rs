@@ -104,17 +104,17 @@ pub(crate) fn find<'a>(
             fitting.retain(|tried| better(tried));
         }
     };
+    if let Some(key) = names.given_key() {
+        prefer(&mut fitting, &|tried| tried.key == key);
+        let key = search.without_wrappers(key);
+        prefer(&mut fitting, &|tried| search.without_wrappers(&tried.key) == key);
+    }
     // The integers of a quantized copy have its shapes, too.
     prefer(&mut fitting, &|tried| {
         tried.recipes.values().all(|recipe| search.is_weight(recipe.main()))
     });
     // What optimizers keep for each parameter has its name and shape, too.
     prefer(&mut fitting, &|tried| !tried.key.split('.').any(|part| part.starts_with("optim")));
-    if let Some(key) = names.given_key() {
-        prefer(&mut fitting, &|tried| tried.key == key);
-        let key = search.without_wrappers(key);
-        prefer(&mut fitting, &|tried| search.without_wrappers(&tried.key) == key);
-    }
     if !fitting.is_empty() {
         let place =
             |tried: &Tried<'a>| Place { key: tried.key.clone(), recipes: tried.recipes.clone() };

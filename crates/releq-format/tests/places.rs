@@ -206,7 +206,12 @@ fn the_integers_of_a_quantized_copy_are_no_second_place() {
         })
         .collect();
     let root = dict(&[("int8", dict(&copy)), ("model", saved.state(""))]);
-    assert_eq!(Folder::new().read(&saved.file(&root)).unwrap().0.key, "model");
+    let folder = Folder::new();
+    assert_eq!(folder.read(&saved.file(&root)).unwrap().0.key, "model");
+    // Unless it is asked for.
+    let path = folder.write(&saved.file(&root));
+    let error = read(&path, &NameMap::new().key("int8")).unwrap_err();
+    assert!(error.to_string().contains("has type int8"), "{error}");
 }
 
 #[test]
