@@ -114,7 +114,7 @@ pub(crate) fn find<'a>(
         tried.recipes.values().all(|recipe| search.is_weight(recipe.main()))
     });
     // What optimizers keep for each parameter has its name and shape, too.
-    prefer(&mut fitting, &|tried| !tried.key.split('.').any(|part| part.starts_with("optim")));
+    prefer(&mut fitting, &|tried| !tried.key.split('.').any(is_optimizer));
     if !fitting.is_empty() {
         let place =
             |tried: &Tried<'a>| Place { key: tried.key.clone(), recipes: tried.recipes.clone() };
@@ -126,6 +126,10 @@ pub(crate) fn find<'a>(
         Some(closest) => Err(Nowhere::Mismatch(search.mismatch(closest))),
         None => Err(search.nothing()),
     }
+}
+
+fn is_optimizer(part: &str) -> bool {
+    part == "optim" || part.starts_with("optim_") || part.starts_with("optimizer")
 }
 
 fn is_counter(name: &str) -> bool {

@@ -146,6 +146,11 @@ fn optimizers_are_no_place_for_weights() {
     let found = found(&tensors);
     assert_eq!(found.key, "state_dict");
     assert_eq!(found.ignored.len(), 4);
+    // The best weights are no optimizer's.
+    let tensors = tensors.into_iter();
+    let tensors = tensors.map(|(name, tensor)| (name.replace("optimizer", "optimal"), tensor));
+    let error = refused(&tensors.collect(), &NameMap::new());
+    assert!(matches!(error, CheckpointError::Ambiguous { .. }), "{error}");
 }
 
 #[test]
