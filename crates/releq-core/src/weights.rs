@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use crate::{Network, Node, Op, Shape};
@@ -201,6 +202,19 @@ impl Weights {
     /// [`WeightsError::Missing`] if this state is not one of `network`.
     pub fn weight_stds(&self, network: &Network) -> Result<Vec<f32>, WeightsError> {
         Ok(self.layer_weights(network)?.into_iter().map(weight_std).collect())
+    }
+
+    /// A digest of all names, shapes and values, in hexadecimal digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut digest = Md5::new();
+        for (name, Parameter { shape, values }) in &self.0 {
+            digest.update(format!("{name:?} {shape:?}\n"));
+            for value in values {
+                digest.update(value.to_le_bytes());
+            }
+        }
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Number of values that training adjusts: all but the running statistics.

@@ -10,7 +10,7 @@ use releq_data::Normalization;
 use releq_format::safetensors::{SafetensorsError, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 
-use crate::{OptimizerState, Schedule, TrainReport};
+use crate::{OptimizerState, Schedule, TrainError, TrainReport};
 
 /// Everything that a [`Training`](crate::Training) goes on from, as if it had never stopped.
 ///
@@ -72,6 +72,30 @@ pub struct TrainingRun {
     pub quantizer: String,
     /// What was done.
     pub report: TrainReport,
+    /// What else the training follows from, as whoever runs it has [noted](crate::Training::origin).
+    #[serde(default)]
+    pub origin: BTreeMap<String, String>,
+}
+
+impl TrainingRun {
+    /// Compares the origin with that of the training at hand.
+    ///
+    /// # Errors
+    /// [`TrainError::Resume`] with the first entry that is missing on one side or differs.
+    pub fn check_origin(&self, now: &BTreeMap<String, String>) -> Result<(), TrainError> {
+        let text = |value: Option<&String>| value.map_or_else(|| "none".to_owned(), String::clone);
+        for what in self.origin.keys().chain(now.keys()) {
+            let (expected, got) = (self.origin.get(what), now.get(what));
+            if expected != got {
+                return Err(TrainError::Resume {
+                    what: what.clone(),
+                    expected: text(expected),
+                    got: text(got),
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A training state that cannot be read from a file or written to one.
@@ -277,6 +301,22 @@ mod tests {
         let mut changed = state.clone();
         drop(changed.weights.0.remove("fc1.weight"));
         refused(&data, &normalization, &changed, "`fc1.weight` is missing");
+
+        let origin = |weights: &str| {
+            BTreeMap::from([
+                ("weights".to_owned(), weights.to_owned()),
+                ("data".into(), "d".into()),
+            ])
+        };
+        let noted = Training::new(&data, &normalization, &schedule(), 3).unwrap();
+        let noted = noted.origin(origin("1")).state(&trainer());
+        let resumed = Training::resume(&data, &normalization, &noted, &mut trainer()).unwrap();
+        assert_eq!(resumed.state(&trainer()).run.origin, origin("1"));
+        noted.run.check_origin(&origin("1")).unwrap();
+        let message = noted.run.check_origin(&origin("2")).unwrap_err().to_string();
+        assert!(message.contains("weights 1") && message.contains("with 2"), "{message}");
+        let message = state.run.check_origin(&origin("1")).unwrap_err().to_string();
+        assert!(message.contains("data none"), "{message}");
 
         let mut changed = state;
         changed.optimizer.velocity.0.get_mut("fc2.bias").unwrap().values.pop();

@@ -1,6 +1,6 @@
 //! How long to train, and at which learning rate.
 
-use releq_data::Augmentation;
+use releq_data::{Augmentation, Dataset, DatasetInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::{Sgd, TrainError};
@@ -107,6 +107,19 @@ impl Schedule {
                 largest * factor.powi(changes)
             }
         }
+    }
+
+    /// Refuses a batch larger than `data`, which could only be filled by showing images twice.
+    ///
+    /// # Errors
+    /// [`TrainError::BatchTooLarge`].
+    pub fn check_images(&self, data: &dyn Dataset) -> Result<(), TrainError> {
+        let DatasetInfo { name, len, .. } = data.info();
+        if self.batch_size <= len {
+            return Ok(());
+        }
+        let (batch_size, data) = (self.batch_size, name.to_owned());
+        Err(TrainError::BatchTooLarge { batch_size, data, images: len })
     }
 
     /// Checks every field.

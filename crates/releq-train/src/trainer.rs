@@ -106,6 +106,18 @@ pub enum TrainError {
         /// The rejected value.
         got: f64,
     },
+    /// A batch that would need images twice.
+    #[error(
+        "schedule: `batch_size` is {batch_size}, but data set `{data}` has only {images} images to train on"
+    )]
+    BatchTooLarge {
+        /// Images in a batch.
+        batch_size: usize,
+        /// Name of the data set.
+        data: String,
+        /// Images that it has.
+        images: usize,
+    },
     /// A normalization for another number of channels.
     #[error(
         "normalization: {channels} channels need as many means and deviations, got {means} and {deviations}"
@@ -130,7 +142,7 @@ pub enum TrainError {
     #[error("the training was begun with {what} {expected}; it cannot be resumed with {got}")]
     Resume {
         /// What is different.
-        what: &'static str,
+        what: String,
         /// What it was begun with.
         expected: String,
         /// The rejected value.
@@ -216,7 +228,7 @@ impl TrainerState {
     pub fn check(&self, network: &Network, quantizer: &str) -> Result<(), TrainError> {
         if self.quantizer != quantizer {
             let (expected, got) = (self.quantizer.clone(), quantizer.to_owned());
-            return Err(TrainError::Resume { what: "the quantizer", expected, got });
+            return Err(TrainError::Resume { what: "the quantizer".into(), expected, got });
         }
         self.weights.check(network)?;
         Ok(self.optimizer.check(network)?)

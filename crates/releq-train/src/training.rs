@@ -1,6 +1,6 @@
 //! Training by a schedule, one step at a time.
 
-use std::{fmt, ops::ControlFlow};
+use std::{collections::BTreeMap, fmt, ops::ControlFlow};
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -50,6 +50,7 @@ pub struct Training<'a> {
     steps: usize,
     order: Order,
     report: TrainReport,
+    origin: BTreeMap<String, String>,
     indices: Vec<usize>,
     images: Vec<f32>,
     labels: Vec<Label>,
@@ -70,7 +71,8 @@ impl<'a> Training<'a> {
     /// Before the first step.
     ///
     /// # Errors
-    /// A schedule or a normalization that does not fit, or images without labels.
+    /// A schedule or a normalization that does not fit, [`TrainError::BatchTooLarge`], or images without
+    /// labels.
     pub fn new(
         data: &'a dyn Dataset,
         normalization: &'a Normalization,
@@ -80,6 +82,7 @@ impl<'a> Training<'a> {
         schedule.check()?;
         check_normalization(data, normalization)?;
         check_labels(data)?;
+        schedule.check_images(data)?;
         let steps = schedule.steps(data.len());
         Ok(Self {
             data,
@@ -89,6 +92,7 @@ impl<'a> Training<'a> {
             steps,
             order: Order::new(data.len(), seed),
             report: TrainReport { steps: 0, mean_loss: None, last_loss: None, stopped: steps > 0 },
+            origin: BTreeMap::new(),
             indices: Vec::new(),
             images: Vec::new(),
             labels: Vec::new(),
@@ -114,12 +118,12 @@ impl<'a> Training<'a> {
             ("the normalization", normalizations),
         ] {
             if expected != got {
-                return Err(TrainError::Resume { what, expected, got });
+                return Err(TrainError::Resume { what: what.into(), expected, got });
             }
         }
         if run.report.steps > training.steps {
             return Err(TrainError::Resume {
-                what: "a number of steps of at most",
+                what: "a number of steps of at most".into(),
                 expected: training.steps.to_string(),
                 got: run.report.steps.to_string(),
             });
@@ -131,9 +135,18 @@ impl<'a> Training<'a> {
             quantizer: run.quantizer.clone(),
         })?;
         training.report = run.report;
+        training.origin.clone_from(&run.origin);
         let seen = run.report.steps * run.schedule.batch_size;
         training.order.by_ref().take(seen).for_each(drop);
         Ok(training)
+    }
+
+    /// Notes what else the training follows from, such as the content of its data and the weights that it
+    /// starts from; the [state](Self::state) then has it, and [`TrainingRun::check_origin`] compares it.
+    #[must_use]
+    pub fn origin(mut self, origin: BTreeMap<String, String>) -> Self {
+        self.origin = origin;
+        self
     }
 
     /// What [`resume`](Self::resume) needs, with the weights and the optimizer of `trainer`.
@@ -148,6 +161,7 @@ impl<'a> Training<'a> {
             bits,
             quantizer,
             report: self.report,
+            origin: self.origin.clone(),
         };
         TrainingState { weights, optimizer, run }
     }

@@ -317,6 +317,17 @@ impl ExperimentConfig {
         serde_json::to_string_pretty(self).map_err(ReleqError::Config)
     }
 
+    /// All schedules with the names of their fields, and whether the run follows them.
+    pub(super) fn schedules(&self) -> impl Iterator<Item = (&'static str, &Schedule, bool)> {
+        let pretrain = Some(("pretrain", &self.pretrain, self.weights.is_none()));
+        let tune = self.fine_tune.as_ref().map(|tune| ("fine_tune", tune, self.weights.is_some()));
+        let retrains = [
+            ("short_retrain", &self.short_retrain, true),
+            ("long_retrain", &self.long_retrain, true),
+        ];
+        pretrain.into_iter().chain(tune).chain(retrains)
+    }
+
     /// Checks everything that can be checked without network, data and pieces of one's own.
     ///
     /// # Errors
@@ -350,13 +361,8 @@ impl ExperimentConfig {
                 return wrong("normalization", reason);
             }
         }
-        for (setting, schedule) in [
-            ("pretrain", Some(&self.pretrain)),
-            ("fine_tune", self.fine_tune.as_ref()),
-            ("short_retrain", Some(&self.short_retrain)),
-            ("long_retrain", Some(&self.long_retrain)),
-        ] {
-            schedule.map_or(Ok(()), Schedule::check).map_err(|error| {
+        for (setting, schedule, _) in self.schedules() {
+            schedule.check().map_err(|error| {
                 let reason = error.to_string();
                 ReleqError::Setting { setting, reason }
             })?;

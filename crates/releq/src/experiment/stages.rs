@@ -64,6 +64,11 @@ impl<'a> Run<'a> {
         let problem = problem(network, config, &pieces, None)?;
         own.agent(config, &shape(&problem, config))?;
         let images = split(own.data(config)?, config)?;
+        for (setting, schedule, _) in config.schedules().filter(|&(.., used)| used) {
+            schedule
+                .check_images(&images.train)
+                .map_err(|error| ReleqError::Setting { setting, reason: error.to_string() })?;
+        }
         Ok(Self { network, config, own, cancel, on_event, pieces, images })
     }
 
