@@ -8,7 +8,7 @@ use releq::{
     Budget, Problem, ProblemBuilder, ReleqError, Search, SearchOutcome, StopReason,
     agent::{Agent, AgentError, Mode, RandomSearch, UpdateStats},
     core::{BitwidthAssignment, Cost, CostError, CostModel, LayerBits, LayerProfile},
-    evaluate::{Evaluation, Evaluator, Parallel},
+    evaluate::{Evaluation, Evaluator, Measurement, Parallel},
     hw::{CostKind, LimitConfig},
     reward::reward_fn,
     zoo::lenet,
@@ -99,6 +99,49 @@ fn accuracies_that_cannot_be_count_as_failed() {
     }
 }
 
+#[test]
+fn standard_errors_that_cannot_be_count_as_failed() {
+    let problem = builder().build().unwrap();
+    let measured = |standard_error| -> Result<Evaluation, ReleqError> {
+        Ok(Measurement::new(0.8).with_standard_error(standard_error).into())
+    };
+    for how in [|| f64::NAN, || f64::INFINITY, || -0.1] {
+        let evaluator = Answers { full_precision: 0.9, answer: Box::new(move || measured(how())) };
+        let outcome = run(&problem, &evaluator).unwrap();
+        assert_eq!(outcome.failures, outcome.scored.len());
+        // What is written can be read again: JSON has no NaN.
+        let json = serde_json::to_string(&outcome).unwrap();
+        assert_eq!(serde_json::from_str::<SearchOutcome>(&json).unwrap(), outcome);
+    }
+}
+
+#[test]
+fn a_full_precision_that_no_accuracy_is_relative_to_is_refused() {
+    let problem = builder().build().unwrap();
+    for full_precision in [0.0, -1.0, 1.5, f64::NAN] {
+        let evaluator = Answers { full_precision, answer: Box::new(|| Ok(Evaluation::new(0.5))) };
+        let error = run(&problem, &evaluator).unwrap_err().to_string();
+        assert!(error.contains("full precision of the evaluator `evaluator`"), "{error}");
+        let bits = "2-2-2-2".parse().unwrap();
+        assert!(problem.score(&bits, &evaluator).is_err());
+    }
+}
+
+/// An evaluator that always answers the same.
+struct Answers {
+    full_precision: f64,
+    answer: Box<dyn Fn() -> Result<Evaluation, ReleqError> + Send + Sync>,
+}
+
+impl Evaluator for Answers {
+    fn full_precision(&self) -> f64 {
+        self.full_precision
+    }
+    fn evaluate(&self, _: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
+        (self.answer)()
+    }
+}
+
 /// A cost model that gives what it is told.
 struct Odd(fn() -> Result<Cost, CostError>);
 
@@ -133,9 +176,12 @@ fn a_cost_model_that_gives_no_cost_is_named() {
 #[test]
 fn a_reward_that_gives_no_number_is_named() {
     let evaluator = Breaks::new(usize::MAX, || Ok(Evaluation::new(0.5)));
-    let nan = builder().reward(reward_fn("nan", |_, _| f64::NAN)).build().unwrap();
-    let error = run(&nan, &evaluator).unwrap_err().to_string();
-    assert!(error.contains("reward `nan` returned NaN"), "{error}");
+    // A huge reward is as bad as none: its square is infinite in the agent's arithmetic.
+    for value in [f64::NAN, f64::INFINITY, 1e37, -1.1e6] {
+        let reward = builder().reward(reward_fn("odd", move |_, _| value)).build().unwrap();
+        let error = run(&reward, &evaluator).unwrap_err().to_string();
+        assert!(error.contains(&format!("reward `odd`: {value} is not between")), "{error}");
+    }
     let panics = builder().reward(reward_fn("tired", |_, _| panic!("enough"))).build().unwrap();
     let error = run(&panics, &evaluator).unwrap_err().to_string();
     assert!(error.contains("reward `tired` panicked: enough"), "{error}");

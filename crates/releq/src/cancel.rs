@@ -26,6 +26,12 @@ impl Cancel {
         Self::default()
     }
 
+    /// A request that is made by setting `flag`, as libraries that handle signals do.
+    #[must_use]
+    pub const fn from_flag(flag: Arc<AtomicBool>) -> Self {
+        Self(flag)
+    }
+
     /// Asks to stop; tells whether somebody had asked before.
     pub fn cancel(&self) -> bool {
         self.0.swap(true, Ordering::Relaxed)

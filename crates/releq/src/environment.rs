@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ReleqError,
-    evaluate::Evaluator,
+    evaluate::{Evaluator, full_precision},
     guard::guard,
     problem::{ActionSpace, EvaluationMode, Problem},
     search::Scored,
@@ -163,6 +163,7 @@ impl<'a> BitwidthEnvironment<'a> {
             }
         }
         let piece = || format!("evaluator `{}`", self.evaluator.name());
+        let full_precision = full_precision(self.evaluator)?;
         let started = Instant::now();
         let answers = guard(piece, || self.evaluator.evaluate_batch(&new))?;
         self.evaluation_seconds += started.elapsed().as_secs_f64();
@@ -173,7 +174,6 @@ impl<'a> BitwidthEnvironment<'a> {
                 got: answers.len(),
             });
         }
-        let full_precision = self.evaluator.full_precision();
         for (bits, answer) in new.into_iter().zip(answers) {
             let scored = self.problem.scored(&bits, answer, full_precision)?;
             self.remember(bits, scored);

@@ -88,13 +88,15 @@ pub enum ReleqError {
         /// The message of the panic.
         message: String,
     },
-    /// A piece of the run returned NaN or an infinity.
-    #[error("{piece} returned {value}, which is not a finite number")]
-    NotANumber {
+    /// A piece of the run returned a number that it may not return.
+    #[error("{piece}: {value} is not {allowed}")]
+    OutOfRange {
         /// Which one.
         piece: String,
         /// The value.
         value: f64,
+        /// What it may return.
+        allowed: &'static str,
     },
     /// An evaluator returned another number of answers than it was asked for.
     #[error("{piece} gave {got} answers to {expected} questions")]

@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ReleqError,
-    evaluate::{Evaluation, Evaluator},
+    evaluate::{Evaluation, Evaluator, full_precision},
     guard::guard,
     search::Scored,
 };
+
+/// Largest reward that an agent is shown, and smallest with a minus.
+const LARGEST_REWARD: f64 = 1e6;
 
 /// What an action means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -431,7 +434,8 @@ impl Problem {
     /// Reward of two states, and of how far an assignment is over a limit.
     ///
     /// # Errors
-    /// [`ReleqError::Panicked`], or [`ReleqError::NotANumber`] if the reward is NaN or infinite.
+    /// [`ReleqError::Panicked`], or [`ReleqError::OutOfRange`] if the reward is not within a million of 0, as
+    /// NaN is not: agents square rewards in 32-bit arithmetic, and one huge reward would drown all others.
     pub fn reward(
         &self,
         acc_state: f64,
@@ -445,10 +449,11 @@ impl Problem {
                 None => self.reward.reward(acc_state, quant_state),
             })
         })?;
-        if reward.is_finite() {
+        if (-LARGEST_REWARD..=LARGEST_REWARD).contains(&reward) {
             Ok(reward)
         } else {
-            Err(ReleqError::NotANumber { piece: piece(), value: reward })
+            let allowed = "between -1,000,000 and 1,000,000; scale it";
+            Err(ReleqError::OutOfRange { piece: piece(), value: reward, allowed })
         }
     }
 
@@ -461,7 +466,8 @@ impl Problem {
         bits: &BitwidthAssignment,
         evaluator: &dyn Evaluator,
     ) -> Result<Scored, ReleqError> {
-        self.scored(bits, evaluator.evaluate(bits)?, evaluator.full_precision())
+        let full_precision = full_precision(evaluator)?;
+        self.scored(bits, evaluator.evaluate(bits)?, full_precision)
     }
 
     /// What an evaluation is worth.

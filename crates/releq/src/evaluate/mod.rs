@@ -103,12 +103,18 @@ impl Evaluation {
         }
     }
 
-    /// The evaluation itself, or a failed one if its accuracy is not in 0 to 1.
+    /// The evaluation itself, or a failed one if its accuracy is not in 0 to 1, or the standard error not a
+    /// positive number or 0.
     #[must_use]
     pub(crate) fn checked(self) -> Self {
-        match self.accuracy() {
-            Some(accuracy) if !(0.0..=1.0).contains(&accuracy) => {
-                Self::failed(format!("the evaluator returned an accuracy of {accuracy}"))
+        let (Self::Measured(seen) | Self::GivenUp { seen, .. }) = &self else { return self };
+        let accuracy = seen.accuracy;
+        if !(0.0..=1.0).contains(&accuracy) {
+            return Self::failed(format!("the evaluator returned an accuracy of {accuracy}"));
+        }
+        match seen.standard_error {
+            Some(error) if !(0.0..=f64::MAX).contains(&error) => {
+                Self::failed(format!("the evaluator returned a standard error of {error}"))
             }
             _ => self,
         }
@@ -167,6 +173,17 @@ pub trait Evaluator: Send + Sync {
     fn name(&self) -> &str {
         "evaluator"
     }
+}
+
+/// The full-precision accuracy that `evaluator` states, if it is one.
+pub(crate) fn full_precision(evaluator: &dyn Evaluator) -> Result<f64, ReleqError> {
+    let value = evaluator.full_precision();
+    if value > 0.0 && value <= 1.0 {
+        return Ok(value);
+    }
+    let piece = format!("full precision of the evaluator `{}`", evaluator.name());
+    let allowed = "an accuracy above 0 and at most 1";
+    Err(ReleqError::OutOfRange { piece, value, allowed })
 }
 
 macro_rules! forward {
