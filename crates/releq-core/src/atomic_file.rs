@@ -2,22 +2,33 @@
 //!
 //! The bytes go to a temporary file in the same folder, which is renamed once it is complete. No reader
 //! ever sees half a file, and a crash leaves the old one as it was.
+//!
+//! A process that is killed leaves its temporary file behind. The next write of the same file removes it: a
+//! writer locks its temporary file, and a lock ends with its process, so one without a lock belongs to nobody.
 
 use std::{
-    fs,
+    ffi::OsStr,
+    fs::{self, File},
     io::{self, ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
-use atomic_write_file::AtomicWriteFile;
+use tempfile::NamedTempFile;
 
 /// Symbolic links that are followed one after the other, as on Linux.
 const MOST_LINKS: usize = 40;
 
+/// End of the names of temporary files, which are `.NAME.RANDOM.tmp`.
+const SUFFIX: &str = ".tmp";
+
+/// Random characters in the name of a temporary file.
+const RANDOM: usize = 6;
+
 /// Writes `bytes` as the file `path`, replacing a regular file of that name.
 ///
 /// A symbolic link is kept and its target is written, which need not exist yet. An existing file keeps
-/// its permissions, on Unix.
+/// its permissions and, where that is allowed, its owner, on Unix. Temporary files that killed processes left
+/// beside it are removed.
 ///
 /// # Errors
 /// When the folder does not exist or is not writable, the disk is full, or `path` is something other
@@ -36,9 +47,11 @@ pub fn write_with(
 ) -> io::Result<()> {
     let path = path.as_ref();
     let written = regular_file(path).and_then(|target| {
-        let mut file = AtomicWriteFile::open(target)?;
-        fill(&mut file)?;
-        file.commit()
+        let mut file = temporary(&target)?;
+        fill(file.as_file_mut())?;
+        file.as_file().sync_all()?;
+        file.persist(target)?;
+        Ok(())
     });
     written.map_err(|error| named(path, &error))
 }
@@ -49,8 +62,81 @@ pub fn write_with(
 /// As [`write`](fn@write), except for a full disk.
 pub fn check_writable(path: impl AsRef<Path>) -> io::Result<()> {
     let path = path.as_ref();
-    let opened = regular_file(path).and_then(AtomicWriteFile::open);
-    opened.and_then(AtomicWriteFile::discard).map_err(|error| named(path, &error))
+    let opened = regular_file(path).and_then(|target| temporary(&target));
+    opened.and_then(NamedTempFile::close).map_err(|error| named(path, &error))
+}
+
+/// A locked temporary file beside `target`, with its permissions.
+fn temporary(target: &Path) -> io::Result<NamedTempFile> {
+    let (folder, name) = place(target)?;
+    remove_abandoned(folder, name);
+    let mut builder = tempfile::Builder::new();
+    let mut prefix = OsStr::new(".").to_owned();
+    prefix.push(name);
+    prefix.push(".");
+    builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    loop {
+        let file = builder.tempfile_in(folder)?;
+        // Without locks, as on some network file systems, abandoned files stay.
+        let locked = file.as_file().lock().is_ok();
+        // Another process may have taken it for abandoned before it was locked.
+        if locked && !file.path().exists() {
+            continue;
+        }
+        keep_permissions(target, file.as_file())?;
+        return Ok(file);
+    }
+}
+
+/// The folder of a file, and its name in there.
+fn place(target: &Path) -> io::Result<(&Path, &OsStr)> {
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = target.file_name().ok_or(ErrorKind::IsADirectory)?;
+    Ok((folder.unwrap_or(Path::new(".")), name))
+}
+
+/// Removes what killed processes left of earlier writes of the file `name`. Whatever prevents it is not worth
+/// an error: the new file can be written all the same.
+fn remove_abandoned(folder: &Path, name: &OsStr) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let regular = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if regular && is_temporary(&entry.file_name(), name) {
+            let path = entry.path();
+            // The lock is held until after the removal, so that nobody takes the file over in between.
+            if let Ok(file) = File::open(&path)
+                && file.try_lock().is_ok()
+            {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Whether `found` is the name of a temporary file for the file `name`.
+fn is_temporary(found: &OsStr, name: &OsStr) -> bool {
+    let random = found
+        .as_encoded_bytes()
+        .strip_prefix(b".")
+        .and_then(|rest| rest.strip_prefix(name.as_encoded_bytes()))
+        .and_then(|rest| rest.strip_prefix(b"."))
+        .and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()));
+    random.is_some_and(|random| {
+        random.len() == RANDOM && random.iter().all(u8::is_ascii_alphanumeric)
+    })
+}
+
+/// Gives `file` the permissions and the owner of the file that it will replace, if there is one.
+fn keep_permissions(target: &Path, file: &File) -> io::Result<()> {
+    let Ok(metadata) = fs::metadata(target) else { return Ok(()) };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        // Only the superuser may give files away. Before the permissions, which a change of owner may reduce.
+        let _ = fchown(file, Some(metadata.uid()), Some(metadata.gid()));
+    }
+    file.set_permissions(metadata.permissions())
 }
 
 /// The file that `path` refers to, through symbolic links; it may not exist yet.
@@ -123,6 +209,49 @@ mod tests {
         refused(&path.join("file"), "Not a directory");
     }
 
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, abandoned, held] =
+            ["file", ".file.a1B2c3.tmp", ".file.000000.tmp"].map(|name| folder.path().join(name));
+        // Names that only resemble those of temporary files, or are those of another file.
+        let others = [".file.a1B2c3", ".file.a1B2c.tmp", ".file.a1-2c3.tmp", ".other.a1B2c3.tmp"];
+        for name in others {
+            fs::write(folder.path().join(name), b"not ours").unwrap();
+        }
+        fs::write(&abandoned, b"half").unwrap();
+        let live = File::create(&held).unwrap();
+        live.lock().unwrap();
+        check_writable(&path).unwrap();
+        assert!(!abandoned.exists() && held.exists());
+
+        fs::write(&abandoned, b"half").unwrap();
+        drop(live);
+        write(&path, b"new").unwrap();
+        let mut expected: Vec<&str> = others.into_iter().chain(["file"]).collect();
+        expected.sort_unstable();
+        assert_eq!(names(folder.path()), expected);
+    }
+
+    #[test]
+    fn writers_of_one_file_do_not_remove_what_the_others_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::thread::scope(|scope| {
+            for writer in 0..4_u8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        write(path, &[writer; 1000]).unwrap();
+                    }
+                });
+            }
+        });
+        let written = fs::read(&path).unwrap();
+        assert!(written.len() == 1000 && written.iter().all(|&byte| byte == written[0]));
+        assert_eq!(names(folder.path()), ["file"]);
+    }
+
     #[cfg(unix)]
     #[test]
     fn links_are_followed_and_permissions_kept() {
@@ -144,6 +273,11 @@ mod tests {
 
         symlink("real/later", &dangling).unwrap();
         write(&dangling, b"later").unwrap();
+        // A new file has the permissions that any program's would have.
+        let plain = folder.path().join("plain");
+        fs::write(&plain, b"").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&folder.path().join("real/later")), mode(&plain));
         assert!(dangling.is_symlink());
         assert_eq!(names(&folder.path().join("real")), ["file", "later"]);
 
