@@ -11,12 +11,15 @@ use std::{
     thread,
 };
 
+/// Most threads that work is ever split among, more than any machine has processors.
+pub const MOST_THREADS: usize = 1024;
+
 /// Number of threads to use where `asked` were asked for; 0 asks for one per processor.
 #[must_use]
 pub fn threads(asked: usize) -> usize {
     match asked {
         0 => thread::available_parallelism().map_or(1, NonZero::get),
-        asked => asked,
+        asked => asked.min(MOST_THREADS),
     }
 }
 
@@ -27,6 +30,8 @@ enum Failure<E> {
 }
 
 /// Runs `work` once on every item, on up to `threads` threads; items are handed out in order.
+///
+/// Where the system gives fewer threads, or `threads` exceeds [`MOST_THREADS`], fewer do the same work.
 ///
 /// Once an item fails, no more are handed out. Those that were are finished first, so the error is that
 /// of the first item in order that fails, whatever the number of threads.
@@ -54,7 +59,7 @@ pub fn try_for_each<T: Send, E: Send>(
     threads: usize,
     work: impl Fn(T) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
-    let threads = items.size_hint().1.map_or(threads, |most| threads.min(most));
+    let threads = items.size_hint().1.map_or(threads, |most| threads.min(most)).min(MOST_THREADS);
     if threads <= 1 {
         let mut items = items;
         return items.try_for_each(work);
@@ -79,7 +84,10 @@ pub fn try_for_each<T: Send, E: Send>(
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(run);
+            // A limit on threads is no reason to fail: those that there are do the work.
+            if thread::Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
         }
         run();
     });
@@ -131,6 +139,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::{
+        collections::HashSet,
         sync::atomic::{AtomicUsize, Ordering},
         time::Duration,
     };
@@ -150,8 +159,21 @@ mod tests {
             let mapped = try_map(places.iter(), threads, |&place| Ok::<usize, ()>(place * 2));
             assert!(mapped.unwrap().into_iter().eq((2..=200).step_by(2)), "{threads}");
         }
-        assert_eq!(threads(3), 3);
+        assert_eq!((threads(3), threads(usize::MAX)), (3, MOST_THREADS));
         assert!(threads(0) >= 1);
+    }
+
+    #[test]
+    fn a_huge_number_of_threads_is_bounded() {
+        let seen = Mutex::new(HashSet::new());
+        try_for_each(0..3000, usize::MAX, |_| {
+            lock(&seen).insert(thread::current().id());
+            // Long enough for every thread to begin.
+            thread::sleep(Duration::from_millis(200));
+            Ok::<(), ()>(())
+        })
+        .unwrap();
+        assert!((2..=MOST_THREADS).contains(&lock(&seen).len()));
     }
 
     #[test]
