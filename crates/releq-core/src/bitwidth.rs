@@ -4,6 +4,8 @@ use std::{fmt, ops::Deref, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::text;
+
 /// Number of bits that store one weight or activation, from 1 to 32, or `float`: not quantized.
 ///
 /// [`FLOAT`](Self::FLOAT) is a value of its own. It differs from 32-bit integer codes and sorts after them.
@@ -85,6 +87,14 @@ impl Bitwidth {
         if self.is_float() { None } else { Some(self.0) }
     }
 
+    /// [`FLOAT`](Self::FLOAT) for 32 bits, and every other bitwidth itself.
+    ///
+    /// Where weights are quantized, 32 bits mean that they are not: no quantizer rounds to 32-bit codes.
+    #[must_use]
+    pub const fn float_at_32(self) -> Self {
+        if self.0 == MAX_BITS { Self::FLOAT } else { self }
+    }
+
     /// Whether the values are not quantized.
     #[must_use]
     pub const fn is_float(self) -> bool {
@@ -121,8 +131,10 @@ impl FromStr for Bitwidth {
         if text == FLOAT_NAME {
             return Ok(Self::FLOAT);
         }
-        let bits: u64 = text.parse().map_err(|_| BitwidthError::NotANumber(text.to_owned()))?;
-        Self::from_number(bits)
+        match text::whole(text) {
+            Some(bits) => Self::from_number(bits),
+            None => Err(BitwidthError::NotANumber(text.to_owned())),
+        }
     }
 }
 
@@ -170,8 +182,8 @@ impl<'de> Deserialize<'de> for Bitwidth {
 
 /// One bitwidth for every quantizable layer, in network order; never empty.
 ///
-/// Written as `2-2-3-2`, or `float-2-3-float` where layers are not quantized; read from that or from
-/// `2,2,3,2`.
+/// Written as `2-2-3-2`, or `float-2-3-float` where layers are not quantized; read from that, and from lists with
+/// commas, semicolons or spaces, also in brackets: `2,2,3,2`, `[2, 2, 3, 2]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Bitwidth>", into = "Vec<Bitwidth>")]
 pub struct BitwidthAssignment(Vec<Bitwidth>);
@@ -258,7 +270,21 @@ impl FromStr for BitwidthAssignment {
         if text.trim().is_empty() {
             return Err(BitwidthError::Empty);
         }
-        Self::new(text.split(['-', ',']).map(str::parse).collect::<Result<_, _>>()?)
+        let inner = [('[', ']'), ('(', ')')].into_iter().find_map(|(open, close)| {
+            text.trim().strip_prefix(open).and_then(|rest| rest.strip_suffix(close))
+        });
+        let mut bits = Vec::new();
+        for part in inner.unwrap_or(text).split(['-', ',', ';']) {
+            let mut words = part.split_whitespace().peekable();
+            if words.peek().is_none() {
+                return Err(BitwidthError::NotANumber(text.to_owned()));
+            }
+            for word in words {
+                // Python writes `float` in a list with quotes.
+                bits.push(word.trim_matches(['\'', '"']).parse()?);
+            }
+        }
+        Self::new(bits)
     }
 }
 
@@ -283,8 +309,31 @@ mod tests {
         check("33", BitwidthError::OutOfRange(33));
         check("4-300", BitwidthError::OutOfRange(300));
         check("4-x", BitwidthError::NotANumber("x".into()));
-        check("4--4", BitwidthError::NotANumber(String::new()));
+        check("4--4", BitwidthError::NotANumber("4--4".into()));
+        check("-1", BitwidthError::NotANumber("-1".into()));
+        check("[4, 4", BitwidthError::NotANumber("[4".into()));
+        check("[]", BitwidthError::NotANumber("[]".into()));
+        check("2.5", BitwidthError::NotANumber("2.5".into()));
         check("4-Float", BitwidthError::NotANumber("Float".into()));
+    }
+
+    #[test]
+    fn lists_of_other_programs_are_assignments() {
+        let assignment: BitwidthAssignment = "8-5-5-8".parse().unwrap();
+        for text in [
+            "8,5,5,8",
+            "[8, 5, 5, 8]",
+            "(8, 5, 5, 8)",
+            "8 5 5 8",
+            " [8;5;5;8] ",
+            "[8.0, 5.0, 5.0, 8.0]",
+        ] {
+            assert_eq!(text.parse().as_ref(), Ok(&assignment), "{text}");
+        }
+        let float: BitwidthAssignment = "float-2-float".parse().unwrap();
+        assert_eq!("['float', 2, 'float']".parse(), Ok(float.clone()));
+        let written = BitwidthAssignment::from_bits([32, 2, 32]).unwrap();
+        assert!(written.iter().map(|bits| bits.float_at_32()).eq(float.iter().copied()));
     }
 
     #[test]

@@ -8,8 +8,11 @@ mod names;
 mod network;
 pub mod parallel;
 mod profile;
+#[cfg(feature = "tables")]
+pub mod tables;
 #[cfg(any(test, feature = "testing"))]
 mod testing;
+pub mod text;
 mod weights;
 
 pub use bitwidth::{Bitwidth, BitwidthAssignment, BitwidthError};
