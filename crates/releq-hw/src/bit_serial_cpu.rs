@@ -32,18 +32,20 @@ pub enum Packing {
 /// Words that a bit-serial CPU kernel combines by AND and popcount, for a kernel structured like TVM's.
 ///
 /// `out_pixels * Cout * K^2 * ceil(Cin/word_bits) * bw * ba`, twice that for [`Polarity::Unipolar`]; with
-/// [`Packing::Im2col`] the middle is `ceil(K^2 * Cin/word_bits)`. The time to pack the activations, linear in
+/// [`Packing::Im2col`] the middle is `ceil(K^2 * Cin/word_bits)`. In a convolution of `g` groups an output channel
+/// sums over `Cin/g` channels alone, which stand for `Cin`: no word holds channels of two groups, since a popcount
+/// adds up its whole word. A depthwise layer thus fills one bit of every word. The time to pack the activations, linear in
 /// their bits and shared by all output channels, is left out; weights are packed ahead of time.
 ///
 /// Eight by eight bits take 64 products of planes here, but one native int8 instruction. A ratio of two of
 /// these counts compares bit-serial with bit-serial kernels, not with the fastest 8-bit kernel.
 ///
 /// # Units
-/// Words of one inference, batch 1; bitwidths of 1 to 8, no float.
+/// Words of one inference, batch 1; bitwidths of 1 to 8. Float has no bit planes to count, and is an error.
 ///
 /// # Source
 /// TVM, `topi/nn/bitserial_conv2d.py` and `bitserial_util.py` (Cowan et al. 2018), whose packing
-/// covers at most 8 bits.
+/// covers at most 8 bits. TVM has no grouped form; that rule is derived from the dense one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BitSerialCpu {
@@ -106,8 +108,10 @@ impl CostModel for BitSerialCpu {
 
 #[cfg(test)]
 mod tests {
+    use releq_core::Bitwidth;
+
     use super::*;
-    use crate::price::layers::{at, lenet};
+    use crate::price::layers::{at, depthwise, grouped, lenet};
 
     #[test]
     fn hand_computed_cases() {
@@ -123,5 +127,21 @@ mod tests {
         let unipolar = BitSerialCpu { polarity: Polarity::Unipolar, ..default };
         assert_eq!(unipolar.words(&lenet[0], at(8, 8)), Ok(2 * 18_432_000));
         assert!(default.words(&lenet[0], at(9, 8)).is_err());
+        assert!(default.words(&lenet[0], LayerBits::weights_only(Bitwidth::FLOAT)).is_err());
+    }
+    #[test]
+    fn a_word_holds_channels_of_one_group() {
+        let default = BitSerialCpu::default();
+        let packed = BitSerialCpu { packing: Packing::Im2col, ..default };
+        // 64 pixels of 256 outputs; 9 taps of 64 channels, of one group of 128 two words.
+        let layer = |groups| grouped(groups, [128, 256], 8, [3, 1, 1]);
+        assert_eq!(default.words(&layer(1), at(1, 1)), Ok(64 * 256 * 9 * 2));
+        assert_eq!(default.words(&layer(2), at(1, 1)), Ok(64 * 256 * 9));
+        assert_eq!(default.words(&layer(4), at(1, 1)), Ok(64 * 256 * 9));
+        // 9 * 32 bits are 4.5 words.
+        assert_eq!(packed.words(&layer(4), at(1, 1)), Ok(64 * 256 * 5));
+        let depthwise = depthwise(32, 14, [3, 1, 1]);
+        assert_eq!(default.words(&depthwise, at(4, 8)), Ok(196 * 32 * 9 * 4 * 8));
+        assert_eq!(packed.words(&depthwise, at(4, 8)), Ok(196 * 32 * 4 * 8));
     }
 }

@@ -8,7 +8,7 @@ use releq_core::{CostModel, LayerProfile, NetworkCost, check_cost_model, sample_
 use crate::{
     ConstantPower, CostKind, FullyConnected, PeakScaling, Roofline, SerialOperand, Stripes,
     StripesConfig, WeightedSum,
-    price::layers::{conv, depthwise, linear},
+    price::layers::{conv, depthwise, grouped, linear},
 };
 
 /// Every model of this crate.
@@ -50,6 +50,11 @@ fn any_layer() -> impl Strategy<Value = LayerProfile> {
             side,
             [3, stride, 1]
         )),
+        ((1usize..9, 1usize..20, 1usize..40), 5usize..20, 1usize..3).prop_map(
+            |((groups, cin, cout), side, stride)| {
+                grouped(groups, [groups * cin, groups * cout], side, [3, stride, 1])
+            }
+        ),
         (1usize..3000, 1usize..600).prop_map(|(inputs, outputs)| linear(inputs, outputs)),
     ]
 }

@@ -11,11 +11,12 @@ use crate::{
 /// Cycles of DaDianNao, the bit-parallel counterpart of [`Stripes`](crate::Stripes): the same peak at 16 bits,
 /// and no gain from fewer.
 ///
-/// A convolution or depthwise layer takes what Stripes takes at 16 bits, a fully connected one
+/// A convolution, in groups or not, takes what Stripes takes at 16 bits, a fully connected layer
 /// `ceil(In/16) * ceil(Out/256)` cycles.
 ///
 /// # Units
-/// Cycles of one inference, batch 1. The bitwidths do not matter; above 16 they are an error, as is float.
+/// Cycles of one inference, batch 1. The bitwidths do not matter; above 16 they are an error, as is float: the
+/// chip computes with integers of 16 bits.
 ///
 /// # Source
 /// Chen et al., "DaDianNao: A Machine-Learning Supercomputer", MICRO 2014, as the baseline of Stripes
@@ -69,7 +70,7 @@ mod tests {
 
     #[test]
     fn stripes_at_16_bits() {
-        for layer in lenet() {
+        for layer in lenet().into_iter().chain([grouped(4, [64, 640], 8, [3, 1, 1])]) {
             let (twin, stripes) =
                 (DaDianNao.cycles(&layer, at(2, 8)), Stripes::default().cycles(&layer, at(16, 16)));
             let stagger = if layer.kind == LayerKind::Linear { 15 } else { 0 };
@@ -79,8 +80,9 @@ mod tests {
 
     #[test]
     fn errors_carry_its_own_name() {
-        let grouped = grouped();
-        let message = DaDianNao.cycles(&grouped, at(8, 8)).unwrap_err().to_string();
+        let mut uneven = grouped(2, [4, 4], 8, [3, 1, 1]);
+        uneven.groups = 3;
+        let message = DaDianNao.cycles(&uneven, at(8, 8)).unwrap_err().to_string();
         assert!(message.contains("dadiannao"), "{message}");
         assert!(DaDianNao.cycles(&lenet()[0], at(17, 8)).is_err());
     }

@@ -1,6 +1,6 @@
 //! Helpers shared by the models.
 
-use releq_core::{Bitwidth, Cost, CostError, LayerProfile};
+use releq_core::{Bitwidth, Cost, CostError, LayerKind, LayerProfile};
 
 /// A whole number as a cost; exact up to 2^53.
 pub(crate) fn whole(count: u64) -> Cost {
@@ -44,6 +44,49 @@ pub(crate) fn channels_per_group(layer: &LayerProfile) -> u64 {
     (layer.in_channels / layer.groups.max(1)) as u64
 }
 
+/// Groups of a convolution, all of one size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Groups {
+    count: u64,
+    /// Input channels of a group.
+    channels: u64,
+    /// Filters of a group, which are its output channels.
+    filters: u64,
+}
+
+impl Groups {
+    /// Those of `layer`, if they divide its channels.
+    pub(crate) fn of(model: &str, layer: &LayerProfile) -> Result<Self, CostError> {
+        let LayerProfile { groups, in_channels, out_channels, .. } = *layer;
+        let depthwise = layer.kind == LayerKind::DepthwiseConv2d;
+        if groups == 0
+            || in_channels % groups != 0
+            || out_channels % groups != 0
+            || depthwise && groups != in_channels
+        {
+            let kind = if depthwise { "a depthwise convolution" } else { "a convolution" };
+            let what =
+                format!("{kind} from {in_channels} to {out_channels} channels in {groups} groups");
+            return Err(unsupported(model, layer, what));
+        }
+        let [count, channels, filters] =
+            [groups, in_channels / groups, out_channels / groups].map(|size| size as u64);
+        Ok(Self { count, channels, filters })
+    }
+
+    /// Rounds of at most `most_filters` filters in which the layer is computed, if its input passes by in bricks of
+    /// `lanes` neighbouring channels and every brick visits the filters of the groups that own any of them.
+    pub(crate) fn rounds(self, lanes: u64, most_filters: u64) -> u64 {
+        let all = self.count * self.channels;
+        let owner = |channel: u64| channel / self.channels.max(1);
+        let rounds = |brick: u64| {
+            let (first, last) = (brick * lanes, all.min((brick + 1) * lanes) - 1);
+            ((owner(last) - owner(first) + 1) * self.filters).div_ceil(most_filters)
+        };
+        (0..all.div_ceil(lanes)).map(rounds).sum()
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod layers {
     use releq_core::{Conv2d, LayerBits, LayerProfile};
@@ -67,9 +110,16 @@ pub(crate) mod layers {
         LayerProfile::conv2d("depthwise", [channels, side, side], conv.without_bias()).unwrap()
     }
 
-    /// A convolution in two groups.
-    pub(crate) fn grouped() -> LayerProfile {
-        LayerProfile::conv2d("grouped", [4, 8, 8], Conv2d::new(4, 3).padding(1).groups(2)).unwrap()
+    /// A convolution in groups over a square image, without a bias.
+    pub(crate) fn grouped(
+        groups: usize,
+        [in_channels, out_channels]: [usize; 2],
+        side: usize,
+        [kernel, stride, padding]: [usize; 3],
+    ) -> LayerProfile {
+        let conv = Conv2d::new(out_channels, kernel).stride(stride).padding(padding);
+        let conv = conv.groups(groups).without_bias();
+        LayerProfile::conv2d("grouped", [in_channels, side, side], conv).unwrap()
     }
 
     pub(crate) fn linear(in_features: usize, out_features: usize) -> LayerProfile {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     HwError,
     error::positive,
-    price::{at_most, unsupported, whole, windows},
+    price::{Groups, at_most, whole, windows},
 };
 
 /// The operand that is streamed one bit per cycle; the other one is bit-parallel.
@@ -78,9 +78,14 @@ impl Default for StripesConfig {
 /// |---|---|
 /// | convolution | `ceil(W/columns) * K^2 * ceil(Cin/lanes) * ceil(Cout/(rows*tiles)) * P` |
 /// | the same, 3 input channels, stride `s > 1` | as above, after `Cin -> 3*s^2` and `K -> ceil(K/s)` |
+/// | convolution in `g` groups | `ceil(W/columns) * K^2 * P *` the sum over bricks of `ceil(n * Cout/g / (rows*tiles))` |
+/// | depthwise | `ceil(W/columns) * K^2 * ceil(C/lanes) * P` |
 /// | fully connected, as built | `ceil(In/lanes) * ceil(Out/(rows*tiles)) + P - 1` |
 /// | fully connected, proportional | `ceil(In/lanes) * ceil(Out/(rows*tiles)) * P` |
-/// | depthwise | `ceil(W/columns) * K^2 * ceil(C/lanes) * P` |
+///
+/// A brick is `lanes` neighbouring input channels, and `n` the number of groups that own any of them: as each brick
+/// passes by, only the filters that read one of its channels have to be visited, and their weights for its other
+/// channels are zero. With one group that is the first row, with a group for every channel the depthwise one.
 ///
 /// Memory is never the bottleneck. Two consequences do not show in a count of MACs: a fully connected layer
 /// gains almost nothing from fewer bits, and a depthwise one runs at 1/256 of the peak.
@@ -91,14 +96,16 @@ impl Default for StripesConfig {
 /// # Source
 /// Judd, Albericio, Hetherington, Aamodt, Moshovos, "Stripes: Bit-Serial Deep Neural Network Computing",
 /// MICRO 2016, through the simulator DNNsim of the same group (commit 4748a60, dataflow
-/// `WindowFirstOutS`): the table equals its compute cycles in all 334 layers that were run. In the paper
+/// `WindowFirstOutS`): the table equals its compute cycles in all 334 layers that were run, among which are dense
+/// and depthwise convolutions. No layer of theirs had another number of groups: the row for these is derived, as the
+/// one rule that gives both. In the paper
 /// the serial operand is the activation. ReLeQ varies the weights, and what we could read of it does not
 /// say how they are mapped, so the operand is a parameter; by symmetry the formula is the same.
 ///
 /// # Errors of [`layer_cost`](CostModel::layer_cost)
-/// [`CostError::Bitwidth`] for float and above `max_bits` (for a fully connected layer as built also above
-/// `columns`, where the pipeline would stall), and [`CostError::Unsupported`] for grouped convolutions that
-/// are not depthwise, since no run of the simulator covered them.
+/// [`CostError::Bitwidth`] for float, since the chip computes with integers alone, and above `max_bits` (for a fully
+/// connected layer as built also above `columns`, where the pipeline would stall); [`CostError::Unsupported`] for
+/// groups that do not divide the channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "StripesConfig", into = "StripesConfig")]
 pub struct Stripes(StripesConfig);
@@ -186,17 +193,7 @@ impl StripesConfig {
         let (kernel, stride) = (layer.kernel as u64, layer.stride as u64);
         match layer.kind {
             LayerKind::Linear => Ok(channels.div_ceil(lanes) * out_channels.div_ceil(filters)),
-            LayerKind::DepthwiseConv2d if layer.in_channels == layer.out_channels => {
-                Ok(window_groups * kernel * kernel * channels.div_ceil(lanes))
-            }
-            LayerKind::DepthwiseConv2d => {
-                Err(unsupported(self.name(), layer, "a depthwise convolution that adds channels"))
-            }
-            LayerKind::Conv2d if layer.groups > 1 => {
-                let what = format!("a convolution in {} groups", layer.groups);
-                Err(unsupported(self.name(), layer, what))
-            }
-            LayerKind::Conv2d => {
+            LayerKind::Conv2d if layer.groups <= 1 => {
                 // The three channels of an image would leave most lanes idle: neighbouring pixels, which
                 // fall under the same weights of other windows, fill them.
                 let (channels, kernel) = if channels == 3 && stride > 1 {
@@ -206,6 +203,10 @@ impl StripesConfig {
                 };
                 let bricks = kernel * kernel * channels.div_ceil(lanes);
                 Ok(window_groups * bricks * out_channels.div_ceil(filters))
+            }
+            LayerKind::Conv2d | LayerKind::DepthwiseConv2d => {
+                let groups = Groups::of(self.name(), layer)?;
+                Ok(window_groups * kernel * kernel * groups.rounds(lanes, filters))
             }
         }
     }
@@ -240,6 +241,8 @@ impl CostModel for Stripes {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::price::layers::{at, conv, depthwise, grouped, lenet, linear};
 
@@ -278,6 +281,61 @@ mod tests {
         assert!((Stripes::default().latency_us(Cost(980.0)) - 1.0).abs() < 1e-12);
     }
 
+    /// Counted by hand, brick by brick: 64 windows are 4 groups of columns, of 9 positions and 1 bit.
+    #[test]
+    fn only_filters_that_read_a_brick_are_visited() {
+        let rounds = |groups, channels, config: StripesConfig| {
+            let layer = grouped(groups, channels, 8, [3, 1, 1]);
+            let cycles = Stripes::new(config).unwrap().cycles(&layer, at(1, 8)).unwrap();
+            assert_eq!(cycles % (4 * 9), 0);
+            cycles / (4 * 9)
+        };
+        let chip = StripesConfig::default();
+        // AlexNet's second layer: 2 groups of 3 bricks, for which 128 filters are one round.
+        assert_eq!(rounds(2, [96, 256], chip), 2 * 3);
+        // 512 filters are two rounds, of which each group needs one.
+        assert_eq!((rounds(1, [64, 512], chip), rounds(2, [64, 512], chip)), (4 * 2, 4));
+        // Groups of 24 channels: the second of three bricks has channels of both, and visits all 512 filters.
+        assert_eq!(rounds(2, [48, 512], chip), 1 + 2 + 1);
+        // Groups of 4 channels and 80 filters: a brick has four groups, 320 filters, two rounds.
+        assert_eq!(rounds(8, [32, 640], chip), 2 * 2);
+        // A depthwise layer that makes three channels of each: 16 * 3 filters a brick.
+        assert_eq!(rounds(32, [32, 96], chip), 2);
+        // On one row, every filter is a round: 2 bricks of 16 filters.
+        assert_eq!(rounds(32, [32, 32], StripesConfig { rows: 1, tiles: 1, ..chip }), 32);
+    }
+
+    /// One layer by two names: 32 channels of 14 x 14, a kernel of 3 x 3.
+    #[test]
+    fn a_group_for_every_channel_is_depthwise_whatever_its_name() {
+        let layer = depthwise(32, 14, [3, 1, 1]);
+        let mut renamed = layer.clone();
+        renamed.kind = LayerKind::Conv2d;
+        for layer in [layer, renamed] {
+            // ceil(196 / 16) * 9 * ceil(32 / 16) * 4
+            assert_eq!(Stripes::default().cycles(&layer, at(4, 8)), Ok(936));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn splitting_groups_never_costs_cycles(
+            (base, split, more) in (1usize..6, 1usize..5, 1usize..5),
+            (channels, filters) in (1usize..12, 1usize..150),
+            (lanes, rows) in (1u32..20, 1u32..20),
+        ) {
+            let config = StripesConfig { lanes, rows, tiles: 3, ..StripesConfig::default() };
+            let stripes = Stripes::new(config).unwrap();
+            let cycles = |groups: usize| {
+                let all = base * split * more;
+                let layer = grouped(groups, [channels * all, filters * all], 4, [1, 1, 0]);
+                stripes.cycles(&layer, at(3, 8)).unwrap()
+            };
+            prop_assert!(cycles(base * split) <= cycles(base));
+            prop_assert!(cycles(base * split * more) <= cycles(base * split));
+        }
+    }
+
     #[test]
     fn the_serial_operand_is_a_parameter() {
         let serial = SerialOperand::Activation;
@@ -297,10 +355,12 @@ mod tests {
         };
         check(&linear(8, 8), at(17, 8), "stripes takes bitwidths of 1 to 16, got 17");
         check(&linear(8, 8), at(8, 32), "got 32");
-        check(&grouped(), at(8, 8), "a convolution in 2 groups");
-        let mut multiplied = depthwise(4, 8, [3, 1, 1]);
-        multiplied.out_channels = 8;
-        check(&multiplied, at(8, 8), "adds channels");
+        check(&linear(8, 8), LayerBits::weights_only(Bitwidth::FLOAT), "got float");
+        let mut uneven = grouped(4, [8, 8], 8, [3, 1, 1]);
+        uneven.groups = 3;
+        check(&uneven, at(8, 8), "a convolution from 8 to 8 channels in 3 groups");
+        uneven.kind = LayerKind::DepthwiseConv2d;
+        check(&uneven, at(8, 8), "a depthwise convolution from 8 to 8 channels in 3 groups");
         let narrow = Stripes::new(StripesConfig { columns: 4, ..StripesConfig::default() });
         assert!(narrow.unwrap().cycles(&linear(8, 8), at(5, 8)).is_err());
     }

@@ -3,7 +3,7 @@
 
 use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
-use releq_core::{Bitwidth, CostModel, LayerBits, LayerProfile, Network};
+use releq_core::{Bitwidth, Conv2d, CostModel, LayerBits, LayerKind, LayerProfile, Network};
 use releq_hw::{
     CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyTable, cost_report,
     uniform,
@@ -132,7 +132,7 @@ fn damaged_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("latency.json");
     let load = |path: &Path| LatencyTable::load(path).unwrap_err();
-    assert!(matches!(load(&path), LatencyError::Io { .. }));
+    assert!(matches!(load(&path), LatencyError::Text(_)));
     let table = measure(CpuKernels::Best);
     table.save(&path).unwrap();
     let text = fs::read_to_string(&path).unwrap();
@@ -157,6 +157,46 @@ fn damaged_files_are_refused() {
 }
 
 #[test]
+fn a_table_that_an_editor_saved_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latency.json");
+    let table = measure(CpuKernels::Best);
+    table.save(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("\u{feff}{text}")).unwrap();
+    assert_eq!(LatencyTable::load(&path).unwrap(), table);
+}
+
+#[test]
+fn grouped_convolutions_are_measured() {
+    let conv = |outputs, groups| {
+        let conv = Conv2d::new(outputs, 3).padding(1).groups(groups).without_bias();
+        LayerProfile::conv2d("conv", [16, 8, 8], conv).unwrap()
+    };
+    let eight = uniform(8, 1).unwrap()[0];
+    let kernel = |layer: &LayerProfile, kernels| {
+        let table = LatencyTable::measure([(layer, eight)], &quick(kernels), &mut |_, _| ());
+        table.unwrap().rows[0].kernel.clone()
+    };
+    let grouped = kernel(&conv(16, 4), CpuKernels::Best);
+    assert!(grouped.starts_with("int8: ") && grouped.ends_with("each of 4 groups"), "{grouped}");
+    assert!(kernel(&conv(16, 4), CpuKernels::BitSerial).starts_with("bit-serial: "));
+    // Two outputs for every channel are more than the depthwise kernel takes.
+    assert!(kernel(&conv(32, 16), CpuKernels::Best).ends_with("each of 16 groups"));
+
+    // A depthwise convolution is one by either name, also in a table that has the other.
+    let depthwise = conv(16, 16);
+    let mut renamed = depthwise.clone();
+    renamed.kind = LayerKind::Conv2d;
+    assert!(kernel(&renamed, CpuKernels::Best).starts_with("depthwise: "));
+    let work = [(&depthwise, eight)];
+    let table = LatencyTable::measure(work, &quick(CpuKernels::Best), &mut |_, _| ()).unwrap();
+    let cpu = CpuLatency::new(table).unwrap();
+    assert_eq!(cpu.layer_cost(&renamed, eight), cpu.layer_cost(&depthwise, eight));
+    assert!(cpu.layer_cost(&renamed, eight).is_ok());
+}
+
+#[test]
 fn layers_without_a_kernel_are_named() {
     let mut layers = layers();
     let bits = |bits: u8| LayerBits::weights_only(bits.try_into().unwrap());
@@ -167,10 +207,10 @@ fn layers_without_a_kernel_are_named() {
     assert!(error.to_string().contains("no CPU kernel for float x 8 bits"), "{error}");
     let wide = LatencyTable::measure([(&layers[0], bits(9))], &config, &mut never).unwrap_err();
     assert!(wide.to_string().contains("layer `first`") && wide.to_string().contains('9'), "{wide}");
-    layers[1].groups = 2;
-    let grouped = LatencyTable::measure([(&layers[1], bits(4))], &config, &mut never);
-    let grouped = grouped.unwrap_err().to_string();
-    assert!(grouped.contains("layer `second`") && grouped.contains("2 groups"), "{grouped}");
+    layers[1].groups = 3;
+    let uneven = LatencyTable::measure([(&layers[1], bits(4))], &config, &mut never);
+    let uneven = uneven.unwrap_err().to_string();
+    assert!(uneven.contains("layer `second`") && uneven.contains("3 groups"), "{uneven}");
 
     let (isa, one) = (config.isa, NonZeroUsize::MIN);
     let short = CpuNetwork::new(&layers[..1], &[], CpuKernels::Best, isa, one).unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use releq_core::{CostError, text::TextError};
 use releq_kernels::KernelError;
 
 use super::Machine;
@@ -26,6 +27,9 @@ pub enum LatencyError {
         /// What is missing.
         what: String,
     },
+    /// A layer that cannot be.
+    #[error(transparent)]
+    Layer(Box<CostError>),
     /// The numbers of layers and of bitwidths differ.
     #[error("{layers} layers but {bits} bitwidths")]
     LengthMismatch {
@@ -34,7 +38,10 @@ pub enum LatencyError {
         /// Number of bitwidths.
         bits: usize,
     },
-    /// A file could not be read or written.
+    /// A file could not be read as text.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A file could not be written.
     #[error("{path}: {source}", path = path.display())]
     Io {
         /// The file.

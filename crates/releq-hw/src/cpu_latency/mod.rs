@@ -14,12 +14,17 @@ pub use timing::{Timing, time_interleaved};
 
 use std::collections::HashMap;
 
-use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile};
+use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerKind, LayerProfile};
 
 /// Microseconds of one inference on this machine's CPU, from a table of measured layers.
 ///
 /// A network costs the sum of its layers, each measured alone and several times in a row, so that its weights
-/// come from the nearest cache that holds them. Layers without weights (pooling, residual sums) are left out.
+/// come from the nearest cache that holds them. Layers without weights (pooling, residual sums) are left out. So are
+/// floats: the kernels compute with integers, and a layer in float is an error.
+///
+/// There is no kernel for convolutions in groups that are not depthwise. Such a layer is a dense convolution for each
+/// group, with weights and activations of its own, run one after the other; splitting and joining the channels, for
+/// which a network in such parts has no need, is left out.
 ///
 /// # Units
 /// Microseconds, batch 1: the medians of the table.
@@ -114,9 +119,13 @@ impl CostModel for CpuLatency {
     }
 }
 
-/// The layer without what does not change its cost: its name, its bias and its batch norm, which is folded.
+/// The layer without what does not change its cost: its name, its bias and its batch norm, which is folded, and
+/// whether a convolution with a group for every channel is called depthwise.
 fn nameless(layer: &LayerProfile) -> LayerProfile {
     let mut layer = layer.clone();
+    if layer.kind == LayerKind::Conv2d && layer.groups > 1 && layer.groups == layer.in_channels {
+        layer.kind = LayerKind::DepthwiseConv2d;
+    }
     layer.name.clear();
     layer.bias = false;
     layer.batch_norm = false;

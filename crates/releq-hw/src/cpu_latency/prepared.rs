@@ -10,6 +10,7 @@ use releq_kernels::{
 use serde::{Deserialize, Serialize};
 
 use super::LatencyError;
+use crate::price::Groups;
 
 /// Which kernels run a network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,8 +38,13 @@ impl CpuKernels {
     }
 }
 
-/// One layer with synthetic weights and activations.
+/// One layer with synthetic weights and activations: several parts, each with its own, for a convolution in groups.
 pub(super) struct PreparedLayer {
+    parts: Vec<Part>,
+}
+
+/// What one call of a kernel computes.
+struct Part {
     layer: Layer,
     acts: Vec<u8>,
     epilogue: Epilogue,
@@ -52,11 +58,45 @@ impl PreparedLayer {
         kernels: CpuKernels,
         isa: Isa,
     ) -> Result<Self, LatencyError> {
+        let (shape, parts) = shape(profile)?;
+        let part = || Part::new(profile, shape, bits, kernels, isa);
+        Ok(Self { parts: (0..parts).map(|_| part()).collect::<Result<_, LatencyError>>()? })
+    }
+
+    /// The kernel, which is the same for all parts, as their shapes are.
+    pub(super) fn choice(&self) -> Option<Choice> {
+        self.parts.first().map(|part| part.layer.choice())
+    }
+
+    /// The kernel and the reason for it, as text.
+    pub(super) fn kernel(&self) -> String {
+        let choice = self.choice().map(|choice| choice.to_string()).unwrap_or_default();
+        match self.parts.len() {
+            1 => choice,
+            parts => format!("{choice}; once for each of {parts} groups"),
+        }
+    }
+
+    /// Runs the layer once, with codes as its output.
+    pub(super) fn run(&mut self, workspace: &mut Workspace, threads: NonZeroUsize) {
+        for part in &mut self.parts {
+            part.run(workspace, threads);
+        }
+    }
+}
+
+impl Part {
+    fn new(
+        profile: &LayerProfile,
+        shape: LayerShape,
+        bits: LayerBits,
+        kernels: CpuKernels,
+        isa: Isa,
+    ) -> Result<Self, LatencyError> {
         let fail = |source| LatencyError::Kernel { layer: profile.name.clone(), source };
-        let shape = shape(profile)?;
         shape.check().map_err(fail)?;
         let (Some(weight), Some(act)) = (bits.weight.integer(), bits.activation.integer()) else {
-            let what = format!("{} x {} bits", bits.weight, bits.activation);
+            let what = format!("{} x {} bits, only for integers", bits.weight, bits.activation);
             return Err(LatencyError::Unsupported { layer: profile.name.clone(), what });
         };
         let pair = BitPair::new(weight, act).map_err(fail)?;
@@ -88,12 +128,7 @@ impl PreparedLayer {
         })
     }
 
-    pub(super) const fn choice(&self) -> Choice {
-        self.layer.choice()
-    }
-
-    /// Runs the layer once, with codes as its output.
-    pub(super) fn run(&mut self, workspace: &mut Workspace, threads: NonZeroUsize) {
+    fn run(&mut self, workspace: &mut Workspace, threads: NonZeroUsize) {
         let bits = self.layer.bits().act();
         let out = Output::Codes { epilogue: &self.epilogue, bits, out: &mut self.out };
         let done = self.layer.run(black_box(&self.acts), out, workspace, threads);
@@ -102,29 +137,31 @@ impl PreparedLayer {
     }
 }
 
-/// The shape in the terms of the kernels.
-fn shape(profile: &LayerProfile) -> Result<LayerShape, LatencyError> {
-    let conv = ConvShape {
-        channels: profile.in_channels,
+/// The shape in the terms of the kernels, and how many layers of this shape do the work: a convolution in groups
+/// is a convolution for each of them, unless it is depthwise.
+fn shape(profile: &LayerProfile) -> Result<(LayerShape, usize), LatencyError> {
+    if profile.kind == LayerKind::Linear {
+        let (outputs, depth) = (profile.out_channels, profile.in_channels);
+        return Ok((LayerShape::Gemm(GemmShape { pixels: 1, outputs, depth }), 1));
+    }
+    let conv = |channels, outputs| ConvShape {
+        channels,
         height: profile.in_height,
         width: profile.in_width,
-        outputs: profile.out_channels,
+        outputs,
         kernel: profile.kernel,
         stride: profile.stride,
         padding: profile.padding,
     };
-    match profile.kind {
-        LayerKind::Linear => {
-            let (outputs, depth) = (profile.out_channels, profile.in_channels);
-            Ok(LayerShape::Gemm(GemmShape { pixels: 1, outputs, depth }))
+    let LayerProfile { in_channels, out_channels, groups, .. } = *profile;
+    Groups::of("the CPU", profile).map_err(|error| LatencyError::Layer(Box::new(error)))?;
+    Ok(match groups {
+        1 => (LayerShape::Conv(conv(in_channels, out_channels)), 1),
+        _ if groups == in_channels && groups == out_channels => {
+            (LayerShape::Depthwise(conv(in_channels, out_channels)), 1)
         }
-        LayerKind::DepthwiseConv2d => Ok(LayerShape::Depthwise(conv)),
-        LayerKind::Conv2d if profile.groups == 1 => Ok(LayerShape::Conv(conv)),
-        LayerKind::Conv2d => {
-            let what = format!("a convolution in {} groups", profile.groups);
-            Err(LatencyError::Unsupported { layer: profile.name.clone(), what })
-        }
-    }
+        _ => (LayerShape::Conv(conv(in_channels / groups, out_channels / groups)), groups),
+    })
 }
 
 /// All layers of a network with synthetic operands, to be run one after the other.
@@ -156,7 +193,7 @@ impl CpuNetwork {
             let layer = PreparedLayer::new(profile, bits, kernels, isa)?;
             Ok((profile.name.clone(), layer))
         };
-        let layers = layers.iter().zip(bits).map(prepare).collect::<Result<_, _>>()?;
+        let layers = layers.iter().zip(bits).map(prepare).collect::<Result<_, LatencyError>>()?;
         Ok(Self { layers, workspace: Workspace::default(), threads })
     }
 
@@ -169,7 +206,7 @@ impl CpuNetwork {
 
     /// Names of the layers, with their kernels and the reason for each.
     pub fn choices(&self) -> impl Iterator<Item = (&str, Choice)> {
-        self.layers.iter().map(|(name, layer)| (name.as_str(), layer.choice()))
+        self.layers.iter().filter_map(|(name, layer)| Some((name.as_str(), layer.choice()?)))
     }
 }
 

@@ -1,8 +1,8 @@
 //! A table of measured latencies, kept in a file.
 
-use std::{collections::HashSet, fs, num::NonZeroUsize, path::Path, time::Duration};
+use std::{collections::HashSet, num::NonZeroUsize, path::Path, time::Duration};
 
-use releq_core::{LayerBits, LayerProfile, atomic_file};
+use releq_core::{LayerBits, LayerProfile, atomic_file, text};
 use releq_kernels::{Isa, Workspace};
 use serde::{Deserialize, Serialize};
 
@@ -148,12 +148,11 @@ impl LatencyTable {
     /// Reads a table that [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// [`LatencyError::Io`], or [`LatencyError::Damaged`] if the file is not a valid table.
+    /// [`LatencyError::Text`] if the file cannot be read, and [`LatencyError::Damaged`] if it is not a valid table.
     pub fn load(path: &Path) -> Result<Self, LatencyError> {
-        let fail = |source| LatencyError::Io { path: path.to_owned(), source };
         let damaged = |reason| LatencyError::Damaged { path: path.to_owned(), reason };
-        let text = fs::read(path).map_err(fail)?;
-        let table: Self = serde_json::from_slice(&text)
+        let text = text::read(path)?;
+        let table: Self = serde_json::from_str(&text)
             .map_err(|error| damaged(format!("not a latency table: {error}")))?;
         if table.format != FORMAT {
             return Err(damaged(format!("its format is {}, expected {FORMAT}", table.format)));
@@ -193,7 +192,7 @@ fn measure(
             .map(|prepared| (prepared, Workspace::default()))
     };
     let mut prepared = work.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
-    let choices: Vec<_> = prepared.iter().map(|(layer, _)| layer.choice().to_string()).collect();
+    let choices: Vec<_> = prepared.iter().map(|(layer, _)| layer.kernel()).collect();
     let mut runs: Vec<_> = prepared
         .iter_mut()
         .map(|(layer, workspace)| || layer.run(workspace, config.threads))
