@@ -68,7 +68,7 @@ impl Cost {
 #[non_exhaustive]
 pub enum CostError {
     /// The model is not defined at this bitwidth.
-    #[error("layer `{layer}`: {model} takes bitwidths of {min} to {max}, got {got}")]
+    #[error("layer `{layer}`: {model} takes integer bitwidths of {min} to {max}, got {got}")]
     Bitwidth {
         /// Name of the layer.
         layer: String,

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use releq_core::{CostModel, LayerProfile, NetworkCost, check_cost_model, sample_layers};
+use releq_core::{
+    Bitwidth, CostModel, LayerBits, LayerProfile, NetworkCost, check_cost_model, sample_layers,
+};
 
 use crate::{
     ConstantPower, CostKind, FullyConnected, PeakScaling, Roofline, SerialOperand, Stripes,
@@ -36,6 +38,39 @@ fn every_model_passes() {
     for model in all() {
         check_cost_model(&model, &sample_layers(), NetworkCost::SumOfLayers);
     }
+}
+
+/// Layers in float cost what 32 bits cost, or more where their arithmetic has a price of its own; or the model says
+/// that it is about integers.
+#[test]
+fn float_layers_are_priced_or_refused_with_the_reason() {
+    let float = LayerBits::weights_only(Bitwidth::FLOAT);
+    let wide = LayerBits::weights_only(Bitwidth::new(32).unwrap());
+    let mut refused = Vec::new();
+    for model in all() {
+        for layer in sample_layers() {
+            match (model.layer_cost(&layer, float), model.layer_cost(&layer, wide)) {
+                (Ok(float), Ok(wide)) => {
+                    // A layer of integers stores a scale of 4 bytes, one of floats does not.
+                    assert!(float.0 >= wide.0 - 4.0, "{}, {layer:?}", model.name());
+                }
+                (Err(error), _) => {
+                    assert!(error.to_string().contains("integer bitwidths"), "{error}");
+                    assert!(error.to_string().ends_with("got float"), "{error}");
+                    refused.push(model.name().to_owned());
+                }
+                (Ok(_), Err(error)) => panic!("{}: float, but {error}", model.name()),
+            }
+        }
+    }
+    refused.dedup();
+    let integer = |name: &String| {
+        name.starts_with("stripes")
+            || name == "dadiannao"
+            || name == "bitserial-cpu"
+            || name == "sum"
+    };
+    assert!(!refused.is_empty() && refused.iter().all(integer), "{refused:?}");
 }
 
 fn any_layer() -> impl Strategy<Value = LayerProfile> {

@@ -1,7 +1,7 @@
 //! Energy of a bit-parallel circuit, from energies per operation.
 
 use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
     HwError,
@@ -50,7 +50,7 @@ impl EnergyPj {
 /// addition 0.9 pJ, multiplication 3.7 pJ; 32 bits of DRAM 640 pJ), scaled with the bits as in QKeras (`qtools/config_public.py`; for unequal operands
 /// `multiplier_impl.py` takes their geometric mean).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct Energy {
     /// Quadratic part of a multiplication in pJ/bit^2: 0.002994791667 (QKeras `fpm_mul`).
     pub mul_pj_per_bit2: f64,
@@ -128,6 +128,18 @@ impl Energy {
     }
 }
 
+impl Serialize for Energy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Energy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)?.checked().map_err(de::Error::custom)
+    }
+}
+
 impl CostModel for Energy {
     fn name(&self) -> &str {
         "energy"
@@ -170,5 +182,10 @@ mod tests {
         assert!(matches!(bad, Err(HwError::Parameter { field: "dram_pj_per_bit", .. })));
         assert!(Energy { add_pj_per_bit: f64::NAN, ..Energy::default() }.checked().is_err());
         assert!(Energy::default().checked().is_ok());
+        let read = |json| serde_json::from_str::<Energy>(json);
+        let bad = read(r#"{"dram_pj_per_bit": -1}"#).unwrap_err().to_string();
+        assert!(bad.contains("dram_pj_per_bit must be finite and not negative, got -1"), "{bad}");
+        let free = Energy { dram_pj_per_bit: 0.0, ..Energy::default() };
+        assert_eq!(read(&serde_json::to_string(&free).unwrap()).unwrap(), free);
     }
 }

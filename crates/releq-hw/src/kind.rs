@@ -186,7 +186,9 @@ impl CostKind {
         }
         let settings: serde_json::Value = serde_json::from_str(settings).map_err(fail)?;
         let tagged = serde_json::Map::from_iter([(name.to_owned(), settings)]);
-        Self::deserialize(serde_json::Value::Object(tagged)).map_err(fail)
+        let kind = Self::deserialize(serde_json::Value::Object(tagged)).map_err(fail)?;
+        kind.build()?;
+        Ok(kind)
     }
 }
 
@@ -265,7 +267,9 @@ impl<'de> Deserialize<'de> for CostKind {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<CostKind, A::Error> {
-                CostKind::deserialize(MapAccessDeserializer::new(map))
+                let kind = CostKind::deserialize(MapAccessDeserializer::new(map))?;
+                kind.build().map_err(de::Error::custom)?;
+                Ok(kind)
             }
         }
 
@@ -331,6 +335,9 @@ mod tests {
             (r#"size{"scale": 1}"#, "unknown field `scale`"),
             (r#"stripes{"lanes": 0}"#, "lanes must be positive"),
             ("roofline", r#"it needs settings, such as roofline{"macs_per_s": 1e12"#),
+            ("weighted-sum[]", "a sum needs at least one term"),
+            (r#"weighted-sum[{"weight": -1, "cost": "size"}]"#, "weight must be finite"),
+            (r#"energy{"sram_pj_per_bit": -1}"#, "sram_pj_per_bit must be finite"),
             ("cost-weighted:x", "`x` is not a number"),
             ("cost-weighted:-1", "memory_over_mac must be finite and not negative"),
         ] {
@@ -343,6 +350,9 @@ mod tests {
         assert!(message(CostKind::WeightedSum(vec![term])).contains("weight must be"));
         let energy = Energy { dram_pj_per_bit: f64::NAN, ..Energy::default() };
         assert!(message(CostKind::Energy(energy)).contains("dram_pj_per_bit"));
+        let json = r#"{"weighted-sum": [{"weight": -1, "cost": "size"}]}"#;
+        let wrong = serde_json::from_str::<CostKind>(json).unwrap_err().to_string();
+        assert!(wrong.contains("weight must be finite"), "{wrong}");
         let wrong = serde_json::from_str::<CostKind>("3").unwrap_err().to_string();
         assert!(wrong.contains("the name of a cost model"), "{wrong}");
     }

@@ -353,7 +353,7 @@ mod tests {
             let message = Stripes::default().cycles(layer, bits).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         };
-        check(&linear(8, 8), at(17, 8), "stripes takes bitwidths of 1 to 16, got 17");
+        check(&linear(8, 8), at(17, 8), "stripes takes integer bitwidths of 1 to 16, got 17");
         check(&linear(8, 8), at(8, 32), "got 32");
         check(&linear(8, 8), LayerBits::weights_only(Bitwidth::FLOAT), "got float");
         let mut uneven = grouped(4, [8, 8], 8, [3, 1, 1]);
