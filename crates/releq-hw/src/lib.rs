@@ -41,6 +41,8 @@
 //! The same bits can gain four times as much under one model as under another, so none of these figures is
 //! "the" speedup. [`cost_report`] compares models side by side.
 //!
+//! Layers come from a network, or from a table of their shapes by [`read_layers`].
+//!
 //! ReLeQ's State_Quantization is a cost over the cost at the highest bitwidth: of [`CostWeighted`] in the paper,
 //! of [`MeanBits`] in the code released with it. [`CostKind`] is the form of a cost model in configuration.
 
@@ -58,6 +60,7 @@ mod dadiannao;
 mod energy;
 mod error;
 mod kind;
+mod layer_table;
 mod limit;
 mod mean_bits;
 mod memory_traffic;
@@ -82,6 +85,7 @@ pub use dadiannao::DaDianNao;
 pub use energy::{Energy, EnergyPj};
 pub use error::HwError;
 pub use kind::{CostKind, WeightedTerm};
+pub use layer_table::read_layers;
 pub use limit::{Bound, CostLimit, LimitConfig, LimitUsage};
 pub use mean_bits::MeanBits;
 pub use memory_traffic::{MemoryTraffic, TrafficBits};
