@@ -1,11 +1,13 @@
 //! Replays accuracies that somebody measured before.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
-use releq_core::{Bitwidth, BitwidthAssignment, text_enum};
+use releq_core::{
+    Bitwidth, BitwidthAssignment, BitwidthError,
+    tables::{TextRow, TextTable},
+    text::{self, TextError},
+    text_enum,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Evaluation, Evaluator, Measurement};
@@ -25,10 +27,49 @@ pub enum OnMiss {
 
 text_enum!(OnMiss, "answer to a miss", Error => "error", Nearest => "nearest");
 
-/// Measured accuracies by assignment, from a CSV of `bits,accuracy_percent`.
+/// Column of the assignments.
+const BITS: &str = "bits";
+
+/// Column of accuracies in percent.
+const PERCENT: &str = "accuracy_percent";
+
+/// Column of accuracies from 0 to 1.
+const SHARE: &str = "accuracy";
+
+/// A best accuracy up to this, in 0 to 1, is no percentage but a share that was taken for one.
+const ONE_PERCENT: f64 = 0.01;
+
+/// What the numbers in the column of accuracies are.
+#[derive(Clone, Copy, Debug)]
+enum Unit {
+    Percent,
+    Share,
+}
+
+impl Unit {
+    /// The accuracy in 0 to 1, and whether a percent sign says that it is a percentage.
+    fn accuracy(self, row: &TextRow<'_>) -> Result<(f64, bool), TextError> {
+        let (column, most, remedy) = match self {
+            Self::Percent => (PERCENT, 100.0, ""),
+            Self::Share => (SHARE, 1.0, "; a column of percentages is called `accuracy_percent`"),
+        };
+        let text = row.text(column)?;
+        let (number, most, remedy, signed) = match text.strip_suffix('%') {
+            Some(percent) => (percent, 100.0, "", true),
+            None => (text, most, remedy, false),
+        };
+        match text::decimal(number).filter(|value| (0.0..=most).contains(value)) {
+            Some(value) => Ok((value / most, signed)),
+            None => Err(row.error(column, format!("`{text}` is not in 0 to {most}{remedy}"))),
+        }
+    }
+}
+
+/// Measured accuracies by assignment, from a table of `bits,accuracy_percent`.
 ///
-/// `bits` are the bitwidths joined by `-` in layer order, as in `2-2-3-2,93.916667`. Further columns
-/// are ignored.
+/// `bits` are the bitwidths in layer order, as in `2-2-3-2,93.916667` or `"[2, 2, 3, 2]",93.9%`. Instead of
+/// `accuracy_percent` there may be a column `accuracy` with accuracies from 0 to 1. Further columns are ignored.
+/// Dialects are those of [`releq_core::tables`].
 #[derive(Clone, Debug)]
 pub struct Table {
     entries: BTreeMap<BitwidthAssignment, f64>,
@@ -43,59 +84,57 @@ impl Table {
     /// [`full_precision`]: Self::with_full_precision
     ///
     /// # Errors
-    /// [`ReleqError::Table`] with file and line: no such file, no header, an unreadable row, a
-    /// bitwidth outside 1 to 32, an accuracy outside 0 to 100, rows of different length, the same
-    /// assignment twice, or no row at all.
+    /// [`ReleqError::Table`] with file and line: no such file, no header, an unreadable row, a bitwidth outside
+    /// 1 to 32, an accuracy outside its range, percentages of which none exceeds 1, rows of different length,
+    /// the same assignment twice, or no row at all.
     pub fn read(path: impl AsRef<Path>, on_miss: OnMiss) -> Result<Self, ReleqError> {
-        let path = path.as_ref();
-        let file = std::fs::File::open(path)
-            .map_err(|error| table_error(path, 0, format!("cannot be opened: {error}")))?;
-        Self::from_reader(file, path, on_miss)
+        let table = TextTable::read(path, &[BITS]).map_err(table_error)?;
+        Self::from_table(&table, on_miss).map_err(table_error)
     }
 
-    fn from_reader(
-        reader: impl std::io::Read,
-        path: &Path,
-        on_miss: OnMiss,
-    ) -> Result<Self, ReleqError> {
-        let fail = |line: u64, reason: String| table_error(path, line, reason);
-        let mut csv = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(reader);
-        let headers = csv.headers().map_err(|error| fail(1, error.to_string()))?.clone();
-        let column = |name: &str| {
-            headers.iter().position(|header| header == name).ok_or_else(|| {
-                fail(1, format!("no column `{name}`; expected a header `bits,accuracy_percent`"))
-            })
+    fn from_table(table: &TextTable, on_miss: OnMiss) -> Result<Self, TextError> {
+        let unit = match (table.has(PERCENT), table.has(SHARE)) {
+            (true, _) => Unit::Percent,
+            (false, true) => Unit::Share,
+            (false, false) => {
+                let mut error = table.missing(PERCENT);
+                error.reason += ", and no `accuracy`, from 0 to 1";
+                return Err(error);
+            }
         };
-        let (bits_column, accuracy_column) = (column("bits")?, column("accuracy_percent")?);
         let mut entries = BTreeMap::new();
         let mut layers = None;
-        for row in csv.records() {
-            let row = row.map_err(|error| {
-                let line = error.position().map_or(0, csv::Position::line);
-                fail(line, error.to_string())
-            })?;
-            let line = row.position().map_or(0, csv::Position::line);
-            let bits: BitwidthAssignment = row[bits_column]
+        // The highest accuracy without a sign that says its unit.
+        let mut unsigned = 0.0_f64;
+        for row in table.rows() {
+            let bits: BitwidthAssignment = row
+                .text(BITS)?
                 .parse()
-                .map_err(|error| fail(line, format!("column `bits`: {error}")))?;
-            let text = &row[accuracy_column];
-            let percent: f64 =
-                text.parse().ok().filter(|p| (0.0..=100.0).contains(p)).ok_or_else(|| {
-                    fail(line, format!("column `accuracy_percent`: `{text}` is not in 0 to 100"))
-                })?;
+                .map_err(|error: BitwidthError| row.error(BITS, error.to_string()))?;
+            let (accuracy, signed) = unit.accuracy(&row)?;
+            if !signed {
+                unsigned = unsigned.max(accuracy);
+            }
             let expected = *layers.get_or_insert(bits.len());
             if bits.len() != expected {
                 let reason = format!("{} bitwidths, but {expected} in the rows before", bits.len());
-                return Err(fail(line, reason));
+                return Err(row.row_error(reason));
             }
-            if entries.insert(bits.clone(), percent / 100.0).is_some() {
-                return Err(fail(line, format!("{bits} stands here a second time")));
+            if entries.insert(bits.clone(), accuracy).is_some() {
+                return Err(row.row_error(format!("{bits} stands here a second time")));
             }
         }
-        let layers = layers.ok_or_else(|| fail(0, "holds no row".into()))?;
+        let layers = layers.ok_or_else(|| table.error("contains no row"))?;
+        if matches!(unit, Unit::Percent) && unsigned > 0.0 && unsigned <= ONE_PERCENT {
+            let reason = format!(
+                "no value of `{PERCENT}` exceeds 1: these seem to be shares, not percentages; multiply \
+                 them by 100, or rename the column to `{SHARE}`"
+            );
+            return Err(table.error(reason));
+        }
         let full_precision = entries.values().copied().fold(0.0, f64::max);
         if full_precision <= 0.0 {
-            return Err(fail(0, "every accuracy is 0".into()));
+            return Err(table.error("every accuracy is 0"));
         }
         Ok(Self { entries, layers, full_precision, on_miss })
     }
@@ -103,17 +142,23 @@ impl Table {
     /// Sets the accuracy in full precision, in 0 to 1.
     ///
     /// # Errors
-    /// [`ReleqError::Setting`] unless it lies above 0 and is at most 1.
+    /// [`ReleqError::Setting`] unless it lies above 0 and is at most 1; also if it is at most one percent and the
+    /// table's best is not, since that is a share that was divided by 100.
     pub fn with_full_precision(mut self, accuracy: f64) -> Result<Self, ReleqError> {
-        if accuracy > 0.0 && accuracy <= 1.0 {
-            self.full_precision = accuracy;
-            Ok(self)
-        } else {
-            Err(ReleqError::Setting {
-                setting: "full_precision",
-                reason: format!("{accuracy} is not above 0 and at most 1"),
-            })
+        let fail = |reason| Err(ReleqError::Setting { setting: "full_precision", reason });
+        let best = self.entries.values().copied().fold(0.0, f64::max);
+        if !(accuracy > 0.0 && accuracy <= 1.0) {
+            return fail(format!("{accuracy} is not above 0 and at most 1"));
         }
+        if accuracy <= ONE_PERCENT && best > ONE_PERCENT {
+            let (percent, best) = (100.0 * accuracy, 100.0 * best);
+            return fail(format!(
+                "{percent} %, while the table's best accuracy is {best} %; was a share given where a \
+                 percentage is expected?"
+            ));
+        }
+        self.full_precision = accuracy;
+        Ok(self)
     }
 
     /// Number of layers that each entry has.
@@ -156,8 +201,8 @@ impl Table {
     }
 }
 
-fn table_error(path: &Path, line: u64, reason: String) -> ReleqError {
-    ReleqError::Table { path: PathBuf::from(path), line, reason }
+fn table_error(error: TextError) -> ReleqError {
+    ReleqError::Table { path: error.path, line: error.line, reason: error.reason }
 }
 
 impl Evaluator for Table {
@@ -189,7 +234,8 @@ mod tests {
     use crate::evaluate::{Cached, check_evaluator};
 
     fn read(text: &str, on_miss: OnMiss) -> Result<Table, ReleqError> {
-        Table::from_reader(text.as_bytes(), Path::new("t.csv"), on_miss)
+        let table = TextTable::parse(text, "t.csv", &[BITS]).map_err(table_error)?;
+        Table::from_table(&table, on_miss).map_err(table_error)
     }
 
     #[test]
@@ -230,11 +276,18 @@ mod tests {
             assert!(message.contains(expected), "`{message}` lacks `{expected}`");
         };
         check("", "line 1: no column `bits`");
-        check("bits,accuracy\n2-2,50\n", "line 1: no column `accuracy_percent`");
-        check("bits,accuracy_percent\n", "holds no row");
+        check(
+            "bits,acc\n2-2,50\n",
+            "line 1: no column `accuracy_percent`; the header has bits, acc",
+        );
+        check("bits,accuracy_percent\n", "contains no row");
         check("bits,accuracy_percent\n2-2,50\n2-0,50\n", "line 3: column `bits`: bitwidth 0");
         check("bits,accuracy_percent\n2-33,50\n", "line 2: column `bits`: bitwidth 33");
         check("bits,accuracy_percent\n2-x,50\n", "line 2: column `bits`: `x` is not");
+        check("bits,accuracy_percent\n,50\n", "line 2: column `bits`: an assignment needs");
+        check("bits,accuracy_percent\n2-2,\n", "line 2: column `accuracy_percent`: `` is not in");
+        check("bits,accuracy\n2-2,50\n", "column `accuracy`: `50` is not in 0 to 1; a column of");
+        check("bits,accuracy\n2-2,101%\n", "column `accuracy`: `101%` is not in 0 to 100");
         check("bits,accuracy_percent\n2-2,101\n", "line 2: column `accuracy_percent`: `101`");
         check("bits,accuracy_percent\n2-2,NaN\n", "`NaN` is not in 0 to 100");
         check("bits,accuracy_percent\n2-2\n", "line 2");
@@ -242,6 +295,51 @@ mod tests {
         check("bits,accuracy_percent\n2-2,50\n2-2,60\n", "line 3: 2-2 stands here a second");
         check("bits,accuracy_percent\n2-2,0\n", "every accuracy is 0");
         let missing = Table::read("/nonexistent/t.csv", OnMiss::Error).unwrap_err().to_string();
-        assert!(missing.contains("/nonexistent/t.csv") && missing.contains("cannot be opened"));
+        assert!(missing.contains("/nonexistent/t.csv") && missing.contains("cannot be read"));
+    }
+    #[test]
+    fn one_table_in_many_dialects() {
+        let plain = "bits,accuracy_percent\n2-2,92.0\n2-4,93.5\n4-4,98.0\n";
+        let entries = |table: &Table| {
+            table.iter().map(|(bits, accuracy)| (bits.clone(), accuracy)).collect::<Vec<_>>()
+        };
+        let expected = entries(&read(plain, OnMiss::Error).unwrap());
+        for text in [
+            "bits;accuracy_percent\n2-2;92,0\n2-4;93,5\n4-4;98,0\n",
+            "bits,accuracy_percent\n2-2,92.0%\n2-4,93.5 %\n4-4,98%\n",
+            "bits,accuracy_percent\n\"[2, 2]\",92.0\n\"[2, 4]\",93.5\n\"[4, 4]\",98.0\n",
+            "Accuracy Percent\tBits\n92\t2 2\n93,5\t2.0 4.0\n98\t4-4\n",
+            "bits,accuracy\n2-2,0.92\n2-4,0.935\n4-4,98%\n",
+        ] {
+            let table = read(text, OnMiss::Error).unwrap_or_else(|error| panic!("{text}: {error}"));
+            for ((bits, accuracy), (expected_bits, expected)) in
+                entries(&table).iter().zip(&expected)
+            {
+                assert_eq!(bits, expected_bits, "{text}");
+                assert!((accuracy - expected).abs() < 1e-12, "{text}: {accuracy}");
+            }
+            assert_eq!(table.len(), 3);
+        }
+    }
+
+    #[test]
+    fn shares_are_not_taken_for_percentages() {
+        let message = |text: &str| read(text, OnMiss::Error).unwrap_err().to_string();
+        for column in ["0.92\n4-4,0.98", "1\n4-4,0.5", "0.5\n4-4,92%"] {
+            let message = message(&format!("bits,accuracy_percent\n2-2,{column}\n"));
+            assert!(message.contains("rename the column to `accuracy`"), "{message}");
+        }
+        // A sign says what the number is, and one that exceeds 1 is enough.
+        for column in ["0.92%\n4-4,0.98 %", "0.5\n4-4,92", "1.5\n4-4,0.5"] {
+            let text = format!("bits,accuracy_percent\n2-2,{column}\n");
+            assert!(read(&text, OnMiss::Error).is_ok(), "{text}");
+        }
+        let table = read("bits,accuracy_percent\n2-2,92\n", OnMiss::Error).unwrap();
+        let message = table.clone().with_full_precision(0.0098).unwrap_err().to_string();
+        assert!(message.contains("0.98 %") && message.contains("92 %"), "{message}");
+        assert!(table.clone().with_full_precision(0.98).is_ok());
+        for bad in [0.0, -0.5, 1.5, f64::NAN, f64::INFINITY] {
+            assert!(table.clone().with_full_precision(bad).is_err(), "{bad}");
+        }
     }
 }
