@@ -117,3 +117,45 @@ fn every_library_has_an_example_that_runs() {
         assert!(readme.lines().any(|line| line == "```rust"), "{name}: no example that runs");
     }
 }
+
+/// The packages that a package consists of, itself included.
+fn with_dependencies<'p>(name: &'p str, packages: &'p [Value], found: &mut BTreeSet<&'p str>) {
+    let Some(package) = packages.iter().find(|package| package["name"] == name) else { return };
+    if !found.insert(name) {
+        return;
+    }
+    for dependency in package["dependencies"].as_array().into_iter().flatten() {
+        if dependency["kind"].is_null() {
+            with_dependencies(dependency["name"].as_str().unwrap(), packages, found);
+        }
+    }
+}
+
+/// Profiles of a dependency do not count, so whoever depends on a crate has to be told which lines to copy.
+#[test]
+fn readmes_say_which_profiles_to_copy() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let tuned = |name: &str| manifest.contains(&format!("[profile.dev.package.{name}]"));
+    let packages = published();
+    let mut told = 0;
+    for package in &packages {
+        let name = package["name"].as_str().unwrap();
+        let mut all = BTreeSet::new();
+        with_dependencies(name, &packages, &mut all);
+        let expected: Vec<&str> = all.into_iter().filter(|name| tuned(name)).collect();
+        if expected.is_empty() {
+            continue;
+        }
+        told += 1;
+        for readme in [folder(package).join("README.md"), root().join("README.md")] {
+            let text = std::fs::read_to_string(&readme).unwrap();
+            assert!(text.contains("\"*\" = { opt-level = 3 }"), "{}", readme.display());
+            for tuned in &expected {
+                let line =
+                    format!("{tuned} = {{ debug-assertions = false, overflow-checks = false }}");
+                assert!(text.contains(&line), "{} lacks `{line}`", readme.display());
+            }
+        }
+    }
+    assert!(told >= 5, "only {told} packages have lines to copy");
+}
