@@ -1,6 +1,11 @@
 //! Splits the results of a product among threads: by pixels or, if there are few pixels, by panels of outputs.
 
-use std::{num::NonZeroUsize, ops::Range, thread};
+use std::{
+    num::NonZeroUsize,
+    ops::Range,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 /// Pixels that a thread should get at least. If there are fewer for all threads, panels are split instead.
 const FEW: usize = 24;
@@ -72,17 +77,23 @@ pub(crate) fn share<T: Copy + Default + Send>(
     }
 }
 
-/// Calls `run` for every item, each on a thread of its own, except that the first runs on the calling thread.
-fn each<T: Send>(items: impl Iterator<Item = T>, run: impl Fn(usize, T) + Sync) {
-    let mut items = items.enumerate();
-    let first = items.next();
-    thread::scope(|scope| {
-        let run = &run;
-        for (index, item) in items {
-            scope.spawn(move || run(index, item));
-        }
-        if let Some((index, item)) = first {
+/// Calls `run` for every item, each on a thread of its own, except that one runs on the calling thread. So do those
+/// for which the system gives no thread.
+fn each<T: Send>(items: impl ExactSizeIterator<Item = T> + Send, run: impl Fn(usize, T) + Sync) {
+    let count = items.len();
+    let items = Mutex::new(items.enumerate());
+    let one = || {
+        // Nothing panics while the lock is held.
+        let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+        if let Some((index, item)) = next {
             run(index, item);
+        }
+    };
+    thread::scope(|scope| {
+        let spawned =
+            (1..count).take_while(|_| thread::Builder::new().spawn_scoped(scope, one).is_ok());
+        for _ in spawned.count()..count {
+            one();
         }
     });
 }
