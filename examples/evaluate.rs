@@ -1,29 +1,24 @@
-//! Scores a network of the zoo with trained weights on an image folder, in full precision or quantized.
+//! Measures the accuracy of trained weights on a data set, in full precision or quantized.
 //!
 //! ```text
 //! cargo run --release --example evaluate -- --network resnet20_option_a --weights resnet20-12fca82f.th --data-dir cifar10
 //! ```
 //!
-//! Weights come from PyTorch (`.pt`, `.pth`, `.th`, `.tar`) or safetensors. The data folder holds
-//! `test/CLASS/*.jpg` and `train/CLASS/*.jpg` (JPEG or PNG), or the files of MNIST for `lenet`. Nothing is
-//! retrained: with `--bits`, the weights are rounded as they are.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
+//! Weights come from PyTorch (`.pt`, `.pth`, `.th`, `.tar`) or safetensors. The data folder contains
+//! `test/CLASS/*.jpg` and `train/CLASS/*.jpg` (JPEG, PNG or WebP), or the files of MNIST, CIFAR-10 or SVHN. With
+//! `--bits`, the weights are rounded without retraining.
 
 use std::{
-    num::NonZeroUsize,
-    ops::ControlFlow,
-    path::PathBuf,
-    process::ExitCode,
-    sync::atomic::{AtomicUsize, Ordering},
+    num::NonZeroUsize, ops::ControlFlow, path::PathBuf, process::ExitCode, sync::Mutex,
     time::Instant,
 };
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use clap::Parser;
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
-    core::{BitwidthAssignment, Network},
+    core::{BitwidthAssignment, Network, parallel},
     data::{ImageSet, Normalization},
     quant::QuantizerKind,
     train::{self, AccuracyReport, Backend, Schedule, Trainer, TrainerFactory},
@@ -32,72 +27,89 @@ use releq::{
 use releq_example_support::{
     checkpoint,
     data::{self, ImageArgs, Split},
-    exit_code,
+    exit_code, options,
+    output::print,
 };
 use serde::Serialize;
 
 /// Images that a thread takes at a time.
 const CHUNK: usize = 100;
 
-/// Scores a network with trained weights, in full precision or quantized.
+/// Measures the accuracy of trained weights, in full precision or quantized.
 #[derive(Parser, Debug)]
 #[command(after_help = "NETWORKS:
-  lenet, simplenet, svhn, svhn10, vgg11, vgg16, vgg16_3fc, resnet20 (projections as shortcuts),
-  resnet20_option_a (shortcuts without weights, as most published checkpoints), alexnet, mobilenet_v1
+  lenet, simplenet, svhn, svhn10, vgg11, vgg16, vgg16_3fc, resnet20 (projection shortcuts),
+  resnet20_option_a (shortcuts without weights, as in most published checkpoints), alexnet, mobilenet_v1
 
 EXAMPLES:
   evaluate --network simplenet --weights simplenet_cifar.pth.tar --data-dir cifar10
   evaluate ... --bits 8                                 8 bits for the weights of every layer
-  evaluate ... --bits 8,5,5,5,8 --quantizer wrpn        one bitwidth for each layer, the paper's quantizer
-  evaluate ... --bits 4 --batch-norm-steps 50           with statistics of the quantized network
-  evaluate ... --limit 500 --json                       a quick look, for machines
+  evaluate ... --bits 8,5,5,5,8 --quantizer wrpn        one bitwidth per layer, with the paper's quantizer
+  evaluate ... --bits 32,2,2,2,32                       first and last layer in full precision
+  evaluate ... --bits 4 --batch-norm-steps 50           with batch norm statistics of the quantized network
+  evaluate ... --limit 500 --json                       a quick look, as JSON
 
-Set NO_COLOR to print without colours.")]
+Set NO_COLOR to disable colors.")]
 struct Args {
-    /// Network of the zoo, see below; a variant of it where the checkpoint is one
+    /// Network architecture, one of those listed below
     #[arg(long, value_name = "NAME")]
     network: String,
-    /// Checkpoint: PyTorch (.pt, .pth, .th, .tar; zip or legacy) or safetensors
+    /// Checkpoint to load: PyTorch (.pt, .pth, .th, .tar) or safetensors
     #[arg(long, value_name = "FILE")]
     weights: PathBuf,
-    /// Key in the checkpoint that the weights stand under [default: found]
+    /// Key of the checkpoint under which the weights are stored [default: detected]
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Folder with `test/CLASS/*.jpg` and `train/CLASS/*.jpg`, or with the files of MNIST
+    /// Folder with `test/CLASS/*.jpg` and `train/CLASS/*.jpg`, or with MNIST, CIFAR-10 or SVHN
     #[arg(long, value_name = "DIR", env = "RELEQ_DATA_DIR")]
     data_dir: PathBuf,
     #[command(flatten)]
     images: ImageArgs,
-    /// Images to score on
+    /// Which images to use
     #[arg(long, value_enum, default_value_t = Split::Test)]
     split: Split,
-    /// Score on this many images only, every class in its share
-    #[arg(long, value_name = "N")]
+    /// Use at most this many images, with all classes in proportion
+    #[arg(long, value_name = "N", value_parser = options::count)]
     limit: Option<NonZeroUsize>,
-    /// Bitwidth of the weights of every layer, as 8,4,4,8, or one for all [default: full precision]
-    #[arg(long, value_name = "BITS")]
-    bits: Option<BitwidthAssignment>,
-    /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, powers-of-two, wrpn or dorefa; the last two do not keep a
-    /// layer's scale and need a retrain
+    /// Bitwidths of the weights, one per layer or one for all layers; 32 is full precision [default: 32]
+    #[arg(long, value_name = "BITS", num_args = 1.., value_parser = options::bits)]
+    bits: Vec<BitwidthAssignment>,
+    /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, powers-of-two, wrpn or dorefa; the last two do not
+    /// preserve the scale of a layer and need retraining
     #[arg(long, default_value_t = QuantizerKind::WrpnScaled)]
     quantizer: QuantizerKind,
-    /// First let batch norm estimate its statistics anew, on so many batches of 128 training images, as the
-    /// quantized weights make them; no weight changes. 50 are plenty
+    /// Re-estimate the batch norm statistics of the quantized network on this many batches of 128 training
+    /// images; 50 are enough. Weights do not change
     #[arg(long, value_name = "STEPS")]
     batch_norm_steps: Option<usize>,
-    /// Mean of every channel where a pixel is 0 to 1, as 0.5,0.5,0.5 [default: the network's preset]
-    #[arg(long, value_name = "MEAN", value_delimiter = ',', requires = "std")]
-    mean: Option<Vec<f32>>,
-    /// Standard deviation of every channel [default: the network's preset]
-    #[arg(long, value_name = "STD", value_delimiter = ',', requires = "mean")]
-    std: Option<Vec<f32>>,
-    /// Threads; does not change the result [default: all cores]
-    #[arg(long, value_name = "N")]
+    /// Mean of each channel, for pixels scaled to 0..1, such as 0.5,0.5,0.5 [default: the network's preset]
+    #[arg(
+        long,
+        value_name = "MEAN",
+        value_delimiter = ',',
+        value_parser = options::mean,
+        allow_hyphen_values = true,
+        requires = "std"
+    )]
+    mean: Vec<f32>,
+    /// Standard deviation of each channel [default: the network's preset]
+    #[arg(
+        long,
+        value_name = "STD",
+        value_delimiter = ',',
+        value_parser = options::deviation,
+        allow_hyphen_values = true,
+        requires = "mean"
+    )]
+    std: Vec<f32>,
+    /// Number of threads; does not affect the result [default: all cores]
+    #[arg(long, value_name = "N", value_parser = options::threads)]
     threads: Option<NonZeroUsize>,
-    /// What computes: native, flex (Burn), or, where they are built in, ndarray and wgpu [default: native where it covers the network]
+    /// Inference backend: native or flex (Burn); ndarray and wgpu (Burn; GPU) if enabled at build time [default:
+    /// native if it supports the network, otherwise flex]
     #[arg(long)]
     backend: Option<Backend>,
-    /// Print an object with `correct` and `total` instead of a table
+    /// Print a JSON object, with `correct` and `total`, instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -137,10 +149,11 @@ fn run(args: &Args) -> Result<()> {
     let network = checkpoint::network(name)?;
     let (network, state) = checkpoint::open(&args.weights, args.key.as_deref(), network)?;
     let preset = zoo::preset(network.name()).context("every network has a preset")?;
-    let bits = args.bits.as_ref().map(|bits| checkpoint::per_layer(bits, &network)).transpose()?;
-    let normalization = match (&args.mean, &args.std) {
-        (Some(mean), Some(std)) => Normalization { mean: mean.clone(), std: std.clone() },
-        _ => preset.normalization,
+    let bits = options::weight_bits("--bits", &args.bits, args.quantizer)?;
+    let bits = bits.map(|bits| checkpoint::per_layer("--bits", &bits, &network)).transpose()?;
+    let normalization = match args.mean.as_slice() {
+        [] => preset.normalization,
+        mean => options::normalization(mean, &args.std, &network)?,
     };
     let (backend, mut first) = trainer(args, &network)?;
     first.load(&state)?;
@@ -160,21 +173,16 @@ fn run(args: &Args) -> Result<()> {
     }
     let state = first.weights();
 
-    // One trainer for each thread; the first was made already.
-    let threads = args
-        .threads
-        .unwrap_or(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN))
-        .get()
-        .min(images.len().div_ceil(CHUNK));
-    let mut trainers = vec![first];
-    for _ in 1..threads {
+    let threads = parallel::threads(args.threads.map_or(0, NonZeroUsize::get));
+    let threads = threads.min(images.len().div_ceil(CHUNK));
+    let another = || -> Result<Box<dyn Trainer>> {
         let mut trainer = backend.trainer(&network, args.quantizer.build())?;
         trainer.load(&state)?;
         trainer.set_bits(bits.as_ref())?;
-        trainers.push(trainer);
-    }
+        Ok(trainer)
+    };
     let started = Instant::now();
-    let report = score(trainers, &images, &normalization, args.json)?;
+    let report = score(first, &another, threads, &images, &normalization, args.json)?;
     let seconds = started.elapsed().as_secs_f64();
 
     let outcome = Outcome {
@@ -197,12 +205,7 @@ fn run(args: &Args) -> Result<()> {
         seconds,
         images_per_second: report.total as f64 / seconds.max(1e-9),
     };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&outcome)?);
-    } else {
-        print(&outcome);
-    }
-    Ok(())
+    print(if args.json { serde_json::to_string_pretty(&outcome)? } else { table(&outcome) })
 }
 
 /// A trainer on the backend that was asked for, or on the first that covers the network.
@@ -216,9 +219,11 @@ fn trainer(args: &Args, network: &Network) -> Result<(Backend, Box<dyn Trainer>)
     }
 }
 
-/// Shows all images to the network, in chunks that the threads take in turn.
+/// Shows all images to the network in chunks. Each thread takes an idle trainer, or makes another one.
 fn score(
-    trainers: Vec<Box<dyn Trainer>>,
+    first: Box<dyn Trainer>,
+    another: &(dyn Fn() -> Result<Box<dyn Trainer>> + Sync),
+    threads: usize,
     images: &ImageSet,
     normalization: &Normalization,
     hidden: bool,
@@ -227,29 +232,21 @@ fn score(
     bar.set_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} images, {per_sec}, {eta} left",
     )?);
-    let next = AtomicUsize::new(0);
-    let work = |mut trainer: Box<dyn Trainer>| -> Result<usize> {
-        let mut correct = 0;
-        loop {
-            let start = next.fetch_add(CHUNK, Ordering::Relaxed);
-            if start >= images.len() {
-                return Ok(correct);
-            }
-            let chunk = part(images, start..images.len().min(start + CHUNK))?;
-            correct += train::accuracy(&mut *trainer, &chunk, normalization, CHUNK)?.correct;
-            bar.inc(chunk.len() as u64);
+    let idle = Mutex::new(vec![first]);
+    let chunks = (0..images.len()).step_by(CHUNK);
+    let correct = parallel::try_map(chunks, threads, |start| -> Result<usize> {
+        let waiting = idle.lock().ok().and_then(|mut idle| idle.pop());
+        let mut trainer = waiting.map_or_else(another, Ok)?;
+        let chunk = part(images, start..images.len().min(start + CHUNK))?;
+        let correct = train::accuracy(&mut *trainer, &chunk, normalization, CHUNK)?.correct;
+        bar.inc(chunk.len() as u64);
+        if let Ok(mut idle) = idle.lock() {
+            idle.push(trainer);
         }
-    };
-    let correct = std::thread::scope(|scope| {
-        let running: Vec<_> =
-            trainers.into_iter().map(|trainer| scope.spawn(|| work(trainer))).collect();
-        let answers = running.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|_| Err(anyhow!("a thread ended before its work did")))
-        });
-        answers.sum::<Result<usize>>()
+        Ok(correct)
     })?;
     bar.finish_and_clear();
-    Ok(AccuracyReport { correct, total: images.len() })
+    Ok(AccuracyReport { correct: correct.into_iter().sum(), total: images.len() })
 }
 
 /// Some images as a set of their own.
@@ -259,7 +256,7 @@ fn part(images: &ImageSet, range: std::ops::Range<usize>) -> Result<ImageSet> {
     Ok(ImageSet::new(images.name(), images.shape(), images.classes(), pixels, labels)?)
 }
 
-fn print(outcome: &Outcome) {
+fn table(outcome: &Outcome) -> String {
     let bits = match (&outcome.bits, &outcome.quantizer) {
         (Some(bits), Some(quantizer)) => format!("{bits} ({quantizer}, not retrained)"),
         _ => "full precision".to_owned(),
@@ -294,5 +291,5 @@ fn print(outcome: &Outcome) {
     ] {
         table.add_row([label, &value]);
     }
-    println!("{table}");
+    table.to_string()
 }

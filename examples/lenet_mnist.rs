@@ -1,13 +1,12 @@
-//! Finds the bitwidths of LeNet: pretrains it, lets the agent search, retrains what it found.
+//! Searches the bitwidths of LeNet: pretrains it, runs the agent, and retrains what it found.
 //!
 //! ```text
 //! cargo run --example lenet_mnist
 //! ```
 //!
-//! Uses MNIST where it finds it (`--data-dir`, the environment variable `RELEQ_DATA_DIR`, the user's
-//! cache folder), fetches it if told to (`--download`), and draws its own digits otherwise. The
-//! output always says which. Ctrl-C ends the run and still writes the best found so far.
-#![allow(clippy::print_stderr, reason = "an example talks to its user")]
+//! Looks for MNIST in `--data-dir`, in the folder that `RELEQ_DATA_DIR` names, and in the user's cache folder;
+//! `--download` fetches it. Without MNIST, the example generates its own digits. The output says which data was used.
+//! Ctrl-C stops the run and still writes the best result so far.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -19,25 +18,25 @@ use releq::{
     data::{self, DataKind, Download, ImageFolderConfig, digits::DigitsConfig},
     zoo::lenet,
 };
-use releq_example_support::{SearchArgs, exit_code};
+use releq_example_support::{SearchArgs, exit_code, output::note};
 
 /// Finds a bitwidth for every layer of LeNet by reinforcement learning.
 #[derive(Parser, Debug)]
 #[command(after_help = "EXAMPLES:
-  cargo run --example lenet_mnist                          the whole path on whatever data is there
+  cargo run --example lenet_mnist                          the complete path on whatever data is available
   cargo run --example lenet_mnist -- --evaluations 30      a quick look
-  cargo run --example lenet_mnist -- --download            fetch MNIST into the cache folder first
-  cargo run --example lenet_mnist -- --json > report.json  for machines
+  cargo run --example lenet_mnist -- --download            download MNIST first
+  cargo run --example lenet_mnist -- --json > report.json  the report as JSON
 
-Set NO_COLOR to print without colours.")]
+Set NO_COLOR to disable colors.")]
 struct Args {
-    /// Folder with the four MNIST files, plain or .gz
+    /// Folder with the four MNIST files, plain or gzip-compressed
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Fetch MNIST into the user's cache folder if it is not there
+    /// Download MNIST into the user's cache folder unless it is there
     #[arg(long, conflicts_with_all = ["data_dir", "digits"])]
     download: bool,
-    /// Use the digits we draw ourselves even if MNIST is there
+    /// Use generated digits even if MNIST is available
     #[arg(long, conflicts_with = "data_dir")]
     digits: bool,
     #[command(flatten)]
@@ -76,9 +75,7 @@ fn find_data(args: &Args) -> Result<DataConfig> {
             let (kind, images) = (Some(DataKind::Mnist), ImageFolderConfig::default());
             return Ok(DataConfig::Folder { path: folder, kind, images });
         }
-        eprintln!(
-            "no MNIST found (--data-dir, RELEQ_DATA_DIR or --download): drawing digits instead"
-        );
+        note("MNIST not found (see --data-dir, RELEQ_DATA_DIR and --download): generating digits");
     }
     Ok(DataConfig::Digits(DigitsConfig { seed: args.search.seed, ..DigitsConfig::default() }))
 }

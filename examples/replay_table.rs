@@ -1,15 +1,14 @@
-//! Lets the agent search a table of measured accuracies: no network, no training, seconds.
+//! Searches a table of measured accuracies with the agent: no network, no training, done in seconds.
 //!
 //! ```text
 //! cargo run --release --example replay_table -- --table lenet.csv --episodes 2000 --seed 1
 //! ```
 //!
-//! The table is any CSV with the columns `bits,accuracy_percent`, one row for every measured
-//! assignment, as in `2-2-3-2,93.916667`. Since the whole table is known, the output says how close
-//! the agent came to the best entry, and how random search did with as many evaluations.
-#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+//! The table is any CSV with the columns `bits,accuracy_percent` and one row per measured assignment, such as
+//! `2-2-3-2,93.916667`. Since the whole table is known, the output shows how close the agent came to the best entry,
+//! and what random search finds with as many evaluations.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -23,43 +22,47 @@ use releq::{
     hw::CostKind,
     pareto_frontier,
     reward::RewardKind,
-    zoo::lenet,
 };
-use releq_example_support::exit_code;
+use releq_example_support::{checkpoint, exit_code, options, output::print};
 
 /// Searches a table of measured accuracies with the ReLeQ agent.
 #[derive(Parser, Debug)]
 struct Args {
-    /// CSV with the columns `bits,accuracy_percent`
-    #[arg(long)]
+    /// CSV file with the columns `bits` and `accuracy_percent`, or `accuracy` from 0 to 1
+    #[arg(long, value_name = "FILE")]
     table: PathBuf,
-    /// Episodes to play; each chooses one bitwidth for every layer
-    #[arg(long, default_value_t = 2000)]
-    episodes: usize,
-    /// Seed of the agent; equal seeds give equal results
+    /// Number of episodes; each chooses one bitwidth for every layer
+    #[arg(long, default_value = "2000", value_parser = options::count)]
+    episodes: NonZeroUsize,
+    /// Seed of the agent; the same seed gives the same result
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// What the search makes cheap: `mean-bits`, or any other cost model, such as `cost-weighted` or
-    /// `stripes-energy` (needs --network)
+    /// Cost to minimize: `mean-bits`, or another cost model such as `cost-weighted` or `stripes-energy`, which
+    /// needs --network
     #[arg(long, default_value = "mean-bits")]
     cost: CostKind,
-    /// What to do when the agent asks for an assignment that the table lacks: `error`, or `nearest`
-    /// (the nearest measured assignment answers as a whole)
+    /// What to do if the table lacks an assignment: `error`, or `nearest` to use the nearest entry, including its
+    /// bitwidths
     #[arg(long, default_value = "error")]
     on_miss: OnMiss,
-    /// Accuracy in full precision, in percent [default: the best in the table]
-    #[arg(long)]
+    /// Full-precision accuracy in percent [default: the best accuracy in the table]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        value_parser = options::percent,
+        allow_hyphen_values = true
+    )]
     full_precision: Option<f64>,
     /// Reward: shaped, division, subtraction or linear-grid
     #[arg(long, default_value = "shaped")]
     reward: RewardKind,
-    /// Network whose layer shapes the agent sees and `cost-weighted` weighs by: lenet
-    #[arg(long)]
+    /// Network whose layer shapes the agent observes and the cost model uses, such as lenet
+    #[arg(long, value_name = "NAME")]
     network: Option<String>,
-    /// JSON file with hyperparameters of the agent; those left out keep their defaults
+    /// JSON file with hyperparameters of the agent; missing ones keep their defaults
     #[arg(long, value_name = "FILE")]
     agent_config: Option<PathBuf>,
-    /// Print one JSON object instead of tables
+    /// Print a JSON object instead of tables
     #[arg(long)]
     json: bool,
 }
@@ -71,14 +74,16 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let mut table = Table::read(&args.table, args.on_miss)?;
     if let Some(percent) = args.full_precision {
-        table = table.with_full_precision(percent / 100.0)?;
+        table = table.with_full_precision(percent / 100.0).context("--full-precision")?;
     }
     let started = Instant::now();
 
     // A table knows nothing of shapes: without a network all layers look alike to the agent.
     let layers = match args.network.as_deref() {
-        Some("lenet") => shapes(lenet().profiles(), table.layers())?,
-        Some(other) => bail!("unknown network `{other}`; known: lenet"),
+        Some(name) => {
+            let network = checkpoint::network(name).context("--network")?;
+            shapes(network.profiles(), table.layers())?
+        }
         None if args.cost != CostKind::MeanBits => {
             bail!(
                 "--cost {} depends on the shapes of the layers; name them with --network",
@@ -87,7 +92,8 @@ fn run(args: &Args) -> Result<()> {
         }
         None => (1..=table.layers()).map(|index| unknown_layer(format!("layer{index}"))).collect(),
     };
-    let budget = Budget { episodes: Some(args.episodes), ..Budget::default() };
+    let episodes = args.episodes.get();
+    let budget = Budget { episodes: Some(episodes), ..Budget::default() };
     let problem = Problem::builder()
         .layers(layers)
         .actions(table.bitwidths())
@@ -105,18 +111,13 @@ fn run(args: &Args) -> Result<()> {
         .min_by(|a, b| b.reward.total_cmp(&a.reward))
         .context("the table is empty")?;
 
-    let bar =
-        if args.json { ProgressBar::hidden() } else { ProgressBar::new(args.episodes as u64) };
+    let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(episodes as u64) };
     bar.set_style(ProgressStyle::with_template(
         "{elapsed_precise} {bar:30} {pos}/{len} episodes, {eta} left, best {msg}",
     )?);
     let evaluator = Cached::new(&table);
     let config = match &args.agent_config {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("{} cannot be read", path.display()))?;
-            serde_json::from_str(&text).with_context(|| path.display().to_string())?
-        }
+        Some(path) => options::settings(path).context("--agent-config")?,
         None => PpoConfig::default(),
     };
     let mut agent = config.init(problem.observation_len(), problem.action_count(), args.seed)?;
@@ -140,11 +141,10 @@ fn run(args: &Args) -> Result<()> {
 
     let seconds = started.elapsed().as_secs_f64();
     if args.json {
-        println!("{}", json(args, &table, &outcomes, optimal, seconds)?);
+        print(json(args, &table, &outcomes, optimal, seconds)?)
     } else {
-        print(&table, &outcomes, optimal, &everything, seconds);
+        print(tables(&table, &outcomes, optimal, &everything, seconds))
     }
-    Ok(())
 }
 
 /// What the agent and the simple searches found.
@@ -190,20 +190,20 @@ fn json(
     }))
 }
 
-fn print(
+fn tables(
     table: &Table,
     outcomes: &Outcomes,
     optimal: &Scored,
     everything: &[Scored],
     seconds: f64,
-) {
+) -> String {
     let Outcomes { found, random, layerwise } = outcomes;
-    println!(
+    let mut lines = vec![format!(
         "{} measured assignments of {} layers; full precision {:.2} %",
         table.len(),
         table.layers(),
         100.0 * table.full_precision()
-    );
+    )];
     let mut text = TextTable::new();
     text.load_style(UTF8_FULL_CONDENSED).set_header([
         "",
@@ -233,15 +233,16 @@ fn print(
             format!("{:.3}", scored.reward / optimal.reward),
         ]);
     }
-    println!("{text}");
-    println!(
+    lines.push(text.to_string());
+    lines.push(format!(
         "{} episodes; {} distinct assignments for the agent, {} for random search, {} layer by layer; {seconds:.1} s",
         found.episodes, found.evaluations, random.evaluations, layerwise.evaluations
-    );
-    println!("\nPareto frontier of the table (State_Quantization, accuracy %, bits):");
-    for point in pareto_frontier(everything) {
-        println!("  {:.4}  {:>7.3}  {}", point.quant_state, 100.0 * point.accuracy, point.bits);
-    }
+    ));
+    lines.push("\nPareto frontier of the table (State_Quantization, accuracy %, bits):".to_owned());
+    lines.extend(pareto_frontier(everything).into_iter().map(|point| {
+        format!("  {:.4}  {:>7.3}  {}", point.quant_state, 100.0 * point.accuracy, point.bits)
+    }));
+    lines.join("\n")
 }
 
 fn shapes(profiles: Vec<LayerProfile>, layers: usize) -> Result<Vec<SearchLayer>> {

@@ -1,14 +1,13 @@
-//! Finds the bitwidths of any network of the zoo: takes its weights from a checkpoint or trains them, lets
-//! the agent search, retrains what it found, and compares.
+//! Searches the bitwidths of any network of the zoo: loads or trains weights, runs the agent, retrains what it found,
+//! and compares.
 //!
 //! ```text
 //! cargo run --release --example search_network -- --network simplenet --weights simplenet_cifar.pth.tar --data-dir cifar10
 //! ```
 //!
-//! The data folder holds `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (JPEG, PNG or WebP), or the files of MNIST
-//! for `lenet`. Every choice is made on held-out images; those that the report counts serve it alone.
-//! Ctrl-C ends the run and still writes the best found so far.
-#![allow(clippy::print_stderr, reason = "an example talks to its user")]
+//! The data folder contains `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (JPEG, PNG or WebP), or the files of MNIST,
+//! CIFAR-10 or SVHN. All decisions are made on held-out images; the images of the report are used for nothing else.
+//! Ctrl-C stops the run and still writes the best result so far.
 
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
@@ -21,70 +20,94 @@ use releq::{
 use releq_example_support::{
     SearchArgs, checkpoint,
     data::{self, ImageArgs},
-    exit_code,
+    exit_code, options,
 };
 
-/// Finds a bitwidth for every layer of a network of the zoo by reinforcement learning.
+/// Finds a bitwidth for every layer of a network by reinforcement learning.
 #[derive(Parser, Debug)]
 #[command(after_help = "NETWORKS:
-  lenet, simplenet, svhn, svhn10, vgg11, vgg16, vgg16_3fc, resnet20 (projections as shortcuts),
-  resnet20_option_a (shortcuts without weights, as most published checkpoints), alexnet, mobilenet_v1
+  lenet, simplenet, svhn, svhn10, vgg11, vgg16, vgg16_3fc, resnet20 (projection shortcuts),
+  resnet20_option_a (shortcuts without weights, as in most published checkpoints), alexnet, mobilenet_v1
 
-Quantizer, searched layers, normalization and retrains are the network's preset: mostly what the paper's
-authors used, and slow. A quick search of a small network retrains for an epoch at a higher rate.
+Each network has a preset for the quantizer, the layers to search, normalization and retraining. Presets mostly
+follow the paper's authors and are slow. For a quick search of a small network, retrain for one epoch at a higher
+learning rate.
 
 EXAMPLES:
-  search_network --network lenet --data-dir mnist                  trains LeNet, then searches
+  search_network --network lenet --data-dir mnist                  train LeNet, then search
   search_network --network simplenet --weights simplenet_cifar.pth.tar --data-dir cifar10 --minutes 30
   search_network ... --short-epochs 1 --long-epochs 10 --learning-rate 0.01 --batch-size 64
-  search_network ... --fine-tune 5 --quantizer wrpn-scaled         trains the checkpoint on this data first
+  search_network ... --fine-tune 5 --quantizer wrpn-scaled         train the checkpoint on this data first
   search_network ... --evaluations 0                               no search: published and uniform bits only
 
-Set NO_COLOR to print without colours.")]
+Set NO_COLOR to disable colors.")]
 struct Args {
-    /// Network of the zoo, see below; a variant of it where the checkpoint is one
+    /// Network architecture, one of those listed below
     #[arg(long, value_name = "NAME")]
     network: String,
-    /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or with the files of MNIST
+    /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or with MNIST, CIFAR-10 or SVHN
     #[arg(long, value_name = "DIR", env = "RELEQ_DATA_DIR")]
     data_dir: PathBuf,
     #[command(flatten)]
     images: ImageArgs,
-    /// Full-precision weights: PyTorch (.pt, .pth, .th, .tar; zip or legacy) or safetensors [default: trained]
+    /// Full-precision weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors [default: train from
+    /// scratch]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Key in the checkpoint that the weights stand under [default: found]
+    /// Key of the checkpoint under which the weights are stored [default: detected]
     #[arg(long, value_name = "KEY", requires = "weights")]
     key: Option<String>,
-    /// Train the checkpoint in full precision first, as the long retrain does, for so many epochs
-    #[arg(long, value_name = "EPOCHS", requires = "weights")]
+    /// Fine-tune the checkpoint in full precision for this many epochs first, with the settings of the long
+    /// retrain
+    #[arg(
+        long,
+        value_name = "EPOCHS",
+        requires = "weights",
+        value_parser = options::not_negative,
+        allow_hyphen_values = true
+    )]
     fine_tune: Option<f64>,
-    /// Epochs of full-precision training where there is no checkpoint [default: the network's preset]
-    #[arg(long, conflicts_with = "weights")]
+    /// Epochs of full-precision training without a checkpoint [default: the network's preset]
+    #[arg(
+        long,
+        conflicts_with = "weights",
+        value_parser = options::not_negative,
+        allow_hyphen_values = true
+    )]
     epochs: Option<f64>,
-    /// Epochs of the retrain of every assignment that the search measures [default: the preset]
-    #[arg(long, value_name = "EPOCHS")]
+    /// Epochs of the short retrain, which every assignment gets during the search [default: the preset]
+    #[arg(
+        long,
+        value_name = "EPOCHS",
+        value_parser = options::not_negative,
+        allow_hyphen_values = true
+    )]
     short_epochs: Option<f64>,
-    /// Epochs of the retrain at the end [default: the preset]
-    #[arg(long, value_name = "EPOCHS")]
+    /// Epochs of the long retrain, which the best assignments get at the end [default: the preset]
+    #[arg(
+        long,
+        value_name = "EPOCHS",
+        value_parser = options::not_negative,
+        allow_hyphen_values = true
+    )]
     long_epochs: Option<f64>,
-    /// Highest learning rate of both retrains [default: the preset]
-    #[arg(long, value_name = "RATE")]
+    /// Peak learning rate of both retrains [default: the preset]
+    #[arg(long, value_name = "RATE", value_parser = options::rate, allow_hyphen_values = true)]
     learning_rate: Option<f32>,
-    /// Images in one step of both retrains [default: the preset]
-    #[arg(long, value_name = "N")]
+    /// Batch size of both retrains [default: the preset]
+    #[arg(long, value_name = "N", value_parser = options::count)]
     batch_size: Option<NonZeroUsize>,
-    /// Shift training images at random by up to so many pixels in both retrains [default: the preset]
+    /// Shift training images randomly by up to this many pixels in both retrains [default: the preset]
     #[arg(long, value_name = "PIXELS")]
     shift: Option<usize>,
-    /// Mirror every other training image at random in both retrains
+    /// Flip training images horizontally at random in both retrains
     #[arg(long)]
     mirror: bool,
-    /// Images held out for every choice [default: 5000, of small sets less]
-    #[arg(long, value_name = "N")]
-    held_out: Option<usize>,
-    /// Hold out test images instead of training images, which a published checkpoint has mostly seen; the
-    /// report then counts the other test images
+    /// Number of held-out images, on which all decisions are made [default: 5000, or fewer for small data sets]
+    #[arg(long, value_name = "N", value_parser = options::count)]
+    held_out: Option<NonZeroUsize>,
+    /// Hold out test images instead of training images, because a published checkpoint was trained on the
+    /// latter; the report uses the remaining test images
     #[arg(long)]
     held_out_from_test: bool,
     #[command(flatten)]
@@ -121,7 +144,7 @@ fn run(args: &Args) -> Result<ExitCode> {
         HeldOut::Training => data.train.len() / 5,
         HeldOut::Test => data.test.len() / 2,
     };
-    config.validation = args.held_out.unwrap_or(config.validation.min(most));
+    config.validation = args.held_out.map_or(config.validation.min(most), NonZeroUsize::get);
     let source = data.source.clone();
     let mut experiment = Experiment::new(network, data, config);
     if let Some(weights) = weights {

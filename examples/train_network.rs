@@ -1,16 +1,14 @@
-//! Trains any network of the zoo, from the start or from a checkpoint, in full precision or with the weights of
-//! every layer quantized, and writes the weights as safetensors.
+//! Trains any network of the zoo, from scratch or from a checkpoint, in full precision or with quantized weights,
+//! and writes the weights as safetensors.
 //!
 //! ```text
 //! cargo run --release --example train_network -- --network simplenet --data-dir cifar10 --output simplenet.safetensors
 //! ```
 //!
-//! What it writes, `evaluate` scores and `search_network` starts from. Ctrl-C ends the training and still writes
-//! the weights as they are; with `--state`, the same command goes on from there, to the same bits.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
+//! `evaluate` and `search_network` read these weights. Ctrl-C stops the training and still writes the current
+//! weights; with `--state`, the same command resumes from there and gives the same result as an uninterrupted run.
 
 use std::{
-    fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -36,30 +34,33 @@ use releq_example_support::{
     data::{self, ImageArgs},
     exit_code,
     interrupt::{self, INTERRUPTED},
+    options,
+    output::{note, print},
 };
 
 /// How often the state of the training is written.
 const SAVE_EVERY: Duration = Duration::from_secs(300);
 
-/// Trains a network of the zoo and writes its weights.
+/// Trains a network and writes its weights.
 #[derive(Parser, Debug)]
 #[command(after_help = "NETWORKS:
-  lenet, simplenet, svhn, svhn10, vgg11, vgg16, vgg16_3fc, resnet20 (projections as shortcuts),
-  resnet20_option_a (shortcuts without weights, as most published checkpoints), alexnet, mobilenet_v1
+  lenet, simplenet, svhn, svhn10, vgg11, vgg16, vgg16_3fc, resnet20 (projection shortcuts),
+  resnet20_option_a (shortcuts without weights, as in most published checkpoints), alexnet, mobilenet_v1
 
 EXAMPLES:
   train_network --network resnet20 --data-dir cifar10 --epochs 60 --output resnet20.safetensors
-  train_network ... --state resnet20.state              can be stopped, and goes on when run again
+  train_network ... --state resnet20.state              resumable: run the same command again
   train_network ... --weights resnet20.safetensors --bits 4 --epochs 5 --learning-rate 0.005
-  train_network ... --print-schedule > schedule.json     the schedule, to change by hand
-  train_network ... --schedule schedule.json             train by it
+  train_network ... --bits 32,2,2,32                    first and last layer in full precision
+  train_network ... --print-schedule > schedule.json    write the schedule to edit it
+  train_network ... --schedule schedule.json            train with the edited schedule
 
-Set NO_COLOR to print without colours.")]
+Set NO_COLOR to disable colors.")]
 struct Args {
-    /// Network of the zoo, see below; a variant of it where the checkpoint is one
+    /// Network architecture, one of those listed below
     #[arg(long, value_name = "NAME")]
     network: String,
-    /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, with CIFAR-10, SVHN or MNIST
+    /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or with MNIST, CIFAR-10 or SVHN
     #[arg(
         long,
         value_name = "DIR",
@@ -69,45 +70,44 @@ struct Args {
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     images: ImageArgs,
-    /// Where the weights go, as safetensors
+    /// Safetensors file to write the weights to
     #[arg(long, value_name = "FILE", required_unless_present = "print_schedule")]
     output: Option<PathBuf>,
-    /// Keeps the state of the training here, every five minutes and at its end, and goes on from there if the file
-    /// is there: a run that was stopped ends as if it had not been
+    /// Save the training state to this file every five minutes and at the end; if the file exists, resume from it
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Weights to start from: PyTorch or safetensors [default: drawn from the seed]
+    /// Weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors [default: random]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Key in the checkpoint that the weights stand under [default: found]
+    /// Key of the checkpoint under which the weights are stored [default: detected]
     #[arg(long, value_name = "KEY", requires = "weights")]
     key: Option<String>,
-    /// Bitwidth of the weights of every layer, as 8,4,4,8, or one for all; what is written stays in floating
-    /// point [default: full precision]
-    #[arg(long, value_name = "BITS")]
-    bits: Option<BitwidthAssignment>,
-    /// How they are quantized
+    /// Bitwidths of the weights during training, one per layer or one for all layers; 32 is full precision. The
+    /// output file always contains floating-point weights [default: 32]
+    #[arg(long, value_name = "BITS", num_args = 1.., value_parser = options::bits)]
+    bits: Vec<BitwidthAssignment>,
+    /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, dorefa, wrpn or powers-of-two
     #[arg(long, default_value_t = QuantizerKind::WrpnScaled)]
     quantizer: QuantizerKind,
-    /// Training schedule as JSON, see --print-schedule [default: the network's preset]
+    /// JSON file with the training schedule, as printed by --print-schedule [default: the network's preset]
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
-    /// Print the training schedule as JSON, with the options below in it, and end
+    /// Print the training schedule as JSON, including the options below, and exit
     #[arg(long)]
     print_schedule: bool,
-    /// Passes over the training images
-    #[arg(long)]
+    /// Number of passes over the training images
+    #[arg(long, value_parser = options::not_negative, allow_hyphen_values = true)]
     epochs: Option<f64>,
-    /// Highest learning rate
-    #[arg(long, value_name = "RATE")]
+    /// Peak learning rate
+    #[arg(long, value_name = "RATE", value_parser = options::rate, allow_hyphen_values = true)]
     learning_rate: Option<f32>,
-    /// Images in one step
-    #[arg(long, value_name = "N")]
+    /// Batch size
+    #[arg(long, value_name = "N", value_parser = options::count)]
     batch_size: Option<NonZeroUsize>,
-    /// Everything random follows from it
+    /// Seed of all random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// What trains: native, flex (Burn), or, where they are built in, ndarray and wgpu (Burn, the latter on a GPU)
+    /// Training backend: native or flex (Burn); ndarray and wgpu (Burn; GPU) if enabled at build time
     #[arg(long, default_value_t = Backend::Native)]
     backend: Backend,
 }
@@ -121,19 +121,16 @@ fn run(args: &Args) -> Result<ExitCode> {
     let schedule = schedule(args, network.name())?;
     let (Some(data_dir), Some(output), false) = (&args.data_dir, &args.output, args.print_schedule)
     else {
-        println!("{}", serde_json::to_string_pretty(&schedule)?);
+        print(serde_json::to_string_pretty(&schedule)?)?;
         return Ok(ExitCode::SUCCESS);
     };
     // Whatever is wrong shows before any image is read.
     Report::check_path(output)?;
     ensure!(args.state.as_ref() != Some(output), "--state and --output need a file each");
+    args.state.as_ref().map_or(Ok(()), Report::check_path)?;
     let saved = match &args.state {
         Some(path) if path.exists() => Some(saved(path, args, &schedule)?),
-        Some(path) => {
-            Report::check_path(path)?;
-            None
-        }
-        None => None,
+        _ => None,
     };
     let start = match &args.weights {
         Some(path) => {
@@ -143,7 +140,8 @@ fn run(args: &Args) -> Result<ExitCode> {
         }
         None => initial_weights(&network, args.seed),
     };
-    let bits = args.bits.as_ref().map(|bits| checkpoint::per_layer(bits, &network)).transpose()?;
+    let bits = options::weight_bits("--bits", &args.bits, args.quantizer)?;
+    let bits = bits.map(|bits| checkpoint::per_layer("--bits", &bits, &network)).transpose()?;
     if let Some(state) = &saved {
         ensure!(
             state.run.bits == bits,
@@ -157,12 +155,12 @@ fn run(args: &Args) -> Result<ExitCode> {
 
     let (images, _) = data::load_all(data_dir, &network, &args.images)?;
     let preset = zoo::preset(network.name()).context("every network has a preset")?;
-    eprintln!(
-        "data: {}, {} images to train on, {} to test on",
+    note(format_args!(
+        "data: {}, {} training images, {} test images",
         images.source,
         images.train.len(),
         images.test.len()
-    );
+    ));
 
     let cancel = interrupt::cancel()?;
     let steps = schedule.steps(images.train.len());
@@ -170,13 +168,13 @@ fn run(args: &Args) -> Result<ExitCode> {
         "{bar:30} {pos}/{len} steps, {elapsed}, {eta} left  {msg}",
     )?);
     if bar.is_hidden() {
-        eprintln!("{steps} steps of {} images", schedule.batch_size);
+        note(format_args!("{steps} steps of {} images", schedule.batch_size));
     }
     let (set, norm) = (&images.train, &preset.normalization);
     let mut training = match &saved {
         Some(state) => {
             let training = Training::resume(set, norm, state, trainer.as_mut())?;
-            eprintln!("{} steps were taken before", training.report().steps);
+            note(format_args!("resuming after {} steps", training.report().steps));
             bar.set_position(training.report().steps as u64);
             bar.reset_eta();
             training
@@ -205,21 +203,29 @@ fn run(args: &Args) -> Result<ExitCode> {
     keep(&training, trainer.as_ref())?;
     format::safetensors::save(output, &trainer.weights())?;
     let report = training.report();
-    let test = train::accuracy(trainer.as_mut(), &images.test, &preset.normalization, 256)?;
-    println!(
-        "{} steps, mean loss {:.4}; {} of {} test images, {:.2} % ({}); written to {}",
+    let precision = precision(bits.as_ref());
+    let trained = format!(
+        "{} steps, mean loss {:.4}, {precision}",
         report.steps,
-        report.mean_loss.unwrap_or(f64::NAN),
+        report.mean_loss.unwrap_or(f64::NAN)
+    );
+    if report.stopped {
+        // Whoever stops a training does not wait for all test images.
+        print(format_args!("stopped after {trained}; written to {}", output.display()))?;
+        if let Some(path) = &args.state {
+            note(format_args!("the same command resumes from {}", path.display()));
+        }
+        return Ok(INTERRUPTED.into());
+    }
+    let test = train::accuracy(trainer.as_mut(), &images.test, &preset.normalization, 256)?;
+    print(format_args!(
+        "{trained}; {} of {} test images correct, {:.2} %; written to {}",
         test.correct,
         test.total,
         100.0 * test.accuracy(),
-        precision(bits.as_ref()),
         output.display()
-    );
-    if let (true, Some(path)) = (report.stopped, &args.state) {
-        eprintln!("the same command goes on from {}", path.display());
-    }
-    Ok(if report.stopped { INTERRUPTED.into() } else { ExitCode::SUCCESS })
+    ))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn precision(bits: Option<&BitwidthAssignment>) -> String {
@@ -244,12 +250,7 @@ fn schedule(args: &Args, network: &str) -> Result<Schedule> {
         preset.map(|config| config.pretrain).context("every network of the zoo has a preset")
     };
     let mut schedule = match &args.schedule {
-        Some(path) => {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&text)
-                .with_context(|| format!("{} is no training schedule", path.display()))?
-        }
+        Some(path) => options::settings(path).context("--schedule")?,
         None => preset()?,
     };
     schedule.length = args.epochs.map_or(schedule.length, Length::Epochs);

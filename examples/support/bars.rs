@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use releq::{Event, Stage};
 
+use crate::output::note;
+
 /// One progress bar for each stage, on stderr. Where that is no terminal, a line for each tenth of a stage
 /// tells how far the run is.
 pub(crate) struct Bars {
@@ -45,7 +47,7 @@ impl Bars {
         if self.hidden {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         } else if lines {
-            eprintln!("{stage}: {total} to do");
+            note(format_args!("{stage}: {total} to do"));
         }
         if let Ok(style) = ProgressStyle::with_template(
             "{prefix:>14} {bar:30} {pos:>4}/{len:<4} {elapsed:>4}, {eta:>4} left  {msg}",
@@ -74,7 +76,7 @@ impl Current {
         let tenths = (10 * done).checked_div(total).unwrap_or(0);
         if self.lines && tenths > self.tenths {
             let left = HumanDuration(self.bar.eta());
-            eprintln!("{}: {done} of {total}, {left} left; {event}", self.stage);
+            note(format_args!("{}: {done} of {total}, {left} left; {event}", self.stage));
         }
         self.tenths = tenths;
     }

@@ -9,6 +9,8 @@ use releq::{
     zoo,
 };
 
+use crate::{options, output::note};
+
 /// The network of the zoo of this name.
 ///
 /// # Errors
@@ -31,7 +33,7 @@ pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network
     let checkpoint = Checkpoint::open(path)?;
     let error = match checkpoint.check(&network, &names(&network)) {
         Ok(found) => {
-            eprintln!("{}: {found}", path.display());
+            note(format_args!("{}: {found}", path.display()));
             let state = checkpoint.state(&network, &names(&network))?;
             return Ok((network, state));
         }
@@ -45,8 +47,8 @@ pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network
         [] => Err(error.into()),
         [other] if other.name().starts_with(&format!("{}_", network.name())) => {
             let found = checkpoint.check(other, &names(other))?;
-            eprintln!("the checkpoint is one of `{}`, which is used", other.name());
-            eprintln!("{}: {found}", path.display());
+            note(format_args!("the checkpoint is one of `{}`, which is used", other.name()));
+            note(format_args!("{}: {found}", path.display()));
             Ok((other.clone(), checkpoint.state(other, &names(other))?))
         }
         fits => {
@@ -56,22 +58,15 @@ pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network
     }
 }
 
-/// One bitwidth for every layer, from as many or from one.
+/// One bitwidth for every layer of `network`, from as many or from one.
 ///
 /// # Errors
-/// If there are neither; the message lists the layers.
-pub fn per_layer(bits: &BitwidthAssignment, network: &Network) -> Result<BitwidthAssignment> {
+/// If there are neither; the message names the option and lists the layers.
+pub fn per_layer(
+    option: &str,
+    bits: &BitwidthAssignment,
+    network: &Network,
+) -> Result<BitwidthAssignment> {
     let layers = network.profiles();
-    match bits.len() {
-        1 => Ok(BitwidthAssignment::uniform(bits[0], layers.len())?),
-        count if count == layers.len() => Ok(bits.clone()),
-        count => {
-            let names: Vec<_> = layers.iter().map(|layer| layer.name.as_str()).collect();
-            bail!(
-                "--bits: {count} bitwidths for the {} layers {}; give one for each, or one for all",
-                layers.len(),
-                names.join(", ")
-            )
-        }
-    }
+    options::per_layer(option, bits, layers.iter().map(|layer| layer.name.as_str()))
 }

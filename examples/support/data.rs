@@ -15,28 +15,30 @@ use releq::{
 };
 use serde::Serialize;
 
-/// Which images of a data set.
+use crate::options;
+
+/// Part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Those to test on.
+    /// Test images.
     Test,
-    /// Those to train on.
+    /// Training images.
     Train,
 }
 
-/// How image folders are read; other data sets have one way only.
+/// How image folders are read; other data sets need no options.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ImageArgs {
-    /// Scale the images of an image folder to the size that the network takes [default: only where that is more
-    /// than 64 pixels; of those, the middle is cut out, as ImageNet networks are tested]
+    /// Scale the images of an image folder to the network's input size [default: only for inputs above 64
+    /// pixels, which also crop the center, as ImageNet networks are evaluated]
     #[arg(long)]
     resize: bool,
-    /// Leave out images of an image folder that do not decode [default: name them and end]
+    /// Skip images of an image folder that cannot be decoded [default: stop and name them]
     #[arg(long)]
     skip_bad_images: bool,
-    /// Most memory in GiB that the images of one folder may take
-    #[arg(long, value_name = "GIB", default_value_t = 3.0)]
+    /// Memory limit for the images of one folder, in GiB
+    #[arg(long, value_name = "GIB", default_value_t = 3.0, value_parser = options::positive, allow_hyphen_values = true)]
     image_memory: f64,
 }
 
@@ -45,13 +47,17 @@ impl ImageArgs {
         let [channels, height, width] = network.input();
         let color = if channels == 1 { Color::Gray } else { Color::Rgb };
         let bad_images = if self.skip_bad_images { BadImages::Skip } else { BadImages::Refuse };
-        ensure!(self.image_memory > 0.0, "--image-memory must be positive");
         let max_bytes = (self.image_memory * f64::from(1 << 30)) as u64;
         let default = ImageFolderConfig::default();
         let mut config = ImageFolderConfig { color, bad_images, max_bytes, ..default };
         let side = u32::try_from(height)?;
         if self.resize {
-            ensure!(height == width, "--resize: the network takes images that are not square");
+            ensure!(
+                height == width,
+                "--resize scales to squares, but network `{}` takes images of {height} x {width}; leave \
+                 it out and scale the files",
+                network.name()
+            );
             config.size = ImageSize::square(side);
         } else if height == width && height > 64 {
             config.size = ImageSize::ResizeCrop { resize: side * 8 / 7, crop: side };
@@ -97,7 +103,7 @@ pub fn load(
             (set, data.source)
         }
     };
-    check(&set, &source, network)?;
+    check(&set, &source, network, images)?;
     Ok((set, source))
 }
 
@@ -109,7 +115,7 @@ pub fn load_all(dir: &Path, network: &Network, images: &ImageArgs) -> Result<(Sp
     let config =
         DataConfig::Folder { path: dir.to_owned(), kind: None, images: images.config(network)? };
     let data = config.load()?;
-    check(&data.train, &data.source, network)?;
+    check(&data.train, &data.source, network, images)?;
     Ok((data, config))
 }
 
@@ -133,10 +139,16 @@ pub fn write_folder(folder: &Path, images: &ImageSet) -> Result<()> {
     Ok(())
 }
 
-fn check(set: &ImageSet, source: &str, network: &Network) -> Result<()> {
+fn check(set: &ImageSet, source: &str, network: &Network, images: &ImageArgs) -> Result<()> {
     if set.shape() != network.input() {
+        let ([has, ..], [takes, height, width]) = (set.shape(), network.input());
+        let remedy = if has == takes && height == width && !images.resize {
+            "; if it is an image folder, --resize scales its images"
+        } else {
+            ""
+        };
         bail!(
-            "{source} has images of {:?} (channels, height, width), but network `{}` takes {:?}",
+            "{source} has images of {:?} (channels, height, width), but network `{}` takes {:?}{remedy}",
             set.shape(),
             network.name(),
             network.input()
@@ -198,9 +210,10 @@ mod tests {
         let skip = ImageArgs { skip_bad_images: true, ..args.clone() };
         assert_eq!(test(other.path(), None, &skip, 28).unwrap().len(), 20);
         fs::rename(other.path().join("valid"), folder.path().join("test")).unwrap();
-        for (network, expected) in
-            [(network(30, 10), "takes [1, 30, 30]"), (network(28, 9), "9 outputs")]
-        {
+        for (network, expected) in [
+            (network(30, 10), "takes [1, 30, 30]; if it is an image folder, --resize"),
+            (network(28, 9), "9 outputs"),
+        ] {
             let message = load_all(folder.path(), &network, &skip).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }

@@ -4,6 +4,8 @@ use std::process::{ExitCode, Termination};
 
 use anyhow::Result;
 
+use crate::output::note;
+
 /// Runs an example. Warnings of the libraries go to standard error, more of them as `RUST_LOG` asks; so does
 /// the error that ends it, on one line with its causes.
 pub fn exit_code<T: Termination>(example: impl FnOnce() -> Result<T>) -> ExitCode {
@@ -11,7 +13,7 @@ pub fn exit_code<T: Termination>(example: impl FnOnce() -> Result<T>) -> ExitCod
     match example() {
         Ok(outcome) => outcome.report(),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            note(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

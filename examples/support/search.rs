@@ -2,10 +2,10 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use releq::{
-    Experiment, ExperimentConfig, ReleqError, Report,
-    core::Bitwidth,
+    Choice, Experiment, ExperimentConfig, ReleqError, Report,
+    core::BitwidthAssignment,
     evaluate::EarlyStop,
     quant::QuantizerKind,
     reward::{RewardKind, Shaped},
@@ -15,50 +15,58 @@ use releq::{
 use crate::{
     bars::Bars,
     interrupt::{self, INTERRUPTED},
+    options,
+    output::{note, print},
     tables,
 };
 
 /// Options that every search has.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SearchArgs {
-    /// Everything random follows from it: equal seeds give equal reports
+    /// Seed of all random numbers; the same seed gives the same report
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Evaluations side by side; does not change the result [default: all cores]
-    #[arg(long)]
+    /// Number of evaluations that run in parallel; does not affect the result [default: all cores]
+    #[arg(long, value_name = "N", value_parser = options::threads)]
     pub threads: Option<NonZeroUsize>,
-    /// Assignments that the search may measure
-    #[arg(long)]
+    /// Maximum number of assignments that the search measures; 0 skips the search
+    #[arg(long, value_name = "N")]
     pub evaluations: Option<usize>,
-    /// Minutes after which the search stops; runs then may differ
-    #[arg(long)]
+    /// Stop the search after this many minutes; results then vary between runs
+    #[arg(long, value_parser = options::positive, allow_hyphen_values = true)]
     pub minutes: Option<f64>,
-    /// Bitwidths to choose from, from 1 to 8 [default: 2,3,4,5,6,7,8]
-    #[arg(long, value_delimiter = ',', value_name = "BITS")]
-    pub bits: Vec<Bitwidth>,
-    /// Accepted loss of accuracy in percentage points
-    #[arg(long, default_value_t = 0.3, value_name = "POINTS")]
+    /// Bitwidths to choose from; 32 is full precision [default: 2,3,4,5,6,7,8]
+    #[arg(long, value_name = "BITS", num_args = 1.., value_parser = options::bits)]
+    pub bits: Vec<BitwidthAssignment>,
+    /// Acceptable loss of accuracy, in percentage points
+    #[arg(
+        long,
+        value_name = "POINTS",
+        default_value_t = 0.3,
+        value_parser = options::percent,
+        allow_hyphen_values = true
+    )]
     pub tolerance: f64,
-    /// Share of the full-precision accuracy below which the reward is -1, up to 1 [default: the paper's 0.4]
-    #[arg(long, value_name = "SHARE")]
+    /// Reward -1 below this share of the full-precision accuracy, from 0 to 1 [default: 0.4, as in the paper]
+    #[arg(long, value_name = "SHARE", value_parser = options::share, allow_hyphen_values = true)]
     pub threshold: Option<f64>,
-    /// Give up a short retrain that has taken a quarter of its steps and has less than this share of the
-    /// full-precision accuracy, as after a collapse [default: never]
-    #[arg(long, value_name = "SHARE")]
+    /// Stop a short retrain after a quarter of its steps if its accuracy is below this share of the full-precision
+    /// accuracy [default: never]
+    #[arg(long, value_name = "SHARE", value_parser = options::share, allow_hyphen_values = true)]
     pub early_stop: Option<f64>,
     /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, dorefa, wrpn or powers-of-two [default: the network's]
     #[arg(long)]
     pub quantizer: Option<QuantizerKind>,
-    /// What trains: native, flex (Burn), or, where they are built in, ndarray and wgpu (Burn, the latter on a GPU)
+    /// Training backend: native or flex (Burn); ndarray and wgpu (Burn; GPU) if enabled at build time
     #[arg(long, default_value_t = Backend::Native)]
     pub backend: Backend,
-    /// Leave out the random and the layer-by-layer search with as many evaluations
+    /// Skip the comparison with random and layer-by-layer search
     #[arg(long)]
     pub no_comparison: bool,
-    /// Write the whole report as JSON
+    /// Write the full report to a JSON file
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write the final table as CSV
+    /// Write the final table to a CSV file
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
     /// Print the report as JSON instead of tables
@@ -67,11 +75,11 @@ pub struct SearchArgs {
 }
 
 impl SearchArgs {
-    /// Fails at once, rather than after minutes, if the output files cannot be written or the threshold is
-    /// out of its range.
+    /// Fails at once, rather than after minutes, if an output file cannot be written or an option is out of its
+    /// range.
     ///
     /// # Errors
-    /// If one of them is.
+    /// If that is so.
     pub fn check(&self) -> Result<()> {
         self.threshold.map(shaped).transpose()?;
         if let Some(early_stop) = self.early_stop() {
@@ -105,17 +113,19 @@ impl SearchArgs {
             config.reward = RewardKind::Shaped(shaped(threshold)?).into();
         }
         if !self.bits.is_empty() {
-            config.actions.clone_from(&self.bits);
+            let Choice::Ours(quantizer) = config.quantizer else {
+                bail!("--bits needs one of the quantizers of --quantizer");
+            };
+            let actions = options::weight_bits("--bits", &self.bits, quantizer)?;
+            config.actions = actions.map(Into::into).unwrap_or_default();
         }
         config.compare = !self.no_comparison;
         if self.evaluations.is_some() {
             config.budget.evaluations = self.evaluations;
         }
         if let Some(minutes) = self.minutes {
-            config.budget.wall_time = Some(
-                Duration::try_from_secs_f64(60.0 * minutes)
-                    .context("--minutes must be positive")?,
-            );
+            // More than a duration holds is no limit.
+            config.budget.wall_time = Duration::try_from_secs_f64(60.0 * minutes).ok();
         }
         Ok(config)
     }
@@ -125,14 +135,14 @@ impl SearchArgs {
     /// # Errors
     /// If the experiment fails or the report cannot be written.
     pub fn run(&self, source: &str, experiment: Experiment) -> Result<ExitCode> {
-        eprintln!("data: {source}");
+        note(format_args!("data: {source}"));
         let cancel = interrupt::cancel()?;
         let bars = Bars::new(self.json);
         let outcome = experiment.run(&cancel, &|event| bars.show(event));
         bars.finish();
         let report = match outcome {
             Err(ReleqError::Cancelled) => {
-                eprintln!("stopped before the search began; there is nothing to write");
+                note("stopped before the search began; there is nothing to write");
                 return Ok(INTERRUPTED.into());
             }
             other => other?,
@@ -144,11 +154,7 @@ impl SearchArgs {
         if let Some(path) = &self.csv {
             report.write_csv(path)?;
         }
-        if self.json {
-            println!("{}", report.to_json());
-        } else {
-            tables::print(&report);
-        }
+        print(if self.json { report.to_json() } else { tables::render(&report) })?;
         Ok(if report.cancelled { INTERRUPTED.into() } else { ExitCode::SUCCESS })
     }
 }

@@ -3,27 +3,31 @@
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use releq::Report;
 
-/// Prints a report for a person.
-pub(crate) fn print(report: &Report) {
+/// What a column of the final table means.
+const LOSS: &str = "loss: percentage points of test accuracy below full precision; less is better";
+
+/// A report for a person.
+pub(crate) fn render(report: &Report) -> String {
+    let mut lines = Vec::new();
     let [train, validation, test] = report.images;
     let network = report.config.network.as_ref().and_then(|network| network.build().ok());
     let network = network.as_ref().map_or("network", |network| network.name());
-    println!("\n{network} on {}", report.data);
-    println!(
+    lines.push(format!("\n{network} on {}", report.data));
+    lines.push(format!(
         "{train} images to train on, {validation} held out for every choice, {test} for this report"
-    );
-    println!(
+    ));
+    lines.push(format!(
         "full precision: {:.2} % on the test images ({:.2} % on the held-out ones)",
         100.0 * report.full_precision_test,
         100.0 * report.full_precision_validation
-    );
-    println!(
+    ));
+    lines.push(format!(
         "quantizer {}, reward {}, cost {}",
         report.config.quantizer, report.config.reward, report.config.cost
-    );
+    ));
 
     if report.cancelled {
-        println!("\nstopped early; the best so far, after a short retrain only:");
+        lines.push("\nstopped early; the best so far, after a short retrain only:".to_owned());
     }
     let mut layers = table(&["layer", "weights", "MACs", "weight std", "bits"]);
     for layer in &report.layers {
@@ -35,7 +39,7 @@ pub(crate) fn print(report: &Report) {
             right(layer.bits.map_or_else(|| "-".into(), |bits| bits.to_string())),
         ]);
     }
-    println!("{layers}");
+    lines.push(format!("{layers}"));
 
     if !report.rows.is_empty() {
         let mut rows = table(&[
@@ -71,36 +75,37 @@ pub(crate) fn print(report: &Report) {
                 ),
             ]);
         }
-        println!("{rows}");
-        println!("loss: percentage points of test accuracy below full precision; less is better");
+        lines.push(format!("{rows}"));
+        lines.push(LOSS.to_owned());
         if let Some(reference) = report.reference.filter(|reference| !reference.retrained) {
-            println!(
+            lines.push(format!(
                 "the long retrain made full precision worse; losses are against the {:.2} % before it",
                 100.0 * reference.test_accuracy
-            );
+            ));
         }
-        println!("{}", verdict(report));
+        lines.push(verdict(report));
     }
     if let Some(error) = &report.error {
-        println!("the long retrains ended early: {error}");
+        lines.push(format!("the long retrains ended early: {error}"));
     }
     let seconds: f64 = report.times.values().sum();
     let search = &report.search;
     let minutes = seconds / 60.0;
     if search.evaluations == 0 {
-        println!("no search; {minutes:.1} minutes");
-        return;
+        lines.push(format!("no search; {minutes:.1} minutes"));
+        return lines.join("\n");
     }
     let share = 1.0 - search.times["evaluation_seconds"] / search.times["seconds"].max(1e-9);
     let given_up = search.scored.iter().filter(|scored| scored.stopped_after.is_some()).count();
-    println!(
+    lines.push(format!(
         "{} evaluations in {} episodes ({} failed, {given_up} given up early), {}; {minutes:.1} minutes, {:.2} % of the search outside evaluation",
         search.evaluations,
         search.episodes,
         search.failures,
         search.stop,
         100.0 * share
-    );
+    ));
+    lines.join("\n")
 }
 
 /// What the report settles on, in words.
