@@ -4,7 +4,8 @@
 //! ```text
 //! cargo run --release --example custom_cost
 //! ```
-#![allow(clippy::print_stdout, reason = "an example talks to its user")]
+
+use std::io::{Write, stdout};
 
 use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile, Network};
 use releq_hw::{CpuLatency, LatencyConfig, Stripes, cost_report, weights_only};
@@ -45,7 +46,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let models: [&dyn CostModel; 3] = [&Stripes::default(), &cpu, &RadioBytes];
     for model in cost_report(models, &layers, &bits, None)?.models {
         let gain = model.total.gain_over_uniform8();
-        println!("{:>12}: {:>10.1} {:<7} {gain:.2}x", model.model, model.total.cost, model.unit);
+        let (name, cost, unit) = (model.model, model.total.cost, model.unit);
+        writeln!(stdout(), "{name:>12}: {cost:>10.1} {unit:<7} {gain:.2}x")?;
     }
     Ok(())
 }

@@ -7,7 +7,6 @@
 //! Searches LeNet on our own digits twice from the same weights: with the paper's reward, and with
 //! one of this file that accepts almost no loss of accuracy. Everything about the second reward is
 //! the `Strict` struct below.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::{num::NonZeroUsize, process::ExitCode, sync::Mutex};
 
@@ -16,7 +15,10 @@ use clap::Parser;
 use releq::{
     Cancel, Event, Experiment, ExperimentConfig, data::digits, reward::Reward, zoo::lenet,
 };
-use releq_example_support::exit_code;
+use releq_example_support::{
+    exit_code, options,
+    output::{note, print},
+};
 
 /// Pays for low bitwidths only while accuracy stays above a floor, and the closer to full precision
 /// the better.
@@ -38,12 +40,12 @@ impl Reward for Strict {
 #[derive(Parser, Debug)]
 struct Args {
     /// Share of the full-precision accuracy below which our reward punishes
-    #[arg(long, default_value_t = 0.99)]
+    #[arg(long, default_value_t = 0.99, value_parser = options::share, allow_hyphen_values = true)]
     floor: f64,
-    /// Assignments that each search may measure
+    /// Maximum number of assignments that each search measures
     #[arg(long, default_value_t = 60)]
     evaluations: usize,
-    /// Equal seeds give equal results
+    /// Seed of all random numbers; the same seed gives the same result
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let data = digits::generate(&digits::DigitsConfig { seed: args.seed, ..Default::default() })?;
-    println!("data: {}", data.source);
+    note(format_args!("data: {}", data.source));
     let mut config = ExperimentConfig::lenet(args.seed);
     config.budget.evaluations = Some(args.evaluations);
     config.threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -66,7 +68,7 @@ fn run(args: &Args) -> Result<()> {
     let news = |event: &Event| {
         let last = stage.lock().map(|mut stage| stage.replace(event.stage()));
         if last.is_ok_and(|last| last != Some(event.stage())) {
-            eprintln!("{}: {} to do", event.stage(), event.progress().1);
+            note(format_args!("{}: {} to do", event.stage(), event.progress().1));
         }
     };
     let experiment = || Experiment::new(lenet(), data.clone(), config.clone());
@@ -78,13 +80,13 @@ fn run(args: &Args) -> Result<()> {
 
     for report in [with_paper, with_ours] {
         let Some(best) = &report.search.best else { continue };
-        println!(
+        print(format_args!(
             "{:>8} reward: its best is {} ({:.2} bits) with {:.2} % of the full-precision accuracy",
             report.config.reward,
             best.bits,
             best.bits.mean(),
             100.0 * best.acc_state,
-        );
+        ))?;
     }
     Ok(())
 }

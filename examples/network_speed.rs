@@ -8,10 +8,8 @@
 //! paper's bitwidths (the comparison that the paper makes), int8 kernels, and the most suitable kernel for
 //! each layer. All activations have 8 bits. The table shows medians and their ratios, including those where a
 //! low bitwidth is not faster.
-#![allow(clippy::print_stderr, reason = "an example talks to its user")]
 
 use std::{
-    io::{Write, stdout},
     num::NonZeroUsize,
     process::{Command, ExitCode},
     time::Duration,
@@ -26,7 +24,7 @@ use releq::{
     hw::{CpuKernels, CpuNetwork, Machine, Timing, time_interleaved, uniform, weights_only},
     zoo,
 };
-use releq_example_support::exit_code;
+use releq_example_support::{exit_code, options, output::print};
 use releq_kernels::Isa;
 use serde::Serialize;
 
@@ -37,16 +35,16 @@ struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     networks: Vec<String>,
     /// Weight bitwidths to use instead of the paper's, such as 8,4,4,8, or one bitwidth for all layers
-    #[arg(long, value_name = "BITS")]
-    weight_bits: Option<BitwidthAssignment>,
+    #[arg(long, value_name = "BITS", num_args = 1.., value_parser = options::bits)]
+    weight_bits: Vec<BitwidthAssignment>,
     /// Number of times to time each variant
-    #[arg(long, value_name = "N", default_value = "11")]
+    #[arg(long, value_name = "N", default_value = "11", value_parser = options::count)]
     repeats: NonZeroUsize,
     /// Instruction set: portable, avx2 or avx512 [default: the best one that this CPU supports]
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
     /// Number of threads that compute a layer
-    #[arg(long, value_name = "N", default_value = "1")]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = options::threads)]
     threads: NonZeroUsize,
     /// Print the kernel of each layer and the reason for choosing it, instead of timing
     #[arg(long)]
@@ -90,10 +88,11 @@ fn run(args: &Args) -> Result<()> {
         [] => zoo::NAMES.into_iter().filter(|name| zoo::published_bits(name).is_some()).collect(),
         names => names.iter().map(String::as_str).collect(),
     };
+    let weight_bits = options::join_bits(&args.weight_bits);
     let mut work = Vec::new();
     for name in names {
         let layers = layers(name)?;
-        let bits = bits(name, layers.len(), args.weight_bits.as_ref())?;
+        let bits = bits(name, layers.len(), weight_bits.as_ref())?;
         work.push((name, layers, bits));
     }
     if args.explain {
@@ -119,10 +118,10 @@ fn run(args: &Args) -> Result<()> {
             "threads": args.threads,
             "networks": rows,
         });
-        writeln!(stdout().lock(), "{}", serde_json::to_string_pretty(&object)?)?;
+        print(serde_json::to_string_pretty(&object)?)?;
         return Ok(());
     }
-    print(&rows, isa, args)
+    print(table(&rows, isa, args))
 }
 
 fn layers(name: &str) -> Result<Vec<LayerProfile>> {
@@ -154,7 +153,7 @@ fn explain(name: &str, layers: &[LayerProfile], bits: &BitwidthAssignment, isa: 
     for ((layer, choice), bits) in best.choices().zip(bits.iter()) {
         table.add_row([layer.to_owned(), format!("{bits} x 8"), choice.to_string()]);
     }
-    writeln!(stdout().lock(), "{table}\n")?;
+    print(format_args!("{table}\n"))?;
     Ok(())
 }
 
@@ -209,7 +208,7 @@ fn time(
     })
 }
 
-fn print(rows: &[Row], isa: Isa, args: &Args) -> Result<()> {
+fn table(rows: &[Row], isa: Isa, args: &Args) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -246,40 +245,36 @@ fn print(rows: &[Row], isa: Isa, args: &Args) -> Result<()> {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let mut out = stdout().lock();
-    writeln!(out, "{table}\n")?;
+    let mut lines = vec![format!("{table}\n")];
     let papers: Vec<_> = rows.iter().filter(|row| PAPER.contains(&row.network.as_str())).collect();
     if papers.len() == PAPER.len() {
         let mean = |gain: fn(&Row) -> f64| {
             papers.iter().map(|row| gain(row)).sum::<f64>() / papers.len() as f64
         };
-        writeln!(
-            out,
+        lines.push(format!(
             "mean gain on the paper's seven networks ({}): bit-serial {:.2}x, with an upper bound of {:.2}x; best \
              kernels over int8 {:.2}x",
             PAPER.join(", "),
             mean(|row| row.bit_serial_gain),
             mean(|row| row.bound),
             mean(|row| row.best_gain)
-        )?;
+        ));
     }
-    writeln!(
-        out,
+    lines.push(format!(
         "{}, {isa}, {} thread(s), batch 1, medians of {}, commit {}",
         Machine::this(),
         args.threads,
         args.repeats,
         commit().as_deref().unwrap_or("unknown")
-    )?;
-    writeln!(
-        out,
+    ));
+    lines.push(format!(
         "gain: bit-serial at the low bitwidths over bit-serial at 8 bits; the best kernels over int8\n\
          8/w: upper bound of the bit-serial gain\n\
          *: below the goal, which is 0.9 of 8/w for bit-serial, and for the best kernels 1.4x on alexnet and 0.98x \
          on the others\n\
          spread: interquartile range over the median, the largest of the four"
-    )?;
-    Ok(())
+    ));
+    lines.join("\n")
 }
 
 /// Formats a ratio, with a star if it is below the goal.

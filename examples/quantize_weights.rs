@@ -8,20 +8,14 @@
 //! Uses only `releq-quant`: no network, no training. Without `--file`, the weights are random with a bell-shaped
 //! distribution of standard deviation 0.05, similar to a trained convolution. Equal seeds (`--seed`) give equal
 //! weights. Try `--scheme wrpn --bits 2`: without a scale, nearly all of these weights round to zero.
-#![allow(clippy::print_stderr, reason = "an example talks to its user")]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::{ErrorKind, Write, stdout},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::Result;
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
-use releq_example_support::exit_code;
+use releq_core::{BitwidthAssignment, text};
+use releq_example_support::{exit_code, options, output::print};
 use releq_quant::{Bitwidth, LayerWeights, QuantError, Quantizer, QuantizerKind};
 use serde::Serialize;
 
@@ -48,12 +42,12 @@ struct Args {
     #[arg(long, default_value = "wrpn-scaled")]
     scheme: QuantizerKind,
     /// Bitwidths to show, comma-separated [default: all that the scheme supports]
-    #[arg(long, value_delimiter = ',')]
-    bits: Vec<Bitwidth>,
+    #[arg(long, num_args = 1.., value_parser = options::bits)]
+    bits: Vec<BitwidthAssignment>,
     /// Number of output channels; the weights must be ordered by channel
-    #[arg(long, default_value_t = 1)]
-    channels: usize,
-    /// File with the weights to quantize: numbers separated by spaces or newlines
+    #[arg(long, default_value = "1", value_parser = options::count)]
+    channels: NonZeroUsize,
+    /// File with the weights to quantize: numbers separated by spaces, newlines, commas or semicolons
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "count"])]
     file: Option<PathBuf>,
     /// Seed of the random weights
@@ -93,23 +87,19 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let weights = match &args.file {
-        Some(path) => read_weights(path)?,
+        Some(path) => text::read_numbers(path)?,
         None => random_weights(args.seed, args.count),
     };
     let quantizer = args.scheme.build();
-    let layer = LayerWeights::new(&weights, args.channels)?;
+    let layer = LayerWeights::new(&weights, args.channels.get())?;
     let supported = (1..=8).map(Bitwidth::new).collect::<Result<Vec<_>, _>>()?;
     let supported = supported.into_iter().filter(|&bits| quantizer.supports(bits)).collect();
-    let bits = if args.bits.is_empty() { supported } else { args.bits.clone() };
+    let bits = options::join_bits(&args.bits).map_or(supported, Vec::from);
     let rows = bits.into_iter().map(|bits| row(&*quantizer, layer, bits));
     let rows = rows.collect::<Result<_>>()?;
     let report = Report { scheme: args.scheme, weights: weights.len(), rows };
     let text = if args.json { serde_json::to_string_pretty(&report)? } else { table(&report) };
-    match writeln!(stdout(), "{text}") {
-        // The reader, such as `head`, has closed the pipe.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write to standard output"),
-    }
+    print(text)
 }
 
 /// Quantizes at one bitwidth and compares with the given weights.
@@ -162,26 +152,6 @@ fn table(report: &Report) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!("{}: {} weights\n{table}", report.scheme, report.weights)
-}
-
-/// Reads numbers from a file; errors name the line.
-fn read_weights(path: &Path) -> Result<Vec<f32>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut weights = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        for word in line.split_whitespace() {
-            let place = || format!("{}, line {}", path.display(), index + 1);
-            let Ok(weight) = word.parse::<f32>() else {
-                bail!("{}: `{word}` is not a number", place());
-            };
-            // Also rejects numbers that are too large for a 32-bit float.
-            ensure!(weight.is_finite(), "{}: `{word}` is not a finite 32-bit number", place());
-            weights.push(weight);
-        }
-    }
-    ensure!(!weights.is_empty(), "{} contains no numbers", path.display());
-    Ok(weights)
 }
 
 /// Draws from a bell-shaped distribution of standard deviation 0.05; the sum of twelve uniform numbers has a

@@ -7,11 +7,10 @@
 //! A reward, an agent, a quantizer, a cost model, an evaluator, a trainer, a data set that is read from disk
 //! as it is needed, and a network: each is the smallest implementation of its trait that does something
 //! useful. It takes under two minutes on two cores; `--small` takes seconds and finds nothing worth having.
-#![allow(clippy::print_stdout, reason = "an example talks to its user")]
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom, Write},
+    io::{Read, Seek, SeekFrom, Write, stdout},
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
@@ -338,15 +337,17 @@ pub fn swap_everything(size: Size) -> Result<Vec<(String, Report)>, Error> {
 fn main() -> Result<(), Error> {
     let small = std::env::args().any(|argument| argument == "--small");
     let size = if small { Size::SMALL } else { Size::FULL };
-    println!("{:<24} {:<10} {:>5} {:>9}", "replaced", "bits", "mean", "test");
+    let mut out = stdout().lock();
+    writeln!(out, "{:<24} {:<10} {:>5} {:>9}", "replaced", "bits", "mean", "test")?;
     for (what, report) in swap_everything(size)? {
         let Some(row) = report.chosen_row() else { continue };
         let accuracy = 100.0 * row.test_accuracy;
-        println!(
+        writeln!(
+            out,
             "{what:<24} {:<10} {:>5.2} {accuracy:>7.2} %",
             row.bits.to_string(),
             row.mean_bits
-        );
+        )?;
     }
     Ok(())
 }
