@@ -157,7 +157,10 @@ fn regular_file(path: &Path) -> io::Result<PathBuf> {
         } else if kind.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         } else {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "not a regular file; give the name of a file",
+            ));
         }
     }
     Err(io::Error::other("too many levels of symbolic links"))
