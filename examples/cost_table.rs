@@ -55,7 +55,14 @@ struct Args {
     #[arg(long, value_name = "NAME")]
     network: Option<String>,
     /// Weight bitwidth of each layer, such as 8,4,4,8, or one bitwidth for all layers; `float` is full precision
-    #[arg(long, value_name = "BITS", num_args = 1.., required = true, value_parser = options::bits)]
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        required = true,
+        value_parser = options::bits,
+        allow_negative_numbers = true
+    )]
     weight_bits: Vec<BitwidthAssignment>,
     /// Activation bitwidth of each layer, or one bitwidth for all layers
     #[arg(
@@ -63,7 +70,7 @@ struct Args {
         value_name = "BITS",
         num_args = 1..,
         default_value = "8",
-        value_parser = options::bits
+        value_parser = options::bits, allow_negative_numbers = true
     )]
     act_bits: Vec<BitwidthAssignment>,
     /// Cost models, comma-separated [default: stripes, stripes-proportional, dadiannao, bitops, bitops-nncf, size,

@@ -5,9 +5,11 @@
 //! cargo run --release --example custom_cost
 //! ```
 
-use std::io::{Write, stdout};
+use std::process::ExitCode;
 
+use anyhow::Result;
 use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile, Network};
+use releq_example_support::{exit_code, output::print};
 use releq_hw::{CpuLatency, LatencyConfig, Stripes, cost_report, weights_only};
 
 /// Bytes that a radio link transfers to update the weights of a device.
@@ -29,7 +31,11 @@ impl CostModel for RadioBytes {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
+    exit_code(run)
+}
+
+fn run() -> Result<()> {
     let network = Network::builder("keywords", [1, 40, 40])
         .conv2d("conv1", 32, 3)
         .max_pool("pool1", 2, 2)
@@ -47,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for model in cost_report(models, &layers, &bits, None)?.models {
         let gain = model.total.gain_over_uniform8();
         let (name, cost, unit) = (model.model, model.total.cost, model.unit);
-        writeln!(stdout(), "{name:>12}: {cost:>10.1} {unit:<7} {gain:.2}x")?;
+        print(format_args!("{name:>12}: {cost:>10.1} {unit:<7} {gain:.2}x"))?;
     }
     Ok(())
 }

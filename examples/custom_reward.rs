@@ -43,10 +43,20 @@ struct Args {
     #[arg(long, default_value_t = 0.99, value_parser = options::share, allow_hyphen_values = true)]
     floor: f64,
     /// Maximum number of assignments that each search measures
-    #[arg(long, default_value_t = 60)]
+    #[arg(
+        long,
+        default_value_t = 60,
+        value_parser = options::whole::<usize>,
+        allow_negative_numbers = true
+    )]
     evaluations: usize,
     /// Seed of all random numbers; the same seed gives the same result
-    #[arg(long, default_value_t = 1)]
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = options::whole::<u64>,
+        allow_negative_numbers = true
+    )]
     seed: u64,
 }
 

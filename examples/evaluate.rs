@@ -69,10 +69,16 @@ struct Args {
     #[arg(long, value_enum, default_value_t = Split::Test)]
     split: Split,
     /// Use at most this many images, with all classes in proportion
-    #[arg(long, value_name = "N", value_parser = options::count)]
+    #[arg(long, value_name = "N", value_parser = options::count, allow_negative_numbers = true)]
     limit: Option<NonZeroUsize>,
     /// Bitwidths of the weights, one per layer or one for all layers; 32 is full precision [default: 32]
-    #[arg(long, value_name = "BITS", num_args = 1.., value_parser = options::bits)]
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        value_parser = options::bits,
+        allow_negative_numbers = true
+    )]
     bits: Vec<BitwidthAssignment>,
     /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, powers-of-two, wrpn or dorefa; the last two do not
     /// preserve the scale of a layer and need retraining
@@ -80,7 +86,12 @@ struct Args {
     quantizer: QuantizerKind,
     /// Re-estimate the batch norm statistics of the quantized network on this many batches of 128 training
     /// images; 50 are enough. Weights do not change
-    #[arg(long, value_name = "STEPS")]
+    #[arg(
+        long,
+        value_name = "STEPS",
+        value_parser = options::whole::<usize>,
+        allow_negative_numbers = true
+    )]
     batch_norm_steps: Option<usize>,
     /// Mean of each channel, for pixels scaled to 0..1, such as 0.5,0.5,0.5 [default: the network's preset]
     #[arg(
@@ -103,7 +114,7 @@ struct Args {
     )]
     std: Vec<f32>,
     /// Number of threads; does not affect the result [default: all cores]
-    #[arg(long, value_name = "N", value_parser = options::threads)]
+    #[arg(long, value_name = "N", value_parser = options::threads, allow_negative_numbers = true)]
     threads: Option<NonZeroUsize>,
     /// Inference backend: native or flex (Burn); ndarray and wgpu (Burn; GPU) if enabled at build time [default:
     /// native if it supports the network, otherwise flex]

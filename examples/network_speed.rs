@@ -35,16 +35,34 @@ struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     networks: Vec<String>,
     /// Weight bitwidths to use instead of the paper's, such as 8,4,4,8, or one bitwidth for all layers
-    #[arg(long, value_name = "BITS", num_args = 1.., value_parser = options::bits)]
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        value_parser = options::bits,
+        allow_negative_numbers = true
+    )]
     weight_bits: Vec<BitwidthAssignment>,
     /// Number of times to time each variant
-    #[arg(long, value_name = "N", default_value = "11", value_parser = options::count)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "11",
+        value_parser = options::count,
+        allow_negative_numbers = true
+    )]
     repeats: NonZeroUsize,
     /// Instruction set: portable, avx2 or avx512 [default: the best one that this CPU supports]
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
     /// Number of threads that compute a layer
-    #[arg(long, value_name = "N", default_value = "1", value_parser = options::threads)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1",
+        value_parser = options::threads,
+        allow_negative_numbers = true
+    )]
     threads: NonZeroUsize,
     /// Print the kernel of each layer and the reason for choosing it, instead of timing
     #[arg(long)]
@@ -267,13 +285,14 @@ fn table(rows: &[Row], isa: Isa, args: &Args) -> String {
         args.repeats,
         commit().as_deref().unwrap_or("unknown")
     ));
-    lines.push(format!(
+    lines.push(
         "gain: bit-serial at the low bitwidths over bit-serial at 8 bits; the best kernels over int8\n\
          8/w: upper bound of the bit-serial gain\n\
          *: below the goal, which is 0.9 of 8/w for bit-serial, and for the best kernels 1.4x on alexnet and 0.98x \
          on the others\n\
          spread: interquartile range over the median, the largest of the four"
-    ));
+            .to_owned(),
+    );
     lines.join("\n")
 }
 

@@ -42,19 +42,28 @@ struct Args {
     #[arg(long, default_value = "wrpn-scaled")]
     scheme: QuantizerKind,
     /// Bitwidths to show, comma-separated [default: all that the scheme supports]
-    #[arg(long, num_args = 1.., value_parser = options::bits)]
+    #[arg(long, num_args = 1.., value_parser = options::bits, allow_negative_numbers = true)]
     bits: Vec<BitwidthAssignment>,
     /// Number of output channels; the weights must be ordered by channel
-    #[arg(long, default_value = "1", value_parser = options::count)]
+    #[arg(long, default_value = "1", value_parser = options::count, allow_negative_numbers = true)]
     channels: NonZeroUsize,
     /// File with the weights to quantize: numbers separated by spaces, newlines, commas or semicolons
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "count"])]
     file: Option<PathBuf>,
     /// Seed of the random weights
-    #[arg(long, default_value_t = 0)]
+    #[arg(
+        long,
+        default_value_t = 0,
+        value_parser = options::whole::<u64>,
+        allow_negative_numbers = true
+    )]
     seed: u64,
     /// Number of random weights
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    #[arg(
+        long,
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000_000)
+    )]
     count: u32,
     /// Print JSON instead of a table
     #[arg(long)]

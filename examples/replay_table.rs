@@ -32,10 +32,20 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     table: PathBuf,
     /// Number of episodes; each chooses one bitwidth for every layer
-    #[arg(long, default_value = "2000", value_parser = options::count)]
+    #[arg(
+        long,
+        default_value = "2000",
+        value_parser = options::count,
+        allow_negative_numbers = true
+    )]
     episodes: NonZeroUsize,
     /// Seed of the agent; the same seed gives the same result
-    #[arg(long, default_value_t = 1)]
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = options::whole::<u64>,
+        allow_negative_numbers = true
+    )]
     seed: u64,
     /// Cost to minimize: `mean-bits`, or another cost model such as `cost-weighted` or `stripes-energy`, which
     /// needs --network

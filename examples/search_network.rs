@@ -95,16 +95,21 @@ struct Args {
     #[arg(long, value_name = "RATE", value_parser = options::rate, allow_hyphen_values = true)]
     learning_rate: Option<f32>,
     /// Batch size of both retrains [default: the preset]
-    #[arg(long, value_name = "N", value_parser = options::count)]
+    #[arg(long, value_name = "N", value_parser = options::count, allow_negative_numbers = true)]
     batch_size: Option<NonZeroUsize>,
     /// Shift training images randomly by up to this many pixels in both retrains [default: the preset]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        value_parser = options::whole::<usize>,
+        allow_negative_numbers = true
+    )]
     shift: Option<usize>,
     /// Flip training images horizontally at random in both retrains
     #[arg(long)]
     mirror: bool,
     /// Number of held-out images, on which all decisions are made [default: 5000, or fewer for small data sets]
-    #[arg(long, value_name = "N", value_parser = options::count)]
+    #[arg(long, value_name = "N", value_parser = options::count, allow_negative_numbers = true)]
     held_out: Option<NonZeroUsize>,
     /// Hold out test images instead of training images, because a published checkpoint was trained on the
     /// latter; the report uses the remaining test images

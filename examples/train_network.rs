@@ -84,7 +84,13 @@ struct Args {
     key: Option<String>,
     /// Bitwidths of the weights during training, one per layer or one for all layers; 32 is full precision. The
     /// output file always contains floating-point weights [default: 32]
-    #[arg(long, value_name = "BITS", num_args = 1.., value_parser = options::bits)]
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        value_parser = options::bits,
+        allow_negative_numbers = true
+    )]
     bits: Vec<BitwidthAssignment>,
     /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, dorefa, wrpn or powers-of-two
     #[arg(long, default_value_t = QuantizerKind::WrpnScaled)]
@@ -102,10 +108,15 @@ struct Args {
     #[arg(long, value_name = "RATE", value_parser = options::rate, allow_hyphen_values = true)]
     learning_rate: Option<f32>,
     /// Batch size
-    #[arg(long, value_name = "N", value_parser = options::count)]
+    #[arg(long, value_name = "N", value_parser = options::count, allow_negative_numbers = true)]
     batch_size: Option<NonZeroUsize>,
     /// Seed of all random numbers
-    #[arg(long, default_value_t = 1)]
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = options::whole::<u64>,
+        allow_negative_numbers = true
+    )]
     seed: u64,
     /// Training backend: native or flex (Burn); ndarray and wgpu (Burn; GPU) if enabled at build time
     #[arg(long, default_value_t = Backend::Native)]

@@ -38,7 +38,13 @@ pub struct ImageArgs {
     #[arg(long)]
     skip_bad_images: bool,
     /// Memory limit for the images of one folder, in GiB
-    #[arg(long, value_name = "GIB", default_value_t = 3.0, value_parser = options::positive, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "GIB",
+        default_value_t = 3.0,
+        value_parser = options::positive,
+        allow_hyphen_values = true
+    )]
     image_memory: f64,
 }
 

@@ -1,6 +1,6 @@
 //! Values of options, checked as they are read: each parser says what is allowed.
 
-use std::{num::NonZeroUsize, path::Path};
+use std::{num::NonZeroUsize, path::Path, str::FromStr};
 
 use anyhow::{Context, Result, bail, ensure};
 use releq::{
@@ -17,12 +17,22 @@ fn number(text: &str, allowed: &str, check: impl Fn(f64) -> bool) -> Parsed<f64>
     text::decimal(text).filter(|&number| check(number)).ok_or_else(expected)
 }
 
-/// A percentage, or percentage points: 0 to 100.
+/// Percentage points: 0 to 100.
+///
+/// # Errors
+/// For anything else.
+pub fn points(text: &str) -> Parsed<f64> {
+    let allowed = "percentage points from 0 to 100, such as 0.3";
+    number(text, allowed, |points| (0.0..=100.0).contains(&points))
+}
+
+/// A percentage above 0, up to 100.
 ///
 /// # Errors
 /// For anything else.
 pub fn percent(text: &str) -> Parsed<f64> {
-    number(text, "percent from 0 to 100, such as 0.3", |percent| (0.0..=100.0).contains(&percent))
+    let allowed = "a percentage above 0, up to 100, such as 98.5";
+    number(text, allowed, |percent| percent > 0.0 && percent <= 100.0)
 }
 
 /// A share, above 0 and at most 1.
@@ -90,6 +100,14 @@ pub fn deviation(text: &str) -> Parsed<f32> {
 /// For anything else.
 pub fn count(text: &str) -> Parsed<NonZeroUsize> {
     text.trim().parse().map_err(|_| "expected a whole number of 1 or more".to_owned())
+}
+
+/// A whole number of 0 or more.
+///
+/// # Errors
+/// For anything else.
+pub fn whole<T: FromStr>(text: &str) -> Parsed<T> {
+    text.trim().parse().map_err(|_| "expected a whole number of 0 or more".to_owned())
 }
 
 /// A number of threads.
@@ -216,16 +234,18 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_refused_with_what_is_allowed() {
-        refused(percent, &["100.1"], "percent from 0 to 100");
+        refused(points, &["100.1"], "percentage points from 0 to 100");
+        refused(percent, &["0", "100.1"], "a percentage above 0, up to 100");
         refused(share, &["0", "40"], "above 0 and at most 1");
         refused(positive, &["0"], "above 0");
         refused(not_negative, &["-0.1"], "0 or more");
         refused(rate, &["1e40"], "0 or more");
         refused(deviation, &["0", "1e-60", "1e40"], "above 0 for each channel");
         refused(count, &["0", "1.5"], "1 or more");
+        refused(whole::<u64>, &["1.5"], "0 or more");
         refused(threads, &["0", "100000"], "1 to 1024");
         assert!(share("40").unwrap_err().ends_with("; 40 % is 0.4"));
-        assert_eq!((percent("0"), share("1"), positive("0,5")), (Ok(0.0), Ok(1.0), Ok(0.5)));
+        assert_eq!((points("0"), share("1"), positive("0,5")), (Ok(0.0), Ok(1.0), Ok(0.5)));
         assert_eq!((mean("-0.5"), deviation("0.5")), (Ok(-0.5), Ok(0.5)));
         assert!(mean("NaN").is_err() && mean("inf").is_err());
         assert_eq!(threads("1024").unwrap().get(), 1024);

@@ -24,26 +24,42 @@ use crate::{
 #[derive(clap::Args, Clone, Debug)]
 pub struct SearchArgs {
     /// Seed of all random numbers; the same seed gives the same report
-    #[arg(long, default_value_t = 1)]
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = options::whole::<u64>,
+        allow_negative_numbers = true
+    )]
     pub seed: u64,
     /// Number of evaluations that run in parallel; does not affect the result [default: all cores]
-    #[arg(long, value_name = "N", value_parser = options::threads)]
+    #[arg(long, value_name = "N", value_parser = options::threads, allow_negative_numbers = true)]
     pub threads: Option<NonZeroUsize>,
     /// Maximum number of assignments that the search measures; 0 skips the search
-    #[arg(long, value_name = "N")]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = options::whole::<usize>,
+        allow_negative_numbers = true
+    )]
     pub evaluations: Option<usize>,
     /// Stop the search after this many minutes; results then vary between runs
     #[arg(long, value_parser = options::positive, allow_hyphen_values = true)]
     pub minutes: Option<f64>,
     /// Bitwidths to choose from; 32 is full precision [default: 2,3,4,5,6,7,8]
-    #[arg(long, value_name = "BITS", num_args = 1.., value_parser = options::bits)]
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        value_parser = options::bits,
+        allow_negative_numbers = true
+    )]
     pub bits: Vec<BitwidthAssignment>,
     /// Acceptable loss of accuracy, in percentage points
     #[arg(
         long,
         value_name = "POINTS",
         default_value_t = 0.3,
-        value_parser = options::percent,
+        value_parser = options::points,
         allow_hyphen_values = true
     )]
     pub tolerance: f64,
