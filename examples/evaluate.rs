@@ -116,8 +116,8 @@ struct Args {
     /// Number of threads; does not affect the result [default: all cores]
     #[arg(long, value_name = "N", value_parser = options::threads, allow_negative_numbers = true)]
     threads: Option<NonZeroUsize>,
-    /// Inference backend: native or flex (Burn); ndarray and wgpu (Burn; GPU) if enabled at build time [default:
-    /// native if it supports the network, otherwise flex]
+    /// Inference backend: native or flex (Burn); if enabled at build time, also ndarray (Burn) and wgpu (Burn, on a
+    /// GPU) [default: native if it supports the network, otherwise flex]
     #[arg(long)]
     backend: Option<Backend>,
     /// Print a JSON object, with `correct` and `total`, instead of a table

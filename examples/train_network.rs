@@ -118,7 +118,8 @@ struct Args {
         allow_negative_numbers = true
     )]
     seed: u64,
-    /// Training backend: native or flex (Burn); ndarray and wgpu (Burn; GPU) if enabled at build time
+    /// Training backend: native or flex (Burn); if enabled at build time, also ndarray (Burn) and wgpu (Burn, on a
+    /// GPU)
     #[arg(long, default_value_t = Backend::Native)]
     backend: Backend,
 }
@@ -215,11 +216,8 @@ fn run(args: &Args) -> Result<ExitCode> {
     format::safetensors::save(output, &trainer.weights())?;
     let report = training.report();
     let precision = precision(bits.as_ref());
-    let trained = format!(
-        "{} steps, mean loss {:.4}, {precision}",
-        report.steps,
-        report.mean_loss.unwrap_or(f64::NAN)
-    );
+    let loss = report.mean_loss.map(|loss| format!("mean loss {loss:.4}, ")).unwrap_or_default();
+    let trained = format!("{} steps, {loss}{precision}", report.steps);
     if report.stopped {
         // Whoever stops a training does not wait for all test images.
         print(format_args!("stopped after {trained}; written to {}", output.display()))?;

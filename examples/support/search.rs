@@ -73,7 +73,8 @@ pub struct SearchArgs {
     /// Quantizer: wrpn-scaled, wrpn-scaled-per-channel, dorefa, wrpn or powers-of-two [default: the network's]
     #[arg(long)]
     pub quantizer: Option<QuantizerKind>,
-    /// Training backend: native or flex (Burn); ndarray and wgpu (Burn; GPU) if enabled at build time
+    /// Training backend: native or flex (Burn); if enabled at build time, also ndarray (Burn) and wgpu (Burn, on a
+    /// GPU)
     #[arg(long, default_value_t = Backend::Native)]
     pub backend: Backend,
     /// Skip the comparison with random and layer-by-layer search
