@@ -96,7 +96,8 @@ impl TextTable {
             if record.iter().all(str::is_empty) {
                 continue;
             }
-            if record.len() != columns.len() {
+            let further = record.iter().skip(columns.len()).any(|cell| !cell.is_empty());
+            if further || record.len() < columns.len() {
                 let mut reason = format!("{} values for {} columns", record.len(), columns.len());
                 if separator == b',' && record.len() > columns.len() {
                     reason += "; if one of the commas is not between columns, quote that value, or \
@@ -236,6 +237,7 @@ mod tests {
             "bits;accuracy\n2-2;92,5\n4-4;93,5\n",
             "sep=;\r\nbits;accuracy\r\n2-2;92,5\r\n4-4;93,5\r\n",
             "bits\taccuracy\n2-2\t92.5\n4-4\t93,5\n",
+            "bits,accuracy\n2-2,92.5,\n4-4,93.5,,\n",
             "Bits | ACCURACY \n2-2 | 92.5\n4-4 | 93.5",
             "accuracy,note,bits\n\"92,5\",\"a,b\",\"2-2\"\n93.5,,4-4\n,,\n",
             // The most columns are not the right ones.
