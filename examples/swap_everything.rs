@@ -10,7 +10,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Seek, SeekFrom, Write, stdout},
+    io::{ErrorKind, Read, Seek, SeekFrom, Write, stdout},
     num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
@@ -337,17 +337,16 @@ pub fn swap_everything(size: Size) -> Result<Vec<(String, Report)>, Error> {
 fn main() -> Result<(), Error> {
     let small = std::env::args().any(|argument| argument == "--small");
     let size = if small { Size::SMALL } else { Size::FULL };
-    let mut out = stdout().lock();
-    writeln!(out, "{:<24} {:<10} {:>5} {:>9}", "replaced", "bits", "mean", "test")?;
+    let mut lines = vec![format!("{:<24} {:<10} {:>5} {:>9}", "replaced", "bits", "mean", "test")];
     for (what, report) in swap_everything(size)? {
         let Some(row) = report.chosen_row() else { continue };
         let accuracy = 100.0 * row.test_accuracy;
-        writeln!(
-            out,
-            "{what:<24} {:<10} {:>5.2} {accuracy:>7.2} %",
-            row.bits.to_string(),
-            row.mean_bits
-        )?;
+        let (bits, mean) = (row.bits.to_string(), row.mean_bits);
+        lines.push(format!("{what:<24} {bits:<10} {mean:>5.2} {accuracy:>7.2} %"));
     }
-    Ok(())
+    match writeln!(stdout(), "{}", lines.join("\n")) {
+        // The reader, such as `head`, has closed the pipe.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }

@@ -17,13 +17,18 @@ fn number(text: &str, allowed: &str, check: impl Fn(f64) -> bool) -> Parsed<f64>
     text::decimal(text).filter(|&number| check(number)).ok_or_else(expected)
 }
 
+/// The text without a percent sign at its end.
+fn without_sign(text: &str) -> &str {
+    text.trim_end().trim_end_matches('%')
+}
+
 /// Percentage points: 0 to 100.
 ///
 /// # Errors
 /// For anything else.
 pub fn points(text: &str) -> Parsed<f64> {
     let allowed = "percentage points from 0 to 100, such as 0.3";
-    number(text, allowed, |points| (0.0..=100.0).contains(&points))
+    number(without_sign(text), allowed, |points| (0.0..=100.0).contains(&points))
 }
 
 /// A percentage above 0, up to 100.
@@ -32,7 +37,7 @@ pub fn points(text: &str) -> Parsed<f64> {
 /// For anything else.
 pub fn percent(text: &str) -> Parsed<f64> {
     let allowed = "a percentage above 0, up to 100, such as 98.5";
-    number(text, allowed, |percent| percent > 0.0 && percent <= 100.0)
+    number(without_sign(text), allowed, |percent| percent > 0.0 && percent <= 100.0)
 }
 
 /// A share, above 0 and at most 1.
@@ -41,13 +46,12 @@ pub fn percent(text: &str) -> Parsed<f64> {
 /// For anything else; of what seems to be a percentage, the message says the share.
 pub fn share(text: &str) -> Parsed<f64> {
     let allowed = "a share above 0 and at most 1, such as 0.4";
-    number(text, allowed, |share| share > 0.0 && share <= 1.0).map_err(|error| match text::decimal(
-        text,
-    )
-    .filter(|percent| (1.0..=100.0).contains(percent))
-    {
-        Some(percent) => format!("{error}; {percent} % is {}", percent / 100.0),
-        None => error,
+    number(text, allowed, |share| share > 0.0 && share <= 1.0).map_err(|error| {
+        let percent = text::decimal(without_sign(text));
+        match percent.filter(|percent| (1.0..=100.0).contains(percent)) {
+            Some(percent) => format!("{error}; {percent} % is {}", percent / 100.0),
+            None => error,
+        }
     })
 }
 
@@ -244,7 +248,10 @@ mod tests {
         refused(count, &["0", "1.5"], "1 or more");
         refused(whole::<u64>, &["1.5"], "0 or more");
         refused(threads, &["0", "100000"], "1 to 1024");
-        assert!(share("40").unwrap_err().ends_with("; 40 % is 0.4"));
+        for text in ["40", "40 %"] {
+            assert!(share(text).unwrap_err().ends_with("; 40 % is 0.4"), "{text}");
+        }
+        assert_eq!((percent("98.5%"), points("0,3 %")), (Ok(98.5), Ok(0.3)));
         assert_eq!((points("0"), share("1"), positive("0,5")), (Ok(0.0), Ok(1.0), Ok(0.5)));
         assert_eq!((mean("-0.5"), deviation("0.5")), (Ok(-0.5), Ok(0.5)));
         assert!(mean("NaN").is_err() && mean("inf").is_err());
