@@ -5,8 +5,8 @@
 //! cargo run --release --example search_network -- --network simplenet --weights simplenet_cifar.pth.tar --data-dir cifar10
 //! ```
 //!
-//! The data folder contains `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (JPEG, PNG or WebP), or the files of MNIST,
-//! CIFAR-10 or SVHN. All decisions are made on held-out images; the images of the report are used for nothing else.
+//! The data folder contains `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (JPEG, PNG, WebP, BMP, TIFF or PNM), or the
+//! files of MNIST, CIFAR-10 or SVHN. All decisions are made on held-out images; the images of the report are used for nothing else.
 //! Ctrl-C stops the run and still writes the best result so far.
 
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};

@@ -9,6 +9,7 @@
 //! weights; with `--state`, the same command resumes from there and gives the same result as an uninterrupted run.
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -20,8 +21,10 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     ExperimentConfig, Report,
-    core::BitwidthAssignment,
+    core::{BitwidthAssignment, Weights},
+    data::Dataset,
     format,
+    hw::Machine,
     quant::QuantizerKind,
     train::{
         self, Backend, Length, Schedule, Trainer, TrainerFactory, Training, TrainingState,
@@ -33,13 +36,16 @@ use releq_example_support::{
     checkpoint,
     data::{self, ImageArgs},
     exit_code,
-    interrupt::{self, INTERRUPTED},
+    interrupt::Interrupt,
     options,
     output::{note, print},
 };
 
 /// How often the state of the training is written.
-const SAVE_EVERY: Duration = Duration::from_secs(300);
+const SAVE_EVERY: Duration = Duration::from_secs(10);
+
+/// Writing large states more seldom keeps it below a twentieth of the time.
+const MOST_OF_THE_TIME: u32 = 20;
 
 /// Trains a network and writes its weights.
 #[derive(Parser, Debug)]
@@ -73,7 +79,7 @@ struct Args {
     /// Safetensors file to write the weights to
     #[arg(long, value_name = "FILE", required_unless_present = "print_schedule")]
     output: Option<PathBuf>,
-    /// Save the training state to this file every five minutes and at the end; if the file exists, resume from it
+    /// Save the training state to this file every ten seconds and at the end; if the file exists, resume from it
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
     /// Weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors [default: random]
@@ -174,15 +180,32 @@ fn run(args: &Args) -> Result<ExitCode> {
         images.test.len()
     ));
 
-    let cancel = interrupt::cancel()?;
-    let steps = schedule.steps(images.train.len());
+    let (set, norm) = (&images.train, &preset.normalization);
+    schedule.check_images(set)?;
+    let origin = match &args.state {
+        Some(path) => {
+            let origin = origin(args, &start, set)?;
+            if let Some(state) = &saved {
+                state.run.check_origin(&origin).with_context(|| {
+                    format!(
+                        "{}; remove it to start over, or train with what it was begun with",
+                        path.display()
+                    )
+                })?;
+            }
+            origin
+        }
+        None => BTreeMap::new(),
+    };
+
+    let interrupt = Interrupt::new()?;
+    let steps = schedule.steps(set.len());
     let bar = ProgressBar::new(steps as u64).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} steps, {elapsed}, {eta} left  {msg}",
     )?);
     if bar.is_hidden() {
         note(format_args!("{steps} steps of {} images", schedule.batch_size));
     }
-    let (set, norm) = (&images.train, &preset.normalization);
     let mut training = match &saved {
         Some(state) => {
             let training = Training::resume(set, norm, state, trainer.as_mut())?;
@@ -191,50 +214,92 @@ fn run(args: &Args) -> Result<ExitCode> {
             bar.reset_eta();
             training
         }
-        None => Training::new(set, norm, &schedule, args.seed)?,
+        None => Training::new(set, norm, &schedule, args.seed)?.origin(origin),
     };
-    let keep = |training: &Training<'_>, trainer: &dyn Trainer| -> Result<()> {
-        if let Some(path) = &args.state {
-            training.state(trainer).save(path)?;
-        }
-        Ok(())
-    };
-    let mut kept = Instant::now();
-    while !cancel.is_cancelled()
+    let mut saves = Saves::new(args.state.as_deref());
+    while !interrupt.cancel.is_cancelled()
         && let Some(progress) = training.step(trainer.as_mut())?
     {
         bar.set_position(progress.step as u64);
         bar.set_message(format!("epoch {:.2}, loss {:.4}", progress.epoch, progress.loss));
-        if kept.elapsed() > SAVE_EVERY {
-            keep(&training, trainer.as_ref())?;
-            kept = Instant::now();
-        }
+        saves.if_due(&training, trainer.as_ref());
     }
     bar.finish();
 
-    keep(&training, trainer.as_ref())?;
-    format::safetensors::save(output, &trainer.weights())?;
+    // Either file is of use without the other, so that a full disk loses as little as it can.
+    let weights = format::safetensors::save(output, &trainer.weights());
+    let state = saves.now(&training, trainer.as_ref());
     let report = training.report();
     let precision = precision(bits.as_ref());
     let loss = report.mean_loss.map(|loss| format!("mean loss {loss:.4}, ")).unwrap_or_default();
     let trained = format!("{} steps, {loss}{precision}", report.steps);
+    let place = match &weights {
+        Ok(()) => format!("written to {}", output.display()),
+        Err(_) => "the weights could not be written".to_owned(),
+    };
     if report.stopped {
         // Whoever stops a training does not wait for all test images.
-        print(format_args!("stopped after {trained}; written to {}", output.display()))?;
-        if let Some(path) = &args.state {
-            note(format_args!("the same command resumes from {}", path.display()));
-        }
-        return Ok(INTERRUPTED.into());
+        print(format_args!("stopped after {trained}; {place}"))?;
+    } else {
+        let test = train::accuracy(trainer.as_mut(), &images.test, norm, 256)?;
+        print(format_args!(
+            "{trained}; {} of {} test images correct, {:.2} %; {place}",
+            test.correct,
+            test.total,
+            100.0 * test.accuracy(),
+        ))?;
     }
-    let test = train::accuracy(trainer.as_mut(), &images.test, &preset.normalization, 256)?;
-    print(format_args!(
-        "{trained}; {} of {} test images correct, {:.2} %; written to {}",
-        test.correct,
-        test.total,
-        100.0 * test.accuracy(),
-        output.display()
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    weights?;
+    state?;
+    if !report.stopped {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(path) = &args.state {
+        note(format_args!("the same command resumes from {}", path.display()));
+    }
+    Ok(interrupt.exit_code().into())
+}
+
+/// What the training follows from beside its schedule, so that a state is not taken for another one's.
+fn origin(args: &Args, start: &Weights, images: &dyn Dataset) -> Result<BTreeMap<String, String>> {
+    Ok(BTreeMap::from([
+        ("data with fingerprint".to_owned(), releq::data::fingerprint(images)?),
+        ("starting weights with fingerprint".to_owned(), start.fingerprint()),
+        ("backend".to_owned(), args.backend.to_string()),
+        // Sums differ in their last bits between instruction sets.
+        ("instruction set".to_owned(), Machine::this().isa),
+        ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ]))
+}
+
+/// Writes the state of a training now and then.
+struct Saves<'a> {
+    path: Option<&'a Path>,
+    last: Instant,
+    took: Duration,
+}
+
+impl<'a> Saves<'a> {
+    fn new(path: Option<&'a Path>) -> Self {
+        Self { path, last: Instant::now(), took: Duration::ZERO }
+    }
+
+    /// Writes the state if the last one is old enough. That it cannot be written is no reason to end a training.
+    fn if_due(&mut self, training: &Training<'_>, trainer: &dyn Trainer) {
+        if self.last.elapsed() < SAVE_EVERY.max(self.took * MOST_OF_THE_TIME) {
+            return;
+        }
+        if let Err(error) = self.now(training, trainer) {
+            note(format_args!("warning: the state is not saved: {error:#}; training goes on"));
+        }
+    }
+
+    fn now(&mut self, training: &Training<'_>, trainer: &dyn Trainer) -> Result<()> {
+        let started = Instant::now();
+        let saved = self.path.map_or(Ok(()), |path| training.state(trainer).save(path));
+        (self.last, self.took) = (Instant::now(), started.elapsed());
+        Ok(saved?)
+    }
 }
 
 fn precision(bits: Option<&BitwidthAssignment>) -> String {

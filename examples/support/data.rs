@@ -9,8 +9,8 @@ use releq::{
     DataConfig,
     core::Network,
     data::{
-        self, BadImages, Color, ImageFolder, ImageFolderConfig, ImageSet, ImageSize, Splits,
-        image_folder,
+        self, BadImages, Color, ImageFolder, ImageFolderConfig, ImageSet, ImageSize, LoadedImages,
+        Splits, image_folder,
     },
 };
 use serde::Serialize;
@@ -91,13 +91,20 @@ pub fn load(
     };
     let (set, source) = match half {
         Some(half) => {
-            let source = half.display().to_string();
+            let mut source = half.display().to_string();
             let folder = ImageFolder::open(half, &config)?;
+            if !folder.left_out().is_empty() {
+                source += &format!(", without {}", folder.left_out());
+            }
             let folder = match limit {
                 Some(limit) => folder.take(limit.get(), 0),
                 None => folder,
             };
-            (folder.load()?.images, source)
+            let LoadedImages { images, skipped, .. } = folder.load()?;
+            if !skipped.is_empty() {
+                source += &format!(", without {} that do not decode", skipped.len());
+            }
+            (images, source)
         }
         None => {
             let data = data::open(dir, None, &config)?;

@@ -14,7 +14,7 @@ use releq::{
 
 use crate::{
     bars::Bars,
-    interrupt::{self, INTERRUPTED},
+    interrupt::Interrupt,
     options,
     output::{note, print},
     tables,
@@ -153,26 +153,31 @@ impl SearchArgs {
     /// If the experiment fails or the report cannot be written.
     pub fn run(&self, source: &str, experiment: Experiment) -> Result<ExitCode> {
         note(format_args!("data: {source}"));
-        let cancel = interrupt::cancel()?;
+        let interrupt = Interrupt::new()?;
         let bars = Bars::new(self.json);
-        let outcome = experiment.run(&cancel, &|event| bars.show(event));
+        let outcome = experiment.run(&interrupt.cancel, &|event| bars.show(event));
         bars.finish();
         let report = match outcome {
             Err(ReleqError::Cancelled) => {
                 note("stopped before the search began; there is nothing to write");
-                return Ok(INTERRUPTED.into());
+                return Ok(interrupt.exit_code().into());
             }
             other => other?,
         };
 
-        if let Some(path) = &self.output {
-            report.write_json(path)?;
-        }
-        if let Some(path) = &self.csv {
-            report.write_csv(path)?;
-        }
+        // Whatever of the three can be written is, whichever of the others fails.
+        let json = self.output.as_ref().map_or(Ok(()), |path| report.write_json(path));
+        let csv = self.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path));
         print(if self.json { report.to_json() } else { tables::render(&report) })?;
-        Ok(if report.cancelled { INTERRUPTED.into() } else { ExitCode::SUCCESS })
+        json?;
+        csv?;
+        Ok(if report.cancelled {
+            interrupt.exit_code().into()
+        } else if report.error.is_some() || report.search.error.is_some() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        })
     }
 }
 

@@ -210,13 +210,22 @@ impl ProblemBuilder {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`ReleqError::Setting`] for no layers, no action, an unknown or twice fixed layer, nothing left to
+    /// [`ReleqError::Setting`] for no layers, a standard deviation that is none, no action, an unknown or twice fixed layer, nothing left to
     /// search, or limits that no assignment meets; [`ReleqError::Cost`] if the cost model does not cover a
     /// layer or one of the bitwidths.
     pub fn build(mut self) -> Result<Problem, ReleqError> {
         let wrong = |setting, reason: String| Err(ReleqError::Setting { setting, reason });
         if self.layers.is_empty() {
             return wrong("layers", "there is no layer to search".into());
+        }
+        for SearchLayer { profile, weight_std, .. } in &self.layers {
+            if !(0.0..=f64::MAX).contains(weight_std) {
+                let reason = format!(
+                    "layer `{}` has a `weight_std` of {weight_std}; it must be finite and not negative",
+                    profile.name
+                );
+                return wrong("layers", reason);
+            }
         }
         self.actions.sort_unstable();
         self.actions.dedup();
