@@ -27,7 +27,9 @@ use releq::{
     hw::{CostKind, Stripes},
     quant::{LayerWeights, QuantError, Quantizer},
     reward::Reward,
-    train::{Backend, Batch, Length, Sgd, TrainError, Trainer, TrainerFactory, TrainerState},
+    train::{
+        Backend, Batch, Length, Sgd, TrainError, Trainer, TrainerFactory, TrainerState, trainer_fn,
+    },
     zoo::lenet,
 };
 
@@ -56,9 +58,8 @@ impl CostModel for Bits {
         "bits"
     }
     fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
-        let fetched = layer.weights() * u64::from(bits.weight.get());
-        let multiplied = layer.macs() * u64::from(bits.weight.get() * bits.activation.get());
-        Ok(Cost((120 * fetched + multiplied) as f64))
+        let bits = [bits.weight, bits.activation].map(|bits| u64::from(bits.get()));
+        Ok(Cost((bits[0] * (120 * layer.weights() + bits[1] * layer.macs())) as f64))
     }
 }
 
@@ -92,49 +93,30 @@ impl Quantizer for Shifts {
     }
 }
 
-/// Changes one layer of the best assignment at a time, round and round.
+/// Tries one bit less in one layer of its best assignment after the other.
 struct Climber {
-    actions: usize,
     best: Vec<usize>,
     best_return: f64,
-    tries: usize,
-    step: usize,
-}
-
-impl Climber {
-    fn action(&self) -> usize {
-        let (layer, down) = (self.tries % self.best.len(), self.tries / self.best.len() % 3 < 2);
-        let kept = self.best[self.step];
-        match (self.step == layer, down) {
-            (false, _) => kept,
-            (true, true) => kept.saturating_sub(1),
-            (true, false) => (kept + 1).min(self.actions - 1),
-        }
-    }
+    next: Vec<usize>,
+    turn: usize,
 }
 
 impl Agent for Climber {
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
-        self.step = 0;
+        let layer = self.turn / self.best.len() % self.best.len();
+        self.next.clone_from(&self.best);
+        self.next[layer] = self.next[layer].saturating_sub(1);
         (max_episodes > 0 && mode == Mode::Explore).then_some(1)
     }
     fn act(&mut self, _: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        let action = self.action();
-        self.step += 1;
-        Ok(vec![action])
+        self.turn += 1;
+        Ok(vec![self.next[(self.turn - 1) % self.best.len()]])
     }
     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
         let mean_return = rewards.iter().flatten().sum();
         if mean_return > self.best_return {
-            self.best_return = mean_return;
-            self.best = (0..self.best.len())
-                .map(|step| {
-                    self.step = step;
-                    self.action()
-                })
-                .collect();
+            (self.best_return, self.best) = (mean_return, self.next.clone());
         }
-        self.tries += 1;
         Ok(UpdateStats { mean_return, ..UpdateStats::default() })
     }
 }
@@ -183,19 +165,6 @@ impl Trainer for Patient {
     }
     fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
         self.inner.restore(state)
-    }
-}
-
-/// Makes them around the native trainer.
-struct PatientTrainers;
-
-impl TrainerFactory for PatientTrainers {
-    fn trainer(
-        &self,
-        network: &Network,
-        quantizer: Arc<dyn Quantizer>,
-    ) -> Result<Box<dyn Trainer>, TrainError> {
-        Ok(Box::new(Patient { inner: Backend::Native.trainer(network, quantizer)?, steps: 0 }))
     }
 }
 
@@ -283,11 +252,15 @@ const SWAPS: [(&str, Swap); 6] = [
         Ok(experiment.agent("climber", |shape| {
             let best = vec![shape.action_count - 1; shape.episode_len];
             let best_return = f64::NEG_INFINITY;
-            let actions = shape.action_count;
-            Ok(Box::new(Climber { actions, best, best_return, tries: 0, step: 0 }))
+            Ok(Box::new(Climber { best, best_return, next: Vec::new(), turn: 0 }))
         }))
     }),
-    ("trainer", |experiment| Ok(experiment.trainer("patient", PatientTrainers))),
+    ("trainer", |experiment| {
+        let trainers = trainer_fn(|network, quantizer| {
+            Ok(Box::new(Patient { inner: Backend::Native.trainer(network, quantizer)?, steps: 0 }))
+        });
+        Ok(experiment.trainer("patient", trainers))
+    }),
     ("evaluator", |experiment| {
         Ok(experiment.evaluator("guess", |_| Ok(Box::new(Guess { full_precision: 0.97 }))))
     }),

@@ -13,7 +13,7 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -21,14 +21,12 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     ExperimentConfig, Report,
-    core::{BitwidthAssignment, Weights},
-    data::Dataset,
+    core::BitwidthAssignment,
     format,
-    hw::Machine,
     quant::QuantizerKind,
     train::{
-        self, Backend, Length, Schedule, Trainer, TrainerFactory, Training, TrainingState,
-        initial_weights,
+        self, Backend, Length, Schedule, StateSaver, TrainerFactory, Training, TrainingState,
+        initial_weights, training_origin,
     },
     zoo,
 };
@@ -40,12 +38,6 @@ use releq_example_support::{
     options,
     output::{note, print},
 };
-
-/// How often the state of the training is written.
-const SAVE_EVERY: Duration = Duration::from_secs(10);
-
-/// Writing large states more seldom keeps it below a twentieth of the time.
-const MOST_OF_THE_TIME: u32 = 20;
 
 /// Trains a network and writes its weights.
 #[derive(Parser, Debug)]
@@ -79,9 +71,18 @@ struct Args {
     /// Safetensors file to write the weights to
     #[arg(long, value_name = "FILE", required_unless_present = "print_schedule")]
     output: Option<PathBuf>,
-    /// Save the training state to this file every ten seconds and at the end; if the file exists, resume from it
+    /// Save the training state to this file as training goes on and at the end; if the file exists, resume from it
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Seconds between two saves; large states are saved less often
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 10.0,
+        value_parser = options::not_negative,
+        allow_hyphen_values = true
+    )]
+    save_every: f64,
     /// Weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors [default: random]
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -184,7 +185,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     schedule.check_images(set)?;
     let origin = match &args.state {
         Some(path) => {
-            let origin = origin(args, &start, set)?;
+            let origin = training_origin(set, &start, &args.backend.to_string())?;
             if let Some(state) = &saved {
                 state.run.check_origin(&origin).with_context(|| {
                     format!(
@@ -216,19 +217,24 @@ fn run(args: &Args) -> Result<ExitCode> {
         }
         None => Training::new(set, norm, &schedule, args.seed)?.origin(origin),
     };
-    let mut saves = Saves::new(args.state.as_deref());
+    let every = Duration::try_from_secs_f64(args.save_every).unwrap_or(Duration::MAX);
+    let mut saver = args.state.as_ref().map(|path| StateSaver::new(path, every));
     while !interrupt.cancel.is_cancelled()
         && let Some(progress) = training.step(trainer.as_mut())?
     {
         bar.set_position(progress.step as u64);
         bar.set_message(format!("epoch {:.2}, loss {:.4}", progress.epoch, progress.loss));
-        saves.if_due(&training, trainer.as_ref());
+        // That the state cannot be written is no reason to end a training.
+        let saved = saver.as_mut().map_or(Ok(()), |s| s.if_due(&training, trainer.as_ref()));
+        if let Err(error) = saved.map_err(anyhow::Error::from) {
+            note(format_args!("warning: the state is not saved: {error:#}; training goes on"));
+        }
     }
     bar.finish();
 
     // Either file is of use without the other, so that a full disk loses as little as it can.
     let weights = format::safetensors::save(output, &trainer.weights());
-    let state = saves.now(&training, trainer.as_ref());
+    let state = saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer.as_ref()));
     let report = training.report();
     let precision = precision(bits.as_ref());
     let loss = report.mean_loss.map(|loss| format!("mean loss {loss:.4}, ")).unwrap_or_default();
@@ -260,48 +266,6 @@ fn run(args: &Args) -> Result<ExitCode> {
     Ok(interrupt.exit_code().into())
 }
 
-/// What the training follows from beside its schedule, so that a state is not taken for another one's.
-fn origin(args: &Args, start: &Weights, images: &dyn Dataset) -> Result<BTreeMap<String, String>> {
-    Ok(BTreeMap::from([
-        ("data with fingerprint".to_owned(), releq::data::fingerprint(images)?),
-        ("starting weights with fingerprint".to_owned(), start.fingerprint()),
-        ("backend".to_owned(), args.backend.to_string()),
-        // Sums differ in their last bits between instruction sets.
-        ("instruction set".to_owned(), Machine::this().isa),
-        ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-    ]))
-}
-
-/// Writes the state of a training now and then.
-struct Saves<'a> {
-    path: Option<&'a Path>,
-    last: Instant,
-    took: Duration,
-}
-
-impl<'a> Saves<'a> {
-    fn new(path: Option<&'a Path>) -> Self {
-        Self { path, last: Instant::now(), took: Duration::ZERO }
-    }
-
-    /// Writes the state if the last one is old enough. That it cannot be written is no reason to end a training.
-    fn if_due(&mut self, training: &Training<'_>, trainer: &dyn Trainer) {
-        if self.last.elapsed() < SAVE_EVERY.max(self.took * MOST_OF_THE_TIME) {
-            return;
-        }
-        if let Err(error) = self.now(training, trainer) {
-            note(format_args!("warning: the state is not saved: {error:#}; training goes on"));
-        }
-    }
-
-    fn now(&mut self, training: &Training<'_>, trainer: &dyn Trainer) -> Result<()> {
-        let started = Instant::now();
-        let saved = self.path.map_or(Ok(()), |path| training.state(trainer).save(path));
-        (self.last, self.took) = (Instant::now(), started.elapsed());
-        Ok(saved?)
-    }
-}
-
 fn precision(bits: Option<&BitwidthAssignment>) -> String {
     bits.map_or_else(|| "full precision".to_owned(), BitwidthAssignment::to_string)
 }
@@ -309,11 +273,9 @@ fn precision(bits: Option<&BitwidthAssignment>) -> String {
 /// The training in the file, which must be the one that the options ask for.
 fn saved(path: &Path, args: &Args, schedule: &Schedule) -> Result<TrainingState> {
     let state = TrainingState::load(path)?;
-    ensure!(
-        (state.run.schedule, state.run.seed) == (*schedule, args.seed),
-        "{} is of a training with another schedule or seed; give the same options, or remove it to begin anew",
-        path.display()
-    );
+    state.run.check_schedule(schedule, args.seed).with_context(|| {
+        format!("{}; give the same options, or remove it to begin anew", path.display())
+    })?;
     Ok(state)
 }
 

@@ -80,6 +80,10 @@ pub struct SearchArgs {
     /// Skip the comparison with random and layer-by-layer search
     #[arg(long)]
     pub no_comparison: bool,
+    /// Save the state of the full-precision training to this file every ten seconds; if the file exists, resume
+    /// from it
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
     /// Write the full report to a JSON file
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -102,7 +106,7 @@ impl SearchArgs {
         if let Some(early_stop) = self.early_stop() {
             early_stop.check().context("--early-stop")?;
         }
-        for path in self.output.iter().chain(&self.csv) {
+        for path in self.output.iter().chain(&self.csv).chain(&self.state) {
             Report::check_path(path)?;
         }
         Ok(())
@@ -155,11 +159,18 @@ impl SearchArgs {
         note(format_args!("data: {source}"));
         let interrupt = Interrupt::new()?;
         let bars = Bars::new(self.json);
+        let experiment = match &self.state {
+            Some(path) => experiment.training_state(path),
+            None => experiment,
+        };
         let outcome = experiment.run(&interrupt.cancel, &|event| bars.show(event));
         bars.finish();
         let report = match outcome {
             Err(ReleqError::Cancelled) => {
-                note("stopped before the search began; there is nothing to write");
+                note("stopped before the search began; there is nothing to report");
+                if let Some(path) = &self.state {
+                    note(format_args!("the same command resumes from {}", path.display()));
+                }
                 return Ok(interrupt.exit_code().into());
             }
             other => other?,

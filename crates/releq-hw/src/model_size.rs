@@ -23,8 +23,8 @@ pub enum ScaleStorage {
 /// `(weights * weight bits + 32 * scales + 32 * biases) / 8`, without rounding to whole bytes, so that sums
 /// are exact; packed storage adds less than a byte, or a word, per tensor. Activations do not matter.
 ///
-/// Batch norm is folded into the layer before it. That changes its weights, or their scales, and gives a
-/// bias to every output channel, if the layer has none yet. A float layer takes 4 bytes a weight and no
+/// Batch norm is folded into the layer before it: its factors become scales, one for every output channel,
+/// and its shifts biases. In a float layer the factors disappear in the weights, which take 4 bytes each and no
 /// scale.
 ///
 /// # Units
@@ -37,7 +37,7 @@ pub enum ScaleStorage {
 pub struct ModelSize {
     /// Scales stored: by default one for a layer, which is the least that integer codes need in general.
     pub scales: ScaleStorage,
-    /// Leaves out the biases, also those of folded batch norms; by default they count, 32 bits each.
+    /// Leaves out the biases, and what folded batch norms make; by default they count, 32 bits each.
     pub without_biases: bool,
 }
 
@@ -57,6 +57,7 @@ impl ModelSize {
         let channels = layer.out_channels as u64;
         let scales = match self.scales {
             _ if bits.weight.is_float() => 0,
+            _ if layer.batch_norm && !self.without_biases => channels,
             ScaleStorage::None => 0,
             ScaleStorage::PerTensor => 1,
             ScaleStorage::PerChannel => channels,
@@ -108,16 +109,18 @@ mod tests {
     }
 
     #[test]
-    fn a_folded_batch_norm_leaves_a_bias() {
-        let bytes = |bias: bool, batch_norm: bool| {
+    fn a_folded_batch_norm_leaves_scales_and_biases() {
+        let bytes = |bias: bool, batch_norm: bool, weight| {
             let mut layer = linear(500, 10);
             (layer.bias, layer.batch_norm) = (bias, batch_norm);
-            ModelSize::default().layer_cost(&layer, at(2, 8)).unwrap().0
+            ModelSize::default().layer_cost(&layer, LayerBits::weights_only(weight)).unwrap().0
         };
-        assert_eq!(bytes(false, false), 1254.0);
-        for (bias, batch_norm) in [(true, false), (false, true), (true, true)] {
-            assert_eq!(bytes(bias, batch_norm), 1254.0 + 40.0);
-        }
+        let two = Bitwidth::new(2).unwrap();
+        assert_eq!(bytes(false, false, two), 1250.0 + 4.0);
+        assert_eq!(bytes(true, false, two), 1250.0 + 4.0 + 40.0);
+        assert_eq!(bytes(false, true, two), 1250.0 + 40.0 + 40.0);
+        assert_eq!(bytes(true, true, two), 1250.0 + 40.0 + 40.0);
+        assert_eq!(bytes(false, true, Bitwidth::FLOAT), 20_000.0 + 40.0);
     }
 
     #[test]

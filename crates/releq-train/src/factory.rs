@@ -1,6 +1,6 @@
 //! Where trainers come from.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use releq_core::{Network, text_enum};
 use releq_quant::Quantizer;
@@ -10,27 +10,7 @@ use crate::{BurnTrainer, NativeTrainer, TrainError, Trainer};
 
 /// Makes trainers, one for each worker of a search.
 ///
-/// ```
-/// use std::sync::Arc;
-///
-/// use releq_core::Network;
-/// use releq_quant::Quantizer;
-/// use releq_train::{Backend, TrainError, Trainer, TrainerFactory};
-///
-/// /// Says which networks it is asked for.
-/// struct Loud;
-///
-/// impl TrainerFactory for Loud {
-///     fn trainer(
-///         &self,
-///         network: &Network,
-///         quantizer: Arc<dyn Quantizer>,
-///     ) -> Result<Box<dyn Trainer>, TrainError> {
-///         println!("a trainer of {}", network.name());
-///         Backend::Native.trainer(network, quantizer)
-///     }
-/// }
-/// ```
+/// [`trainer_fn`] makes one from a function.
 pub trait TrainerFactory: Send + Sync {
     /// A trainer of `network` whose weights are quantized by `quantizer` once bitwidths are set.
     ///
@@ -42,6 +22,46 @@ pub trait TrainerFactory: Send + Sync {
         network: &Network,
         quantizer: Arc<dyn Quantizer>,
     ) -> Result<Box<dyn Trainer>, TrainError>;
+}
+
+/// A factory from a function, for trainers of one's own.
+///
+/// ```
+/// use releq_train::{Backend, TrainerFactory, trainer_fn};
+///
+/// let loud = trainer_fn(|network, quantizer| {
+///     println!("a trainer of {}", network.name());
+///     Backend::Native.trainer(network, quantizer)
+/// });
+/// ```
+pub const fn trainer_fn<F>(make: F) -> TrainerFn<F>
+where
+    F: Fn(&Network, Arc<dyn Quantizer>) -> Result<Box<dyn Trainer>, TrainError> + Send + Sync,
+{
+    TrainerFn(make)
+}
+
+/// A [`TrainerFactory`] that calls a function; made by [`trainer_fn`].
+#[derive(Clone, Copy)]
+pub struct TrainerFn<F>(F);
+
+impl<F> fmt::Debug for TrainerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrainerFn").finish_non_exhaustive()
+    }
+}
+
+impl<F> TrainerFactory for TrainerFn<F>
+where
+    F: Fn(&Network, Arc<dyn Quantizer>) -> Result<Box<dyn Trainer>, TrainError> + Send + Sync,
+{
+    fn trainer(
+        &self,
+        network: &Network,
+        quantizer: Arc<dyn Quantizer>,
+    ) -> Result<Box<dyn Trainer>, TrainError> {
+        self.0(network, quantizer)
+    }
 }
 
 macro_rules! forward {

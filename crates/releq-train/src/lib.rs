@@ -14,6 +14,7 @@ pub(crate) mod oracle;
 #[cfg(test)]
 mod reference;
 mod resume;
+mod saver;
 mod schedule;
 mod trainer;
 mod training;
@@ -22,10 +23,11 @@ pub use self::burn::BurnTrainer;
 pub use accuracy::{AccuracyReport, accuracy, accuracy_while};
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_trainer;
-pub use factory::{Backend, TrainerFactory};
+pub use factory::{Backend, TrainerFactory, TrainerFn, trainer_fn};
 pub use init::initial_weights;
 pub use native::NativeTrainer;
 pub use resume::{TrainingRun, TrainingState, TrainingStateError};
+pub use saver::{StateSaver, training_origin};
 pub use schedule::{Decay, Length, Schedule};
 pub use trainer::{Batch, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState};
 pub use training::{TrainProgress, TrainReport, Training, train};

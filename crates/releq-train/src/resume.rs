@@ -78,6 +78,21 @@ pub struct TrainingRun {
 }
 
 impl TrainingRun {
+    /// Compares schedule and seed with those of the training at hand.
+    ///
+    /// # Errors
+    /// [`TrainError::Resume`] with the one that differs.
+    pub fn check_schedule(&self, schedule: &Schedule, seed: u64) -> Result<(), TrainError> {
+        let seeds = (self.seed.to_string(), seed.to_string());
+        let schedules = (format!("{:?}", self.schedule), format!("{schedule:?}"));
+        for (what, (expected, got)) in [("seed", seeds), ("the schedule", schedules)] {
+            if expected != got {
+                return Err(TrainError::Resume { what: what.to_owned(), expected, got });
+            }
+        }
+        Ok(())
+    }
+
     /// Compares the origin with that of the training at hand.
     ///
     /// # Errors
@@ -313,6 +328,9 @@ mod tests {
         let resumed = Training::resume(&data, &normalization, &noted, &mut trainer()).unwrap();
         assert_eq!(resumed.state(&trainer()).run.origin, origin("1"));
         noted.run.check_origin(&origin("1")).unwrap();
+        noted.run.check_schedule(&schedule(), 3).unwrap();
+        let message = noted.run.check_schedule(&schedule(), 4).unwrap_err().to_string();
+        assert!(message.contains("begun with seed 3") && message.contains("with 4"), "{message}");
         let message = noted.run.check_origin(&origin("2")).unwrap_err().to_string();
         assert!(message.contains("weights 1") && message.contains("with 2"), "{message}");
         let message = state.run.check_origin(&origin("1")).unwrap_err().to_string();

@@ -51,6 +51,9 @@ pub enum ReleqError {
     /// Training failed for another reason than a diverging loss.
     #[error(transparent)]
     Train(#[from] releq_train::TrainError),
+    /// The state of a training cannot be read or written.
+    #[error(transparent)]
+    TrainingState(#[from] releq_train::TrainingStateError),
     /// A data set cannot be used.
     #[error(transparent)]
     Data(#[from] releq_data::DataError),

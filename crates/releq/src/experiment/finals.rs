@@ -134,12 +134,12 @@ impl Finals<'_> {
         for walk in &mut walks {
             walk.advance(&done, |retrained| self.within_tolerance(reference, retrained));
             if let Some(bits) = walk.chosen(&done) {
-                rows.push(self.row(&walk.label, bits, &done[bits], reference)?);
+                rows.push(self.row(&walk.label, bits, &done[bits], reference));
             }
         }
         for (label, bits) in &beside {
             if let Some(retrained) = done.get(bits) {
-                rows.push(self.row(label, bits, retrained, reference)?);
+                rows.push(self.row(label, bits, retrained, reference));
             }
         }
         let answer = self.answer(&rows, reference);
@@ -247,7 +247,9 @@ impl Finals<'_> {
         let mut candidates: Vec<(&FinalRow, f64)> = rows
             .iter()
             .filter(|row| {
-                row.failure.is_none() && row.over_limit.is_none() && self.problem.admits(&row.bits)
+                row.failure.is_none()
+                    && self.problem.admits(&row.bits)
+                    && matches!(self.problem.over_limit(&row.bits), Ok(None))
             })
             .filter_map(|row| Some((row, row.quant_state?)))
             .collect();
@@ -313,36 +315,41 @@ impl Finals<'_> {
         bits: &BitwidthAssignment,
         retrained: &Final,
         reference: Reference,
-    ) -> Result<FinalRow, ReleqError> {
+    ) -> FinalRow {
         let layers = self.network.profiles();
         let [validation, test] = match retrained {
             Ok(reports) => reports.map(|report| report.accuracy()),
             Err(_) => [0.0, 0.0],
         };
-        Ok(FinalRow {
+        FinalRow {
             label: label.to_owned(),
             bits: bits.clone(),
             mean_bits: bits.mean(),
             validation_accuracy: validation,
             test_accuracy: test,
             loss_points: 100.0 * (reference.test_accuracy - test),
-            quant_state: if_priced(self.problem.quant_state(bits))?,
-            over_limit: if_priced(self.problem.over_limit(bits))?.flatten(),
+            quant_state: if_priced(label, self.problem.quant_state(bits)),
+            over_limit: if_priced(label, self.problem.over_limit(bits)).flatten(),
             costs: self
                 .report_costs
                 .iter()
-                .filter_map(|model| if_priced(row_cost(model, &layers, bits)).transpose())
-                .collect::<Result<_, _>>()?,
+                .filter_map(|model| if_priced(label, row_cost(model, &layers, bits)))
+                .collect(),
             failure: retrained.as_ref().err().cloned(),
-        })
+        }
     }
 }
 
-/// `None` where a cost model has no price for a bitwidth, as those of integer hardware for float.
-fn if_priced<T>(cost: Result<T, ReleqError>) -> Result<Option<T>, ReleqError> {
+/// `None` where a cost model has no price for a bitwidth, as those of integer hardware for float, or fails: the
+/// row has been retrained for long and is worth having without.
+fn if_priced<T>(label: &str, cost: Result<T, ReleqError>) -> Option<T> {
     match cost {
-        Err(ReleqError::Cost(CostError::Bitwidth { .. })) => Ok(None),
-        other => other.map(Some),
+        Ok(cost) => Some(cost),
+        Err(ReleqError::Cost(CostError::Bitwidth { .. })) => None,
+        Err(error) => {
+            log::warn!("row `{label}` lacks a cost: {}", error.chain());
+            None
+        }
     }
 }
 

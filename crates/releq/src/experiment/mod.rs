@@ -7,7 +7,7 @@ mod pieces;
 mod preset;
 mod stages;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Instant};
 
 pub use choice::Choice;
 pub use config::{
@@ -37,6 +37,7 @@ pub struct Experiment {
     network: Network,
     config: ExperimentConfig,
     own: OwnPieces,
+    training_state: Option<PathBuf>,
 }
 
 impl fmt::Debug for Experiment {
@@ -65,7 +66,7 @@ impl Experiment {
         };
         own.data.insert(name.clone(), data.into_dyn());
         config.data.get_or_insert(Choice::Own(name));
-        Self { network, config, own }
+        Self { network, config, own, training_state: None }
     }
 
     /// The experiment that a configuration describes, as that of a report; network and data must be in it.
@@ -78,7 +79,8 @@ impl Experiment {
             return Err(ReleqError::Setting { setting: "network", reason });
         };
         let network = network.build()?;
-        Ok(Self { network, config, own: OwnPieces::default() })
+        let own = OwnPieces::default();
+        Ok(Self { network, config, own, training_state: None })
     }
 
     /// The configuration as it stands.
@@ -189,6 +191,14 @@ impl Experiment {
         self
     }
 
+    /// Keeps the state of the training in full precision in this file, at most ten seconds old, and goes on from
+    /// it if it is there: a run that was stopped or killed ends as one that was not.
+    #[must_use]
+    pub fn training_state(mut self, path: impl Into<PathBuf>) -> Self {
+        self.training_state = Some(path.into());
+        self
+    }
+
     /// Only the first part of [`run`](Self::run): full-precision training, or fine-tuning.
     ///
     /// # Errors
@@ -199,7 +209,7 @@ impl Experiment {
         on_event: &(dyn Fn(&Event) + Sync),
     ) -> Result<Weights, ReleqError> {
         let run = Run::new(&self.network, &self.config, &self.own, cancel, on_event)?;
-        run.pretrain()
+        run.pretrain(self.training_state.as_deref())
     }
 
     /// Runs everything; `cancel` may be set from anywhere, as from a Ctrl-C handler.
@@ -215,10 +225,10 @@ impl Experiment {
         cancel: &Cancel,
         on_event: &(dyn Fn(&Event) + Sync),
     ) -> Result<Report, ReleqError> {
-        let Self { network, config, own } = &self;
+        let Self { network, config, own, .. } = &self;
         let mut clock = Clock { last: Instant::now(), times: BTreeMap::new() };
         let run = Run::new(network, config, own, cancel, on_event)?;
-        let weights = run.pretrain()?;
+        let weights = run.pretrain(self.training_state.as_deref())?;
         clock.lap("pretrain");
         let full_precision = run.full_precision(&weights)?;
         let searched = run.search(&weights, &mut clock)?;

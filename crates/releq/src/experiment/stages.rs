@@ -1,13 +1,16 @@
 //! The stages of an experiment, one method each.
 
-use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use releq_agent::{Agent, GreedySearch, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
 use releq_data::{Dataset, Normalization, Subset};
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
-use releq_train::{TrainError, Trainer, initial_weights, train};
+use releq_train::{
+    Schedule, StateSaver, TrainError, Trainer, Training, TrainingState, initial_weights,
+    training_origin,
+};
 
 use super::{
     AgentKind, AgentShape, Choice, Clock, ExperimentConfig, HeldOut,
@@ -72,8 +75,9 @@ impl<'a> Run<'a> {
         Ok(Self { network, config, own, cancel, on_event, pieces, images })
     }
 
-    /// Full-precision weights: those given, as they are or fine-tuned, else trained from the seed.
-    pub(super) fn pretrain(&self) -> Result<Weights, ReleqError> {
+    /// Full-precision weights: those given, as they are or fine-tuned, else trained from the seed. The state of a
+    /// training is kept in the file `state`.
+    pub(super) fn pretrain(&self, state: Option<&Path>) -> Result<Weights, ReleqError> {
         let Self { network, config, .. } = *self;
         let given = self.own.weights(config, network)?;
         let (start, schedule) = match (given, config.fine_tune) {
@@ -82,27 +86,52 @@ impl<'a> Run<'a> {
             (None, _) => (initial_weights(network, config.seed), config.pretrain),
         };
         let mut trainer = self.trainer(&start)?;
-        train(
-            trainer.as_mut(),
-            &self.images.train,
-            &self.images.normalization,
-            &schedule,
-            config.seed,
-            &mut |progress| {
-                (self.on_event)(&Event::TrainingStep {
-                    step: progress.step,
-                    steps: progress.steps,
-                    loss: progress.loss,
-                    learning_rate: progress.learning_rate,
-                });
-                if self.cancel.is_cancelled() {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            },
-        )?;
-        if self.cancel.is_cancelled() { Err(ReleqError::Cancelled) } else { Ok(trainer.weights()) }
+        let mut training = self.training(&schedule, &start, trainer.as_mut(), state)?;
+        let mut saver = state.map(|path| StateSaver::new(path, StateSaver::EVERY));
+        while !self.cancel.is_cancelled()
+            && let Some(progress) = training.step(trainer.as_mut())?
+        {
+            (self.on_event)(&Event::TrainingStep {
+                step: progress.step,
+                steps: progress.steps,
+                loss: progress.loss,
+                learning_rate: progress.learning_rate,
+            });
+            // That the state cannot be written is no reason to end a training.
+            let saved = saver.as_mut().map_or(Ok(()), |s| s.if_due(&training, trainer.as_ref()));
+            if let Err(error) = saved {
+                log::warn!("the state of the training is not saved: {error}; it goes on");
+            }
+        }
+        let saved = saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer.as_ref()));
+        if self.cancel.is_cancelled() {
+            saved?;
+            return Err(ReleqError::Cancelled);
+        }
+        Ok(trainer.weights())
+    }
+
+    /// The training in full precision, before its first step or where the state in the file left it.
+    fn training(
+        &self,
+        schedule: &Schedule,
+        start: &Weights,
+        trainer: &mut dyn Trainer,
+        state: Option<&Path>,
+    ) -> Result<Training<'_>, ReleqError> {
+        let Images { train, normalization, .. } = &self.images;
+        let seed = self.config.seed;
+        let Some(path) = state else {
+            return Ok(Training::new(train, normalization, schedule, seed)?);
+        };
+        let origin = training_origin(train, start, &self.config.trainer.to_string())?;
+        if !path.exists() {
+            return Ok(Training::new(train, normalization, schedule, seed)?.origin(origin));
+        }
+        let state = TrainingState::load(path)?;
+        state.run.check_schedule(schedule, seed)?;
+        state.run.check_origin(&origin)?;
+        Ok(Training::resume(train, normalization, &state, trainer)?)
     }
 
     /// Accuracy of the full-precision weights on the validation and the test images.
