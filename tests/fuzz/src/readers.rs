@@ -1,0 +1,267 @@
+//! Every reader of outside input, as a function of the bytes of one file.
+//!
+//! Each says whether the bytes are a valid file. The targets of libFuzzer and the test `hostile_files` look for panics,
+//! time and memory. Readers go through the public functions, which take paths, so the bytes are written to a file first,
+//! in memory where the system has such a folder.
+
+use std::{
+    fs::{self, File},
+    io::Cursor,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use flate2::{Compression, write::GzEncoder};
+use releq_core::{Network, tables::TextTable, text};
+use releq_data::{
+    BadImages, Cache, Dataset, ImageFolder, ImageFolderConfig, ImageSize, cifar10, idx, svhn,
+};
+use releq_format::{Checkpoint, NameMap, safetensors};
+use releq_hw::{LatencyTable, read_layers};
+use releq_pickle::{Instruction, Instructions};
+use tempfile::TempDir;
+
+use crate::seeds;
+
+/// A reader and valid inputs to begin with.
+pub struct Reader {
+    /// Its name, which is that of its target.
+    pub name: &'static str,
+    /// Reads one file; whether it is valid.
+    pub read: fn(&[u8]) -> bool,
+    /// Valid files.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them, except those that need Burn.
+pub const READERS: [Reader; 17] = [
+    Reader { name: "idx", read: idx, seeds: seeds::idx },
+    Reader { name: "gzip", read: idx, seeds: seeds::gzip },
+    Reader { name: "tar", read: tar, seeds: seeds::tar },
+    Reader { name: "cifar_pickle", read: cifar_pickle, seeds: seeds::cifar_pickle },
+    Reader { name: "matlab", read: matlab, seeds: seeds::matlab },
+    Reader { name: "image", read: image, seeds: seeds::image },
+    Reader { name: "image_cache", read: image_cache, seeds: image_cache_seeds },
+    Reader { name: "class_list", read: class_list, seeds: seeds::class_list },
+    Reader { name: "pickle", read: pickle, seeds: seeds::pickle },
+    Reader { name: "pytorch_zip", read: checkpoint, seeds: seeds::pytorch_zip },
+    Reader { name: "pytorch_pickle", read: pytorch_pickle, seeds: seeds::pytorch_pickle },
+    Reader { name: "pytorch_legacy", read: checkpoint, seeds: seeds::pytorch_legacy },
+    Reader { name: "safetensors", read: safetensors, seeds: seeds::safetensors },
+    Reader { name: "table", read: table, seeds: seeds::table },
+    Reader { name: "layers", read: layers, seeds: seeds::layers },
+    Reader { name: "latencies", read: latencies, seeds: seeds::latencies },
+    Reader { name: "text", read: text, seeds: seeds::text },
+];
+
+/// Images and labels of MNIST, plain or compressed.
+pub fn idx(bytes: &[u8]) -> bool {
+    let path = file(&folder("idx", |_| {}), "file", bytes);
+    let images = idx::read_images(&path).is_ok();
+    idx::read_labels(&path).is_ok() || images
+}
+
+/// CIFAR-10's archive; compressed here where it is not, so that changes get past gzip's checksum.
+pub fn tar(bytes: &[u8]) -> bool {
+    let folder = folder("tar", |_| {});
+    let packed;
+    let bytes = if bytes.starts_with(&[0x1f, 0x8b]) {
+        bytes
+    } else {
+        packed = seeds::write_all(GzEncoder::new(Vec::new(), Compression::none()), bytes)
+            .finish()
+            .unwrap_or_default();
+        &packed
+    };
+    cifar10::load(&file(&folder, "cifar-10-binary.tar.gz", bytes)).is_ok()
+}
+
+/// A Python batch of CIFAR-10.
+pub fn cifar_pickle(bytes: &[u8]) -> bool {
+    let folder = folder("cifar_pickle", |folder| {
+        for name in &seeds::BATCHES[1..] {
+            file(folder, name, &seeds::cifar_pickle()[0]);
+        }
+    });
+    file(&folder, seeds::BATCHES[0], bytes);
+    cifar10::load(&folder).is_ok()
+}
+
+/// A MATLAB file of SVHN.
+pub fn matlab(bytes: &[u8]) -> bool {
+    let folder = folder("matlab", |folder| {
+        file(folder, "test_32x32.mat", &seeds::matlab()[0]);
+    });
+    file(&folder, "train_32x32.mat", bytes);
+    svhn::load(&folder).is_ok()
+}
+
+fn images(size: ImageSize, cache: Cache) -> ImageFolderConfig {
+    ImageFolderConfig { size, cache, bad_images: BadImages::Skip, threads: 1, ..Default::default() }
+}
+
+/// An image in any format; the contents decide which.
+pub fn image(bytes: &[u8]) -> bool {
+    let folder = folder("image", |folder| {
+        fs::create_dir(folder.join("class")).unwrap_or_default();
+    });
+    file(&folder.join("class"), "image.png", bytes);
+    let load = |size| {
+        ImageFolder::open(&folder, &images(size, Cache::Off)).and_then(|set| set.load()).is_ok()
+    };
+    let scaled = load(ImageSize::ResizeCrop { resize: 12, crop: 8 });
+    load(ImageSize::AsStored) && scaled
+}
+
+/// A folder of two images, which do not change, and the folder of its cache.
+fn cached_folder() -> [PathBuf; 2] {
+    let folder = folder("image_cache", |folder| {
+        for (class, number) in [("cat", 0), ("dog", 1)] {
+            let class = folder.join("images").join(class);
+            fs::create_dir_all(&class).unwrap_or_default();
+            let image = file(&class, "image.png", &seeds::png(number));
+            // The cache is of files of this time, which must not change from process to process.
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
+            let file = File::options().write(true).open(image);
+            file.and_then(|file| file.set_modified(time)).unwrap_or_default();
+        }
+        let config = images(ImageSize::AsStored, Cache::In(folder.join("cache")));
+        let _ = ImageFolder::open(folder.join("images"), &config).and_then(|set| set.load());
+    });
+    ["images", "cache"].map(|name| folder.join(name))
+}
+
+/// The cache file of that folder.
+fn cache_file() -> Option<PathBuf> {
+    let [_, cache] = cached_folder();
+    Some(fs::read_dir(cache).ok()?.next()?.ok()?.path())
+}
+
+fn image_cache_seeds() -> Vec<Vec<u8>> {
+    let path = cache_file();
+    path.and_then(|path| fs::read(path).ok()).into_iter().collect()
+}
+
+/// A cache of decoded images.
+pub fn image_cache(bytes: &[u8]) -> bool {
+    let [folder, cache] = cached_folder();
+    if let Some(path) = cache_file() {
+        fs::write(path, bytes).unwrap_or_default();
+    }
+    let config = images(ImageSize::AsStored, Cache::In(cache));
+    // Without a valid cache, the images are decoded again.
+    ImageFolder::open(folder, &config).and_then(|set| set.load()).is_ok()
+}
+
+/// The list of classes of Tiny ImageNet's validation images.
+pub fn class_list(bytes: &[u8]) -> bool {
+    let folder = folder("class_list", |folder| {
+        let images = folder.join("images");
+        fs::create_dir(&images).unwrap_or_default();
+        for name in ["val_0.png", "val_1.png"] {
+            file(&images, name, &seeds::png(0));
+        }
+    });
+    file(&folder, "val_annotations.txt", bytes);
+    let config = images(ImageSize::AsStored, Cache::Off);
+    ImageFolder::open(folder, &config)
+        .is_ok_and(|set| (0..set.info().len).all(|index| set.label(index).is_some()))
+}
+
+/// The instructions of a pickle.
+pub fn pickle(bytes: &[u8]) -> bool {
+    let mut instructions = Instructions::new(Cursor::new(bytes)).keep(64);
+    while let Ok(next) = instructions.read() {
+        if next.instruction == Instruction::Stop {
+            return true;
+        }
+    }
+    false
+}
+
+/// The network of the seeds.
+fn tiny() -> Option<Network> {
+    let conv = releq_core::Conv2d::new(2, 3).without_bias();
+    let network = Network::builder("tiny", [1, 4, 4]).conv("0", conv).batch_norm("1");
+    network.flatten("2").linear("3", 3).build().ok()
+}
+
+fn weights(path: &Path) -> bool {
+    let (Ok(checkpoint), Some(network)) = (Checkpoint::open(path), tiny()) else { return false };
+    let names = NameMap::of("tiny");
+    let found = checkpoint.tensors().count() > 0 && checkpoint.check(&network, &names).is_ok();
+    checkpoint.state(&network, &names).is_ok() && found
+}
+
+/// Weights in a file of any format.
+pub fn checkpoint(bytes: &[u8]) -> bool {
+    weights(&file(&folder("checkpoint", |_| {}), "weights", bytes))
+}
+
+/// The pickle within PyTorch's archive, which is made here, so that changes get past its checksums.
+pub fn pytorch_pickle(bytes: &[u8]) -> bool {
+    checkpoint(&seeds::archive(bytes))
+}
+
+/// Weights in a safetensors file, as those of a network and as they are.
+pub fn safetensors(bytes: &[u8]) -> bool {
+    let path = file(&folder("safetensors", |_| {}), "weights.safetensors", bytes);
+    let found = weights(&path);
+    safetensors::load(path).is_ok() || found
+}
+
+/// A table of measured accuracies.
+pub fn table(bytes: &[u8]) -> bool {
+    let path = file(&folder("table", |_| {}), "table.csv", bytes);
+    let Ok(table) = TextTable::read(path, &["bits", "accuracy"]) else { return false };
+    table.rows().all(|row| {
+        row.text("bits").is_ok() & row.decimal("accuracy").is_ok() & row.whole("layer").is_ok()
+    })
+}
+
+/// A table of layers.
+pub fn layers(bytes: &[u8]) -> bool {
+    let path = file(&folder("layers", |_| {}), "layers.csv", bytes);
+    let only = read_layers(&path, None).is_ok();
+    read_layers(&path, Some("lenet")).is_ok() || only
+}
+
+/// A table of measured latencies.
+pub fn latencies(bytes: &[u8]) -> bool {
+    LatencyTable::load(&file(&folder("latencies", |_| {}), "latencies.json", bytes)).is_ok()
+}
+
+/// Text, and numbers in text.
+pub fn text(bytes: &[u8]) -> bool {
+    let path = file(&folder("text", |_| {}), "text", bytes);
+    let text = text::read(&path).unwrap_or_default();
+    let words = text.split_whitespace().map(|word| (text::decimal(word), text::whole(word)));
+    let numbers = words.filter(|number| *number != (None, None)).count();
+    text::read_numbers(&path).is_ok() || numbers > 0
+}
+
+/// The folder of a reader. `fill` puts in it, once, what the reader needs beside its input.
+pub(crate) fn folder(name: &str, fill: impl FnOnce(&Path)) -> PathBuf {
+    thread_local! {
+        // Removed when the thread ends. Fuzzers end without it.
+        static ROOT: Option<TempDir> = {
+            let memory = Path::new("/dev/shm");
+            let builder = || tempfile::Builder::new();
+            let at = |place: &Path| builder().prefix("releq-fuzz-").tempdir_in(place);
+            at(memory).or_else(|_| at(&std::env::temp_dir())).ok()
+        };
+    }
+    let root = ROOT.with(|root| root.as_ref().map(|root| root.path().to_owned()));
+    let folder = root.unwrap_or_else(|| panic!("no temporary folder can be created")).join(name);
+    if fs::create_dir(&folder).is_ok() {
+        fill(&folder);
+    }
+    folder
+}
+
+/// A file of these bytes.
+pub(crate) fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    path
+}

@@ -1,0 +1,126 @@
+//! The readers of settings, states, reports and agents, as functions of the bytes of one file.
+//!
+//! They need Burn, so they are not targets of libFuzzer: a build of Burn with its instrumentation takes too long.
+
+use releq::{
+    Budget, Cancel, Experiment, ExperimentConfig, Problem, ReleqError, Report, Search, SearchState,
+    agent::{Agent, Mode, Ppo, PpoConfig, RandomSearch, Trunk},
+    core::BitwidthAssignment,
+    data::digits::{self, DigitsConfig},
+    evaluate::{Evaluation, Evaluator, OnMiss, Table},
+    train::Length,
+    zoo::lenet,
+};
+
+use crate::readers::{Reader, file, folder};
+
+/// All of them.
+pub const SEARCHES: [Reader; 5] = [
+    Reader { name: "agent", read: agent, seeds: agent_seeds },
+    Reader { name: "search_state", read: search_state, seeds: search_state_seeds },
+    Reader { name: "experiment", read: experiment, seeds: experiment_seeds },
+    Reader { name: "report", read: report, seeds: report_seeds },
+    Reader { name: "accuracies", read: accuracies, seeds: accuracies_seeds },
+];
+
+/// A saved agent.
+fn agent(bytes: &[u8]) -> bool {
+    let path = file(&folder("agent", |_| {}), "agent.json", bytes);
+    let Ok(mut agent) = Ppo::load(path) else { return false };
+    let snapshot = agent.snapshot();
+    let observations = vec![vec![0.5; 3]; agent.begin(2, Mode::Explore).unwrap_or(0)];
+    snapshot.is_ok() && agent.act(&observations).is_ok()
+}
+
+fn agent_seeds() -> Vec<Vec<u8>> {
+    let config = PpoConfig { trunk: Trunk::Dense, ..PpoConfig::default() };
+    let agent = config.init(3, 2, 9).unwrap();
+    vec![serde_json::to_vec(&agent.snapshot().unwrap()).unwrap()]
+}
+
+/// Every assignment is as good.
+struct Same;
+
+impl Evaluator for Same {
+    fn full_precision(&self) -> f64 {
+        0.9
+    }
+    fn evaluate(&self, _: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
+        Ok(Evaluation::new(0.8))
+    }
+}
+
+fn problem() -> Problem {
+    Problem::builder().network(&lenet(), None).build().unwrap()
+}
+
+fn random(problem: &Problem) -> RandomSearch {
+    RandomSearch::new(problem.action_count(), 3, 4)
+}
+
+/// The state of a search, which goes on for one batch.
+fn search_state(bytes: &[u8]) -> bool {
+    let Ok(state) = serde_json::from_slice::<SearchState>(bytes) else { return false };
+    let problem = problem();
+    let mut agent = random(&problem);
+    Search::resume(&problem, &mut agent, &Same, state)
+        .is_ok_and(|mut search| search.step().is_ok() && search.state().is_ok())
+}
+
+fn search_state_seeds() -> Vec<Vec<u8>> {
+    let problem = problem();
+    let mut agent = random(&problem);
+    let budget = Budget { episodes: Some(40), ..Budget::default() };
+    let mut search = Search::new(&problem, &mut agent, &Same, budget);
+    search.step().unwrap();
+    search.step().unwrap();
+    vec![serde_json::to_vec(&search.state().unwrap()).unwrap()]
+}
+
+/// Settings of an experiment.
+fn experiment(bytes: &[u8]) -> bool {
+    str::from_utf8(bytes)
+        .is_ok_and(|text| ExperimentConfig::from_json(text).is_ok_and(|c| c.to_json().is_ok()))
+}
+
+fn experiment_seeds() -> Vec<Vec<u8>> {
+    let preset = |name| ExperimentConfig::preset(name, 7).unwrap().to_json().unwrap();
+    ["lenet", "resnet20"].map(|name| preset(name).into_bytes()).to_vec()
+}
+
+/// A report.
+fn report(bytes: &[u8]) -> bool {
+    let path = folder("report", |_| {}).join("report.csv");
+    serde_json::from_slice(bytes).is_ok_and(|report: Report| {
+        let chosen = report.chosen_row().is_some();
+        chosen && !report.to_json().is_empty() && report.write_csv(path).is_ok()
+    })
+}
+
+fn report_seeds() -> Vec<Vec<u8>> {
+    let data = DigitsConfig { train: 60, test: 20, ..DigitsConfig::default() };
+    let data = digits::generate(&data).unwrap();
+    let mut config = ExperimentConfig::lenet(1);
+    (config.validation, config.search_validation) = (20, 10);
+    for schedule in [&mut config.pretrain, &mut config.short_retrain, &mut config.long_retrain] {
+        (schedule.length, schedule.batch_size) = (Length::Steps(1), 10);
+    }
+    config.budget = Budget { evaluations: Some(3), ..Budget::default() };
+    config.compare = false;
+    let report = Experiment::new(lenet(), data, config).run(&Cancel::new(), &|_| {}).unwrap();
+    vec![report.to_json().into_bytes()]
+}
+
+/// A table of measured accuracies, which answers for an assignment.
+fn accuracies(bytes: &[u8]) -> bool {
+    let path = file(&folder("accuracies", |_| {}), "table.csv", bytes);
+    let bits = "2-2-3-2".parse().unwrap();
+    Table::read(path, OnMiss::Nearest).is_ok_and(|table| table.evaluate(&bits).is_ok())
+}
+
+fn accuracies_seeds() -> Vec<Vec<u8>> {
+    vec![
+        b"bits,accuracy_percent\n2-2-3-2,93.9\n\"[8, 8, 8, 8]\",99.5%\n".to_vec(),
+        "\u{feff}Bits;Accuracy\r\n2-2-3-2;0,92\r\n8-8-8-8;1.0\r\n".as_bytes().to_vec(),
+    ]
+}

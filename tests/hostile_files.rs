@@ -1,0 +1,105 @@
+//! Thousands of damaged files for every reader of outside input: none panics, takes long or much memory.
+//!
+//! The inputs follow from valid ones and a seed, so that every run has the same. `tests/fuzz` has the same readers as
+//! targets of libFuzzer, which finds more and takes longer; see `docs/contributing.md`.
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![allow(unreachable_pub, reason = "the modules are those of another crate as well")]
+
+#[path = "support/counting.rs"]
+mod counting;
+#[path = "support/mutate.rs"]
+mod mutate;
+#[path = "fuzz/src/readers.rs"]
+mod readers;
+#[path = "fuzz/src/searches.rs"]
+mod searches;
+#[path = "fuzz/src/seeds.rs"]
+mod seeds;
+
+use std::{
+    fs,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    process,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::{counting::peak, mutate::mutated, readers::Reader};
+
+/// The most memory that one input may take.
+const MOST_MEMORY: usize = 256 << 20;
+/// The longest that one input may take.
+const LONGEST: Duration = Duration::from_secs(5);
+/// Inputs for each reader: this many bytes of them, within these numbers.
+const BYTES: usize = 6 << 20;
+const INPUTS: [usize; 2] = [300, 3000];
+
+/// The input that is being read, since when.
+static CURRENT: Mutex<Option<(String, Instant)>> = Mutex::new(None);
+
+fn set_current(current: Option<(String, Instant)>) {
+    *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = current;
+}
+
+/// Ends the process when an input takes too long, for a thread cannot be ended.
+#[allow(clippy::print_stderr, reason = "the process ends")]
+fn watch() -> ! {
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((input, since)) = current
+            && since.elapsed() > LONGEST
+        {
+            eprintln!("{input} takes more than {LONGEST:?}");
+            process::abort();
+        }
+    }
+}
+
+/// Reads one input, which must not be refused if it is known to be `valid`. Returns what is wrong, with the place where
+/// the input was written.
+fn check(reader: &Reader, input: &str, bytes: &[u8], valid: bool) -> Option<String> {
+    set_current(Some((input.to_owned(), Instant::now())));
+    let read = AssertUnwindSafe(|| (reader.read)(bytes));
+    let (result, peak) = peak(|| panic::catch_unwind(read));
+    set_current(None);
+    let problem = match result {
+        Err(_) => "panics".to_owned(),
+        Ok(_) if peak > MOST_MEMORY => format!("takes {} MiB of memory", peak >> 20),
+        Ok(false) if valid => "is refused".to_owned(),
+        Ok(_) => return None,
+    };
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(input.replace(' ', "-"));
+    fs::write(&path, bytes).unwrap();
+    Some(format!("{input} {problem}: {}", path.display()))
+}
+
+#[test]
+fn damaged_files_are_refused_in_time_and_memory() {
+    thread::spawn(|| watch());
+    let mut problems = Vec::new();
+    for reader in readers::READERS.iter().chain(&searches::SEARCHES) {
+        let seeds = (reader.seeds)();
+        assert!(!seeds.is_empty(), "{}", reader.name);
+        for (number, seed) in seeds.iter().enumerate() {
+            problems.extend(check(reader, &format!("{} seed {number}", reader.name), seed, true));
+        }
+        let longest = seeds.iter().map(Vec::len).max().unwrap_or(1);
+        for number in 0..(BYTES / longest).clamp(INPUTS[0], INPUTS[1]) {
+            let mut random = ChaCha8Rng::seed_from_u64(number as u64);
+            let bytes = mutated(&seeds, &mut random);
+            problems.extend(check(
+                reader,
+                &format!("{} input {number}", reader.name),
+                &bytes,
+                false,
+            ));
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
