@@ -36,8 +36,8 @@ const MOST_MEMORY: usize = 256 << 20;
 /// The longest that one input may take.
 const LONGEST: Duration = Duration::from_secs(5);
 /// Inputs for each reader: this many bytes of them, within these numbers.
-const BYTES: usize = 6 << 20;
-const INPUTS: [usize; 2] = [300, 3000];
+const BYTES: usize = 64 << 20;
+const INPUTS: [usize; 2] = [1000, 5000];
 
 /// The input that is being read, since when.
 static CURRENT: Mutex<Option<(String, Instant)>> = Mutex::new(None);

@@ -2,6 +2,7 @@
 
 use rand::{RngExt, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
 
 /// Bytes at the edges of signed and unsigned numbers, and those that open, end and separate things in text.
 const BYTES: [u8; 16] = *b"\x00\x01\x7f\x80\xff\xfe\n\r\t,;.\"{[(";
@@ -36,13 +37,70 @@ const DECIMALS: [&str; 12] = [
     "null",
 ];
 
-/// One of `seeds` with one to six changes.
+/// One of `seeds` with one to six changes. JSON mostly stays JSON, for any other change only reaches its parser.
 pub fn mutated(seeds: &[Vec<u8>], random: &mut ChaCha8Rng) -> Vec<u8> {
     let mut bytes = seeds.choose(random).cloned().unwrap_or_default();
-    for _ in 0..random.random_range(1..=6) {
-        change(&mut bytes, seeds, random);
+    let changes = random.random_range(1..=6);
+    if random.random_range(0..4) > 0
+        && let Ok(mut value) = serde_json::from_slice(&bytes)
+        && let Value::Object(_) = value
+    {
+        (0..changes).for_each(|_| change_value(&mut value, random));
+        return value.to_string().into_bytes();
     }
+    (0..changes).for_each(|_| change(&mut bytes, seeds, random));
     bytes
+}
+
+/// Another value in a random place of the tree; a list or an object may lose or repeat an element instead.
+fn change_value(value: &mut Value, random: &mut ChaCha8Rng) {
+    let deeper = random.random_range(0..8) > 0;
+    match value {
+        Value::Object(object) if deeper && !object.is_empty() => {
+            let at = random.random_range(0..object.len());
+            let Some(key) = object.keys().nth(at).cloned() else { return };
+            if random.random_range(0..24) == 0 {
+                drop(object.remove(&key));
+            } else if let Some(value) = object.get_mut(&key) {
+                change_value(value, random);
+            }
+        }
+        Value::Array(list) if deeper && !list.is_empty() => {
+            let at = random.random_range(0..list.len());
+            match random.random_range(0..24) {
+                0 => drop(list.remove(at)),
+                1 => list.insert(at, list[at].clone()),
+                _ => change_value(&mut list[at], random),
+            }
+        }
+        _ => *value = other_value(value, random),
+    }
+}
+
+/// Mostly of the same type, at the edges of what a type can hold.
+fn other_value(value: &Value, random: &mut ChaCha8Rng) -> Value {
+    if value.is_number() && random.random_range(0..4) > 0 {
+        let number = *NUMBERS.choose(random).unwrap_or(&0);
+        return match random.random_range(0..3) {
+            0 => json!(number),
+            1 => json!(-(number as f64)),
+            _ => json!(*[0.5, -1.0, 1e308, 1e-320, f64::EPSILON].choose(random).unwrap_or(&0.0)),
+        };
+    }
+    let all = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(u64::MAX),
+        json!(-1),
+        json!(""),
+        json!("2-2-3-2"),
+        json!("NaN"),
+        json!([]),
+        json!([[[[0]]]]),
+        json!({}),
+    ];
+    all.choose(random).cloned().unwrap_or_default()
 }
 
 fn change(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut ChaCha8Rng) {
