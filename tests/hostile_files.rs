@@ -37,7 +37,7 @@ const MOST_MEMORY: usize = 256 << 20;
 const LONGEST: Duration = Duration::from_secs(5);
 /// Inputs for each reader: this many bytes of them, within these numbers.
 const BYTES: usize = 64 << 20;
-const INPUTS: [usize; 2] = [500, 5000];
+const INPUTS: [usize; 2] = [300, 4000];
 
 /// The input that is being read, since when.
 static CURRENT: Mutex<Option<(String, Instant)>> = Mutex::new(None);
