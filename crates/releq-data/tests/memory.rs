@@ -167,6 +167,44 @@ fn images_that_say_to_be_large_are_skipped() {
     }
 }
 
+/// What a small PNG file that says to have `side` x `side` pixels is refused for, and the memory that this takes.
+fn claimed(image: DynamicImage, side: u32) -> (String, usize) {
+    let mut png = encoded(image, ImageFormat::Png);
+    png[16..20].copy_from_slice(&side.to_be_bytes());
+    png[20..24].copy_from_slice(&side.to_be_bytes());
+    let mut crc = flate2::Crc::new();
+    crc.update(&png[12..29]);
+    png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    let (dir, config) = folder(&[("image.png", &png)], ImageSize::square(8));
+    let ((count, problems), peak) = peak(|| load(dir.path(), &config));
+    assert_eq!(count, 0);
+    (problems, peak)
+}
+
+#[test]
+fn a_small_file_is_allowed_as_much_memory_whatever_its_pixels_take() {
+    let rgb = DynamicImage::from(RgbImage::new(4, 4));
+    let (problems, peak) = claimed(rgb.clone(), 4096);
+    assert!(!problems.contains("in a file of only"), "{problems}");
+    assert!(peak < 128 << 20, "{peak}");
+    for image in [rgb.to_rgba8().into(), rgb.to_rgb16().into(), rgb.to_rgba16().into()] {
+        let (problems, peak) = claimed(image, 4096);
+        assert!(problems.contains("4096 x 4096 pixels in a file of only"), "{problems}");
+        assert!(peak < 4 << 20, "{peak}");
+    }
+}
+
+#[test]
+fn images_of_floats_are_refused_before_they_are_decoded() {
+    let image = DynamicImage::from(RgbImage::new(1000, 1000)).to_rgba32f();
+    let tiff = encoded(image, ImageFormat::Tiff);
+    let (dir, config) = folder(&[("image.tiff", &tiff)], ImageSize::square(8));
+    let ((count, problems), peak) = peak(|| load(dir.path(), &config));
+    assert_eq!(count, 0);
+    assert!(problems.contains("floating-point"), "{problems}");
+    assert!(peak < tiff.len() + (4 << 20), "{peak}");
+}
+
 #[test]
 fn a_long_and_narrow_image_is_scaled_only_where_it_is_cut() {
     // Scaled as a whole, it would have 256 x 108,441 pixels.

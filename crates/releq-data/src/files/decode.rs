@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -31,6 +31,10 @@ const LARGEST_FILE: u64 = 1 << 27;
 /// per pixel has one for 8,000.
 const PIXELS_PER_BYTE: u64 = 1 << 14;
 const SPARSE_PIXELS: u64 = 1 << 24;
+/// The same for decoded bytes, of which a pixel can have eight. Such a PNG image with a palette decodes to three for
+/// each pixel.
+const DECODED_PER_BYTE: u64 = 2 * PIXELS_PER_BYTE;
+const SPARSE_DECODED: u64 = 3 * SPARSE_PIXELS;
 /// Tables of a decoder.
 const SMALL: u64 = 1 << 20;
 /// Most memory that one byte of a WebP file can ask for with prefix codes: a code of 11 bytes has a table of
@@ -169,11 +173,18 @@ fn decoder(bytes: &[u8]) -> Result<(impl ImageDecoder, ImageFormat, u64), Decode
     if width.max(height) > LARGEST_SIDE {
         return Err(DecodeError::Side(width, height));
     }
-    if pixels > SPARSE_PIXELS.max(PIXELS_PER_BYTE.saturating_mul(bytes.len() as u64)) {
+    // What the numbers mean is up to whoever wrote them: 0 to 1, 0 to 255, or heights of mountains.
+    if matches!(decoder.color_type(), ColorType::Rgb32F | ColorType::Rgba32F) {
+        return Err(DecodeError::Float);
+    }
+    let decoded = decoder.total_bytes();
+    let most = |least: u64, per_byte: u64| least.max(per_byte.saturating_mul(bytes.len() as u64));
+    if pixels > most(SPARSE_PIXELS, PIXELS_PER_BYTE)
+        || decoded > most(SPARSE_DECODED, DECODED_PER_BYTE)
+    {
         return Err(DecodeError::Sparse { width, height, bytes: bytes.len() });
     }
     // Decoders hold the image up to twice, progressive JPEG its coefficients, WebP four channels.
-    let decoded = decoder.total_bytes();
     let needed = decoded.saturating_mul(2) + pixels.saturating_mul(8) + SMALL;
     if needed > DECODING.limit() {
         return Err(DecodeError::Large { width, height, needed });
@@ -232,10 +243,6 @@ fn decode(bytes: &[u8], size: ImageSize) -> Result<Decoded, DecodeError> {
         return Err(DecodeError::Truncated);
     }
     let image = DynamicImage::from_decoder(decoder)?;
-    // What the numbers mean is up to whoever wrote them: 0 to 1, 0 to 255, or heights of mountains.
-    if matches!(image, DynamicImage::ImageRgb32F(_) | DynamicImage::ImageRgba32F(_)) {
-        return Err(DecodeError::Float);
-    }
     let image = match size {
         ImageSize::AsStored => image,
         ImageSize::ResizeCrop { resize, crop } => resize_crop(image, resize, crop),
