@@ -14,7 +14,7 @@ pub enum BadImages {
     /// Loading fails and names them.
     #[default]
     Refuse,
-    /// They are left out, logged and listed in [`LoadedImages::skipped`].
+    /// They are left out, logged and listed in [`LoadedImages::skipped`](super::LoadedImages::skipped).
     Skip,
 }
 
