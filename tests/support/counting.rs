@@ -3,7 +3,10 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 struct Counting;
@@ -46,8 +49,10 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Result of `work` and the most bytes that it had in use; all threads count.
+/// Result of `work` and the most bytes that it had in use. One at a time, for all threads count.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = USED.load(Relaxed);
     PEAK.store(before, Relaxed);
     let result = work();
