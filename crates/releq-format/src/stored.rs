@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
 use ::safetensors::SafeTensors;
 
-use crate::{CheckpointError, bytes::Bytes, dtype::Dtype};
+use crate::{
+    CheckpointError,
+    bytes::{Bytes, invalid},
+    dtype::Dtype,
+};
 
 /// Most bytes of a compressed storage that are inflated beyond those of a tensor's elements.
 const LARGEST_GAP: u64 = 16 << 20;
@@ -163,10 +167,6 @@ impl View {
 /// In the precision and order of PyTorch.
 fn dequantized(integer: f32, scale: f32, zero_point: f32) -> f32 {
     (integer - zero_point) * scale
-}
-
-fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
 /// The tensors of a safetensors file.

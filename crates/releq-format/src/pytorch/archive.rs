@@ -56,24 +56,20 @@ struct Entry {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes
-        .get(at..)
-        .and_then(|bytes| bytes.first_chunk())
-        .map_or(0, |&bytes| u16::from_le_bytes(bytes))
+    u16::from_le_bytes(chunk(bytes, at))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes
-        .get(at..)
-        .and_then(|bytes| bytes.first_chunk())
-        .map_or(0, |&bytes| u32::from_le_bytes(bytes))
+    u32::from_le_bytes(chunk(bytes, at))
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes
-        .get(at..)
-        .and_then(|bytes| bytes.first_chunk())
-        .map_or(0, |&bytes| u64::from_le_bytes(bytes))
+    u64::from_le_bytes(chunk(bytes, at))
+}
+
+/// The bytes from `at`; zeros where there are not as many.
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    bytes.get(at..).and_then(|bytes| bytes.first_chunk()).copied().unwrap_or([0; N])
 }
 
 /// Where the directory is.
