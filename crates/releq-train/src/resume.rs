@@ -83,14 +83,9 @@ impl TrainingRun {
     /// # Errors
     /// [`TrainError::Resume`] with the one that differs.
     pub fn check_schedule(&self, schedule: &Schedule, seed: u64) -> Result<(), TrainError> {
-        let seeds = (self.seed.to_string(), seed.to_string());
-        let schedules = (format!("{:?}", self.schedule), format!("{schedule:?}"));
-        for (what, (expected, got)) in [("seed", seeds), ("the schedule", schedules)] {
-            if expected != got {
-                return Err(TrainError::Resume { what: what.to_owned(), expected, got });
-            }
-        }
-        Ok(())
+        TrainError::unless_same("seed", &self.seed.to_string(), &seed.to_string())?;
+        let (begun, now) = (format!("{:?}", self.schedule), format!("{schedule:?}"));
+        TrainError::unless_same("the schedule", &begun, &now)
     }
 
     /// Compares the origin with that of the training at hand.

@@ -177,6 +177,17 @@ pub enum TrainError {
     Data(#[from] DataError),
 }
 
+impl TrainError {
+    /// [`Resume`](Self::Resume), unless a training that is resumed has the same `what` as it was begun with.
+    pub(crate) fn unless_same(what: &str, begun: &str, now: &str) -> Result<(), Self> {
+        if begun == now {
+            return Ok(());
+        }
+        let (what, expected, got) = (what.to_owned(), begun.to_owned(), now.to_owned());
+        Err(Self::Resume { what, expected, got })
+    }
+}
+
 /// What an optimizer remembers between two steps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OptimizerState {
@@ -226,10 +237,7 @@ impl TrainerState {
     /// [`TrainError::Weights`] if names or shapes differ from the network's, [`TrainError::Resume`] for another
     /// quantizer.
     pub fn check(&self, network: &Network, quantizer: &str) -> Result<(), TrainError> {
-        if self.quantizer != quantizer {
-            let (expected, got) = (self.quantizer.clone(), quantizer.to_owned());
-            return Err(TrainError::Resume { what: "the quantizer".into(), expected, got });
-        }
+        TrainError::unless_same("the quantizer", &self.quantizer, quantizer)?;
         self.weights.check(network)?;
         Ok(self.optimizer.check(network)?)
     }

@@ -112,15 +112,10 @@ impl<'a> Training<'a> {
     ) -> Result<Self, TrainError> {
         let TrainingState { weights, optimizer, run } = state;
         let mut training = Self::new(data, normalization, &run.schedule, run.seed)?;
-        let normalizations = (format!("{:?}", run.normalization), format!("{normalization:?}"));
-        for (what, (expected, got)) in [
-            ("this number of images:", (run.images.to_string(), data.len().to_string())),
-            ("the normalization", normalizations),
-        ] {
-            if expected != got {
-                return Err(TrainError::Resume { what: what.into(), expected, got });
-            }
-        }
+        let (begun, now) = (run.images.to_string(), data.len().to_string());
+        TrainError::unless_same("this number of images:", &begun, &now)?;
+        let (begun, now) = (format!("{:?}", run.normalization), format!("{normalization:?}"));
+        TrainError::unless_same("the normalization", &begun, &now)?;
         if run.report.steps > training.steps {
             return Err(TrainError::Resume {
                 what: "a number of steps of at most".into(),
