@@ -208,7 +208,7 @@ pub fn normalization(mean: &[f32], std: &[f32], network: &Network) -> Result<Nor
             Ok(values.to_vec())
         }
     };
-    Ok(Normalization { mean: all("--mean", mean)?, std: all("--std", std)? })
+    Ok(Normalization::new(all("--mean", mean)?, all("--std", std)?)?)
 }
 
 /// Settings from a JSON file.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use releq_core::{BitwidthAssignment, BitwidthError, CostError};
+use releq_core::{BitwidthAssignment, BitwidthError, CostError, text::TextError};
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -23,15 +23,8 @@ pub enum ReleqError {
     #[error(transparent)]
     Checkpoint(#[from] releq_format::CheckpointError),
     /// A table of measured accuracies that cannot be read.
-    #[error("{file}{place}: {reason}", file = path.display(), place = place(*line))]
-    Table {
-        /// The file.
-        path: PathBuf,
-        /// Line in the file, from 1; 0 is the file as a whole.
-        line: u64,
-        /// The problem at that place.
-        reason: String,
-    },
+    #[error(transparent)]
+    Table(#[from] TextError),
     /// An assignment that the table does not hold.
     #[error(
         "the table has no entry for {0}; answer misses with the nearest entry, or search only its bitwidths"
@@ -130,8 +123,4 @@ impl ReleqError {
         }
         text
     }
-}
-
-fn place(line: u64) -> String {
-    if line == 0 { String::new() } else { format!(", line {line}") }
 }

@@ -88,8 +88,7 @@ impl Table {
     /// 1 to 32, an accuracy outside its range, percentages of which none exceeds 1, rows of different length,
     /// the same assignment twice, or no row at all.
     pub fn read(path: impl AsRef<Path>, on_miss: OnMiss) -> Result<Self, ReleqError> {
-        let table = TextTable::read(path, &[BITS]).map_err(table_error)?;
-        Self::from_table(&table, on_miss).map_err(table_error)
+        Ok(Self::from_table(&TextTable::read(path, &[BITS])?, on_miss)?)
     }
 
     fn from_table(table: &TextTable, on_miss: OnMiss) -> Result<Self, TextError> {
@@ -201,10 +200,6 @@ impl Table {
     }
 }
 
-fn table_error(error: TextError) -> ReleqError {
-    ReleqError::Table { path: error.path, line: error.line, reason: error.reason }
-}
-
 impl Evaluator for Table {
     fn full_precision(&self) -> f64 {
         self.full_precision
@@ -234,8 +229,7 @@ mod tests {
     use crate::evaluate::{Cached, check_evaluator};
 
     fn read(text: &str, on_miss: OnMiss) -> Result<Table, ReleqError> {
-        let table = TextTable::parse(text, "t.csv", &[BITS]).map_err(table_error)?;
-        Table::from_table(&table, on_miss).map_err(table_error)
+        Ok(Table::from_table(&TextTable::parse(text, "t.csv", &[BITS])?, on_miss)?)
     }
 
     #[test]
@@ -297,6 +291,7 @@ mod tests {
         let missing = Table::read("/nonexistent/t.csv", OnMiss::Error).unwrap_err().to_string();
         assert!(missing.contains("/nonexistent/t.csv") && missing.contains("cannot be read"));
     }
+
     #[test]
     fn one_table_in_many_dialects() {
         let plain = "bits,accuracy_percent\n2-2,92.0\n2-4,93.5\n4-4,98.0\n";

@@ -331,7 +331,7 @@ impl ExperimentConfig {
     /// Checks everything that can be checked without network, data and pieces of one's own.
     ///
     /// # Errors
-    /// [`ReleqError::Setting`], naming the field.
+    /// [`ReleqError::Setting`] or [`ReleqError::Data`], naming the field.
     pub fn check(&self) -> Result<(), ReleqError> {
         let wrong = |setting, reason: String| Err(ReleqError::Setting { setting, reason });
         if self.budget == Budget::default() {
@@ -352,15 +352,7 @@ impl ExperimentConfig {
                 return wrong(setting, "at least one image is needed".into());
             }
         }
-        if let Some(Normalization { mean, std }) = &self.normalization {
-            if let Some(mean) = mean.iter().find(|mean| !mean.is_finite()) {
-                return wrong("normalization", format!("a mean of {mean} is not finite"));
-            }
-            if let Some(std) = std.iter().find(|std| !(std.is_finite() && **std > 0.0)) {
-                let reason = format!("a deviation of {std} is not finite and above 0");
-                return wrong("normalization", reason);
-            }
-        }
+        self.normalization.as_ref().map_or(Ok(()), Normalization::check)?;
         for (setting, schedule, _) in self.schedules() {
             schedule.check().map_err(|error| {
                 let reason = error.to_string();

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Label of the agent's row.
-pub(crate) const RELEQ: &str = "releq";
+const RELEQ: &str = "releq";
 
 /// Label of the row in which every layer stays in float.
 const FULL_PRECISION: &str = "full precision";
@@ -290,7 +290,7 @@ impl Finals<'_> {
             });
         };
         report(locked(done).len(), None, None);
-        parallel::try_map(assignments.iter(), self.config.threads.get(), |bits| {
+        parallel::try_for_each(assignments.iter(), self.config.threads.get(), |bits| {
             let answer = guard(
                 || "trainer".to_owned(),
                 || match long.retrain(bits, &[self.validation, self.test])? {
@@ -304,9 +304,8 @@ impl Finals<'_> {
                 done.len()
             };
             report(count, Some(bits), Some(&answer));
-            Ok::<(), ReleqError>(())
-        })?;
-        Ok(())
+            Ok(())
+        })
     }
 
     fn row(
