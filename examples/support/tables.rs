@@ -27,7 +27,12 @@ pub(crate) fn render(report: &Report) -> String {
     ));
 
     if report.cancelled {
-        lines.push("\nstopped early; the best so far, after a short retrain only:".to_owned());
+        let after = if report.answer.is_some() {
+            "of the long retrains that were done"
+        } else {
+            "after a short retrain only"
+        };
+        lines.push(format!("\nstopped early; the best so far, {after}:"));
     }
     let mut layers = table(&["layer", "weights", "MACs", "weight std", "bits"]);
     for layer in &report.layers {
