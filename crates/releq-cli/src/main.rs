@@ -1,0 +1,3 @@
+//! The program `releq`.
+
+fn main() {}
