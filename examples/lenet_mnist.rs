@@ -53,7 +53,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let data = source.load()?;
     let config = args.search.configure(ExperimentConfig::lenet(args.search.seed))?;
     let config = config.with_data(source);
-    args.search.run(&data.source.clone(), Experiment::new(lenet(), data, config))
+    args.search.start(&data.source.clone(), Experiment::new(lenet(), data, config))
 }
 
 fn find_data(args: &Args) -> Result<DataConfig> {

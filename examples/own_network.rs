@@ -67,7 +67,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     config.validation = data.train.len() / 5;
     config.pretrain.length = Length::Epochs(10.0);
     config.budget.evaluations = args.search.evaluations.or(Some(40));
-    args.search.run(&data.source.clone(), Experiment::new(network, data, config))
+    args.search.start(&data.source.clone(), Experiment::new(network, data, config))
 }
 
 /// Searches the bitwidths of the network that this example defines.

@@ -155,7 +155,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     if let Some(weights) = weights {
         experiment = experiment.weights(weights);
     }
-    args.search.run(&source, experiment)
+    args.search.start(&source, experiment)
 }
 
 /// The network's preset, and over it what the options say of training.
