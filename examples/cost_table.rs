@@ -23,11 +23,14 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, atomic_file};
-use releq_example_support::{
-    exit_code, options,
-    output::{note, print},
+use releq_cli::{
+    args::options,
+    terminal::{
+        exit_code,
+        output::{note, print},
+    },
 };
+use releq_core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, atomic_file};
 use releq_hw::{
     CostKind, CostReport, CpuKernels, CpuLatency, Energy, LatencyConfig, LatencyTable,
     MemoryTraffic, cost_report, read_layers,

@@ -15,9 +15,12 @@ use clap::Parser;
 use releq::{
     Cancel, Event, Experiment, ExperimentConfig, data::digits, reward::Reward, zoo::lenet,
 };
-use releq_example_support::{
-    exit_code, options,
-    output::{note, print},
+use releq_cli::{
+    args::options,
+    terminal::{
+        exit_code,
+        output::{note, print},
+    },
 };
 
 /// Pays for low bitwidths only while accuracy stays above a floor, and the closer to full precision

@@ -24,11 +24,13 @@ use releq::{
     train::{self, AccuracyReport, Backend, Schedule, Trainer, TrainerFactory},
     zoo,
 };
-use releq_example_support::{
-    checkpoint,
-    data::{self, ImageArgs, Split},
-    exit_code, options,
-    output::print,
+use releq_cli::{
+    args::{
+        checkpoint,
+        data::{self, ImageArgs, Split},
+        options,
+    },
+    terminal::{exit_code, output::print},
 };
 use serde::Serialize;
 

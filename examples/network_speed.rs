@@ -24,7 +24,10 @@ use releq::{
     hw::{CpuKernels, CpuNetwork, Machine, Timing, time_interleaved, uniform, weights_only},
     zoo,
 };
-use releq_example_support::{exit_code, options, output::print};
+use releq_cli::{
+    args::options,
+    terminal::{exit_code, output::print},
+};
 use releq_kernels::Isa;
 use serde::Serialize;
 

@@ -14,8 +14,11 @@ use std::{collections::BTreeSet, num::NonZeroUsize, path::PathBuf, process::Exit
 use anyhow::Result;
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
+use releq_cli::{
+    args::options,
+    terminal::{exit_code, output::print},
+};
 use releq_core::{BitwidthAssignment, text};
-use releq_example_support::{exit_code, options, output::print};
 use releq_quant::{Bitwidth, LayerWeights, QuantError, Quantizer, QuantizerKind};
 use serde::Serialize;
 

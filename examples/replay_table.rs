@@ -23,7 +23,10 @@ use releq::{
     pareto_frontier,
     reward::RewardKind,
 };
-use releq_example_support::{checkpoint, exit_code, options, output::print};
+use releq_cli::{
+    args::{checkpoint, options},
+    terminal::{exit_code, output::print},
+};
 
 /// Searches a table of measured accuracies with the ReLeQ agent.
 #[derive(Parser, Debug)]

@@ -17,10 +17,13 @@ use releq::{
     Experiment, ExperimentConfig, HeldOut, WeightsConfig,
     train::{Length, Schedule},
 };
-use releq_example_support::{
-    SearchArgs, checkpoint,
-    data::{self, ImageArgs},
-    exit_code, options,
+use releq_cli::{
+    args::{
+        SearchArgs, checkpoint,
+        data::{self, ImageArgs},
+        options,
+    },
+    terminal::exit_code,
 };
 
 /// Finds a bitwidth for every layer of a network by reinforcement learning.

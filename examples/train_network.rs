@@ -30,13 +30,17 @@ use releq::{
     },
     zoo,
 };
-use releq_example_support::{
-    checkpoint,
-    data::{self, ImageArgs},
-    exit_code,
-    interrupt::Interrupt,
-    options,
-    output::{note, print},
+use releq_cli::{
+    args::{
+        checkpoint,
+        data::{self, ImageArgs},
+        options,
+    },
+    terminal::{
+        exit_code,
+        interrupt::Interrupt,
+        output::{note, print},
+    },
 };
 
 /// Trains a network and writes its weights.

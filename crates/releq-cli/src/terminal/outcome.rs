@@ -4,7 +4,7 @@ use std::process::{ExitCode, Termination};
 
 use anyhow::Result;
 
-use crate::output::note;
+use super::output::note;
 
 /// Runs an example. Warnings of the libraries go to standard error, more of them as `RUST_LOG` asks; so does
 /// the error that ends it, on one line with its causes.

@@ -15,7 +15,7 @@ use releq::{
 };
 use serde::Serialize;
 
-use crate::options;
+use super::options;
 
 /// Part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]

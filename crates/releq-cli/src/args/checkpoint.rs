@@ -9,7 +9,8 @@ use releq::{
     zoo,
 };
 
-use crate::{options, output::note};
+use super::options;
+use crate::terminal::output::note;
 
 /// The network of the zoo of this name.
 ///

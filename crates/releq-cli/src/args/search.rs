@@ -12,10 +12,10 @@ use releq::{
     train::Backend,
 };
 
-use crate::{
+use super::options;
+use crate::terminal::{
     bars::Bars,
     interrupt::Interrupt,
-    options,
     output::{note, print},
     tables,
 };
