@@ -65,7 +65,7 @@ impl<'a> Run<'a> {
         let pieces = Pieces::new(config, own)?;
         check_bits(network, config, &pieces.quantizer)?;
         let problem = problem(network, config, &pieces, None)?;
-        own.agent(config, &shape(&problem, config))?;
+        own.agent(config, &AgentShape::new(&problem, config.seed))?;
         let images = split(own.data(config)?, config)?;
         for (setting, schedule, _) in config.schedules().filter(|&(.., used)| used) {
             schedule
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
         let setup = self.setup(weights);
         let evaluator = Cached::new(self.evaluator(&setup)?);
         let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
-        let shape = shape(&problem, self.config);
+        let shape = AgentShape::new(&problem, self.config.seed);
         let mut agent = self.own.agent(self.config, &shape)?;
         let search = |agent: &mut dyn Agent, budget, stage| {
             Search::new(&problem, agent, &evaluator, budget)
@@ -314,15 +314,6 @@ fn problem(
         builder = builder.limit(limit.clone());
     }
     builder.build()
-}
-
-fn shape(problem: &Problem, config: &ExperimentConfig) -> AgentShape {
-    AgentShape {
-        observation_len: problem.observation_len(),
-        action_count: problem.action_count(),
-        episode_len: problem.episode_len(),
-        seed: config.seed,
-    }
 }
 
 /// Refuses bitwidths that the quantizer does not support, and lists of another length than the network.
