@@ -25,7 +25,7 @@ use releq::{
     train::Length,
 };
 use releq_cli::{
-    args::{SearchArgs, data::write_folder},
+    args::{SearchArgs, images::write_folder},
     terminal::exit_code,
 };
 

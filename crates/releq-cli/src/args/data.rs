@@ -1,234 +1,130 @@
-//! The images that a network takes.
+//! Which data set a command works on.
 
-use std::{fs, num::NonZeroUsize, path::Path};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
-use image::GrayImage;
+use anyhow::{Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     DataConfig,
-    core::Network,
-    data::{
-        self, BadImages, Color, ImageFolder, ImageFolderConfig, ImageSet, ImageSize, LoadedImages,
-        Splits, image_folder,
-    },
+    core::{Network, UnknownName},
+    data::{self, DataKind, Download, digits::DigitsConfig},
+    zoo,
 };
-use serde::Serialize;
 
-use super::options;
+use super::{ImageArgs, UsageError};
 
-/// Part of a data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Split {
-    /// Test images.
-    Test,
-    /// Training images.
-    Train,
-}
+/// Name of the digits that are drawn.
+pub const DIGITS: &str = "digits";
 
-/// How image folders are read; other data sets need no options.
+/// Where the images come from.
 #[derive(clap::Args, Clone, Debug)]
-pub struct ImageArgs {
-    /// Scale the images of an image folder to the network's input size [default: only for inputs above 64
-    /// pixels, which also crop the center, as ImageNet networks are evaluated]
+pub struct DataArgs {
+    /// Images: a folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or with the files of MNIST, CIFAR-10 or SVHN;
+    /// or a name of `releq list data`, which is looked for in RELEQ_DATA_DIR and in the user's cache folder
+    /// [default: the network's data set, looked for there]
+    #[arg(long, value_name = "DIR|NAME")]
+    data: Option<PathBuf>,
+    /// Download the data set into the user's cache folder unless it is there
     #[arg(long)]
-    resize: bool,
-    /// Skip images of an image folder that cannot be decoded [default: stop and name them]
-    #[arg(long)]
-    skip_bad_images: bool,
-    /// Memory limit for the images of one folder, in GiB
-    #[arg(
-        long,
-        value_name = "GIB",
-        default_value_t = 3.0,
-        value_parser = options::positive,
-        allow_hyphen_values = true
-    )]
-    image_memory: f64,
+    download: bool,
+    /// How image folders are read.
+    #[command(flatten)]
+    pub images: ImageArgs,
 }
 
-impl ImageArgs {
-    fn config(&self, network: &Network) -> Result<ImageFolderConfig> {
-        let [channels, height, width] = network.input();
-        let color = if channels == 1 { Color::Gray } else { Color::Rgb };
-        let bad_images = if self.skip_bad_images { BadImages::Skip } else { BadImages::Refuse };
-        let max_bytes = (self.image_memory * f64::from(1 << 30)) as u64;
-        let default = ImageFolderConfig::default();
-        let mut config = ImageFolderConfig { color, bad_images, max_bytes, ..default };
-        let side = u32::try_from(height)?;
-        if self.resize {
-            ensure!(
-                height == width,
-                "--resize scales to squares, but network `{}` takes images of {height} x {width}; leave \
-                 it out and scale the files",
+impl DataArgs {
+    /// The folder that is read, if the option names one.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.data.as_deref().filter(|path| *path != Path::new(DIGITS) && path.exists())
+    }
+
+    /// The data set that the options name or that belongs to `network`; `None` if nothing is named and nothing found.
+    ///
+    /// # Errors
+    /// If what is named is not there, or cannot be downloaded.
+    pub fn find(&self, network: &Network) -> Result<Option<DataConfig>> {
+        let folder = |path, kind| -> Result<Option<DataConfig>> {
+            let images = self.images.config(network)?;
+            Ok(Some(DataConfig::Folder { path, kind, images }))
+        };
+        let preset = zoo::preset(network.name());
+        let usual = preset.and_then(|preset| {
+            DataKind::ALL.into_iter().find(|kind| kind.to_string() == preset.data)
+        });
+        let (kind, asked) = match self.data.as_deref() {
+            Some(name) if name == Path::new(DIGITS) => {
+                return Ok(Some(DataConfig::Digits(DigitsConfig::default())));
+            }
+            Some(path) if path.exists() => return folder(path.to_owned(), None),
+            Some(name) => (Some(named(name)?), true),
+            None => (usual, self.download),
+        };
+        let Some(kind) = kind else {
+            ensure!(!self.download, "--download: no data set of `{}` is known", network.name());
+            return Ok(None);
+        };
+        if let Some(path) = data::find(kind, None)? {
+            return folder(path, Some(kind));
+        }
+        if self.download {
+            return folder(download(kind)?, Some(kind));
+        }
+        ensure!(
+            !asked,
+            "--data {}: {kind} is neither in the folder that RELEQ_DATA_DIR names nor in the user's cache \
+             folder; --download fetches it, or name its folder",
+            kind.slug()
+        );
+        // A folder of another kind, such as images of one's own.
+        match std::env::var_os("RELEQ_DATA_DIR").map(PathBuf::from) {
+            Some(path) if data::detect(&path).is_ok() => folder(path, None),
+            _ => Ok(None),
+        }
+    }
+
+    /// As [`find`](Self::find), for commands that cannot do without.
+    ///
+    /// # Errors
+    /// As there; [`UsageError`] if there is none.
+    pub fn required(&self, network: &Network) -> Result<DataConfig> {
+        self.find(network)?.ok_or_else(|| {
+            UsageError(format!(
+                "no data for `{}`: name a folder with --data, or --data digits for drawn ones, or set \
+                 RELEQ_DATA_DIR; `releq list data` lists what can be read",
                 network.name()
-            );
-            config.size = ImageSize::square(side);
-        } else if height == width && height > 64 {
-            config.size = ImageSize::ResizeCrop { resize: side * 8 / 7, crop: side };
-        }
-        Ok(config)
+            ))
+            .into()
+        })
     }
 }
 
-/// Images for `network` and where they come from, `limit` of them at most, every class in its share. Of an image
-/// folder only what is asked for is read, and only that half has to be there.
-///
-/// # Errors
-/// If they cannot be read, or their size or number of classes is another than the network's.
-pub fn load(
-    dir: &Path,
-    split: Split,
-    limit: Option<NonZeroUsize>,
-    network: &Network,
-    images: &ImageArgs,
-) -> Result<(ImageSet, String)> {
-    let config = images.config(network)?;
-    let half = match split {
-        Split::Train => Some(dir.join("train")).filter(|folder| folder.is_dir()),
-        Split::Test => image_folder::test_folder(dir),
-    };
-    let (set, source) = match half {
-        Some(half) => {
-            let mut source = half.display().to_string();
-            let folder = ImageFolder::open(half, &config)?;
-            if !folder.left_out().is_empty() {
-                source += &format!(", without {}", folder.left_out());
-            }
-            let folder = match limit {
-                Some(limit) => folder.take(limit.get(), 0),
-                None => folder,
-            };
-            let LoadedImages { images, skipped, .. } = folder.load()?;
-            if !skipped.is_empty() {
-                source += &format!(", without {} that do not decode", skipped.len());
-            }
-            (images, source)
-        }
-        None => {
-            let data = data::open(dir, None, &config)?;
-            let set = if split == Split::Test { data.test } else { data.train };
-            let set = match limit {
-                Some(limit) => set.take(limit.get(), 0),
-                None => set,
-            };
-            (set, data.source)
-        }
-    };
-    check(&set, &source, network, images)?;
-    Ok((set, source))
-}
-
-/// Whatever data set is in `dir`, all images, and how a configuration names it.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_all(dir: &Path, network: &Network, images: &ImageArgs) -> Result<(Splits, DataConfig)> {
-    let config =
-        DataConfig::Folder { path: dir.to_owned(), kind: None, images: images.config(network)? };
-    let data = config.load()?;
-    check(&data.train, &data.source, network, images)?;
-    Ok((data, config))
-}
-
-/// Writes images of one channel as `folder/CLASS/INDEX.png`.
-///
-/// # Errors
-/// If a file cannot be written, or the images have several channels.
-pub fn write_folder(folder: &Path, images: &ImageSet) -> Result<()> {
-    let [channels, height, width] = images.shape();
-    ensure!(channels == 1, "only images of one channel are written");
-    for index in 0..images.len() {
-        let class = folder.join(images.label(index).to_string());
-        fs::create_dir_all(&class).with_context(|| format!("cannot make {}", class.display()))?;
-        let path = class.join(format!("{index:05}.png"));
-        let pixels = images.image(index).to_vec();
-        GrayImage::from_raw(u32::try_from(width)?, u32::try_from(height)?, pixels)
-            .context("an image has another number of pixels than its size says")?
-            .save(&path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
-}
-
-fn check(set: &ImageSet, source: &str, network: &Network, images: &ImageArgs) -> Result<()> {
-    if set.shape() != network.input() {
-        let ([has, ..], [takes, height, width]) = (set.shape(), network.input());
-        let remedy = if has == takes && height == width && !images.resize {
-            "; if it is an image folder, --resize scales its images"
-        } else {
-            ""
+/// The data set of this name.
+fn named(name: &Path) -> Result<DataKind> {
+    let kinds = || DataKind::ALL.into_iter().filter(|kind| *kind != DataKind::ImageFolder);
+    let text = name.to_string_lossy();
+    kinds().find(|kind| kind.slug() == text).ok_or_else(|| {
+        let names = kinds().map(DataKind::slug).chain([DIGITS]);
+        let hint = match UnknownName::new("data set", text.as_ref(), names).nearest() {
+            Some(nearest) => format!("did you mean the data set `{nearest}`? "),
+            None => String::new(),
         };
-        bail!(
-            "{source} has images of {:?} (channels, height, width), but network `{}` takes {:?}{remedy}",
-            set.shape(),
-            network.name(),
-            network.input()
-        );
-    }
-    if set.classes() != network.outputs() {
-        bail!(
-            "{source} has {} classes, but network `{}` has {} outputs; is it the data it was trained on?",
-            set.classes(),
-            network.name(),
-            network.outputs()
-        );
-    }
-    Ok(())
+        anyhow::anyhow!(
+            "--data {text}: there is no such folder; {hint}`releq list data` lists what can be read"
+        )
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
-
-    use releq::data::digits::{self, DigitsConfig};
-
-    use super::*;
-
-    #[test]
-    fn what_is_written_is_read_by_a_network_of_its_size() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = DigitsConfig { train: 50, test: 20, ..DigitsConfig::default() };
-        let drawn = digits::generate(&config).unwrap();
-        write_folder(&folder.path().join("train"), &drawn.train).unwrap();
-        write_folder(&folder.path().join("test"), &drawn.test).unwrap();
-        let network = |side, classes| {
-            let input = Network::builder("small", [1, side, side]).conv2d("conv", 2, 3);
-            input.flatten("flat").linear("fc", classes).build().unwrap()
-        };
-        let args = ImageArgs { resize: false, skip_bad_images: false, image_memory: 1.0 };
-        let (read, _) = load_all(folder.path(), &network(28, 10), &args).unwrap();
-        assert_eq!((read.train.len(), read.test.len()), (50, 20));
-        let test = |folder: &Path, limit, args: &ImageArgs, side| {
-            load(folder, Split::Test, limit, &network(side, 10), args).map(|(images, _)| images)
-        };
-        assert_eq!(test(folder.path(), None, &args, 28).unwrap().len(), 20);
-        assert_eq!(test(folder.path(), NonZeroUsize::new(10), &args, 28).unwrap().len(), 10);
-        // One half alone will do, and it may be called otherwise.
-        let other = tempfile::tempdir().unwrap();
-        fs::rename(folder.path().join("test"), other.path().join("valid")).unwrap();
-        assert_eq!(test(other.path(), None, &args, 28).unwrap().len(), 20);
-
-        let resize = ImageArgs { resize: true, ..args.clone() };
-        assert_eq!(test(other.path(), None, &resize, 30).unwrap().shape(), [1, 30, 30]);
-        let small = ImageArgs { image_memory: 1e-6, ..args.clone() };
-        assert!(
-            test(other.path(), None, &small, 28).unwrap_err().to_string().contains("1073 allowed")
-        );
-        assert!(test(other.path(), NonZeroUsize::new(1), &small, 28).is_ok());
-        fs::write(other.path().join("valid/3/broken.png"), "no image").unwrap();
-        let message = test(other.path(), None, &args, 28).unwrap_err().to_string();
-        assert!(message.contains("broken.png"), "{message}");
-        let skip = ImageArgs { skip_bad_images: true, ..args.clone() };
-        assert_eq!(test(other.path(), None, &skip, 28).unwrap().len(), 20);
-        fs::rename(other.path().join("valid"), folder.path().join("test")).unwrap();
-        for (network, expected) in [
-            (network(30, 10), "takes [1, 30, 30]; if it is an image folder, --resize"),
-            (network(28, 9), "9 outputs"),
-        ] {
-            let message = load_all(folder.path(), &network, &skip).unwrap_err().to_string();
-            assert!(message.contains(expected), "{message}");
-        }
-    }
+/// Fetches a data set into the user's cache folder.
+fn download(kind: DataKind) -> Result<PathBuf> {
+    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
+        "download {bar:30} {bytes}/{total_bytes}, {eta} left, {msg}",
+    )?);
+    let folder = data::download(&Download::to_cache(kind)?, &mut |news| {
+        bar.set_length(news.total.unwrap_or(0));
+        bar.set_position(news.received);
+        bar.set_message(news.file.to_owned());
+    })?;
+    bar.finish_and_clear();
+    Ok(folder)
 }

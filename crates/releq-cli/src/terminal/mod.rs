@@ -4,6 +4,7 @@ pub(crate) mod bars;
 pub mod interrupt;
 mod outcome;
 pub mod output;
-pub(crate) mod tables;
+pub(crate) mod report;
+pub mod tables;
 
 pub use outcome::exit_code;

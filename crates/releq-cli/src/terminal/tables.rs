@@ -1,154 +1,121 @@
-//! A report as tables.
+//! Tables that fit the terminal.
 
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
-use releq::Report;
+use std::io::{IsTerminal, stdout};
 
-/// What a column of the final table means.
-const LOSS: &str = "loss: percentage points of test accuracy below full precision; less is better";
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-/// A report for a person.
-pub(crate) fn render(report: &Report) -> String {
-    let mut lines = Vec::new();
-    let [train, validation, test] = report.images;
-    let network = report.config.network.as_ref().and_then(|network| network.build().ok());
-    let network = network.as_ref().map_or("network", |network| network.name());
-    lines.push(format!("\n{network} on {}", report.data));
-    lines.push(format!(
-        "{train} images to train on, {validation} held out for every choice, {test} for this report"
-    ));
-    lines.push(format!(
-        "full precision: {:.2} % on the test images ({:.2} % on the held-out ones)",
-        100.0 * report.full_precision_test,
-        100.0 * report.full_precision_validation
-    ));
-    lines.push(format!(
-        "quantizer {}, reward {}, cost {}",
-        report.config.quantizer, report.config.reward, report.config.cost
-    ));
+/// Columns where standard output is no terminal.
+const WIDTH: u16 = 80;
 
-    if report.cancelled {
-        let after = if report.answer.is_some() {
-            "of the long retrains that were done"
-        } else {
-            "after a short retrain only"
-        };
-        lines.push(format!("\nstopped early; the best so far, {after}:"));
-    }
-    let mut layers = table(&["layer", "weights", "MACs", "weight std", "bits"]);
-    for layer in &report.layers {
-        layers.add_row([
-            Cell::new(&layer.name),
-            right(layer.weights.to_string()),
-            right(layer.macs.to_string()),
-            right(format!("{:.4}", layer.weight_std)),
-            right(layer.bits.map_or_else(|| "-".into(), |bits| bits.to_string())),
-        ]);
-    }
-    lines.push(format!("{layers}"));
+/// Narrower terminals get lines that wrap.
+const NARROWEST: u16 = 40;
 
-    if !report.rows.is_empty() {
-        let mut rows = table(&[
-            "after the long retrain",
-            "bits",
-            "average",
-            "test %",
-            "loss",
-            "State_Q",
-            "size",
-            "Stripes over 8 bits",
-        ]);
-        let chosen = report.chosen_row();
-        for row in &report.rows {
-            let label = Cell::new(&row.label);
-            rows.add_row([
-                if Some(row) == chosen { label.add_attribute(Attribute::Bold) } else { label },
-                Cell::new(row.bits.to_string()),
-                right(format!("{:.2}", row.mean_bits)),
-                right(row.failure.as_ref().map_or_else(
-                    || format!("{:.2}", 100.0 * row.test_accuracy),
-                    |_| "failed".into(),
-                )),
-                right(format!("{:+.2}", row.loss_points)),
-                right(row.quant_state.map_or_else(String::new, |state| format!("{state:.4}"))),
-                right(
-                    row.cost("size")
-                        .map_or_else(String::new, |size| format!("{:.1} kB", size.cost / 1000.0)),
-                ),
-                right(
-                    row.cost("stripes")
-                        .map_or_else(String::new, |cost| format!("{:.2}x", cost.saving())),
-                ),
-            ]);
-        }
-        lines.push(format!("{rows}"));
-        lines.push(LOSS.to_owned());
-        if let Some(reference) = report.reference.filter(|reference| !reference.retrained) {
-            lines.push(format!(
-                "the long retrain made full precision worse; losses are against the {:.2} % before it",
-                100.0 * reference.test_accuracy
-            ));
-        }
-        lines.push(verdict(report));
+/// Characters that a line on standard output may have.
+#[must_use]
+pub fn width() -> u16 {
+    let terminal = if stdout().is_terminal() { terminal_size::terminal_size() } else { None };
+    terminal.map_or(WIDTH, |(width, _)| width.0.max(NARROWEST))
+}
+
+/// Whether standard output may have escape sequences: it is a terminal, and `NO_COLOR` is not set.
+fn styled() -> bool {
+    stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A table without lines.
+#[must_use]
+pub fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    fit(&mut table);
+    table
+}
+
+/// A table with lines and a header.
+#[must_use]
+pub fn framed(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header);
+    fit(&mut table);
+    table
+}
+
+fn fit(table: &mut Table) {
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width());
+    if !styled() {
+        table.force_no_tty();
     }
-    if let Some(error) = &report.error {
-        lines.push(format!("the long retrains ended early: {error}"));
-    }
-    let seconds: f64 = report.times.values().sum();
-    let search = &report.search;
-    let minutes = seconds / 60.0;
-    if search.evaluations == 0 {
-        lines.push(format!("no search; {minutes:.1} minutes"));
-        return lines.join("\n");
-    }
-    let share = 1.0 - search.times["evaluation_seconds"] / search.times["seconds"].max(1e-9);
-    let given_up = search.scored.iter().filter(|scored| scored.stopped_after.is_some()).count();
-    lines.push(format!(
-        "{} evaluations in {} episodes ({} failed, {given_up} given up early), {}; {minutes:.1} minutes, {:.2} % of the search outside evaluation",
-        search.evaluations,
-        search.episodes,
-        search.failures,
-        search.stop,
-        100.0 * share
-    ));
+}
+
+/// A table as text, without spaces at the ends of lines.
+#[must_use]
+pub fn text(table: &Table) -> String {
+    let text = table.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
 }
 
-/// What the report settles on, in words.
-fn verdict(report: &Report) -> String {
-    let points = 100.0 * report.config.tolerance;
-    let Some(answer) = &report.answer else {
-        return "no answer: no long retrain of an assignment that the search may choose came to its end"
-            .to_owned();
-    };
-    let same: Vec<&str> = report
-        .rows
-        .iter()
-        .filter(|row| row.bits == answer.bits)
-        .map(|row| row.label.as_str())
-        .collect();
-    let (bits, labels) = (&answer.bits, same.join(", "));
-    if answer.within_tolerance {
-        format!(
-            "answer: {bits} ({labels}), the cheapest of these within {points} points of full precision on \
-             the held-out images"
-        )
-    } else {
-        format!(
-            "none was good enough: no row is within {points} points of full precision on the held-out \
-             images; {bits} ({labels}) came nearest"
-        )
-    }
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
-    table
-}
-
-fn right(text: String) -> Cell {
+/// A cell at the right.
+pub fn right(text: String) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+/// Tables below each other, each with the `fixed` columns and as many of the others, which are numbers, as fit. A
+/// column begins with its header.
+#[must_use]
+pub fn side_by_side(fixed: &[Vec<String>], columns: &[Vec<String>]) -> String {
+    below_each_other(fixed, columns, usize::from(width()))
+}
+
+fn below_each_other(fixed: &[Vec<String>], columns: &[Vec<String>], width: usize) -> String {
+    let mut tables = Vec::new();
+    let mut rest = columns;
+    while !rest.is_empty() {
+        let widest = |text: &str| text.lines().map(|line| line.chars().count()).max();
+        let fits = |count: &usize| widest(&table_of(fixed, &rest[..*count])) <= Some(width);
+        // One column has to go somewhere, however wide.
+        let count = (1..=rest.len()).take_while(fits).last().unwrap_or(1);
+        tables.push(table_of(fixed, &rest[..count]));
+        rest = &rest[count..];
+    }
+    tables.join("\n\n")
+}
+
+fn table_of(fixed: &[Vec<String>], columns: &[Vec<String>]) -> String {
+    let all: Vec<&Vec<String>> = fixed.iter().chain(columns).collect();
+    let row =
+        |index: usize| all.iter().map(move |column| column.get(index).cloned().unwrap_or_default());
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(row(0));
+    for index in 1..all.iter().map(|column| column.len()).max().unwrap_or(0) {
+        table.add_row(row(index));
+    }
+    for column in table.column_iter_mut().skip(fixed.len()) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    text(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_that_do_not_fit_stand_in_a_table_below() {
+        let column = |name: &str| vec![name.to_owned(), "1".to_owned(), "22".to_owned()];
+        let fixed = [column("layer")];
+        let columns: Vec<_> = ["first", "second", "third", "fourth"].map(column).into();
+        for (width, expected) in [(80, 1), (30, 2), (20, 2), (12, 4), (1, 4)] {
+            let text = below_each_other(&fixed, &columns, width);
+            let headers = text.lines().filter(|line| line.contains("layer")).count();
+            assert_eq!(headers, expected, "{width}:\n{text}");
+            for name in ["first", "second", "third", "fourth"] {
+                assert!(text.contains(name), "{text}");
+            }
+            if width > 12 {
+                assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+            }
+        }
+        assert_eq!(below_each_other(&fixed, &[], 80), "");
+    }
 }

@@ -1,0 +1,261 @@
+//! Images in the size that a network takes.
+
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
+use image::GrayImage;
+use releq::{
+    DataConfig,
+    core::Network,
+    data::{
+        BadImages, Color, DataKind, ImageFolder, ImageFolderConfig, ImageSet, ImageSize,
+        LoadedImages, Splits, image_folder,
+    },
+};
+use serde::Serialize;
+
+use super::options;
+
+/// Part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Test images.
+    Test,
+    /// Training images.
+    Train,
+}
+
+/// How image folders are read; other data sets need no options.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ImageArgs {
+    /// Scale the images of an image folder to the network's input size [default: only for inputs above 64
+    /// pixels, which also crop the center, as ImageNet networks are evaluated]
+    #[arg(long)]
+    resize: bool,
+    /// Skip images of an image folder that cannot be decoded [default: stop and name them]
+    #[arg(long)]
+    skip_bad_images: bool,
+    /// Memory limit for the images of one folder, in GiB
+    #[arg(
+        long,
+        value_name = "GIB",
+        default_value_t = 3.0,
+        value_parser = options::positive,
+        allow_hyphen_values = true
+    )]
+    image_memory: f64,
+}
+
+impl ImageArgs {
+    /// How an image folder is read for `network`.
+    ///
+    /// # Errors
+    /// If images are to be scaled for a network that does not take squares.
+    pub fn config(&self, network: &Network) -> Result<ImageFolderConfig> {
+        let [channels, height, width] = network.input();
+        let color = if channels == 1 { Color::Gray } else { Color::Rgb };
+        let bad_images = if self.skip_bad_images { BadImages::Skip } else { BadImages::Refuse };
+        let max_bytes = (self.image_memory * f64::from(1 << 30)) as u64;
+        let default = ImageFolderConfig::default();
+        let mut config = ImageFolderConfig { color, bad_images, max_bytes, ..default };
+        let side = u32::try_from(height)?;
+        if self.resize {
+            ensure!(
+                height == width,
+                "--resize scales to squares, but network `{}` takes images of {height} x {width}; leave \
+                 it out and scale the files",
+                network.name()
+            );
+            config.size = ImageSize::square(side);
+        } else if height == width && height > 64 {
+            config.size = ImageSize::ResizeCrop { resize: side * 8 / 7, crop: side };
+        }
+        Ok(config)
+    }
+}
+
+/// Images for `network` and where they come from, `limit` of them at most, every class in its share. Of an image
+/// folder only what is asked for is read, and only that half has to be there.
+///
+/// # Errors
+/// If they cannot be read, or their size or number of classes is another than the network's.
+pub fn load(
+    source: &DataConfig,
+    split: Split,
+    limit: Option<NonZeroUsize>,
+    network: &Network,
+) -> Result<(ImageSet, String)> {
+    let (set, name) = match half(source, split) {
+        Some((half, images)) => {
+            let mut name = half.display().to_string();
+            let folder = ImageFolder::open(half, images)?;
+            if !folder.left_out().is_empty() {
+                name += &format!(", without {}", folder.left_out());
+            }
+            let folder = match limit {
+                Some(limit) => folder.take(limit.get(), 0),
+                None => folder,
+            };
+            let LoadedImages { images, skipped, .. } = folder.load()?;
+            if !skipped.is_empty() {
+                name += &format!(", without {} that do not decode", skipped.len());
+            }
+            (images, name)
+        }
+        None => {
+            let data = source.load()?;
+            let set = if split == Split::Test { data.test } else { data.train };
+            let set = match limit {
+                Some(limit) => set.take(limit.get(), 0),
+                None => set,
+            };
+            (set, data.source)
+        }
+    };
+    check(&set, &name, network, source)?;
+    Ok((set, name))
+}
+
+/// One half of an image folder, and how its images are read.
+fn half(source: &DataConfig, split: Split) -> Option<(PathBuf, &ImageFolderConfig)> {
+    let DataConfig::Folder { path, kind: None | Some(DataKind::ImageFolder), images } = source
+    else {
+        return None;
+    };
+    let half = match split {
+        Split::Train => Some(path.join("train")).filter(|folder| folder.is_dir()),
+        Split::Test => image_folder::test_folder(path),
+    };
+    Some((half?, images))
+}
+
+/// All images of a data set for `network`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_all(source: &DataConfig, network: &Network) -> Result<Splits> {
+    let data = source.load()?;
+    check(&data.train, &data.source, network, source)?;
+    Ok(data)
+}
+
+/// Writes images of one channel as `folder/CLASS/INDEX.png`.
+///
+/// # Errors
+/// If a file cannot be written, or the images have several channels.
+pub fn write_folder(folder: &Path, images: &ImageSet) -> Result<()> {
+    let [channels, height, width] = images.shape();
+    ensure!(channels == 1, "only images of one channel are written");
+    for index in 0..images.len() {
+        let class = folder.join(images.label(index).to_string());
+        fs::create_dir_all(&class).with_context(|| format!("cannot make {}", class.display()))?;
+        let path = class.join(format!("{index:05}.png"));
+        let pixels = images.image(index).to_vec();
+        GrayImage::from_raw(u32::try_from(width)?, u32::try_from(height)?, pixels)
+            .context("an image has another number of pixels than its size says")?
+            .save(&path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn check(set: &ImageSet, source: &str, network: &Network, config: &DataConfig) -> Result<()> {
+    if set.shape() != network.input() {
+        let ([has, ..], [takes, height, width]) = (set.shape(), network.input());
+        let folder = matches!(
+            config,
+            DataConfig::Folder { images, .. } if images.size == ImageFolderConfig::default().size
+        );
+        let remedy = if folder && has == takes && height == width {
+            "; if it is an image folder, --resize scales its images"
+        } else {
+            ""
+        };
+        bail!(
+            "{source} has images of {:?} (channels, height, width), but network `{}` takes {:?}{remedy}",
+            set.shape(),
+            network.name(),
+            network.input()
+        );
+    }
+    if set.classes() != network.outputs() {
+        bail!(
+            "{source} has {} classes, but network `{}` has {} outputs; is it the data it was trained on?",
+            set.classes(),
+            network.name(),
+            network.outputs()
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+    use releq::data::digits::{self, DigitsConfig};
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_by_a_network_of_its_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DigitsConfig { train: 50, test: 20, ..DigitsConfig::default() };
+        let drawn = digits::generate(&config).unwrap();
+        write_folder(&folder.path().join("train"), &drawn.train).unwrap();
+        write_folder(&folder.path().join("test"), &drawn.test).unwrap();
+        let network = |side, classes| {
+            let input = Network::builder("small", [1, side, side]).conv2d("conv", 2, 3);
+            input.flatten("flat").linear("fc", classes).build().unwrap()
+        };
+        let args = ImageArgs { resize: false, skip_bad_images: false, image_memory: 1.0 };
+        let source = |folder: &Path, args: &ImageArgs, network: &Network| DataConfig::Folder {
+            path: folder.to_owned(),
+            kind: None,
+            images: args.config(network).unwrap(),
+        };
+        let all = |folder: &Path, args: &ImageArgs, network: &Network| {
+            load_all(&source(folder, args, network), network)
+        };
+        let read = all(folder.path(), &args, &network(28, 10)).unwrap();
+        assert_eq!((read.train.len(), read.test.len()), (50, 20));
+        let test = |folder: &Path, limit, args: &ImageArgs, side| {
+            let network = network(side, 10);
+            let source = source(folder, args, &network);
+            load(&source, Split::Test, limit, &network).map(|(images, _)| images)
+        };
+        assert_eq!(test(folder.path(), None, &args, 28).unwrap().len(), 20);
+        assert_eq!(test(folder.path(), NonZeroUsize::new(10), &args, 28).unwrap().len(), 10);
+        // One half alone will do, and it may be called otherwise.
+        let other = tempfile::tempdir().unwrap();
+        fs::rename(folder.path().join("test"), other.path().join("valid")).unwrap();
+        assert_eq!(test(other.path(), None, &args, 28).unwrap().len(), 20);
+
+        let resize = ImageArgs { resize: true, ..args.clone() };
+        assert_eq!(test(other.path(), None, &resize, 30).unwrap().shape(), [1, 30, 30]);
+        let small = ImageArgs { image_memory: 1e-6, ..args.clone() };
+        assert!(
+            test(other.path(), None, &small, 28).unwrap_err().to_string().contains("1073 allowed")
+        );
+        assert!(test(other.path(), NonZeroUsize::new(1), &small, 28).is_ok());
+        fs::write(other.path().join("valid/3/broken.png"), "no image").unwrap();
+        let message = test(other.path(), None, &args, 28).unwrap_err().to_string();
+        assert!(message.contains("broken.png"), "{message}");
+        let skip = ImageArgs { skip_bad_images: true, ..args.clone() };
+        assert_eq!(test(other.path(), None, &skip, 28).unwrap().len(), 20);
+        fs::rename(other.path().join("valid"), folder.path().join("test")).unwrap();
+        for (network, expected) in [
+            (network(30, 10), "takes [1, 30, 30]; if it is an image folder, --resize"),
+            (network(28, 9), "9 outputs"),
+        ] {
+            let message = all(folder.path(), &skip, &network).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}
