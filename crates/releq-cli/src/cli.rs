@@ -5,7 +5,10 @@ use std::{ffi::OsString, process::ExitCode};
 use anyhow::Result;
 use clap::Parser;
 
-use crate::{commands::Command, terminal::exit_code};
+use crate::{
+    commands::Command,
+    terminal::{exit_code, interrupt},
+};
 
 /// Widest help; narrower terminals get narrower help.
 const HELP_WIDTH: usize = 80;
@@ -45,7 +48,10 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn run<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) -> ExitCode {
     match Cli::try_parse_from(arguments) {
-        Ok(cli) => exit_code(|| -> Result<ExitCode> { cli.command.run() }),
+        Ok(cli) => exit_code(|| -> Result<ExitCode> {
+            interrupt::exit_at_once()?;
+            cli.command.run()
+        }),
         Err(error) => {
             // Whoever asks for help and closes the pipe has seen enough.
             let _ = error.print();

@@ -136,6 +136,22 @@ fn a_signal_stops_a_training_which_then_goes_on() {
     }
 }
 
+/// A command without a state has the same exit codes.
+#[test]
+fn a_signal_ends_a_command_that_has_nothing_to_save() {
+    for (name, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut command = releq();
+        command.args(["bench", "vgg16", "--bits", "8", "--repeats", "100000"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        sleep(Duration::from_millis(500));
+        assert!(child.try_wait().unwrap().is_none(), "it is over already");
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    }
+}
+
 #[test]
 fn a_state_of_another_training_is_refused_by_what_differs() {
     let place = Place::new();
