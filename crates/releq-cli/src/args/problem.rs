@@ -208,12 +208,12 @@ mod tests {
         assert!(config.cost.to_string().starts_with("weighted-sum["), "{}", config.cost);
 
         let layers = lenet().profiles();
-        let without_floats = parsed(&["--bits=2,4", "--keep=fc2=8", "--limit=size=80kB"]).unwrap();
+        let without_floats = parsed(&["--bits=2,4", "--keep=fc2=8", "--limit=size=150kB"]).unwrap();
         let builder = Problem::builder().network(&lenet(), None);
         let problem = without_floats.problem(builder, &layers).unwrap().build().unwrap();
         let summary = problem.summary();
         assert_eq!(summary.layers[3].fixed, Some(Bitwidth::EIGHT));
-        assert_eq!((summary.actions.len(), summary.limits), (2, vec!["size<=80kB".to_owned()]));
+        assert_eq!((summary.actions.len(), summary.limits), (2, vec!["size<=150kB".to_owned()]));
     }
 
     #[test]

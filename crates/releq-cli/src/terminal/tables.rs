@@ -105,14 +105,14 @@ mod tests {
         let column = |name: &str| vec![name.to_owned(), "1".to_owned(), "22".to_owned()];
         let fixed = [column("layer")];
         let columns: Vec<_> = ["first", "second", "third", "fourth"].map(column).into();
-        for (width, expected) in [(80, 1), (30, 2), (20, 2), (12, 4), (1, 4)] {
+        for (width, expected) in [(80, 1), (30, 2), (24, 2), (20, 4), (12, 4), (1, 4)] {
             let text = below_each_other(&fixed, &columns, width);
             let headers = text.lines().filter(|line| line.contains("layer")).count();
             assert_eq!(headers, expected, "{width}:\n{text}");
             for name in ["first", "second", "third", "fourth"] {
                 assert!(text.contains(name), "{text}");
             }
-            if width > 12 {
+            if width > 15 {
                 assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
             }
         }
