@@ -18,7 +18,10 @@ use releq::{
     data::{self, DataKind, Download, ImageFolderConfig, digits::DigitsConfig},
     zoo::lenet,
 };
-use releq_example_support::{SearchArgs, exit_code, output::note};
+use releq_cli::{
+    args::SearchArgs,
+    terminal::{exit_code, output::note},
+};
 
 /// Finds a bitwidth for every layer of LeNet by reinforcement learning.
 #[derive(Parser, Debug)]

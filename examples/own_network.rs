@@ -24,7 +24,10 @@ use releq::{
     },
     train::Length,
 };
-use releq_example_support::{SearchArgs, data::write_folder, exit_code};
+use releq_cli::{
+    args::{SearchArgs, images::write_folder},
+    terminal::exit_code,
+};
 
 /// Three convolutions, with batch norm after the second, and a linear layer that predicts the class.
 fn my_network(input: [usize; 3], classes: usize) -> Result<Network, NetworkError> {

@@ -71,7 +71,7 @@ impl<'a> Run<'a> {
         let pieces = Pieces::new(config, own)?;
         check_bits(network, config, &pieces.quantizer)?;
         let problem = problem(network, config, &pieces, None)?;
-        own.agent(config, &shape(&problem, config))?;
+        own.agent(config, &AgentShape::new(&problem, config.seed))?;
         let images = split(own.data(config)?, config)?;
         for (setting, schedule, _) in config.schedules().filter(|&(.., used)| used) {
             schedule
@@ -239,7 +239,7 @@ impl<'a> Run<'a> {
         laps: &mut Laps,
     ) -> Result<Searched, ReleqError> {
         let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
-        let shape = shape(&problem, self.config);
+        let shape = AgentShape::new(&problem, self.config.seed);
         let setup = self.setup(weights);
         let mut searches = Searches {
             run: self,
@@ -508,15 +508,6 @@ fn problem(
         builder = builder.limit(limit.clone());
     }
     builder.build()
-}
-
-fn shape(problem: &Problem, config: &ExperimentConfig) -> AgentShape {
-    AgentShape {
-        observation_len: problem.observation_len(),
-        action_count: problem.action_count(),
-        episode_len: problem.episode_len(),
-        seed: config.seed,
-    }
 }
 
 /// Refuses bitwidths that the quantizer does not support, and lists of another length than the network.
