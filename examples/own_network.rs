@@ -65,12 +65,11 @@ fn run(args: &Args) -> Result<ExitCode> {
     let network = my_network(data.train.shape(), data.train.classes())?;
 
     // The settings of LeNet suit most small networks. A fifth of the training images is held out for choices.
-    let mut config =
-        args.search.configure(ExperimentConfig::lenet(args.search.seed))?.with_data(source);
+    let mut config = args.search.configure(ExperimentConfig::lenet(1), &network)?.with_data(source);
     config.validation = data.train.len() / 5;
     config.pretrain.length = Length::Epochs(10.0);
     config.budget.evaluations = args.search.evaluations.or(Some(40));
-    args.search.start(&data.source.clone(), Experiment::new(network, data, config))
+    args.search.output.run(Experiment::new(network, data, config), None)
 }
 
 /// Searches the bitwidths of the network that this example defines.

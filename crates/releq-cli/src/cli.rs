@@ -23,6 +23,9 @@ const HELP_WIDTH: usize = 80;
     version,
     max_term_width = HELP_WIDTH,
     after_help = "Examples:
+  releq search
+  releq search simplenet --data cifar10 --weights simplenet.pth --minutes 30
+  releq resume runs/lenet-digits-1
   releq train lenet --data digits --output lenet.safetensors
   releq evaluate lenet --data digits --weights lenet.safetensors --bits 2,2,3,2
   releq cost lenet --bits 2,2,3,2

@@ -33,6 +33,12 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
+    /// Whether the options name a data set.
+    #[must_use]
+    pub const fn is_named(&self) -> bool {
+        self.data.is_some() || self.download
+    }
+
     /// The folder that is read, if the option names one.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {

@@ -13,6 +13,8 @@ mod network;
 pub mod options;
 mod problem;
 mod search;
+pub(crate) mod settings;
+mod training;
 mod usage;
 
 pub use agent::AgentArg;
@@ -21,5 +23,6 @@ pub use files::Files;
 pub use images::ImageArgs;
 pub use network::{NetworkArgs, PrecisionArgs, WeightsArgs};
 pub use problem::{Keep, ProblemArgs};
-pub use search::SearchArgs;
+pub use search::{OutputArgs, SearchArgs};
+pub use training::TrainingArgs;
 pub use usage::{UsageError, usage};

@@ -7,6 +7,9 @@ mod evaluate;
 mod list;
 mod quantize;
 mod replay;
+mod report;
+mod resume;
+mod search;
 mod train;
 
 use std::process::ExitCode;
@@ -17,6 +20,9 @@ use clap::Subcommand;
 /// A command with its options.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Search(search::Args),
+    Resume(resume::Args),
+    Report(report::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
     Cost(cost::Args),
@@ -30,6 +36,9 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         match self {
+            Self::Search(args) => args.run(),
+            Self::Resume(args) => args.run(),
+            Self::Report(args) => args.run(),
             Self::Train(args) => args.run(),
             Self::Evaluate(args) => args.run(),
             Self::Cost(args) => args.run(),

@@ -156,6 +156,20 @@ impl RunFolder {
         })
     }
 
+    /// Whether the run in a folder was begun with these settings, apart from those that do not decide its result.
+    ///
+    /// # Errors
+    /// As [`config_of`](Self::config_of).
+    pub fn has_settings(
+        path: impl AsRef<Path>,
+        config: &ExperimentConfig,
+    ) -> Result<bool, RunFolderError> {
+        let path = path.as_ref();
+        let manifest = Manifest::load(path)?;
+        let manifest = manifest.ok_or_else(|| RunFolderError::NoRun { path: path.to_owned() })?;
+        Ok(manifest.check_settings(config, path).is_ok())
+    }
+
     /// Whether the run has come to its end, with a report that was neither cancelled nor cut short by a failure,
     /// and with the weights of its answer.
     ///

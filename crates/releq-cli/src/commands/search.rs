@@ -1,0 +1,214 @@
+//! `releq search`: finds a bitwidth for every layer.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use releq::{
+    Choice, DataConfig, Experiment, ExperimentConfig, NetworkConfig, RunFolder, WeightsConfig,
+    core::{Network, Weights},
+    data::digits::DigitsConfig,
+    zoo,
+};
+
+use crate::{
+    args::{
+        DataArgs, NetworkArgs, SearchArgs, TrainingArgs, WeightsArgs, checkpoint, images, settings,
+    },
+    terminal::output::{note, print},
+};
+
+/// Find a bitwidth for every layer of a network
+///
+/// The network is trained in full precision or starts from a checkpoint. An agent then chooses bitwidths, each choice is
+/// measured by a short retrain, and the best ones get a long one. Everything is kept in the folder of the run: killed at
+/// any moment, the same command goes on. All choices are made on held-out images; the images of the report choose nothing.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  releq search                                    LeNet, on MNIST or drawn digits
+  releq search simplenet --data cifar10 --weights simplenet_cifar.pth.tar
+  releq search lenet --limit size=80kB --cost stripes-energy --max-loss 0.5
+  releq search lenet --keep conv1=float --evaluations 30
+  releq search ... --short-epochs 1 --long-epochs 10 --learning-rate 0.01
+  releq search ... --evaluations 0                no search: published and
+                                                  uniform bitwidths only
+  releq search --print-config > run.toml
+  releq search --config run.toml                  with the edited settings
+
+A preset knows the quantizer, the layers to search, normalization and retraining
+of each network. Options win over --config, which wins over the preset.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Settings to put over the network's preset: TOML, or JSON as in the config.json of a run; any part of them
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print all settings as TOML, including the options, and exit
+    #[arg(long)]
+    print_config: bool,
+    /// Folder of the run; if it has begun there, it goes on [default: runs/NETWORK-DATA-N]
+    #[arg(long, value_name = "DIR")]
+    run: Option<PathBuf>,
+    /// Keep nothing on disk; a run that is stopped cannot go on
+    #[arg(long, conflicts_with = "run")]
+    no_run: bool,
+    #[command(flatten)]
+    training: TrainingArgs,
+    #[command(flatten)]
+    search: SearchArgs,
+}
+
+impl Args {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        // Files, network, weights and settings: whatever is wrong shows before any image is read.
+        self.search.check()?;
+        let file = match self.config.as_deref() {
+            Some(path) => Some((settings::read(path)?, path)),
+            None => None,
+        };
+        let named = file.as_ref().and_then(|(settings, _)| settings.get("network"));
+        let named: Option<NetworkConfig> = named
+            .map(|value| serde_json::from_value(value.clone()))
+            .transpose()
+            .context("--config")?;
+        let network = match (self.network.get(), named) {
+            (Some(network), _) => network.clone(),
+            (None, Some(named)) => named.build()?,
+            (None, None) => zoo::lenet(),
+        };
+        let (network, weights) = match &self.weights.weights {
+            Some(path) => {
+                let key = self.weights.key.as_deref();
+                let (network, weights) = checkpoint::open(path, key, network)?;
+                (network, Some(weights))
+            }
+            None => (network, None),
+        };
+
+        let mut config = self.preset(&network)?;
+        if let Some((settings, path)) = &file {
+            config = settings::put_over(&config, settings, path)?;
+        }
+        let mut config = self.search.configure(config, &network)?;
+        self.training.configure(&mut config)?;
+        config.network = Some(NetworkConfig::from(&network));
+        // A whole checkpoint of this very network can be read again from the configuration alone.
+        if let (Some(path), None) = (&self.weights.weights, &self.weights.key) {
+            config.weights = Some(WeightsConfig::File(absolute(path)?).into());
+        }
+        config.data = Some(self.data(&network, &config)?);
+        config.check()?;
+        if self.print_config {
+            print(settings::to_toml(&config)?.trim_end())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        self.search(network, weights, config)
+    }
+
+    fn search(
+        &self,
+        network: Network,
+        weights: Option<Weights>,
+        mut config: ExperimentConfig,
+    ) -> Result<ExitCode> {
+        let Some(Choice::Ours(source)) = config.data.clone() else {
+            anyhow::bail!("--config: `data` must name images that can be read")
+        };
+        let data = images::load_all(&source, &network)?;
+        note(format_args!("data: {}", data.source));
+        self.training.hold_out(&mut config, &data);
+        let folder = match (&self.run, self.no_run) {
+            (_, true) => None,
+            (Some(folder), _) => Some(folder.clone()),
+            (None, _) => Some(folder_for(&network, &source, &config)?),
+        };
+        let mut experiment = Experiment::new(network, data, config);
+        if let Some(weights) = weights {
+            experiment = experiment.weights(weights);
+        }
+        self.search.output.run(experiment, folder.as_deref())
+    }
+
+    /// The network's settings.
+    fn preset(&self, network: &Network) -> Result<ExperimentConfig> {
+        let seed = self.search.seed.unwrap_or(1);
+        let mut config = ExperimentConfig::preset(network.name(), seed)
+            .unwrap_or_else(|| ExperimentConfig::lenet(seed));
+        if self.weights.weights.is_none() {
+            // The preset's normalization belongs to published weights.
+            config.normalization = None;
+        }
+        Ok(config)
+    }
+
+    /// The images that the options name, else those of the settings, else the network's usual ones; for LeNet drawn
+    /// digits where there are none.
+    fn data(&self, network: &Network, config: &ExperimentConfig) -> Result<Choice<DataConfig>> {
+        if let (false, Some(data)) = (self.data.is_named(), &config.data) {
+            return Ok(data.clone());
+        }
+        let found = match self.data.find(network)? {
+            Some(found) => found,
+            None if network.name() == zoo::lenet().name() => {
+                note("MNIST not found (see --data and --download): drawing digits");
+                DataConfig::Digits(DigitsConfig::default())
+            }
+            None => self.data.required(network)?,
+        };
+        Ok(Choice::Ours(match found {
+            DataConfig::Folder { path, kind, images } => {
+                DataConfig::Folder { path: absolute(&path)?, kind, images }
+            }
+            other => other,
+        }))
+    }
+}
+
+/// A path that stays right when the run goes on from another folder.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
+}
+
+/// `runs/NETWORK-DATA-N`: the newest run with these settings that has not come to its end, or a new one.
+fn folder_for(network: &Network, data: &DataConfig, config: &ExperimentConfig) -> Result<PathBuf> {
+    let runs = Path::new("runs");
+    let prefix = format!("{}-{}-", network.name(), short_name(data));
+    let number = |name: &str| name.strip_prefix(&prefix)?.parse::<usize>().ok();
+    let names = fs::read_dir(runs).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let mut numbers: Vec<usize> = names.filter_map(|name| number(name.to_str()?)).collect();
+    numbers.sort_unstable();
+    let folder = |number: usize| runs.join(format!("{prefix}{number}"));
+    for &number in numbers.iter().rev() {
+        // A folder that cannot be read is nobody's to go on with; a new one is taken then.
+        let (folder, unfinished) = (folder(number), |folder: &Path| {
+            RunFolder::has_settings(folder, config).ok()?.then_some(())?;
+            RunFolder::is_finished(folder).ok().map(|finished| !finished)
+        });
+        if unfinished(&folder) == Some(true) {
+            note(format_args!("going on with the run in {}", folder.display()));
+            return Ok(folder);
+        }
+    }
+    Ok(folder(numbers.last().map_or(1, |last| last + 1)))
+}
+
+/// A word for a data set.
+fn short_name(data: &DataConfig) -> String {
+    let name = match data {
+        DataConfig::Digits(_) => Some("digits".to_owned()),
+        DataConfig::Folder { kind: Some(kind), .. } => Some(kind.slug().to_owned()),
+        DataConfig::Folder { path, .. } => {
+            path.file_name().map(|name| name.to_string_lossy().into_owned())
+        }
+        _ => None,
+    };
+    let name = name.unwrap_or_else(|| "data".into());
+    name.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+}
