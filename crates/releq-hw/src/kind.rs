@@ -1,6 +1,6 @@
 //! Cost models by name and settings, for configuration.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 use releq_core::{CostModel, UnknownName};
 use serde::{
@@ -9,17 +9,17 @@ use serde::{
 };
 
 use crate::{
-    BitOperations, BitOperationsNncf, BitSerialCpu, ConstantPower, CostWeighted, DaDianNao, Energy,
-    HwError, MeanBits, MemoryTraffic, ModelSize, Roofline, Stripes, WeightedSum,
+    BitOperations, BitOperationsNncf, BitSerialCpu, ConstantPower, CostWeighted, CpuLatency,
+    DaDianNao, Energy, HwError, LatencyTable, MeanBits, MemoryTraffic, ModelSize, Roofline,
+    Stripes, WeightedSum, error::not_negative,
 };
 
 /// A cost model of this crate, by name and settings.
 ///
-/// All of the crate's models are here except [`CpuLatency`](crate::CpuLatency), which needs a file.
-///
 /// The written form is the name where the settings are the default ones, and otherwise the name and the
 /// settings, which may be a part of all: in JSON, `"stripes"` and `{"stripes": {"lanes": 8}}`; as text,
-/// `stripes` and `stripes{"lanes": 8}`. `cost-weighted:200` is short for `cost-weighted{"memory_over_mac": 200}`.
+/// `stripes` and `stripes{"lanes": 8}`. `cost-weighted:200` is short for `cost-weighted{"memory_over_mac": 200}`, and
+/// `cpu-latency:lenet.json` for `cpu-latency{"table": "lenet.json"}`.
 ///
 /// ```
 /// use releq_core::{CostModel, UnknownName};
@@ -39,7 +39,7 @@ use crate::{
 /// # Ok::<(), releq_hw::HwError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(remote = "Self", rename_all = "kebab-case")]
+#[serde(remote = "Self", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum CostKind {
     /// [`MeanBits`], the default because all presets search by it.
@@ -69,6 +69,11 @@ pub enum CostKind {
     Energy(Energy),
     /// [`Roofline`]; there is no default machine.
     Roofline(Roofline),
+    /// [`CpuLatency`], from a table that was measured on this machine; there is no default table.
+    CpuLatency {
+        /// The file of the [`LatencyTable`], which is read when the model is built.
+        table: PathBuf,
+    },
     /// [`WeightedSum`] of other kinds; there are no default terms.
     WeightedSum(Vec<WeightedTerm>),
 }
@@ -85,6 +90,8 @@ pub struct WeightedTerm {
 
 const ROOFLINE: &str = "roofline";
 const WEIGHTED_SUM: &str = "weighted-sum";
+const CPU_LATENCY: &str = "cpu-latency";
+const COST_WEIGHTED: &str = "cost-weighted";
 
 impl CostKind {
     /// Every kind that needs no settings, with its default ones.
@@ -122,6 +129,7 @@ impl CostKind {
             Self::Traffic(_) => "traffic",
             Self::Energy(_) => "energy",
             Self::Roofline(_) => ROOFLINE,
+            Self::CpuLatency { .. } => CPU_LATENCY,
             Self::WeightedSum(_) => WEIGHTED_SUM,
         }
     }
@@ -129,7 +137,8 @@ impl CostKind {
     /// The model itself.
     ///
     /// # Errors
-    /// [`HwError`] if a constant of [`Energy`] or a weight is negative or not finite, or a sum has no terms.
+    /// [`HwError`] if a constant of [`Energy`] or a weight is negative or not finite, a sum has no terms, or a table
+    /// cannot be read or is of another machine.
     pub fn build(&self) -> Result<Arc<dyn CostModel>, HwError> {
         Ok(match self {
             Self::MeanBits => Arc::new(MeanBits),
@@ -146,6 +155,10 @@ impl CostKind {
             Self::Traffic(model) => Arc::new(*model),
             Self::Energy(model) => Arc::new(model.checked()?),
             Self::Roofline(model) => Arc::new(*model),
+            Self::CpuLatency { table } => {
+                let model = LatencyTable::load(table).and_then(CpuLatency::new);
+                Arc::new(model.map_err(|error| self.settings_error(error.to_string()))?)
+            }
             Self::WeightedSum(terms) => {
                 if terms.is_empty() {
                     return Err(self.settings_error("a sum needs at least one term"));
@@ -159,6 +172,28 @@ impl CostKind {
         })
     }
 
+    /// Checks the settings, as [`build`](Self::build) does, but reads no file: a configuration can be read where its
+    /// tables are not.
+    fn check(&self) -> Result<(), HwError> {
+        match self {
+            Self::CpuLatency { .. } => Ok(()),
+            Self::WeightedSum(terms) if !terms.is_empty() => terms.iter().try_for_each(|term| {
+                not_negative(WEIGHTED_SUM, "weight", term.weight)?;
+                term.cost.check()
+            }),
+            _ => self.build().map(drop),
+        }
+    }
+
+    /// The unit of the model, without reading a file; empty if the settings are invalid.
+    pub(crate) fn unit(&self) -> String {
+        match self {
+            Self::CpuLatency { .. } => "us".to_owned(),
+            Self::WeightedSum(_) => WeightedSum::new(self.name()).unit().to_owned(),
+            _ => self.build().map_or_else(|_| String::new(), |model| model.unit().to_owned()),
+        }
+    }
+
     /// The written form without settings, if there is one.
     fn short(&self) -> Option<String> {
         match self {
@@ -166,6 +201,7 @@ impl CostKind {
             Self::CostWeighted(model) => {
                 Some(format!("{}:{}", self.name(), model.memory_over_mac()))
             }
+            Self::CpuLatency { table } => Some(format!("{CPU_LATENCY}:{}", table.to_str()?)),
             _ => None,
         }
     }
@@ -187,14 +223,14 @@ impl CostKind {
         let settings: serde_json::Value = serde_json::from_str(settings).map_err(fail)?;
         let tagged = serde_json::Map::from_iter([(name.to_owned(), settings)]);
         let kind = Self::deserialize(serde_json::Value::Object(tagged)).map_err(fail)?;
-        kind.build()?;
+        kind.check()?;
         Ok(kind)
     }
 }
 
 fn known_names() -> Vec<&'static str> {
     let all = CostKind::all();
-    all.iter().map(CostKind::name).chain([ROOFLINE, WEIGHTED_SUM]).collect()
+    all.iter().map(CostKind::name).chain([ROOFLINE, CPU_LATENCY, WEIGHTED_SUM]).collect()
 }
 
 impl fmt::Display for CostKind {
@@ -216,13 +252,20 @@ impl FromStr for CostKind {
     type Err = HwError;
     fn from_str(text: &str) -> Result<Self, HwError> {
         let text = text.trim();
+        // Before the bracket, which a path may contain.
+        if let Some((CPU_LATENCY, table)) = text.split_once(':') {
+            let table = PathBuf::from(table.trim());
+            if !table.as_os_str().is_empty() {
+                return Ok(Self::CpuLatency { table });
+            }
+        }
         if let Some(bracket) = text.find(['{', '[']) {
             return Self::parse_settings(text, bracket);
         }
-        if let Some(("cost-weighted", ratio)) = text.split_once(':') {
+        if let Some((COST_WEIGHTED, ratio)) = text.split_once(':') {
             let reason = || format!("`{ratio}` is not a number");
             let ratio = ratio.parse().map_err(|_| HwError::Settings {
-                name: "cost-weighted".to_owned(),
+                name: COST_WEIGHTED.to_owned(),
                 reason: reason(),
             })?;
             return Ok(Self::CostWeighted(CostWeighted::new(ratio)?));
@@ -230,15 +273,17 @@ impl FromStr for CostKind {
         if let Some(kind) = Self::all().into_iter().find(|kind| kind.name() == text) {
             return Ok(kind);
         }
-        let example = match text {
+        let example = match text.trim_end_matches(':') {
+            CPU_LATENCY => ":lenet.json, a file of measured layers",
             ROOFLINE => r#"{"macs_per_s": 1e12, "bytes_per_s": 1e10}"#,
             WEIGHTED_SUM => {
                 r#"[{"weight": 1, "cost": "stripes"}, {"weight": 0.5, "cost": "size"}]"#
             }
             _ => return Err(UnknownName::new("cost model", text, known_names()).into()),
         };
-        let reason = format!("it needs settings, such as {text}{example}");
-        Err(HwError::Settings { name: text.to_owned(), reason })
+        let name = text.trim_end_matches(':').to_owned();
+        let reason = format!("it needs settings, such as {name}{example}");
+        Err(HwError::Settings { name, reason })
     }
 }
 
@@ -268,7 +313,7 @@ impl<'de> Deserialize<'de> for CostKind {
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<CostKind, A::Error> {
                 let kind = CostKind::deserialize(MapAccessDeserializer::new(map))?;
-                kind.build().map_err(de::Error::custom)?;
+                kind.check().map_err(de::Error::custom)?;
                 Ok(kind)
             }
         }
@@ -319,6 +364,40 @@ mod tests {
     }
 
     #[test]
+    fn a_table_of_latencies_is_read_when_the_model_is_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cpu [1], a=b.json");
+        let text = format!("cpu-latency:{}", path.display());
+        let kind: CostKind = text.parse().unwrap();
+        assert_eq!((kind.name(), kind.to_string()), ("cpu-latency", text.clone()));
+        let json = serde_json::to_string(&kind).unwrap();
+        assert_eq!(serde_json::from_str::<CostKind>(&json).unwrap(), kind);
+        let tagged = serde_json::json!({"cpu-latency": {"table": path}});
+        assert_eq!(serde_json::from_value::<CostKind>(tagged).unwrap(), kind);
+        let limit: crate::LimitConfig = format!("{text}=0.8x").parse().unwrap();
+        assert_eq!(limit.to_string(), format!("{text}<=0.8x"));
+        let limit: crate::LimitConfig = format!("{text}<=120 us").parse().unwrap();
+        assert_eq!(limit.to_string(), format!("{text}<=120 us"));
+        let sum = vec![WeightedTerm { weight: 1.0, cost: kind.clone() }];
+        let sum = CostKind::WeightedSum(sum);
+        assert_eq!(sum.to_string().parse().as_ref(), Ok(&sum));
+
+        let missing = kind.build().err().unwrap().to_string();
+        assert!(missing.starts_with("cost model `cpu-latency`: ") && missing.contains("cpu [1]"));
+        let layers = [releq_core::LayerProfile::linear("fc", 64, 10)];
+        let bits = crate::uniform(8, 1).unwrap();
+        let config = crate::LatencyConfig {
+            repeats: 3.try_into().unwrap(),
+            ..crate::LatencyConfig::default()
+        };
+        CpuLatency::measure(&layers, &bits, &config).unwrap().table().save(&path).unwrap();
+        let model = kind.build().unwrap();
+        assert!(model.network_cost(&layers, &bits).unwrap().0 > 0.0);
+        let limit = limit.build().unwrap();
+        assert!(limit.usage(&layers, &bits).unwrap().fraction() > 0.0);
+    }
+
+    #[test]
     fn part_of_the_settings_is_enough() {
         let json = r#"{"stripes": {"lanes": 8}}"#;
         let kind: CostKind = serde_json::from_str(json).unwrap();
@@ -335,6 +414,9 @@ mod tests {
             (r#"size{"scale": 1}"#, "unknown field `scale`"),
             (r#"stripes{"lanes": 0}"#, "lanes must be positive"),
             ("roofline", r#"it needs settings, such as roofline{"macs_per_s": 1e12"#),
+            ("cpu-latency", "it needs settings, such as cpu-latency:lenet.json, a file"),
+            ("cpu-latency:", "cost model `cpu-latency`: it needs settings"),
+            (r#"cpu-latency{"file": "a"}"#, "unknown field `file`"),
             ("weighted-sum[]", "a sum needs at least one term"),
             (r#"weighted-sum[{"weight": -1, "cost": "size"}]"#, "weight must be finite"),
             (r#"energy{"sram_pj_per_bit": -1}"#, "sram_pj_per_bit must be finite"),

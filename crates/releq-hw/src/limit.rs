@@ -75,12 +75,9 @@ impl CostLimit {
     /// [`HwError::Limit`] unless the bound is positive and finite.
     pub fn new(model: Arc<dyn CostModel>, at_most: Bound) -> Result<Self, HwError> {
         let limit = Self { model, at_most };
-        let (Bound::Absolute(number) | Bound::OfEightBits(number)) = at_most;
-        if number.is_finite() && number > 0.0 {
-            Ok(limit)
-        } else {
-            let reason = format!("a limit must be positive and finite, got {number}");
-            Err(HwError::Limit { limit: limit.to_string(), reason })
+        match check_bound(at_most) {
+            Ok(()) => Ok(limit),
+            Err(reason) => Err(HwError::Limit { limit: limit.to_string(), reason }),
         }
     }
 
@@ -180,9 +177,8 @@ impl LimitConfig {
 impl fmt::Display for LimitConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Settings that do not build have no unit; the bare number can be read back as well.
-        let model = self.cost.build().ok();
-        let unit = model.as_ref().map_or("", |model| model.unit());
-        f.pad(&format!("{}{AT_MOST}{}", self.cost, bound_text(self.at_most, unit)))
+        let bound = bound_text(self.at_most, &self.cost.unit());
+        f.pad(&format!("{}{AT_MOST}{bound}", self.cost))
     }
 }
 
@@ -199,13 +195,9 @@ impl FromStr for LimitConfig {
             )
         })?;
         let cost: CostKind = cost.parse()?;
-        let model = cost.build()?;
-        let at_most = parse_bound(bound.trim(), model.unit()).map_err(&fail)?;
-        match CostLimit::new(model, at_most) {
-            Ok(_) => Ok(Self { cost, at_most }),
-            Err(HwError::Limit { reason, .. }) => Err(fail(reason)),
-            Err(other) => Err(other),
-        }
+        let at_most = parse_bound(bound.trim(), &cost.unit()).map_err(&fail)?;
+        check_bound(at_most).map_err(fail)?;
+        Ok(Self { cost, at_most })
     }
 }
 
@@ -220,6 +212,14 @@ impl From<LimitConfig> for String {
     fn from(limit: LimitConfig) -> Self {
         limit.to_string()
     }
+}
+
+fn check_bound(at_most: Bound) -> Result<(), String> {
+    let (Bound::Absolute(number) | Bound::OfEightBits(number)) = at_most;
+    if number.is_finite() && number > 0.0 {
+        return Ok(());
+    }
+    Err(format!("a limit must be positive and finite, got {number}"))
 }
 
 fn is_bytes(unit: &str) -> bool {

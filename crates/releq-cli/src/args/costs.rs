@@ -1,5 +1,7 @@
 //! Costs by name on the command line, one or several with weights.
 
+use std::path::Path;
+
 use anyhow::Result;
 use releq::{
     core::{LayerProfile, checked_network_cost},
@@ -65,6 +67,19 @@ fn split(text: &str) -> Vec<&str> {
 /// All terms of an option that may be given several times.
 pub fn terms(costs: &[Costs]) -> impl Iterator<Item = &CostTerm> {
     costs.iter().flat_map(|costs| &costs.0)
+}
+
+/// The files that costs are read from.
+pub fn files(costs: &[Costs]) -> impl Iterator<Item = &Path> {
+    terms(costs).filter_map(|term| file(&term.cost))
+}
+
+/// The file that a cost is read from, if it is.
+pub(super) fn file(cost: &CostKind) -> Option<&Path> {
+    match cost {
+        CostKind::CpuLatency { table } => Some(table),
+        _ => None,
+    }
 }
 
 /// One cost of all: itself where it is only one, or else the weighted sum of their shares of what each is at 8 bits

@@ -9,7 +9,7 @@ use releq::{
 };
 
 use super::{
-    UsageError,
+    Files, UsageError,
     costs::{self, Costs},
     options, usage,
 };
@@ -72,6 +72,18 @@ fn keep(text: &str) -> Result<Keep, String> {
 }
 
 impl ProblemArgs {
+    /// Adds the files that costs and limits are read from.
+    #[must_use]
+    pub fn reads(&self, mut files: Files) -> Files {
+        for path in costs::files(&self.cost) {
+            files = files.reads("--cost", Some(path));
+        }
+        for path in self.limit.iter().filter_map(|limit| costs::file(&limit.cost)) {
+            files = files.reads("--limit", Some(path));
+        }
+        files
+    }
+
     /// The bitwidths to choose from, if any are given.
     #[must_use]
     pub fn actions(&self) -> Option<Vec<Bitwidth>> {

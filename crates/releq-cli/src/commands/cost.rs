@@ -53,6 +53,7 @@ const MODELS: [&str; 8] = [
   releq cost resnet20 --bits 4 --cost size,stripes-energy
   releq cost lenet --bits 4 --cost stripes-energy=2,size=1   and their sum
   releq cost lenet --bits 4 --cpu-table latency.json         measured here
+  releq cost lenet --cpu-table latency.json --cpu-bits 2,3,4,5,6,7
   releq cost --layers layers.csv --layers-of mine --bits 8,4,4,8 --csv costs.csv")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -91,6 +92,17 @@ pub(crate) struct Args {
     /// Add the time on the CPU. It is measured on this machine and stored in FILE, from which later runs read it
     #[arg(long, value_name = "FILE")]
     cpu_table: Option<PathBuf>,
+    /// Weight bitwidths to measure besides for every layer, so that a search can use the table: `--cost
+    /// cpu-latency:FILE`
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        value_parser = options::bits,
+        allow_negative_numbers = true,
+        requires = "cpu_table"
+    )]
+    cpu_bits: Vec<BitwidthAssignment>,
     /// Kernels to measure: best, bit-serial or int8
     #[arg(long, value_name = "NAME", default_value = "best")]
     cpu_kernels: CpuKernels,
@@ -120,6 +132,8 @@ impl Args {
         let table = self.cpu_table.as_ref();
         let files =
             Files::new().reads("--layers", self.layers.as_ref()).writes("--csv", self.csv.as_ref());
+        let files =
+            costs::files(&self.cost).fold(files, |files, path| files.reads("--cost", Some(path)));
         match self.any_machine {
             true => files.reads("--cpu-table", table),
             false => files.writes("--cpu-table", table),
@@ -208,7 +222,12 @@ impl Args {
         let config = LatencyConfig { kernels: self.cpu_kernels, ..LatencyConfig::default() };
         // The given bitwidths, and 8-bit weights to compare with.
         let eight = bits.iter().map(|bits| bits.with_weight(Bitwidth::EIGHT));
-        let work = layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight));
+        let mut work: Vec<(&LayerProfile, LayerBits)> =
+            layers.iter().zip(bits.iter().copied()).chain(layers.iter().zip(eight)).collect();
+        let more = options::join_bits(&self.cpu_bits);
+        for &weight in more.iter().flat_map(|bits| bits.iter()) {
+            work.extend(layers.iter().zip(bits.iter().map(|bits| bits.with_weight(weight))));
+        }
         let style =
             ProgressStyle::with_template("measuring layers {bar:30} {pos}/{len}  {eta} left")?;
         let bar = ProgressBar::new(0).with_style(style);

@@ -41,7 +41,7 @@ const CHUNK: usize = 100;
   releq evaluate ... --bits 8,5,5,5,8 --quantizer wrpn
   releq evaluate ... --bits 32,2,2,2,32  first and last layer in full precision
   releq evaluate ... --bits 4 --batch-norm-steps 50
-  releq evaluate ... --images 500 --json a quick look, as JSON")]
+  releq evaluate ... --images 500 --json")]
 pub(crate) struct Args {
     #[command(flatten)]
     network: NetworkArgs,

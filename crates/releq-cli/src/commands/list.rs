@@ -107,7 +107,7 @@ fn items(kind: Kind) -> Vec<Item> {
         Kind::Quantizers => described(QuantizerKind::ALL, &QUANTIZERS),
         Kind::Rewards => described(RewardKind::all(), &REWARDS),
         Kind::Costs => {
-            let others = ["roofline", "weighted-sum"].map(str::to_owned);
+            let others = ["roofline", "cpu-latency", "weighted-sum"].map(str::to_owned);
             let names = CostKind::all().into_iter().map(|kind| kind.name().to_owned());
             described(names.chain(others), &COSTS)
         }
@@ -177,7 +177,7 @@ const REWARDS: [(&str, &str); 4] = [
     ("linear-grid", "a linear grid, as in the authors' code"),
 ];
 
-const COSTS: [(&str, &str); 14] = [
+const COSTS: [(&str, &str); 15] = [
     ("mean-bits", "mean bitwidth of the searched layers"),
     ("cost-weighted", "bitwidths weighted by memory accesses and MACs, as in the paper"),
     ("stripes", "cycles on Stripes"),
@@ -191,6 +191,7 @@ const COSTS: [(&str, &str); 14] = [
     ("traffic", "bytes moved for one image"),
     ("energy", "picojoules of a bit-parallel circuit"),
     ("roofline", r#"microseconds: roofline{"macs_per_s": 1e12, "bytes_per_s": 1e10}"#),
+    ("cpu-latency", "microseconds on this CPU: cpu-latency:FILE of `releq cost --cpu-table`"),
     ("weighted-sum", "several costs: write stripes-energy=2,size=1"),
 ];
 

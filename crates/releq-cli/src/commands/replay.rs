@@ -122,10 +122,10 @@ impl<'a> From<&'a Scored> for Entry<'a> {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        Files::new()
+        let files = Files::new()
             .reads("--table", Some(&self.table))
-            .reads("--agent", self.agent.as_ref().and_then(AgentArg::file))
-            .check()?;
+            .reads("--agent", self.agent.as_ref().and_then(AgentArg::file));
+        self.problem.reads(files).check()?;
         let agent = match &self.agent {
             Some(agent) => agent.load()?,
             None => AgentKind::Ppo(PpoConfig::default()),

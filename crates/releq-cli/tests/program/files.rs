@@ -35,6 +35,8 @@ fn a_file_that_is_read_and_written_is_refused_and_untouched() {
     let cost = "cost --layers DIR/l.csv --bits 4";
     refused(&format!("{cost} --csv DIR/l.csv"), dir, ["--layers", "--csv"]);
     refused(&format!("{cost} --cpu-table DIR/l.csv"), dir, ["--layers", "--cpu-table"]);
+    let priced = format!("{cost} --cost cpu-latency:DIR/s --csv DIR/s");
+    refused(&priced, dir, ["--csv", "--cost"]);
     let both = "cost lenet --bits 4 --csv DIR/c --cpu-table DIR/c";
     refused(both, dir, ["--csv", "--cpu-table"]);
     assert_eq!(fs::read(dir.join("w")).unwrap(), weights);

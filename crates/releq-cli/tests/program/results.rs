@@ -104,6 +104,41 @@ fn a_replay_follows_its_limits_layers_and_costs() {
     assert!(ppo["greedy_bits"].is_array());
 }
 
+/// A table of measured times is a cost and a limit of a search.
+#[test]
+fn times_that_were_measured_limit_a_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let measured = "cost lenet --bits 2 --cpu-table DIR/cpu.json --cpu-bits 3,4 --json";
+    let costs = json(measured, dir);
+    let models = costs["models"].as_array().unwrap();
+    assert_eq!(models.last().unwrap()["model"], "cpu-latency");
+    let table = fs::read(dir.join("cpu.json")).unwrap();
+    // The second time nothing is measured, and nothing written.
+    json(measured, dir);
+    assert_eq!(fs::read(dir.join("cpu.json")).unwrap(), table);
+
+    let replay = "replay lenet --table TABLE --agent exhaustive --json";
+    let fast = json(&format!("{replay} --cost cpu-latency:DIR/cpu.json"), dir);
+    assert_eq!(fast["evaluations"], 81);
+    let both = "--cost cpu-latency:DIR/cpu.json=1,size=1 --limit cpu-latency:DIR/cpu.json=1s";
+    let output = command(&format!("{replay} {both}"), dir).output().unwrap();
+    assert!(
+        text(&output).contains("`s` is not its unit: expected `x` or `%`"),
+        "{}",
+        text(&output)
+    );
+    let both = "--cost cpu-latency:DIR/cpu.json=1,size=1 --limit cpu-latency:DIR/cpu.json=500%";
+    assert_eq!(json(&format!("{replay} {both}"), dir)["evaluations"], 81);
+    let output = command(&format!("{replay} --cost cpu-latency"), dir).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("such as cpu-latency:lenet.json"), "{}", text(&output));
+    let missing = "--limit cpu-latency:DIR/none.json=0.8x";
+    let output = command(&format!("{replay} {missing}"), dir).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("none.json"), "{}", text(&output));
+}
+
 /// Results for a person fit 80 columns and have no colours where standard output is no terminal.
 #[test]
 fn tables_fit_80_columns() {
