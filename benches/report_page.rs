@@ -1,7 +1,7 @@
 //! How long it takes to draw the report of a long search: 2,000 evaluations of a network of 30 layers.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may fail loudly")]
 
-#[path = "../tests/sample/mod.rs"]
+#[path = "../crates/releq-cli/tests/sample/mod.rs"]
 mod sample;
 
 use std::hint::black_box;
