@@ -82,7 +82,7 @@ fn percent(share: f64) -> String {
 
 fn draw(facts: &Facts<'_>, columns: &[Shares], width: Width) -> Drawing {
     let layers = &facts.report.layers;
-    let names = width.pick(190.0, 104.0);
+    let names = width.pick(190.0, 122.0);
     let column = width.pick(118.0, 46.0);
     let gap = width.pick(16.0, 8.0);
     let bits_end = width.px() - columns.len() as f64 * (column + gap);

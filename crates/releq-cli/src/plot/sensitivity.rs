@@ -81,7 +81,7 @@ fn draw(
     width: Width,
 ) -> Drawing {
     let layers = &facts.report.layers;
-    let names = width.pick(190.0, 104.0);
+    let names = width.pick(190.0, 122.0);
     let column = ((width.px() - names) / bits.len() as f64).min(width.pick(72.0, 60.0));
     let (least, most) = extent(cells.values().map(Cell::mean)).unwrap_or((0.0, 1.0));
     let range = (most - least).max(1e-9);
