@@ -5,7 +5,7 @@
 //! cargo bench --bench networks
 //! ```
 //!
-//! For ratios, `cargo run --release --example network_speed` runs the same contestants interleaved.
+//! For ratios, `releq bench` runs the same contestants interleaved.
 #![allow(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
 
 use std::{num::NonZeroUsize, time::Duration};

@@ -8,8 +8,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use releq_cli::terminal::{exit_code, output::print};
 use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerProfile, Network};
-use releq_example_support::{exit_code, output::print};
 use releq_hw::{CpuLatency, LatencyConfig, Stripes, cost_report, weights_only};
 
 /// Bytes that a radio link transfers to update the weights of a device.

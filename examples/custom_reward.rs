@@ -11,14 +11,19 @@
 use std::{num::NonZeroUsize, process::ExitCode, sync::Mutex};
 
 use anyhow::Result;
-use clap::Parser;
 use releq::{
     Cancel, Event, Experiment, ExperimentConfig, data::digits, reward::Reward, zoo::lenet,
 };
-use releq_example_support::{
-    exit_code, options,
+use releq_cli::terminal::{
+    exit_code,
     output::{note, print},
 };
+
+/// Assignments that each search measures at most.
+const EVALUATIONS: usize = 60;
+
+/// The same seed gives the same result.
+const SEED: u64 = 1;
 
 /// Pays for low bitwidths only while accuracy stays above a floor, and the closer to full precision
 /// the better.
@@ -36,39 +41,15 @@ impl Reward for Strict {
     }
 }
 
-/// Searches LeNet with the paper's reward and with one of our own.
-#[derive(Parser, Debug)]
-struct Args {
-    /// Share of the full-precision accuracy below which our reward punishes
-    #[arg(long, default_value_t = 0.99, value_parser = options::share, allow_hyphen_values = true)]
-    floor: f64,
-    /// Maximum number of assignments that each search measures
-    #[arg(
-        long,
-        default_value_t = 60,
-        value_parser = options::whole::<usize>,
-        allow_negative_numbers = true
-    )]
-    evaluations: usize,
-    /// Seed of all random numbers; the same seed gives the same result
-    #[arg(
-        long,
-        default_value_t = 1,
-        value_parser = options::whole::<u64>,
-        allow_negative_numbers = true
-    )]
-    seed: u64,
-}
-
 fn main() -> ExitCode {
-    exit_code(|| run(&Args::parse()))
+    exit_code(run)
 }
 
-fn run(args: &Args) -> Result<()> {
-    let data = digits::generate(&digits::DigitsConfig { seed: args.seed, ..Default::default() })?;
+fn run() -> Result<()> {
+    let data = digits::generate(&digits::DigitsConfig { seed: SEED, ..Default::default() })?;
     note(format_args!("data: {}", data.source));
-    let mut config = ExperimentConfig::lenet(args.seed);
-    config.budget.evaluations = Some(args.evaluations);
+    let mut config = ExperimentConfig::lenet(SEED);
+    config.budget.evaluations = Some(EVALUATIONS);
     config.threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     config.compare = false;
 
@@ -85,7 +66,7 @@ fn run(args: &Args) -> Result<()> {
     let weights = experiment().pretrain(&never, &news)?;
 
     let with_paper = experiment().weights(weights.clone()).run(&never, &news)?;
-    let strict = Strict { floor: args.floor };
+    let strict = Strict { floor: 0.99 };
     let with_ours = experiment().weights(weights).reward(strict).run(&never, &news)?;
 
     for report in [with_paper, with_ours] {

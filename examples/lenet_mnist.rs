@@ -18,7 +18,10 @@ use releq::{
     data::{self, DataKind, Download, ImageFolderConfig, digits::DigitsConfig},
     zoo::lenet,
 };
-use releq_example_support::{SearchArgs, exit_code, output::note};
+use releq_cli::{
+    args::SearchArgs,
+    terminal::{exit_code, output::note},
+};
 
 /// Finds a bitwidth for every layer of LeNet by reinforcement learning.
 #[derive(Parser, Debug)]
@@ -53,7 +56,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     let data = source.load()?;
     let config = args.search.configure(ExperimentConfig::lenet(args.search.seed))?;
     let config = config.with_data(source);
-    args.search.run(&data.source.clone(), Experiment::new(lenet(), data, config))
+    args.search.start(&data.source.clone(), Experiment::new(lenet(), data, config))
 }
 
 fn find_data(args: &Args) -> Result<DataConfig> {

@@ -24,7 +24,10 @@ use releq::{
     },
     train::Length,
 };
-use releq_example_support::{SearchArgs, data::write_folder, exit_code};
+use releq_cli::{
+    args::{SearchArgs, images::write_folder},
+    terminal::exit_code,
+};
 
 /// Three convolutions, with batch norm after the second, and a linear layer that predicts the class.
 fn my_network(input: [usize; 3], classes: usize) -> Result<Network, NetworkError> {
@@ -67,7 +70,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     config.validation = data.train.len() / 5;
     config.pretrain.length = Length::Epochs(10.0);
     config.budget.evaluations = args.search.evaluations.or(Some(40));
-    args.search.run(&data.source.clone(), Experiment::new(network, data, config))
+    args.search.start(&data.source.clone(), Experiment::new(network, data, config))
 }
 
 /// Searches the bitwidths of the network that this example defines.

@@ -2,14 +2,14 @@
 //! and compares.
 //!
 //! ```text
-//! cargo run --release --example search_network -- --network simplenet --weights simplenet_cifar.pth.tar --data-dir cifar10
+//! cargo run --release --example search_network -- simplenet --weights simplenet_cifar.pth.tar --data cifar10
 //! ```
 //!
 //! The data folder contains `train/CLASS/*.jpg` and `test/CLASS/*.jpg` (JPEG, PNG, WebP, BMP, TIFF or PNM), or the
 //! files of MNIST, CIFAR-10 or SVHN. All decisions are made on held-out images; the images of the report are used for nothing else.
 //! Ctrl-C stops the run and still writes the best result so far.
 
-use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
+use std::{num::NonZeroUsize, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -17,10 +17,9 @@ use releq::{
     Experiment, ExperimentConfig, HeldOut, WeightsConfig,
     train::{Length, Schedule},
 };
-use releq_example_support::{
-    SearchArgs, checkpoint,
-    data::{self, ImageArgs},
-    exit_code, options,
+use releq_cli::{
+    args::{DataArgs, NetworkArgs, SearchArgs, WeightsArgs, checkpoint, images, options},
+    terminal::exit_code,
 };
 
 /// Finds a bitwidth for every layer of a network by reinforcement learning.
@@ -34,29 +33,20 @@ follow the paper's authors and are slow. For a quick search of a small network, 
 learning rate.
 
 EXAMPLES:
-  search_network --network lenet --data-dir mnist                  train LeNet, then search
-  search_network --network simplenet --weights simplenet_cifar.pth.tar --data-dir cifar10 --minutes 30
+  search_network lenet --data mnist                  train LeNet, then search
+  search_network simplenet --weights simplenet_cifar.pth.tar --data cifar10 --minutes 30
   search_network ... --short-epochs 1 --long-epochs 10 --learning-rate 0.01 --batch-size 64
   search_network ... --fine-tune 5 --quantizer wrpn-scaled         train the checkpoint on this data first
   search_network ... --evaluations 0                               no search: published and uniform bits only
 
 Set NO_COLOR to disable colors.")]
 struct Args {
-    /// Network architecture, one of those listed below
-    #[arg(long, value_name = "NAME")]
-    network: String,
-    /// Folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or with MNIST, CIFAR-10 or SVHN
-    #[arg(long, value_name = "DIR", env = "RELEQ_DATA_DIR")]
-    data_dir: PathBuf,
     #[command(flatten)]
-    images: ImageArgs,
-    /// Full-precision weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors [default: train from
-    /// scratch]
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
-    /// Key of the checkpoint under which the weights are stored [default: detected]
-    #[arg(long, value_name = "KEY", requires = "weights")]
-    key: Option<String>,
+    network: NetworkArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    weights: WeightsArgs,
     /// Fine-tune the checkpoint in full precision for this many epochs first, with the settings of the long
     /// retrain
     #[arg(
@@ -126,20 +116,21 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<ExitCode> {
     // Files, network, weights and settings: whatever is wrong shows before any image is read.
     args.search.check()?;
-    let network = checkpoint::network(&args.network)?;
-    let (network, weights) = match &args.weights {
+    let network = args.network.required()?;
+    let (network, weights) = match &args.weights.weights {
         Some(path) => {
-            let (network, weights) = checkpoint::open(path, args.key.as_deref(), network)?;
+            let (network, weights) = checkpoint::open(path, args.weights.key.as_deref(), network)?;
             (network, Some(weights))
         }
         None => (network, None),
     };
     let config = args.search.configure(settings(args, network.name())?)?;
 
-    let (data, source) = data::load_all(&args.data_dir, &network, &args.images)?;
+    let source = args.data.required(&network)?;
+    let data = images::load_all(&source, &network)?;
     let mut config = config.with_data(source);
     // A whole checkpoint of this very network can be read again from the configuration alone.
-    if let (Some(path), None) = (&args.weights, &args.key) {
+    if let (Some(path), None) = (&args.weights.weights, &args.weights.key) {
         config.weights = Some(WeightsConfig::File(path.clone()).into());
     }
     if args.held_out_from_test {
@@ -155,7 +146,7 @@ fn run(args: &Args) -> Result<ExitCode> {
     if let Some(weights) = weights {
         experiment = experiment.weights(weights);
     }
-    args.search.run(&source, experiment)
+    args.search.start(&source, experiment)
 }
 
 /// The network's preset, and over it what the options say of training.

@@ -337,37 +337,6 @@ fn given_weights_replace_the_pretraining_and_change_nothing() {
 }
 
 #[test]
-fn a_pretraining_that_was_stopped_goes_on_from_its_state() {
-    let folder = tempfile::tempdir().unwrap();
-    let state = folder.path().join("state");
-    let run = |config: ExperimentConfig, cancel_at: Option<usize>| {
-        let stop = Cancel::new();
-        let steps = std::sync::Mutex::new(Vec::new());
-        let on_event = |event: &Event| {
-            if event.stage() == Stage::Pretrain {
-                steps.lock().unwrap().push(event.progress().0);
-                if Some(event.progress().0) == cancel_at {
-                    stop.cancel();
-                }
-            }
-        };
-        let experiment = Experiment::new(lenet(), data(), config).training_state(&state);
-        let weights = experiment.pretrain(&stop, &on_event);
-        (weights, steps.into_inner().unwrap())
-    };
-    let (straight, _) = run(config(4), None);
-    std::fs::remove_file(&state).unwrap();
-    let (stopped, _) = run(config(4), Some(12));
-    assert!(matches!(stopped, Err(ReleqError::Cancelled)));
-    let (resumed, steps) = run(config(4), None);
-    assert_eq!(steps.first(), Some(&13));
-    assert_eq!(resumed.unwrap(), straight.unwrap());
-    // Another run's state is refused.
-    let (other, _) = run(config(5), None);
-    assert!(other.unwrap_err().to_string().contains("begun with seed 4"));
-}
-
-#[test]
 fn fixed_layers_keep_their_bitwidth_and_the_reward_is_the_callers() {
     let eight = Bitwidth::new(8).unwrap();
     let first = lenet().profiles()[0].name.clone();

@@ -1,4 +1,4 @@
-"""Scores the published checkpoints on an image folder with PyTorch and Pillow, the peer of the example `evaluate`.
+"""Scores the published checkpoints on an image folder with PyTorch and Pillow, the peer of `releq evaluate`.
 
     python benches/peers/evaluate.py NETWORK FOLDER_WITH_CHECKPOINTS IMAGE_FOLDER [--mean M] [--std S] [--wrpn BITS]
 

@@ -1,7 +1,7 @@
 """Times ONNX Runtime's int8 kernels and ours on the same layers, in turn, one thread.
 
     pip install onnxruntime onnx numpy
-    cargo build --release --example cost_table
+    cargo build --release -p releq-cli
     python benches/peers/onnxruntime_int8.py
 
 Both sides compute the same function, unsigned 8-bit codes to unsigned 8-bit codes with 8-bit weights: QLinearConv
@@ -140,7 +140,7 @@ def ours(binary, folder, turn):
         for name, inputs, outputs in LINEARS:
             writer.writerow(["peer", name, "fc", inputs, 1, 1, outputs, 1, 1, 0, 1])
     table = folder / f"latency-{turn}.json"
-    command = [binary, "--layers", layers, "--weight-bits", "8", "--models", "size"]
+    command = [binary, "cost", "--layers", layers, "--bits", "8", "--cost", "size"]
     command += ["--cpu-table", table, "--cpu-kernels", "int8"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     rows = json.loads(table.read_text())["rows"]
@@ -151,11 +151,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="how often both sides take their turn")
     root = pathlib.Path(__file__).resolve().parents[2]
-    default = root / "target" / "release" / "examples" / "cost_table"
-    parser.add_argument("--binary", default=default, help="our side: the example cost_table")
+    default = root / "target" / "release" / "releq"
+    parser.add_argument("--binary", default=default, help="our side: the program releq")
     args = parser.parse_args()
     if not pathlib.Path(args.binary).exists():
-        sys.exit(f"no {args.binary}: run `cargo build --release --example cost_table`")
+        sys.exit(f"no {args.binary}: run `cargo build --release -p releq-cli`")
 
     theirs = {name: conv(*shape) for name, *shape in CONVS}
     theirs |= {name: linear(*shape) for name, *shape in LINEARS}

@@ -1,3 +1,7 @@
 //! The program `releq`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    releq_cli::main()
+}

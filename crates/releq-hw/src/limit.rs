@@ -132,9 +132,10 @@ impl fmt::Debug for CostLimit {
 
 /// A [`CostLimit`] in configuration, written as text such as `size<=60kB` or `stripes-energy<=0.8x`.
 ///
-/// On the left is a [`CostKind`], on the right either a share of the cost at 8 bits, marked by `x`, or an
+/// On the left is a [`CostKind`], on the right either a share of the cost at 8 bits, marked by `x` or `%`, or an
 /// amount in the unit of the cost model. The unit can be left out and can have a prefix: `k` for 10^3, `M` for
-/// 10^6 or `G` for 10^9. Bytes may be written `B`.
+/// 10^6 or `G` for 10^9, or `Ki`, `Mi` or `Gi` for the powers of 1024. Bytes may be written `B`. Instead of `<=`,
+/// which shells take for something else, there may be `=`.
 ///
 /// ```
 /// use releq_hw::{Bound, LimitConfig};
@@ -145,6 +146,7 @@ impl fmt::Debug for CostLimit {
 ///
 /// let limit: LimitConfig = "stripes-energy<=0.8x".parse()?;
 /// assert_eq!(limit.at_most, Bound::OfEightBits(0.8));
+/// assert_eq!("stripes-energy=80%".parse(), Ok(limit));
 /// # Ok::<(), releq_hw::HwError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,8 +160,12 @@ pub struct LimitConfig {
 
 const AT_MOST: &str = "<=";
 
-/// Prefixes of units, the largest first.
-const PREFIXES: [(char, f64); 3] = [('G', 1e9), ('M', 1e6), ('k', 1e3)];
+/// Prefixes of units with which limits are written, the largest first.
+const PREFIXES: [(&str, f64); 3] = [("G", 1e9), ("M", 1e6), ("k", 1e3)];
+
+/// Prefixes of units that are read besides.
+const BINARY_PREFIXES: [(&str, f64); 4] =
+    [("Gi", 1_073_741_824.0), ("Mi", 1_048_576.0), ("Ki", 1024.0), ("ki", 1024.0)];
 
 impl LimitConfig {
     /// The limit itself.
@@ -184,7 +190,9 @@ impl FromStr for LimitConfig {
     type Err = HwError;
     fn from_str(text: &str) -> Result<Self, HwError> {
         let fail = |reason: String| HwError::Limit { limit: text.to_owned(), reason };
-        let (cost, bound) = text.rsplit_once(AT_MOST).ok_or_else(|| {
+        // No settings of a cost model contain this sign.
+        let parts = text.rsplit_once(AT_MOST).or_else(|| text.rsplit_once('='));
+        let (cost, bound) = parts.ok_or_else(|| {
             fail(
                 "expected a cost model and its limit, such as `size<=60kB` or `stripes<=0.8x`"
                     .into(),
@@ -242,20 +250,23 @@ fn parse_bound(text: &str, unit: &str) -> Result<Bound, String> {
         .ok_or_else(|| format!("`{text}` does not start with a number"))?;
     let suffix = text[end..].trim();
     let is_unit = |name: &str| name.is_empty() || name == unit || (name == "B" && is_bytes(unit));
-    if suffix == "x" {
-        return Ok(Bound::OfEightBits(number));
+    match suffix {
+        "x" => return Ok(Bound::OfEightBits(number)),
+        "%" => return Ok(Bound::OfEightBits(number / 100.0)),
+        _ => {}
     }
     if is_unit(suffix) {
         return Ok(Bound::Absolute(number));
     }
-    PREFIXES
+    BINARY_PREFIXES
         .iter()
+        .chain(&PREFIXES)
         .find(|(prefix, _)| suffix.strip_prefix(*prefix).is_some_and(|rest| is_unit(rest.trim())))
         .map(|(_, factor)| Bound::Absolute(number * factor))
         .ok_or_else(|| {
             format!(
-                "`{suffix}` is not its unit: expected `x` for a share of the cost at 8 bits, or \
-                 `{unit}`, with or without the prefix k, M or G"
+                "`{suffix}` is not its unit: expected `x` or `%` for a share of the cost at 8 bits, or \
+                 `{unit}`, with or without a prefix such as k, M or Ki"
             )
         })
 }
@@ -319,6 +330,11 @@ mod tests {
             ("stripes<=2.5M cycles", Bound::Absolute(2.5e6), "stripes<=2500000 cycles"),
             ("bitops <= 1e9", Bound::Absolute(1e9), "bitops<=1000000000 bit operations"),
             ("stripes-energy<=0.8x", Bound::OfEightBits(0.8), "stripes-energy<=0.8x"),
+            ("stripes-energy = 80 %", Bound::OfEightBits(0.8), "stripes-energy<=0.8x"),
+            ("size=80kB", Bound::Absolute(80e3), "size<=80kB"),
+            ("size=80KiB", Bound::Absolute(81_920.0), "size<=81920B"),
+            ("size=1.5 MiB", Bound::Absolute(1_572_864.0), "size<=1572864B"),
+            ("size=2kibytes", Bound::Absolute(2048.0), "size<=2048B"),
             (
                 r#"size{"scales":"none","without_biases":true}<=1kB"#,
                 Bound::Absolute(1e3),
@@ -343,7 +359,10 @@ mod tests {
             ("sise<=60kB", "unknown cost model `sise`: did you mean `size`?"),
             ("size<=", "limit `size<=`: `` does not start with a number"),
             ("size<=kB", "`kB` does not start with a number"),
-            ("size<=60 cycles", "`cycles` is not its unit: expected `x`"),
+            ("size<=60 cycles", "`cycles` is not its unit: expected `x` or `%`"),
+            ("size=", "limit `size=`: `` does not start with a number"),
+            ("size=-5%", "a limit must be positive"),
+            ("=60kB", "unknown cost model ``"),
             ("stripes<=60kB", "`kB` is not its unit"),
             ("size<=60KB", "`KB` is not its unit"),
             ("size<=60kx", "`kx` is not its unit"),

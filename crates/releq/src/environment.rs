@@ -1,6 +1,6 @@
 //! The bitwidth environment: one step chooses the bitwidth of one layer.
 
-use std::{collections::HashMap, time::Instant};
+use std::{collections::HashMap, time::Duration};
 
 use releq_agent::{Environment, Transition};
 use releq_core::{Bitwidth, BitwidthAssignment, LayerKind, LayerProfile};
@@ -11,6 +11,7 @@ use crate::{
     evaluate::{Evaluator, full_precision},
     guard::guard,
     problem::{ActionSpace, EvaluationMode, Problem},
+    run_folder::Clock,
     search::Scored,
 };
 
@@ -43,7 +44,8 @@ pub(crate) struct BitwidthEnvironment<'a> {
     /// Their scores; a table's nearest entry has other bitwidths than were asked for.
     scored: Vec<Scored>,
     index_of: HashMap<BitwidthAssignment, usize>,
-    evaluation_seconds: f64,
+    clock: Clock,
+    evaluation_time: Duration,
 }
 
 impl<'a> BitwidthEnvironment<'a> {
@@ -78,7 +80,8 @@ impl<'a> BitwidthEnvironment<'a> {
             asked: Vec::new(),
             scored: Vec::new(),
             index_of: HashMap::new(),
-            evaluation_seconds: 0.0,
+            clock: Clock::new(),
+            evaluation_time: Duration::ZERO,
         }
     }
 
@@ -92,9 +95,14 @@ impl<'a> BitwidthEnvironment<'a> {
         &self.scored
     }
 
-    /// Wall time spent in the evaluator.
+    /// Time spent in the evaluator.
     pub(crate) const fn evaluation_seconds(&self) -> f64 {
-        self.evaluation_seconds
+        self.evaluation_time.as_secs_f64()
+    }
+
+    /// Measures its time by the clock of a run.
+    pub(crate) fn clock(&mut self, clock: &Clock) {
+        self.clock = clock.clone();
     }
 
     /// Final scores of the batch that just ended.
@@ -164,9 +172,9 @@ impl<'a> BitwidthEnvironment<'a> {
         }
         let piece = || format!("evaluator `{}`", self.evaluator.name());
         let full_precision = full_precision(self.evaluator)?;
-        let started = Instant::now();
+        let started = self.clock.elapsed();
         let answers = guard(piece, || self.evaluator.evaluate_batch(&new))?;
-        self.evaluation_seconds += started.elapsed().as_secs_f64();
+        self.evaluation_time += self.clock.elapsed().saturating_sub(started);
         if answers.len() != new.len() {
             return Err(ReleqError::Answers {
                 piece: piece(),
@@ -197,7 +205,7 @@ impl<'a> BitwidthEnvironment<'a> {
             asked: self.asked.clone(),
             scored: self.scored.clone(),
             carried,
-            evaluation_seconds: self.evaluation_seconds,
+            evaluation_seconds: self.evaluation_seconds(),
         }
     }
 
@@ -205,7 +213,8 @@ impl<'a> BitwidthEnvironment<'a> {
     pub(crate) fn restore(&mut self, state: EnvironmentState) {
         self.episodes.clear();
         self.carried = state.carried;
-        self.evaluation_seconds = state.evaluation_seconds;
+        self.evaluation_time =
+            Duration::try_from_secs_f64(state.evaluation_seconds).unwrap_or_default();
         for (asked, scored) in state.asked.into_iter().zip(state.scored) {
             self.remember(asked, scored);
         }

@@ -47,6 +47,9 @@ pub enum ReleqError {
     /// The state of a training cannot be read or written.
     #[error(transparent)]
     TrainingState(#[from] releq_train::TrainingStateError),
+    /// The folder of a run cannot be used.
+    #[error(transparent)]
+    RunFolder(#[from] crate::RunFolderError),
     /// A data set cannot be used.
     #[error(transparent)]
     Data(#[from] releq_data::DataError),

@@ -10,6 +10,7 @@ mod experiment;
 mod guard;
 mod problem;
 mod report;
+mod run_folder;
 mod search;
 
 pub use cancel::Cancel;
@@ -32,6 +33,7 @@ pub use releq_reward as reward;
 pub use releq_train as train;
 pub use releq_zoo as zoo;
 pub use report::{Answer, FinalRow, LayerRow, Reference, Report, RowCost};
+pub use run_folder::{RunFolder, RunFolderError};
 pub use search::{
     BatchRecord, Budget, Scored, Search, SearchOutcome, SearchState, StopReason, pareto_frontier,
 };

@@ -169,6 +169,24 @@ pub trait Evaluator: Send + Sync {
         batch.iter().map(|bits| self.evaluate(bits)).collect()
     }
 
+    /// As [`evaluate_batch`](Self::evaluate_batch), but tells of each answer as soon as it is there, by its place
+    /// in the batch and in any order, so that whoever records answers loses little when the process is killed.
+    /// Told only at the end unless overridden.
+    ///
+    /// # Errors
+    /// As [`evaluate_batch`](Self::evaluate_batch), and those of `answered`.
+    fn evaluate_each(
+        &self,
+        batch: &[BitwidthAssignment],
+        answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
+    ) -> Result<Vec<Evaluation>, ReleqError> {
+        let answers = self.evaluate_batch(batch)?;
+        for (place, answer) in answers.iter().enumerate().take(batch.len()) {
+            answered(place, answer)?;
+        }
+        Ok(answers)
+    }
+
     /// Name for messages.
     fn name(&self) -> &str {
         "evaluator"
@@ -200,6 +218,13 @@ macro_rules! forward {
                 batch: &[BitwidthAssignment],
             ) -> Result<Vec<Evaluation>, ReleqError> {
                 (**self).evaluate_batch(batch)
+            }
+            fn evaluate_each(
+                &self,
+                batch: &[BitwidthAssignment],
+                answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
+            ) -> Result<Vec<Evaluation>, ReleqError> {
+                (**self).evaluate_each(batch, answered)
             }
             fn name(&self) -> &str {
                 (**self).name()

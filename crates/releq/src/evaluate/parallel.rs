@@ -36,9 +36,19 @@ impl<E: Evaluator> Evaluator for Parallel<E> {
     }
 
     fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
+        self.evaluate_each(batch, &|_, _| Ok(()))
+    }
+
+    fn evaluate_each(
+        &self,
+        batch: &[BitwidthAssignment],
+        answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
+    ) -> Result<Vec<Evaluation>, ReleqError> {
         let piece = || format!("evaluator `{}`", self.inner.name());
-        parallel::try_map(batch.iter(), self.threads.get(), |bits| {
-            guard(piece, || self.inner.evaluate(bits))
+        parallel::try_map(batch.iter().enumerate(), self.threads.get(), |(place, bits)| {
+            let answer = guard(piece, || self.inner.evaluate(bits))?;
+            answered(place, &answer)?;
+            Ok(answer)
         })
     }
 

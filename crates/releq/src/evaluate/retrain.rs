@@ -11,11 +11,12 @@ use releq_core::{BitwidthAssignment, Network, Weights, parallel};
 use releq_data::{Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    AccuracyReport, Schedule, TrainError, Trainer, TrainerFactory, Training, accuracy_while,
+    AccuracyReport, Schedule, TrainError, Trainer, TrainerFactory, Training, TrainingState,
+    accuracy_while,
 };
 
 use super::{EarlyStop, Evaluation, Evaluator, Measurement};
-use crate::{Cancel, ReleqError, guard::guard};
+use crate::{Cancel, ReleqError, guard::guard, run_folder::KeptStates};
 
 /// Everything a [`Retrain`] starts from.
 #[derive(Clone, Copy)]
@@ -94,6 +95,7 @@ pub struct Retrain<'a> {
     schedule: Schedule,
     full_precision: f64,
     early_stop: Option<(EarlyStop, Subset<&'a dyn Dataset>)>,
+    states: Option<KeptStates>,
     /// Idle trainers: their buffers live as long as the evaluator.
     idle: Mutex<Vec<Box<dyn Trainer>>>,
 }
@@ -113,20 +115,40 @@ impl<'a> Retrain<'a> {
     /// # Errors
     /// [`ReleqError`] if weights, images and network do not fit together; [`ReleqError::Cancelled`].
     pub fn new(setup: RetrainSetup<'a>, schedule: Schedule) -> Result<Self, ReleqError> {
-        let mut retrain = Self::unmeasured(setup, schedule);
-        retrain.full_precision = retrain.full_precision_on(setup.validation)?.accuracy();
-        if retrain.full_precision <= 0.0 {
+        let retrain = Self::unmeasured(setup, schedule);
+        let full_precision = retrain.full_precision_on(setup.validation)?.accuracy();
+        retrain.relative_to(full_precision)
+    }
+
+    /// Takes the full-precision accuracy as it was measured before.
+    pub(crate) fn relative_to(mut self, full_precision: f64) -> Result<Self, ReleqError> {
+        if full_precision <= 0.0 {
             return Err(ReleqError::Setting {
                 setting: "weights",
                 reason: "the full-precision network classifies no validation image".into(),
             });
         }
-        Ok(retrain)
+        self.full_precision = full_precision;
+        Ok(self)
     }
 
     /// For [`retrain`](Self::retrain) alone, which is relative to nothing.
     pub(crate) fn unmeasured(setup: RetrainSetup<'a>, schedule: Schedule) -> Self {
-        Self { setup, schedule, full_precision: 1.0, early_stop: None, idle: Mutex::default() }
+        Self {
+            setup,
+            schedule,
+            full_precision: 1.0,
+            early_stop: None,
+            states: None,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Keeps the state of every retrain while it goes on, and goes on from one that it finds. Whoever has an
+    /// answer removes its state.
+    pub(crate) fn keep_states(mut self, states: KeptStates) -> Self {
+        self.states = Some(states);
+        self
     }
 
     /// Gives up assignments that have collapsed, when [evaluated](Evaluator::evaluate).
@@ -161,13 +183,30 @@ impl<'a> Retrain<'a> {
         bits: &BitwidthAssignment,
         sets: &[&dyn Dataset],
     ) -> Result<Retrained, ReleqError> {
+        Ok(self.retrain_with_weights(bits, sets, |_| ())?.0)
+    }
+
+    /// As [`retrain`](Self::retrain), with what `take` makes of the trainer in the end.
+    pub(crate) fn retrain_with_weights<T>(
+        &self,
+        bits: &BitwidthAssignment,
+        sets: &[&dyn Dataset],
+        take: impl FnOnce(&dyn Trainer) -> T,
+    ) -> Result<(Retrained, Option<T>), ReleqError> {
         let answer = self.with_trainer(|trainer, setup| {
             unless_diverged(|| {
                 self.train(trainer, bits, None)?;
-                sets.iter().map(|&set| setup.classify(trainer, set)).collect::<Result<_, _>>()
+                let reports: Vec<_> = sets
+                    .iter()
+                    .map(|&set| setup.classify(trainer, set))
+                    .collect::<Result<_, _>>()?;
+                Ok((reports, take(trainer)))
             })
         })?;
-        Ok(answer.map_or_else(Retrained::Diverged, Retrained::Done))
+        Ok(match answer {
+            Ok((reports, taken)) => (Retrained::Done(reports), Some(taken)),
+            Err(reason) => (Retrained::Diverged(reason), None),
+        })
     }
 
     /// The steps of a retrain; where it was given up, after which step and why.
@@ -177,12 +216,18 @@ impl<'a> Retrain<'a> {
         bits: &BitwidthAssignment,
         early_stop: Option<&(EarlyStop, Subset<&'a dyn Dataset>)>,
     ) -> Result<Option<(usize, AccuracyReport)>, ReleqError> {
-        let Self { setup, schedule, .. } = self;
+        let Self { setup, states, .. } = self;
         trainer.set_bits(Some(bits))?;
-        let seed = assignment_seed(setup.seed, bits);
-        let mut training = Training::new(setup.train, setup.normalization, schedule, seed)?;
+        let mut training = match states {
+            Some(states) => self.begin_or_resume(trainer, bits, states)?,
+            None => self.begin(bits)?,
+        };
+        let mut saver = states.as_ref().map(|states| states.saver(bits));
         loop {
             if setup.cancel.is_cancelled() {
+                if let Some(saver) = &mut saver {
+                    saver.now(&training, trainer)?;
+                }
                 return Err(ReleqError::Cancelled);
             }
             let Some(progress) = training.step(trainer)? else { return Ok(None) };
@@ -194,6 +239,53 @@ impl<'a> Retrain<'a> {
                 if seen.accuracy() < stop.below * self.full_precision {
                     return Ok(Some((progress.step, seen)));
                 }
+            }
+            // After the early stop: a state must not skip it.
+            if let Some(saver) = &mut saver
+                && let Err(error) = saver.if_due(&training, trainer)
+            {
+                log::warn!("the state of a retrain is not saved: {error}; it goes on");
+            }
+        }
+    }
+
+    /// A retrain before its first step.
+    fn begin(&self, bits: &BitwidthAssignment) -> Result<Training<'a>, ReleqError> {
+        let RetrainSetup { train, normalization, seed, .. } = self.setup;
+        let seed = assignment_seed(seed, bits);
+        Ok(Training::new(train, normalization, &self.schedule, seed)?)
+    }
+
+    /// A retrain that goes on from its state, if there is one that fits.
+    fn begin_or_resume(
+        &self,
+        trainer: &mut dyn Trainer,
+        bits: &BitwidthAssignment,
+        states: &KeptStates,
+    ) -> Result<Training<'a>, ReleqError> {
+        let Self { setup, schedule, .. } = self;
+        let begin = || Ok(self.begin(bits)?.origin(states.origin.clone()));
+        let path = states.file(bits);
+        if !path.exists() {
+            return begin();
+        }
+        let resumed = TrainingState::load(&path).map_err(ReleqError::from).and_then(|state| {
+            state.run.check_schedule(schedule, assignment_seed(setup.seed, bits))?;
+            state.run.check_origin(&states.origin)?;
+            if state.run.bits.as_ref() != Some(bits) {
+                let reason = format!("{} is of other bitwidths than {bits}", path.display());
+                return Err(ReleqError::Resume { field: "bits", reason });
+            }
+            Ok(Training::resume(setup.train, setup.normalization, &state, trainer)?)
+        });
+        match resumed {
+            Ok(training) => Ok(training),
+            // Beginning again gives the same weights, only later.
+            Err(error) => {
+                log::warn!("the retrain at {bits} begins again: {}", error.chain());
+                trainer.load(setup.weights)?;
+                trainer.set_bits(Some(bits))?;
+                begin()
             }
         }
     }
@@ -243,9 +335,19 @@ impl Evaluator for Retrain<'_> {
     }
 
     fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
+        self.evaluate_each(batch, &|_, _| Ok(()))
+    }
+
+    fn evaluate_each(
+        &self,
+        batch: &[BitwidthAssignment],
+        answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
+    ) -> Result<Vec<Evaluation>, ReleqError> {
         let piece = || "trainer".to_owned();
-        parallel::try_map(batch.iter(), self.setup.threads.get(), |bits| {
-            guard(piece, || self.evaluate(bits))
+        parallel::try_map(batch.iter().enumerate(), self.setup.threads.get(), |(place, bits)| {
+            let answer = guard(piece, || self.evaluate(bits))?;
+            answered(place, &answer)?;
+            Ok(answer)
         })
     }
 

@@ -11,7 +11,7 @@ use releq_core::{
     checked_network_cost, parallel,
 };
 use releq_data::Dataset;
-use releq_train::AccuracyReport;
+use releq_train::{AccuracyReport, Trainer};
 
 use super::ExperimentConfig;
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     evaluate::{Retrain, Retrained},
     guard::guard,
     pareto_frontier,
+    run_folder::{Clock, FinalRecord, OpenRun},
 };
 
 /// Label of the agent's row.
@@ -42,6 +43,8 @@ type Final = Result<[AccuracyReport; 2], String>;
 pub(super) struct FullPrecision {
     pub(super) validation: f64,
     pub(super) test: f64,
+    /// On the validation images of short retrains, unless the evaluator is the caller's own.
+    pub(super) search_validation: Option<f64>,
 }
 
 /// What the finals need besides the searches.
@@ -54,6 +57,8 @@ pub(super) struct Finals<'a> {
     pub(super) test: &'a dyn Dataset,
     pub(super) full_precision: FullPrecision,
     pub(super) on_event: &'a (dyn Fn(&Event) + Sync),
+    pub(super) clock: &'a Clock,
+    pub(super) kept: Option<&'a OpenRun<'a>>,
 }
 
 /// What the finals came to, or as far as they came.
@@ -121,12 +126,9 @@ impl Finals<'_> {
         let beside = self.beside()?;
         let mut walks = vec![self.walk(RELEQ.to_owned(), found)];
         walks.extend(comparisons.iter().map(|o| self.walk(format!("{} search", o.agent), o)));
-        let done = Mutex::new(Done::new());
-        let (cancelled, error) = match self.retrain_all(long, &beside, &mut walks, &done) {
-            Ok(()) => (false, None),
-            Err(ReleqError::Cancelled) => (true, None),
-            Err(error) => (false, Some(error.chain())),
-        };
+        let done = Mutex::new(self.on_record());
+        let (mut cancelled, mut error) =
+            stopped(self.retrain_all(long, &beside, &mut walks, &done));
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let reference = self.reference(&done);
 
@@ -143,7 +145,32 @@ impl Finals<'_> {
             }
         }
         let answer = self.answer(&rows, reference);
+        if let Some(answer) = answer.as_ref().filter(|_| !cancelled && error.is_none()) {
+            (cancelled, error) = stopped(self.keep_weights(long, &answer.bits));
+        }
         Ok(Finished { rows, reference, answer, cancelled, error })
+    }
+
+    /// The long retrains that earlier lives of the run have done.
+    fn on_record(&self) -> Done {
+        let records = self.kept.iter().flat_map(|kept| &kept.final_records);
+        let done = records.inspect(|record| self.clock.replayed(record.run_seconds));
+        done.map(|record| (record.bits.clone(), record.retrained())).collect()
+    }
+
+    /// Retrains the answer again if its weights are lost.
+    fn keep_weights(
+        &self,
+        long: &Retrain<'_>,
+        bits: &BitwidthAssignment,
+    ) -> Result<(), ReleqError> {
+        match self.kept {
+            Some(kept) if !kept.has_retrained(bits) => {
+                log::warn!("the weights of the answer are missing; it is retrained again");
+                self.retrain_one(long, bits).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What is retrained whatever the searches found.
@@ -167,12 +194,14 @@ impl Finals<'_> {
         walks: &mut [Walk],
         done: &Mutex<Done>,
     ) -> Result<(), ReleqError> {
-        let mut pending: Vec<_> = beside.iter().map(|(_, bits)| bits.clone()).collect();
         loop {
+            let mut pending: Vec<_> = beside.iter().map(|(_, bits)| bits.clone()).collect();
+            self.advance(walks, beside, &locked(done));
             let open: Vec<_> =
                 walks.iter().map(Walk::rest).filter(|rest| !rest.is_empty()).collect();
             // Threads that would stand idle retrain the candidates that come next. A walk still ends at
             // its first good one, so the rows are the same for any number of threads.
+            pending.retain(|bits| !locked(done).contains_key(bits));
             let idle = self.config.threads.get().saturating_sub(pending.len());
             let longest = open.iter().map(|rest| rest.len()).max().unwrap_or(0);
             let by_rank =
@@ -184,11 +213,16 @@ impl Finals<'_> {
                 return Ok(());
             }
             self.retrain(long, &pending, done)?;
-            pending.clear();
-            let done = locked(done);
-            let reference = self.reference(&done);
-            for walk in &mut *walks {
-                walk.advance(&done, |retrained| self.within_tolerance(reference, retrained));
+        }
+    }
+
+    /// Lets the walks take what is done into account, as soon as it is known what they are compared with: what
+    /// an earlier life of the run has done may lack full precision.
+    fn advance(&self, walks: &mut [Walk], beside: &[(String, BitwidthAssignment)], done: &Done) {
+        if beside.iter().all(|(_, bits)| done.contains_key(bits)) {
+            let reference = self.reference(done);
+            for walk in walks {
+                walk.advance(done, |retrained| self.within_tolerance(reference, retrained));
             }
         }
     }
@@ -217,7 +251,7 @@ impl Finals<'_> {
 
     /// What losses are measured against.
     fn reference(&self, done: &Done) -> Reference {
-        let FullPrecision { validation, test } = self.full_precision;
+        let FullPrecision { validation, test, .. } = self.full_precision;
         let before =
             Reference { validation_accuracy: validation, test_accuracy: test, retrained: false };
         let float = done.iter().find(|(bits, _)| bits.iter().all(|bits| bits.is_float()));
@@ -291,13 +325,7 @@ impl Finals<'_> {
         };
         report(locked(done).len(), None, None);
         parallel::try_for_each(assignments.iter(), self.config.threads.get(), |bits| {
-            let answer = guard(
-                || "trainer".to_owned(),
-                || match long.retrain(bits, &[self.validation, self.test])? {
-                    Retrained::Done(reports) => Ok(Ok([reports[0], reports[1]])),
-                    Retrained::Diverged(reason) => Ok(Err(reason)),
-                },
-            )?;
+            let answer = self.retrain_one(long, bits)?;
             let count = {
                 let mut done = locked(done);
                 done.insert(bits.clone(), answer.clone());
@@ -306,6 +334,27 @@ impl Finals<'_> {
             report(count, Some(bits), Some(&answer));
             Ok(())
         })
+    }
+
+    /// One long retrain, which the run keeps if it keeps anything.
+    fn retrain_one(
+        &self,
+        long: &Retrain<'_>,
+        bits: &BitwidthAssignment,
+    ) -> Result<Final, ReleqError> {
+        let sets = [self.validation, self.test];
+        let take = |trainer: &dyn Trainer| self.kept.map(|_| trainer.weights());
+        let piece = || "trainer".to_owned();
+        let (retrained, weights) = guard(piece, || long.retrain_with_weights(bits, &sets, take))?;
+        let answer = match retrained {
+            Retrained::Done(reports) => Ok([reports[0], reports[1]]),
+            Retrained::Diverged(reason) => Err(reason),
+        };
+        if let Some(kept) = self.kept {
+            let record = FinalRecord::new(bits.clone(), &answer, self.clock.seconds());
+            kept.record_final(&record, weights.flatten().as_ref())?;
+        }
+        Ok(answer)
     }
 
     fn row(
@@ -336,6 +385,15 @@ impl Finals<'_> {
                 .collect(),
             failure: retrained.as_ref().err().cloned(),
         }
+    }
+}
+
+/// Whether the caller stopped something, and what else ended it.
+fn stopped(result: Result<(), ReleqError>) -> (bool, Option<String>) {
+    match result {
+        Ok(()) => (false, None),
+        Err(ReleqError::Cancelled) => (true, None),
+        Err(error) => (false, Some(error.chain())),
     }
 }
 

@@ -7,7 +7,7 @@ mod pieces;
 mod preset;
 mod stages;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 pub use choice::Choice;
 pub use config::{
@@ -25,8 +25,9 @@ use releq_train::TrainerFactory;
 use stages::Run;
 
 use crate::{
-    Cancel, Event, ReleqError, Report,
+    Cancel, Event, ReleqError, Report, RunFolder,
     evaluate::{Evaluator, RetrainSetup},
+    run_folder::Clock,
 };
 
 /// A network and its data, ready to run.
@@ -37,7 +38,6 @@ pub struct Experiment {
     network: Network,
     config: ExperimentConfig,
     own: OwnPieces,
-    training_state: Option<PathBuf>,
 }
 
 impl fmt::Debug for Experiment {
@@ -66,7 +66,7 @@ impl Experiment {
         };
         own.data.insert(name.clone(), data.into_dyn());
         config.data.get_or_insert(Choice::Own(name));
-        Self { network, config, own, training_state: None }
+        Self { network, config, own }
     }
 
     /// The experiment that a configuration describes, as that of a report; network and data must be in it.
@@ -80,7 +80,7 @@ impl Experiment {
         };
         let network = network.build()?;
         let own = OwnPieces::default();
-        Ok(Self { network, config, own, training_state: None })
+        Ok(Self { network, config, own })
     }
 
     /// The configuration as it stands.
@@ -191,14 +191,6 @@ impl Experiment {
         self
     }
 
-    /// Keeps the state of the training in full precision in this file, at most ten seconds old, and goes on from
-    /// it if it is there: a run that was stopped or killed ends as one that was not.
-    #[must_use]
-    pub fn training_state(mut self, path: impl Into<PathBuf>) -> Self {
-        self.training_state = Some(path.into());
-        self
-    }
-
     /// Only the first part of [`run`](Self::run): full-precision training, or fine-tuning.
     ///
     /// # Errors
@@ -208,8 +200,8 @@ impl Experiment {
         cancel: &Cancel,
         on_event: &(dyn Fn(&Event) + Sync),
     ) -> Result<Weights, ReleqError> {
-        let run = Run::new(&self.network, &self.config, &self.own, cancel, on_event)?;
-        run.pretrain(self.training_state.as_deref())
+        let Self { network, config, own } = &self;
+        Run::new(network, config, own, None, cancel, on_event)?.pretrain()
     }
 
     /// Runs everything; `cancel` may be set from anywhere, as from a Ctrl-C handler.
@@ -225,28 +217,67 @@ impl Experiment {
         cancel: &Cancel,
         on_event: &(dyn Fn(&Event) + Sync),
     ) -> Result<Report, ReleqError> {
-        let Self { network, config, own, .. } = &self;
-        let mut clock = Clock { last: Instant::now(), times: BTreeMap::new() };
-        let run = Run::new(network, config, own, cancel, on_event)?;
-        let weights = run.pretrain(self.training_state.as_deref())?;
-        clock.lap("pretrain");
+        self.run_stages(None, cancel, on_event)
+    }
+
+    /// As [`run`](Self::run), in a [`RunFolder`]: keeps what it measures and where it is, and goes on from there. A
+    /// run that was stopped or killed at any moment ends with the same report, except for times; one that has
+    /// come to its end gives its report at once. The folder then has the retrained weights of the answer, too.
+    ///
+    /// A report that cannot be written is returned with [`Report::error`] set.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and [`ReleqError::RunFolder`] if the folder belongs to a run with other settings,
+    /// data or weights, or something in it is damaged.
+    pub fn run_in(
+        self,
+        folder: &RunFolder,
+        cancel: &Cancel,
+        on_event: &(dyn Fn(&Event) + Sync),
+    ) -> Result<Report, ReleqError> {
+        self.config.check()?;
+        if let Some(report) = folder.finished(&self.config)? {
+            return Ok(report);
+        }
+        self.run_stages(Some(folder), cancel, on_event)
+    }
+
+    fn run_stages(
+        &self,
+        folder: Option<&RunFolder>,
+        cancel: &Cancel,
+        on_event: &(dyn Fn(&Event) + Sync),
+    ) -> Result<Report, ReleqError> {
+        let Self { network, config, own } = self;
+        let run = Run::new(network, config, own, folder, cancel, on_event)?;
+        let mut laps = Laps::new(run.clock());
+        let weights = run.pretrain()?;
+        laps.lap("pretrain");
         let full_precision = run.full_precision(&weights)?;
-        let searched = run.search(&weights, &mut clock)?;
+        let searched = run.search(&weights, full_precision, &mut laps)?;
         let finals = run.finals(&weights, &searched, full_precision)?;
-        clock.lap("final");
-        run.report(&weights, searched, full_precision, finals, clock.times)
+        laps.lap("final");
+        run.report(&weights, searched, full_precision, finals, laps.times)
     }
 }
 
-/// Wall seconds of the stages.
-struct Clock {
-    last: Instant,
+/// Working seconds of the stages.
+struct Laps {
+    clock: Clock,
+    last: Duration,
     times: BTreeMap<String, f64>,
 }
 
-impl Clock {
+impl Laps {
+    fn new(clock: &Clock) -> Self {
+        // The first stage has read the data.
+        Self { clock: clock.clone(), last: Duration::ZERO, times: BTreeMap::new() }
+    }
+
     fn lap(&mut self, stage: &str) {
-        self.times.insert(stage.to_owned(), self.last.elapsed().as_secs_f64());
-        self.last = Instant::now();
+        let now = self.clock.elapsed();
+        let seconds = now.saturating_sub(self.last).as_secs_f64();
+        self.times.insert(stage.to_owned(), seconds);
+        self.last = now;
     }
 }

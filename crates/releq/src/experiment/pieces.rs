@@ -12,7 +12,7 @@ use releq_train::TrainerFactory;
 
 use super::{AgentKind, Choice, ExperimentConfig, WeightsConfig};
 use crate::{
-    ReleqError,
+    Problem, ReleqError,
     evaluate::{Evaluator, RetrainSetup},
 };
 
@@ -28,6 +28,35 @@ pub struct AgentShape {
     pub episode_len: usize,
     /// Seed of the run.
     pub seed: u64,
+}
+
+impl AgentShape {
+    /// For a search of `problem` under this seed.
+    #[must_use]
+    pub fn new(problem: &Problem, seed: u64) -> Self {
+        Self {
+            observation_len: problem.observation_len(),
+            action_count: problem.action_count(),
+            episode_len: problem.episode_len(),
+            seed,
+        }
+    }
+}
+
+impl AgentKind {
+    /// The agent itself.
+    ///
+    /// # Errors
+    /// [`ReleqError::Agent`], naming the first hyperparameter that is out of its range.
+    pub fn build(&self, shape: &AgentShape) -> Result<Box<dyn Agent>, ReleqError> {
+        let AgentShape { observation_len, action_count, episode_len, seed } = *shape;
+        Ok(match self {
+            Self::Ppo(ppo) => Box::new(ppo.clone().init(observation_len, action_count, seed)?),
+            Self::Random => Box::new(RandomSearch::new(action_count, seed, TOGETHER)),
+            Self::Greedy => Box::new(GreedySearch::new(action_count, episode_len)),
+            Self::Exhaustive => Box::new(Exhaustive::new(action_count, episode_len, TOGETHER)),
+        })
+    }
 }
 
 /// Data sets of any kind, shared.
@@ -160,22 +189,10 @@ impl OwnPieces {
         config: &ExperimentConfig,
         shape: &AgentShape,
     ) -> Result<Box<dyn Agent>, ReleqError> {
-        let AgentShape { observation_len, action_count, episode_len, seed } = *shape;
-        Ok(match &config.agent {
-            Choice::Ours(AgentKind::Ppo(ppo)) => {
-                Box::new(ppo.clone().init(observation_len, action_count, seed)?)
-            }
-            Choice::Ours(AgentKind::Random) => {
-                Box::new(RandomSearch::new(action_count, seed, TOGETHER))
-            }
-            Choice::Ours(AgentKind::Greedy) => {
-                Box::new(GreedySearch::new(action_count, episode_len))
-            }
-            Choice::Ours(AgentKind::Exhaustive) => {
-                Box::new(Exhaustive::new(action_count, episode_len, TOGETHER))
-            }
-            Choice::Own(name) => own(&self.agents, "agent", name)?(shape)?,
-        })
+        match &config.agent {
+            Choice::Ours(kind) => kind.build(shape),
+            Choice::Own(name) => own(&self.agents, "agent", name)?(shape),
+        }
     }
 
     /// The maker of evaluators that the configuration names; `None` for the one of ours.

@@ -1,26 +1,26 @@
 //! The stages of an experiment, one method each.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use releq_agent::{Agent, GreedySearch, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
-use releq_data::{Dataset, Normalization, Subset};
+use releq_data::{Dataset, Normalization, Subset, fingerprint};
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    Schedule, StateSaver, TrainError, Trainer, Training, TrainingState, initial_weights,
-    training_origin,
+    Schedule, TrainError, Trainer, Training, TrainingState, initial_weights, training_origin,
 };
 
 use super::{
-    AgentKind, AgentShape, Choice, Clock, ExperimentConfig, HeldOut,
+    AgentKind, AgentShape, Choice, ExperimentConfig, HeldOut, Laps,
     finals::{Finals, Finished, FullPrecision},
     pieces::{AnySplits, OwnPieces, Pieces, TOGETHER},
 };
 use crate::{
-    Budget, Cancel, Event, LayerRow, Problem, ReleqError, Report, Search, SearchOutcome, Stage,
-    StopReason,
+    Budget, Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Search, SearchOutcome,
+    Stage, StopReason,
     evaluate::{Cached, Evaluator, Retrain, RetrainSetup, classify},
+    run_folder::{Clock, LONG, OpenRun, Recorded, SHORT, StageRecord},
 };
 
 /// The data of an experiment, split and normalized once.
@@ -42,6 +42,11 @@ pub(super) struct Run<'a> {
     on_event: &'a (dyn Fn(&Event) + Sync),
     pieces: Pieces,
     images: Images,
+    /// The weights that are given.
+    given: Option<Weights>,
+    clock: Clock,
+    /// Where the run keeps what it has.
+    kept: Option<OpenRun<'a>>,
 }
 
 /// What the searches found, and the problem that they searched.
@@ -58,6 +63,7 @@ impl<'a> Run<'a> {
         network: &'a Network,
         config: &'a ExperimentConfig,
         own: &'a OwnPieces,
+        folder: Option<&'a RunFolder>,
         cancel: &'a Cancel,
         on_event: &'a (dyn Fn(&Event) + Sync),
     ) -> Result<Self, ReleqError> {
@@ -65,29 +71,69 @@ impl<'a> Run<'a> {
         let pieces = Pieces::new(config, own)?;
         check_bits(network, config, &pieces.quantizer)?;
         let problem = problem(network, config, &pieces, None)?;
-        own.agent(config, &shape(&problem, config))?;
+        own.agent(config, &AgentShape::new(&problem, config.seed))?;
         let images = split(own.data(config)?, config)?;
         for (setting, schedule, _) in config.schedules().filter(|&(.., used)| used) {
             schedule
                 .check_images(&images.train)
                 .map_err(|error| ReleqError::Setting { setting, reason: error.to_string() })?;
         }
-        Ok(Self { network, config, own, cancel, on_event, pieces, images })
+        let clock = Clock::new();
+        let given = own.weights(config, network)?;
+        let kept = match folder {
+            Some(folder) => {
+                Some(folder.begin(config, origin(network, config, &images, given.as_ref())?)?)
+            }
+            None => None,
+        };
+        Ok(Self { network, config, own, cancel, on_event, pieces, images, given, clock, kept })
     }
 
-    /// Full-precision weights: those given, as they are or fine-tuned, else trained from the seed. The state of a
-    /// training is kept in the file `state`.
-    pub(super) fn pretrain(&self, state: Option<&Path>) -> Result<Weights, ReleqError> {
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Full-precision weights: those given, as they are or fine-tuned, else trained from the seed.
+    pub(super) fn pretrain(&self) -> Result<Weights, ReleqError> {
+        let Some(kept) = &self.kept else { return self.train_in_full_precision() };
+        let recorded = kept.stage_records.iter().find_map(|stage| match stage {
+            StageRecord::Weights { fingerprint, run_seconds } => Some((fingerprint, *run_seconds)),
+            _ => None,
+        });
+        let weights = match kept.weights() {
+            Some(weights) => weights,
+            None => {
+                let weights = self.train_in_full_precision()?;
+                kept.save_weights(&weights)?;
+                weights
+            }
+        };
+        match recorded {
+            Some((fingerprint, run_seconds)) => {
+                if *fingerprint != weights.fingerprint() {
+                    return Err(kept.other_weights().into());
+                }
+                self.clock.replayed(run_seconds);
+            }
+            None => kept.record_stage(&StageRecord::Weights {
+                fingerprint: weights.fingerprint(),
+                run_seconds: self.clock.seconds(),
+            })?,
+        }
+        kept.forget(&kept.training_state());
+        Ok(weights)
+    }
+
+    fn train_in_full_precision(&self) -> Result<Weights, ReleqError> {
         let Self { network, config, .. } = *self;
-        let given = self.own.weights(config, network)?;
-        let (start, schedule) = match (given, config.fine_tune) {
-            (Some(weights), None) => return Ok(weights),
-            (Some(weights), Some(schedule)) => (weights, schedule),
+        let (start, schedule) = match (&self.given, config.fine_tune) {
+            (Some(weights), None) => return Ok(weights.clone()),
+            (Some(weights), Some(schedule)) => (weights.clone(), schedule),
             (None, _) => (initial_weights(network, config.seed), config.pretrain),
         };
         let mut trainer = self.trainer(&start)?;
-        let mut training = self.training(&schedule, &start, trainer.as_mut(), state)?;
-        let mut saver = state.map(|path| StateSaver::new(path, StateSaver::EVERY));
+        let mut training = self.training(&schedule, &start, trainer.as_mut())?;
+        let mut saver = self.kept.as_ref().map(OpenRun::training_saver);
         while !self.cancel.is_cancelled()
             && let Some(progress) = training.step(trainer.as_mut())?
         {
@@ -103,46 +149,79 @@ impl<'a> Run<'a> {
                 log::warn!("the state of the training is not saved: {error}; it goes on");
             }
         }
-        let saved = saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer.as_ref()));
         if self.cancel.is_cancelled() {
-            saved?;
+            saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer.as_ref()))?;
             return Err(ReleqError::Cancelled);
         }
         Ok(trainer.weights())
     }
 
-    /// The training in full precision, before its first step or where the state in the file left it.
+    /// The training in full precision, before its first step or where an earlier life of the run left it.
     fn training(
         &self,
         schedule: &Schedule,
         start: &Weights,
         trainer: &mut dyn Trainer,
-        state: Option<&Path>,
     ) -> Result<Training<'_>, ReleqError> {
         let Images { train, normalization, .. } = &self.images;
         let seed = self.config.seed;
-        let Some(path) = state else {
-            return Ok(Training::new(train, normalization, schedule, seed)?);
-        };
-        let origin = training_origin(train, start, &self.config.trainer.to_string())?;
-        if !path.exists() {
-            return Ok(Training::new(train, normalization, schedule, seed)?.origin(origin));
+        let begin = || Training::new(train, normalization, schedule, seed);
+        let Some(kept) = &self.kept else { return Ok(begin()?) };
+        let path = kept.training_state();
+        if path.exists() {
+            let resumed = TrainingState::load(&path).map_err(ReleqError::from).and_then(|state| {
+                state.run.check_schedule(schedule, seed)?;
+                state.run.check_origin(&kept.origin)?;
+                Ok(Training::resume(train, normalization, &state, trainer)?)
+            });
+            match resumed {
+                Ok(training) => return Ok(training),
+                // Beginning again gives the same weights, only later.
+                Err(error) => {
+                    log::warn!("the training in full precision begins again: {}", error.chain());
+                    trainer.load(start)?;
+                }
+            }
         }
-        let state = TrainingState::load(path)?;
-        state.run.check_schedule(schedule, seed)?;
-        state.run.check_origin(&origin)?;
-        Ok(Training::resume(train, normalization, &state, trainer)?)
+        Ok(begin()?.origin(kept.origin.clone()))
     }
 
     /// Accuracy of the full-precision weights on the validation and the test images.
     pub(super) fn full_precision(&self, weights: &Weights) -> Result<FullPrecision, ReleqError> {
-        let Images { validation, test, normalization, .. } = &self.images;
+        let recorded = self.kept.iter().flat_map(|kept| &kept.stage_records);
+        let recorded = recorded.into_iter().find_map(|stage| match *stage {
+            StageRecord::FullPrecision { validation, test, search_validation, run_seconds } => {
+                Some((FullPrecision { validation, test, search_validation }, run_seconds))
+            }
+            _ => None,
+        });
+        if let Some((full_precision, run_seconds)) = recorded {
+            self.clock.replayed(run_seconds);
+            return Ok(full_precision);
+        }
+        let Images { validation, test, search_validation, normalization, .. } = &self.images;
         let mut trainer = self.trainer(weights)?;
         let mut on = |images: &dyn Dataset| {
             classify(trainer.as_mut(), images, normalization, self.cancel)
                 .map(|report| report.accuracy())
         };
-        Ok(FullPrecision { validation: on(validation)?, test: on(test)? })
+        let own_evaluator = self.own.evaluator(self.config)?.is_some();
+        let full_precision = FullPrecision {
+            validation: on(validation)?,
+            test: on(test)?,
+            search_validation: if own_evaluator { None } else { Some(on(search_validation)?) },
+        };
+        if let Some(kept) = &self.kept {
+            let FullPrecision { validation, test, search_validation } = full_precision;
+            let run_seconds = self.clock.seconds();
+            kept.record_stage(&StageRecord::FullPrecision {
+                validation,
+                test,
+                search_validation,
+                run_seconds,
+            })?;
+        }
+        Ok(full_precision)
     }
 
     fn trainer(&self, weights: &Weights) -> Result<Box<dyn Trainer>, ReleqError> {
@@ -156,21 +235,23 @@ impl<'a> Run<'a> {
     pub(super) fn search(
         &self,
         weights: &Weights,
-        clock: &mut Clock,
+        full_precision: FullPrecision,
+        laps: &mut Laps,
     ) -> Result<Searched, ReleqError> {
-        let setup = self.setup(weights);
-        let evaluator = Cached::new(self.evaluator(&setup)?);
         let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
-        let shape = shape(&problem, self.config);
-        let mut agent = self.own.agent(self.config, &shape)?;
-        let search = |agent: &mut dyn Agent, budget, stage| {
-            Search::new(&problem, agent, &evaluator, budget)
-                .cancel(self.cancel)
-                .on_event(stage, self.on_event)
-                .run()
+        let shape = AgentShape::new(&problem, self.config.seed);
+        let setup = self.setup(weights);
+        let mut searches = Searches {
+            run: self,
+            problem: &problem,
+            setup: &setup,
+            full_precision,
+            evaluator: None,
+            done: 0,
         };
-        let found = search(agent.as_mut(), self.config.budget, Stage::Search)?;
-        clock.lap("search");
+        let mut agent = self.own.agent(self.config, &shape)?;
+        let found = searches.next(agent.as_mut(), self.config.budget, Stage::Search)?;
+        laps.lap("search");
 
         let mut comparisons = Vec::new();
         let over = matches!(found.stop, StopReason::Cancelled | StopReason::Failed);
@@ -183,11 +264,11 @@ impl<'a> Run<'a> {
             let mut random = RandomSearch::new(shape.action_count, self.config.seed, together);
             let mut layerwise = GreedySearch::new(shape.action_count, shape.episode_len);
             for agent in [&mut random as &mut dyn Agent, &mut layerwise] {
-                comparisons.push(search(agent, budget, Stage::Comparison)?);
+                comparisons.push(searches.next(agent, budget, Stage::Comparison)?);
             }
         }
-        clock.lap("comparisons");
-        drop(evaluator);
+        laps.lap("comparisons");
+        drop(searches);
         Ok(Searched { problem, found, comparisons })
     }
 
@@ -207,8 +288,13 @@ impl<'a> Run<'a> {
             test: &self.images.test,
             full_precision,
             on_event: self.on_event,
+            clock: &self.clock,
+            kept: self.kept.as_ref(),
         };
-        let long = Retrain::unmeasured(self.setup(weights), self.config.long_retrain);
+        let mut long = Retrain::unmeasured(self.setup(weights), self.config.long_retrain);
+        if let Some(kept) = &self.kept {
+            long = long.keep_states(kept.retrain_states(LONG));
+        }
         finals.run(&long, &searched.found, &searched.comparisons)
     }
 
@@ -226,8 +312,9 @@ impl<'a> Run<'a> {
             let best = found.best_within(self.config.tolerance).or(found.best.as_ref());
             best.map(|scored| scored.bits.clone())
         });
-        Ok(Report {
-            config: self.config.clone(),
+        let answered = answer.as_ref().map(|answer| answer.bits.clone());
+        let report = Report {
+            config: self.kept.as_ref().map_or(self.config, |kept| &kept.config).clone(),
             data: self.images.source.clone(),
             images: [&self.images.train, &self.images.validation, &self.images.test]
                 .map(Dataset::len),
@@ -245,7 +332,23 @@ impl<'a> Run<'a> {
             machine: Machine::this(),
             rows,
             times,
-        })
+        };
+        Ok(self.keep_report(report, answered.as_ref()))
+    }
+
+    /// Writes the report where the run keeps what it has. If that fails, the report says so.
+    fn keep_report(&self, mut report: Report, answer: Option<&BitwidthAssignment>) -> Report {
+        let Some(kept) = &self.kept else { return report };
+        let ended = !report.cancelled && report.error.is_none() && report.search.error.is_none();
+        let written = if ended { kept.finish(&report, answer) } else { kept.save_report(&report) };
+        if let Err(error) = written {
+            let error = ReleqError::from(error).chain();
+            report.error = Some(match report.error {
+                Some(earlier) => format!("{earlier}; {error}"),
+                None => error,
+            });
+        }
+        report
     }
 
     fn layers(
@@ -284,16 +387,107 @@ impl<'a> Run<'a> {
     fn evaluator<'s>(
         &self,
         setup: &RetrainSetup<'s>,
+        full_precision: FullPrecision,
     ) -> Result<Box<dyn Evaluator + 's>, ReleqError> {
         if let Some(make) = self.own.evaluator(self.config)? {
             return make(setup);
         }
-        let retrain = Retrain::new(*setup, self.config.short_retrain)?;
-        Ok(match self.config.early_stop {
-            Some(early_stop) => Box::new(retrain.early_stop(early_stop)?),
-            None => Box::new(retrain),
-        })
+        let mut retrain = match full_precision.search_validation {
+            Some(accuracy) => {
+                Retrain::unmeasured(*setup, self.config.short_retrain).relative_to(accuracy)?
+            }
+            None => Retrain::new(*setup, self.config.short_retrain)?,
+        };
+        if let Some(early_stop) = self.config.early_stop {
+            retrain = retrain.early_stop(early_stop)?;
+        }
+        if let Some(kept) = &self.kept {
+            retrain = retrain.keep_states(kept.retrain_states(SHORT));
+        }
+        Ok(Box::new(retrain))
     }
+}
+
+/// The searches of a run, one after the other, with one evaluator.
+struct Searches<'s, 'a> {
+    run: &'s Run<'a>,
+    problem: &'s Problem,
+    setup: &'s RetrainSetup<'s>,
+    full_precision: FullPrecision,
+    /// Made for the first search that is not on record.
+    evaluator: Option<Box<dyn Evaluator + 's>>,
+    done: usize,
+}
+
+impl Searches<'_, '_> {
+    /// The outcome of the next search, from the record if it is there.
+    fn next(
+        &mut self,
+        agent: &mut dyn Agent,
+        budget: Budget,
+        stage: Stage,
+    ) -> Result<SearchOutcome, ReleqError> {
+        let Run { kept, clock, .. } = self.run;
+        let records = kept.iter().flat_map(|kept| &kept.stage_records);
+        let recorded = records.into_iter().filter_map(|stage| match stage {
+            StageRecord::Search { outcome, run_seconds } => Some((outcome, *run_seconds)),
+            _ => None,
+        });
+        let recorded = recorded.into_iter().nth(self.done);
+        self.done += 1;
+        if let Some((outcome, run_seconds)) = recorded {
+            clock.replayed(run_seconds);
+            return Ok((**outcome).clone());
+        }
+        let run = self.run;
+        let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
+            .clock(clock)
+            .cancel(run.cancel)
+            .on_event(stage, run.on_event)
+            .run()?;
+        let over = matches!(outcome.stop, StopReason::Cancelled | StopReason::Failed);
+        if let Some(kept) = kept
+            && !over
+            && outcome.error.is_none()
+            && !run.cancel.is_cancelled()
+        {
+            kept.record_stage(&StageRecord::Search {
+                outcome: Box::new(outcome.clone()),
+                run_seconds: clock.seconds(),
+            })?;
+        }
+        Ok(outcome)
+    }
+
+    fn evaluator(&mut self) -> Result<&dyn Evaluator, ReleqError> {
+        if self.evaluator.is_none() {
+            let Run { kept, clock, .. } = self.run;
+            let inner = self.run.evaluator(self.setup, self.full_precision)?;
+            self.evaluator = Some(match kept {
+                Some(kept) => Box::new(Cached::new(Recorded::new(inner, kept, clock.clone()))),
+                None => Box::new(Cached::new(inner)),
+            });
+        }
+        self.evaluator.as_deref().ok_or(ReleqError::Cancelled)
+    }
+}
+
+/// What the result of a run follows from besides its settings.
+fn origin(
+    network: &Network,
+    config: &ExperimentConfig,
+    images: &Images,
+    given: Option<&Weights>,
+) -> Result<BTreeMap<String, String>, ReleqError> {
+    let trainer = config.trainer.to_string();
+    let mut origin = match given {
+        Some(weights) => training_origin(&images.train, weights, &trainer)?,
+        None => training_origin(&images.train, &initial_weights(network, config.seed), &trainer)?,
+    };
+    for (what, images) in [("validation", &images.validation), ("test", &images.test)] {
+        origin.insert(format!("{what} data with fingerprint"), fingerprint(images)?);
+    }
+    Ok(origin)
 }
 
 fn problem(
@@ -314,15 +508,6 @@ fn problem(
         builder = builder.limit(limit.clone());
     }
     builder.build()
-}
-
-fn shape(problem: &Problem, config: &ExperimentConfig) -> AgentShape {
-    AgentShape {
-        observation_len: problem.observation_len(),
-        action_count: problem.action_count(),
-        episode_len: problem.episode_len(),
-        seed: config.seed,
-    }
 }
 
 /// Refuses bitwidths that the quantizer does not support, and lists of another length than the network.

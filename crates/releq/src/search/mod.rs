@@ -5,11 +5,7 @@ mod frontier;
 mod outcome;
 mod state;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use releq_agent::{Agent, Environment, Mode};
 
@@ -24,6 +20,7 @@ use crate::{
     evaluate::Evaluator,
     guard::guard,
     problem::{EvaluationMode, Problem},
+    run_folder::Clock,
 };
 use state::FORMAT;
 
@@ -72,8 +69,10 @@ pub struct Search<'a> {
     history: Vec<BatchRecord>,
     stop: Option<StopReason>,
     error: Option<String>,
-    started: Instant,
-    /// Wall time of earlier lives.
+    clock: Clock,
+    /// What the clock showed when the search began.
+    started: Duration,
+    /// Time of the search before that.
     before: Duration,
 }
 
@@ -113,7 +112,8 @@ impl<'a> Search<'a> {
             history: Vec::new(),
             stop: None,
             error: None,
-            started: Instant::now(),
+            clock: Clock::new(),
+            started: Duration::ZERO,
             before: Duration::ZERO,
         }
     }
@@ -154,6 +154,14 @@ impl<'a> Search<'a> {
     #[must_use]
     pub fn on_event(mut self, stage: Stage, on_event: &'a (dyn Fn(&Event) + Sync)) -> Self {
         (self.stage, self.on_event) = (stage, Some(on_event));
+        self
+    }
+
+    /// Measures its time by the clock of a run.
+    #[must_use]
+    pub(crate) fn clock(mut self, clock: &Clock) -> Self {
+        (self.clock, self.started) = (clock.clone(), clock.elapsed());
+        self.environment.clock(clock);
         self
     }
 
@@ -330,7 +338,7 @@ impl<'a> Search<'a> {
     }
 
     fn elapsed(&self) -> Duration {
-        self.before + self.started.elapsed()
+        self.before + self.clock.elapsed().saturating_sub(self.started)
     }
 
     /// Asks the agent for its greedy answer and gives what the search found.

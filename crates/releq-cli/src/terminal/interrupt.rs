@@ -1,7 +1,7 @@
 //! Ctrl-C and termination.
 
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -11,6 +11,25 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
+
+/// Signals that end a program.
+const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// Whether the first signal ends the program at once: until an [`Interrupt`] waits for it.
+static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
+
+/// Lets signals end the program at once, with the exit codes that it has after any signal. For commands that have
+/// nothing to save; an [`Interrupt`] takes over.
+///
+/// # Errors
+/// If the system lets no signal be handled.
+pub fn exit_at_once() -> Result<()> {
+    for number in SIGNALS {
+        flag::register_conditional_shutdown(number, exit_code(number), Arc::clone(&AT_ONCE))
+            .context("signals cannot be handled")?;
+    }
+    Ok(())
+}
 
 /// A request to stop that the first Ctrl-C or termination signal makes, so that the run ends in good order; the
 /// second one ends it at once.
@@ -28,7 +47,8 @@ impl Interrupt {
     /// If the system lets no signal be handled.
     pub fn new() -> Result<Self> {
         let (asked, signal) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        for number in [SIGINT, SIGTERM] {
+        AT_ONCE.store(false, Ordering::SeqCst);
+        for number in SIGNALS {
             let handled = || {
                 // Handlers run in the order of their registration, so that this one sees the flag of an
                 // earlier signal.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use releq::{Event, Stage};
 
-use crate::output::note;
+use super::output::note;
 
 /// One progress bar for each stage, on stderr. Where that is no terminal, a line for each tenth of a stage
 /// tells how far the run is.

@@ -1,51 +1,15 @@
-//! Trainings that are killed, stopped, or run out of disk: the program `train_network` as its users run it.
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+//! Trainings that are killed, stopped, or run out of disk: `releq train` as its users run it.
 
 use std::{
     fs,
     os::unix::process::ExitStatusExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread::sleep,
     time::Duration,
 };
 
-use releq::data::{
-    ImageSet,
-    digits::{self, DigitsConfig},
-};
-
-/// The program, which `cargo test --workspace` builds beside the tests.
-fn train_network() -> Command {
-    let test = std::env::current_exe().unwrap();
-    let program = test.ancestors().nth(2).unwrap().join("examples/train_network");
-    assert!(program.is_file(), "{} is missing: build the examples first", program.display());
-    Command::new(program)
-}
-
-/// Writes drawn digits as the files of MNIST.
-fn write_mnist(folder: &Path, seed: u64) {
-    let config = DigitsConfig { train: 640, test: 64, seed, ..DigitsConfig::default() };
-    let drawn = digits::generate(&config).unwrap();
-    let write = |half: &str, set: &ImageSet| {
-        let header = |magic: u32, sides: &[u32]| -> Vec<u8> {
-            let count = u32::try_from(set.len()).unwrap();
-            let numbers = [magic, count].into_iter().chain(sides.iter().copied());
-            numbers.flat_map(u32::to_be_bytes).collect()
-        };
-        let (mut images, mut labels) = (header(0x803, &[28, 28]), header(0x801, &[]));
-        for index in 0..set.len() {
-            images.extend(set.image(index));
-            labels.push(u8::try_from(set.label(index)).unwrap());
-        }
-        fs::write(folder.join(format!("{half}-images-idx3-ubyte")), images).unwrap();
-        fs::write(folder.join(format!("{half}-labels-idx1-ubyte")), labels).unwrap();
-    };
-    fs::create_dir_all(folder).unwrap();
-    write("train", &drawn.train);
-    write("t10k", &drawn.test);
-}
+use crate::support::{releq, text, write_mnist};
 
 /// A folder with `data` and room for what a training writes.
 struct Place(tempfile::TempDir);
@@ -63,10 +27,10 @@ impl Place {
 
     /// A training of some seconds that keeps its state.
     fn command(&self, epochs: u32) -> Command {
-        let mut command = train_network();
-        command.args(["--network", "lenet", "--save-every", "0.05"]);
+        let mut command = releq();
+        command.args(["train", "lenet", "--save-every", "0.05"]);
         command.args(["--batch-size", "32", "--epochs", &epochs.to_string()]);
-        command.arg("--data-dir").arg(self.path("data"));
+        command.arg("--data").arg(self.path("data"));
         command.arg("--state").arg(self.path("state"));
         command.arg("--output").arg(self.path("weights"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -83,10 +47,6 @@ impl Place {
             let _ = fs::remove_file(self.path(name));
         }
     }
-}
-
-fn text(output: &Output) -> String {
-    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).join("\n")
 }
 
 fn succeeds(mut command: Command) -> String {
@@ -176,6 +136,22 @@ fn a_signal_stops_a_training_which_then_goes_on() {
     }
 }
 
+/// A command without a state has the same exit codes.
+#[test]
+fn a_signal_ends_a_command_that_has_nothing_to_save() {
+    for (name, code) in [("-INT", 130), ("-TERM", 143)] {
+        let mut command = releq();
+        command.args(["bench", "vgg16", "--bits", "8", "--repeats", "100000"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        sleep(Duration::from_millis(500));
+        assert!(child.try_wait().unwrap().is_none(), "it is over already");
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    }
+}
+
 #[test]
 fn a_state_of_another_training_is_refused_by_what_differs() {
     let place = Place::new();
@@ -185,9 +161,9 @@ fn a_state_of_another_training_is_refused_by_what_differs() {
     write_mnist(&place.path("others"), 2);
     let mut other = place.command(1);
     let refused = fails({
-        other.arg("--data-dir").arg(place.path("others"));
+        other.arg("--data").arg(place.path("others"));
         // The option may be given once only: this is the command without the first.
-        without_first(&other, "--data-dir")
+        without_first(&other, "--data")
     });
     assert!(refused.contains("data with fingerprint"), "{refused}");
 
@@ -197,7 +173,8 @@ fn a_state_of_another_training_is_refused_by_what_differs() {
     assert!(refused.contains("the trainer native") && refused.contains("flex"), "{refused}");
 
     let mut other = place.command(1);
-    other.arg("--weights").arg(place.path("weights"));
+    fs::copy(place.path("weights"), place.path("trained")).unwrap();
+    other.arg("--weights").arg(place.path("trained"));
     let refused = fails(other);
     assert!(refused.contains("starting weights with fingerprint"), "{refused}");
 
@@ -213,7 +190,7 @@ fn without_first(command: &Command, option: &str) -> Command {
     let mut arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
     let at = arguments.iter().position(|argument| argument == option).unwrap();
     arguments.drain(at..at + 2);
-    let mut changed = train_network();
+    let mut changed = releq();
     changed.args(arguments).stdin(Stdio::null());
     changed
 }

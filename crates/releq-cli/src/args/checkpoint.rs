@@ -9,15 +9,8 @@ use releq::{
     zoo,
 };
 
-use crate::{options, output::note};
-
-/// The network of the zoo of this name.
-///
-/// # Errors
-/// If there is none; the message lists those that there are.
-pub fn network(name: &str) -> Result<Network> {
-    Ok(zoo::by_name(name)?)
-}
+use super::options;
+use crate::terminal::output::note;
 
 /// The weights in a checkpoint, under `key` if it is given, and the network that they fit: the one asked for,
 /// or a variant of it (a ResNet-20 with other shortcuts). Which it is, where the weights were found and what was

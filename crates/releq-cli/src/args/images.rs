@@ -1,6 +1,10 @@
-//! The images that a network takes.
+//! Images in the size that a network takes.
 
-use std::{fs, num::NonZeroUsize, path::Path};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -9,13 +13,13 @@ use releq::{
     DataConfig,
     core::Network,
     data::{
-        self, BadImages, Color, ImageFolder, ImageFolderConfig, ImageSet, ImageSize, LoadedImages,
-        Splits, image_folder,
+        BadImages, Color, DataKind, ImageFolder, ImageFolderConfig, ImageSet, ImageSize,
+        LoadedImages, Splits, image_folder,
     },
 };
 use serde::Serialize;
 
-use crate::options;
+use super::options;
 
 /// Part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -49,7 +53,11 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
-    fn config(&self, network: &Network) -> Result<ImageFolderConfig> {
+    /// How an image folder is read for `network`.
+    ///
+    /// # Errors
+    /// If images are to be scaled for a network that does not take squares.
+    pub fn config(&self, network: &Network) -> Result<ImageFolderConfig> {
         let [channels, height, width] = network.input();
         let color = if channels == 1 { Color::Gray } else { Color::Rgb };
         let bad_images = if self.skip_bad_images { BadImages::Skip } else { BadImages::Refuse };
@@ -78,23 +86,17 @@ impl ImageArgs {
 /// # Errors
 /// If they cannot be read, or their size or number of classes is another than the network's.
 pub fn load(
-    dir: &Path,
+    source: &DataConfig,
     split: Split,
     limit: Option<NonZeroUsize>,
     network: &Network,
-    images: &ImageArgs,
 ) -> Result<(ImageSet, String)> {
-    let config = images.config(network)?;
-    let half = match split {
-        Split::Train => Some(dir.join("train")).filter(|folder| folder.is_dir()),
-        Split::Test => image_folder::test_folder(dir),
-    };
-    let (set, source) = match half {
-        Some(half) => {
-            let mut source = half.display().to_string();
-            let folder = ImageFolder::open(half, &config)?;
+    let (set, name) = match half(source, split) {
+        Some((half, images)) => {
+            let mut name = half.display().to_string();
+            let folder = ImageFolder::open(half, images)?;
             if !folder.left_out().is_empty() {
-                source += &format!(", without {}", folder.left_out());
+                name += &format!(", without {}", folder.left_out());
             }
             let folder = match limit {
                 Some(limit) => folder.take(limit.get(), 0),
@@ -102,12 +104,12 @@ pub fn load(
             };
             let LoadedImages { images, skipped, .. } = folder.load()?;
             if !skipped.is_empty() {
-                source += &format!(", without {} that do not decode", skipped.len());
+                name += &format!(", without {} that do not decode", skipped.len());
             }
-            (images, source)
+            (images, name)
         }
         None => {
-            let data = data::open(dir, None, &config)?;
+            let data = source.load()?;
             let set = if split == Split::Test { data.test } else { data.train };
             let set = match limit {
                 Some(limit) => set.take(limit.get(), 0),
@@ -116,20 +118,31 @@ pub fn load(
             (set, data.source)
         }
     };
-    check(&set, &source, network, images)?;
-    Ok((set, source))
+    check(&set, &name, network, source)?;
+    Ok((set, name))
 }
 
-/// Whatever data set is in `dir`, all images, and how a configuration names it.
+/// One half of an image folder, and how its images are read.
+fn half(source: &DataConfig, split: Split) -> Option<(PathBuf, &ImageFolderConfig)> {
+    let DataConfig::Folder { path, kind: None | Some(DataKind::ImageFolder), images } = source
+    else {
+        return None;
+    };
+    let half = match split {
+        Split::Train => Some(path.join("train")).filter(|folder| folder.is_dir()),
+        Split::Test => image_folder::test_folder(path),
+    };
+    Some((half?, images))
+}
+
+/// All images of a data set for `network`.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_all(dir: &Path, network: &Network, images: &ImageArgs) -> Result<(Splits, DataConfig)> {
-    let config =
-        DataConfig::Folder { path: dir.to_owned(), kind: None, images: images.config(network)? };
-    let data = config.load()?;
-    check(&data.train, &data.source, network, images)?;
-    Ok((data, config))
+pub fn load_all(source: &DataConfig, network: &Network) -> Result<Splits> {
+    let data = source.load()?;
+    check(&data.train, &data.source, network, source)?;
+    Ok(data)
 }
 
 /// Writes images of one channel as `folder/CLASS/INDEX.png`.
@@ -152,10 +165,14 @@ pub fn write_folder(folder: &Path, images: &ImageSet) -> Result<()> {
     Ok(())
 }
 
-fn check(set: &ImageSet, source: &str, network: &Network, images: &ImageArgs) -> Result<()> {
+fn check(set: &ImageSet, source: &str, network: &Network, config: &DataConfig) -> Result<()> {
     if set.shape() != network.input() {
         let ([has, ..], [takes, height, width]) = (set.shape(), network.input());
-        let remedy = if has == takes && height == width && !images.resize {
+        let folder = matches!(
+            config,
+            DataConfig::Folder { images, .. } if images.size == ImageFolderConfig::default().size
+        );
+        let remedy = if folder && has == takes && height == width {
             "; if it is an image folder, --resize scales its images"
         } else {
             ""
@@ -198,10 +215,20 @@ mod tests {
             input.flatten("flat").linear("fc", classes).build().unwrap()
         };
         let args = ImageArgs { resize: false, skip_bad_images: false, image_memory: 1.0 };
-        let (read, _) = load_all(folder.path(), &network(28, 10), &args).unwrap();
+        let source = |folder: &Path, args: &ImageArgs, network: &Network| DataConfig::Folder {
+            path: folder.to_owned(),
+            kind: None,
+            images: args.config(network).unwrap(),
+        };
+        let all = |folder: &Path, args: &ImageArgs, network: &Network| {
+            load_all(&source(folder, args, network), network)
+        };
+        let read = all(folder.path(), &args, &network(28, 10)).unwrap();
         assert_eq!((read.train.len(), read.test.len()), (50, 20));
         let test = |folder: &Path, limit, args: &ImageArgs, side| {
-            load(folder, Split::Test, limit, &network(side, 10), args).map(|(images, _)| images)
+            let network = network(side, 10);
+            let source = source(folder, args, &network);
+            load(&source, Split::Test, limit, &network).map(|(images, _)| images)
         };
         assert_eq!(test(folder.path(), None, &args, 28).unwrap().len(), 20);
         assert_eq!(test(folder.path(), NonZeroUsize::new(10), &args, 28).unwrap().len(), 10);
@@ -227,7 +254,7 @@ mod tests {
             (network(30, 10), "takes [1, 30, 30]; if it is an image folder, --resize"),
             (network(28, 9), "9 outputs"),
         ] {
-            let message = load_all(folder.path(), &network, &skip).unwrap_err().to_string();
+            let message = all(folder.path(), &skip, &network).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -4,9 +4,11 @@ use std::{num::NonZeroUsize, path::Path, str::FromStr};
 
 use anyhow::{Context, Result, bail, ensure};
 use releq::{
-    core::{Bitwidth, BitwidthAssignment, Network, parallel::MOST_THREADS, text},
+    core::{Bitwidth, BitwidthAssignment, Network, UnknownName, parallel::MOST_THREADS, text},
     data::Normalization,
     quant::QuantizerKind,
+    reward::{RewardError, RewardKind},
+    zoo,
 };
 use serde::de::DeserializeOwned;
 
@@ -125,6 +127,28 @@ pub fn threads(text: &str) -> Parsed<NonZeroUsize> {
     })
 }
 
+/// A network of the zoo.
+///
+/// # Errors
+/// For a name that none has, with the nearest.
+pub fn network(name: &str) -> Parsed<Network> {
+    zoo::by_name(name).map_err(|error| error.to_string())
+}
+
+/// A reward by its name and settings.
+///
+/// # Errors
+/// For a name that none has, with the nearest, and for settings that it does not take.
+pub fn reward(text: &str) -> Parsed<RewardKind> {
+    text.parse().map_err(|error| match error {
+        RewardError::UnknownName { got, .. } => {
+            let names = RewardKind::all().into_iter().map(|kind| kind.to_string());
+            UnknownName::new("reward", got, names).to_string()
+        }
+        other => other.to_string(),
+    })
+}
+
 /// One or several bitwidths, which [`join_bits`] joins with those of other arguments.
 ///
 /// # Errors
@@ -211,12 +235,17 @@ pub fn normalization(mean: &[f32], std: &[f32], network: &Network) -> Result<Nor
     Ok(Normalization::new(all("--mean", mean)?, all("--std", std)?)?)
 }
 
-/// Settings from a JSON file.
+/// Settings from a TOML file, which is called `*.toml`, or from a JSON file.
 ///
 /// # Errors
-/// If the file cannot be read as text or is no JSON of such settings; the message names file, line and column.
+/// If the file cannot be read as text or does not contain such settings; the message names file, line and column.
 pub fn settings<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_str(&text::read(path)?).with_context(|| path.display().to_string())
+    let text = text::read(path)?;
+    let settings = match path.extension() {
+        Some(extension) if extension == "toml" => toml::from_str(&text).map_err(Into::into),
+        _ => serde_json::from_str(&text).map_err(anyhow::Error::from),
+    };
+    settings.with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
@@ -297,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_read_in_every_encoding() {
+    fn settings_are_read_in_every_encoding_as_json_and_toml() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("schedule.json");
         let json = r#"{"length": {"epochs": 1.0}, "batch_size": 64, "sgd": {"learning_rate": 0.03,
@@ -310,6 +339,17 @@ mod tests {
             read.push(settings::<Schedule>(&path).unwrap());
         }
         assert!(read.iter().all(|schedule| *schedule == read[0] && schedule.batch_size == 64));
+        let toml = "batch_size = 64\ndecay = 'cosine'\nwarmup_steps = 50\nlength.epochs = 1.0\n\
+            [sgd]\nlearning_rate = 0.03\nmomentum = 0.9\nweight_decay = 0.0001\n\
+            [augmentation]\nmax_shift = 0\nmirror = false\n";
+        let toml_path = folder.path().join("schedule.toml");
+        fs::write(&toml_path, toml).unwrap();
+        assert_eq!(settings::<Schedule>(&toml_path).unwrap(), read[0]);
+        fs::write(&toml_path, format!("batchsize = 1\n{toml}")).unwrap();
+        let message = format!("{:#}", settings::<Schedule>(&toml_path).unwrap_err());
+        for expected in ["schedule.toml", "line 1", "unknown field `batchsize`"] {
+            assert!(message.contains(expected), "{message}");
+        }
         fs::write(&path, json.replace("64", "64.5")).unwrap();
         let message = format!("{:#}", settings::<Schedule>(&path).unwrap_err());
         assert!(message.contains("schedule.json") && message.contains("line 1"), "{message}");

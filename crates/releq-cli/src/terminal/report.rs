@@ -1,7 +1,9 @@
 //! A report as tables.
 
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell};
 use releq::Report;
+
+use super::tables::{framed, right};
 
 /// What a column of the final table means.
 const LOSS: &str = "loss: percentage points of test accuracy below full precision; less is better";
@@ -34,7 +36,7 @@ pub(crate) fn render(report: &Report) -> String {
         };
         lines.push(format!("\nstopped early; the best so far, {after}:"));
     }
-    let mut layers = table(&["layer", "weights", "MACs", "weight std", "bits"]);
+    let mut layers = framed(&["layer", "weights", "MACs", "weight std", "bits"]);
     for layer in &report.layers {
         layers.add_row([
             Cell::new(&layer.name),
@@ -47,7 +49,7 @@ pub(crate) fn render(report: &Report) -> String {
     lines.push(format!("{layers}"));
 
     if !report.rows.is_empty() {
-        let mut rows = table(&[
+        let mut rows = framed(&[
             "after the long retrain",
             "bits",
             "average",
@@ -138,17 +140,4 @@ fn verdict(report: &Report) -> String {
              images; {bits} ({labels}) came nearest"
         )
     }
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::UTF8_FULL_CONDENSED)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header);
-    table
-}
-
-fn right(text: String) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
 }

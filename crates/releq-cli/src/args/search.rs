@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use releq::{
-    Choice, Experiment, ExperimentConfig, ReleqError, Report,
+    Choice, Experiment, ExperimentConfig, ReleqError, RunFolder,
     core::BitwidthAssignment,
     evaluate::EarlyStop,
     quant::QuantizerKind,
@@ -12,12 +12,12 @@ use releq::{
     train::Backend,
 };
 
-use crate::{
+use super::{Files, options};
+use crate::terminal::{
     bars::Bars,
     interrupt::Interrupt,
-    options,
     output::{note, print},
-    tables,
+    report,
 };
 
 /// Options that every search has.
@@ -80,10 +80,9 @@ pub struct SearchArgs {
     /// Skip the comparison with random and layer-by-layer search
     #[arg(long)]
     pub no_comparison: bool,
-    /// Save the state of the full-precision training to this file every ten seconds; if the file exists, resume
-    /// from it
-    #[arg(long, value_name = "FILE")]
-    pub state: Option<PathBuf>,
+    /// Keep the run in this folder; if it has begun there, resume it
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
     /// Write the full report to a JSON file
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -106,10 +105,10 @@ impl SearchArgs {
         if let Some(early_stop) = self.early_stop() {
             early_stop.check().context("--early-stop")?;
         }
-        for path in self.output.iter().chain(&self.csv).chain(&self.state) {
-            Report::check_path(path)?;
-        }
-        Ok(())
+        Files::new()
+            .writes("--output", self.output.as_ref())
+            .writes("--csv", self.csv.as_ref())
+            .check()
     }
 
     fn early_stop(&self) -> Option<EarlyStop> {
@@ -155,21 +154,21 @@ impl SearchArgs {
     ///
     /// # Errors
     /// If the experiment fails or the report cannot be written.
-    pub fn run(&self, source: &str, experiment: Experiment) -> Result<ExitCode> {
+    pub fn start(&self, source: &str, experiment: Experiment) -> Result<ExitCode> {
         note(format_args!("data: {source}"));
         let interrupt = Interrupt::new()?;
-        let bars = Bars::new(self.json);
-        let experiment = match &self.state {
-            Some(path) => experiment.training_state(path),
-            None => experiment,
+        let bars = Bars::new(false);
+        let (cancel, on_event) = (&interrupt.cancel, |event: &_| bars.show(event));
+        let outcome = match &self.run {
+            Some(path) => experiment.run_in(&RunFolder::open(path)?, cancel, &on_event),
+            None => experiment.run(cancel, &on_event),
         };
-        let outcome = experiment.run(&interrupt.cancel, &|event| bars.show(event));
         bars.finish();
-        let report = match outcome {
+        let found = match outcome {
             Err(ReleqError::Cancelled) => {
                 note("stopped before the search began; there is nothing to report");
-                if let Some(path) = &self.state {
-                    note(format_args!("the same command resumes from {}", path.display()));
+                if let Some(path) = &self.run {
+                    note(format_args!("the same command resumes the run in {}", path.display()));
                 }
                 return Ok(interrupt.exit_code().into());
             }
@@ -177,14 +176,14 @@ impl SearchArgs {
         };
 
         // Whatever of the three can be written is, whichever of the others fails.
-        let json = self.output.as_ref().map_or(Ok(()), |path| report.write_json(path));
-        let csv = self.csv.as_ref().map_or(Ok(()), |path| report.write_csv(path));
-        print(if self.json { report.to_json() } else { tables::render(&report) })?;
+        let json = self.output.as_ref().map_or(Ok(()), |path| found.write_json(path));
+        let csv = self.csv.as_ref().map_or(Ok(()), |path| found.write_csv(path));
+        print(if self.json { found.to_json() } else { report::render(&found) })?;
         json?;
         csv?;
-        Ok(if report.cancelled {
+        Ok(if found.cancelled {
             interrupt.exit_code().into()
-        } else if report.error.is_some() || report.search.error.is_some() {
+        } else if found.error.is_some() || found.search.error.is_some() {
             ExitCode::FAILURE
         } else {
             ExitCode::SUCCESS

@@ -1,0 +1,25 @@
+//! What stands on the command line, and in the files that it names.
+//!
+//! A word means the same in every command: what several commands take is a group of options here, or one of the parsers of
+//! [`options`].
+
+mod agent;
+pub mod checkpoint;
+pub mod costs;
+pub mod data;
+mod files;
+pub mod images;
+mod network;
+pub mod options;
+mod problem;
+mod search;
+mod usage;
+
+pub use agent::AgentArg;
+pub use data::DataArgs;
+pub use files::Files;
+pub use images::ImageArgs;
+pub use network::{NetworkArgs, PrecisionArgs, WeightsArgs};
+pub use problem::{Keep, ProblemArgs};
+pub use search::SearchArgs;
+pub use usage::{UsageError, usage};

@@ -1,0 +1,43 @@
+//! The commands of the program, one file each.
+
+mod bench;
+mod completions;
+mod cost;
+mod evaluate;
+mod list;
+mod quantize;
+mod replay;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// A command with its options.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Train(train::Args),
+    Evaluate(evaluate::Args),
+    Cost(cost::Args),
+    Replay(replay::Args),
+    Quantize(quantize::Args),
+    Bench(bench::Args),
+    List(list::Args),
+    Completions(completions::Args),
+}
+
+impl Command {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Train(args) => args.run(),
+            Self::Evaluate(args) => args.run(),
+            Self::Cost(args) => args.run(),
+            Self::Replay(args) => args.run(),
+            Self::Quantize(args) => args.run(),
+            Self::Bench(args) => args.run(),
+            Self::List(args) => args.run(),
+            Self::Completions(args) => args.run(),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! How the program starts and ends.
+
+use std::process::{ExitCode, Termination};
+
+use anyhow::Result;
+
+use super::output::note;
+use crate::args::UsageError;
+
+/// What the program exits with after a mistake on the command line, as clap does.
+const USAGE: u8 = 2;
+
+/// Runs a program. Warnings of the libraries go to standard error, more of them as `RUST_LOG` asks; so does the error
+/// that ends it, on one line with its causes. A mistake on the command line ends it with 2, any other error with 1.
+pub fn exit_code<T: Termination>(program: impl FnOnce() -> Result<T>) -> ExitCode {
+    // A second program in the same process goes on with the first one's log.
+    let _ = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .try_init();
+    match program() {
+        Ok(outcome) => outcome.report(),
+        Err(error) if error.chain().any(|cause| cause.is::<UsageError>()) => {
+            note(format_args!("error: {error:#}\n\nFor more information, try '--help'."));
+            USAGE.into()
+        }
+        Err(error) => {
+            note(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

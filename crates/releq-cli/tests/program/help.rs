@@ -1,0 +1,43 @@
+//! What `--help` says.
+
+use crate::support::{releq, text};
+
+fn help(arguments: &[&str]) -> String {
+    let output = releq().args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The commands, as the help lists them.
+fn commands() -> Vec<String> {
+    let help = help(&["--help"]);
+    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_help_fits_80_columns_and_ends_with_examples() {
+    let commands = commands();
+    for expected in ["train", "evaluate", "cost", "replay", "quantize", "bench", "list"] {
+        assert!(commands.iter().any(|name| name == expected), "{commands:?}");
+    }
+    let commands = commands.iter().filter(|name| *name != "help").map(|name| Some(name.as_str()));
+    for command in commands.chain([None]) {
+        for flag in ["--help", "-h"] {
+            let arguments: Vec<&str> = command.into_iter().chain([flag]).collect();
+            let help = help(&arguments);
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{arguments:?}: {line}");
+                assert!(!line.contains('\x1b'), "{arguments:?} has colours: {line}");
+            }
+            assert!(help.contains("Usage: releq"), "{help}");
+            assert!(help.contains("Examples:\n  releq "), "{arguments:?}:\n{help}");
+        }
+    }
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    assert_eq!(help(&["--version"]), format!("releq {}\n", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,10 @@
+//! The program as its users run it. One target, since linking Burn takes longer than the tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
+
+mod files;
+mod help;
+#[cfg(unix)]
+mod interrupted_training;
+mod mistakes;
+mod results;
+mod support;

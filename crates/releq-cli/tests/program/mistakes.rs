@@ -1,0 +1,131 @@
+//! The mistakes of newcomers: each is answered with the option, what was expected, and the remedy.
+
+use std::fs;
+
+use crate::support::{command, text};
+
+#[test]
+fn a_mistake_is_named_with_what_was_expected_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    fs::write(dir.join("notes.txt"), "these are no weights").unwrap();
+    fs::write(dir.join("agent.json"), r#"{"lr": 0.1}"#).unwrap();
+    fs::write(dir.join("agent.toml"), "gama = 0.1\n").unwrap();
+    fs::write(dir.join("schedule.json"), r#"{"epoch": 3}"#).unwrap();
+    fs::write(dir.join("shares.csv"), "bits;accuracy\n2-2;94.1\n").unwrap();
+    let cases: &[(&str, i32, &[&str])] = &[
+        ("train lenett --data digits --output DIR/w", 2, &["`lenett`", "did you mean `lenet`?"]),
+        ("train --data digits --output DIR/w", 2, &["name a network", "releq list networks"]),
+        ("trian lenet", 2, &["'trian'", "'train'"]),
+        ("train lenet --outptu DIR/w", 2, &["'--outptu'", "'--output'"]),
+        ("train lenet --data digits", 2, &["required", "--output <FILE>"]),
+        (
+            "train lenet --output DIR/w",
+            2,
+            &["no data for `lenet`", "--data digits", "RELEQ_DATA_DIR"],
+        ),
+        ("train lenet --data nowhere --output DIR/w", 1, &["--data nowhere", "no such folder"]),
+        ("train lenet --data mnits --output DIR/w", 1, &["did you mean the data set `mnist`?"]),
+        ("train lenet --data mnist --output DIR/w", 1, &["MNIST", "RELEQ_DATA_DIR", "--download"]),
+        ("train lenet --data DIR --output DIR/w", 1, &["no data set in DIR", "train/CLASS"]),
+        ("train lenet --data DATA --output DIR/no/w", 1, &["--output", "DIR/no"]),
+        ("train lenet --data DATA --output DIR/w --bits 0", 2, &["--bits", "8,4,4,8"]),
+        (
+            "train lenet --data DATA --output DIR/w --bits 16",
+            2,
+            &["--bits 16: quantizer `wrpn-scaled` takes 1 to 8 bits", "`float`"],
+        ),
+        (
+            "train lenet --data DATA --output DIR/w --bits 2,4",
+            2,
+            &["--bits: 2 bitwidths for 4 layers (conv1, conv2, fc1, fc2)", "one for all"],
+        ),
+        ("train lenet --data DATA --output DIR/w --quantizer wrqn", 2, &["did you mean `wrpn`?"]),
+        ("train lenet --data DATA --output DIR/w --backend gpu", 2, &["native, flex"]),
+        ("train lenet --data DATA --output DIR/w --seed -1", 2, &["--seed", "0 or more"]),
+        (
+            "train lenet --data DATA --output DIR/w --schedule DIR/schedule.json",
+            1,
+            &["--schedule", "schedule.json", "unknown field `epoch`", "line 1"],
+        ),
+        (
+            "train simplenet --data DATA --output DIR/w",
+            1,
+            &["[1, 28, 28]", "`simplenet` takes [3, 32, 32]"],
+        ),
+        ("train lenet --data DATA --output DIR/w --resize --image-memory 0", 2, &["above 0"]),
+        ("evaluate lenet --data DATA", 2, &["--weights", "name the file"]),
+        ("evaluate lenet --data DATA --weights DIR/notes.txt", 1, &["notes.txt"]),
+        ("evaluate lenet --data DATA --weights DIR/none.pt", 1, &["none.pt"]),
+        ("evaluate simplenet --data DATA --weights WEIGHTS", 1, &["it fits --network lenet"]),
+        (
+            "evaluate lenet --data DATA --weights WEIGHTS --threads 0",
+            2,
+            &["1 to 1024", "all cores"],
+        ),
+        ("evaluate lenet --data DATA --weights WEIGHTS --images 0", 2, &["1 or more"]),
+        ("cost lenet --bits 2,2", 2, &["2 bitwidths for 4 layers"]),
+        ("cost lenet --bits 4 --cost stripe", 2, &["did you mean `stripes`?"]),
+        ("cost vgg16", 2, &["--bits", "one for all"]),
+        ("cost --layers DIR/none.csv --bits 4", 1, &["none.csv"]),
+        (
+            "replay --table TABLE --max-loss -1",
+            2,
+            &["--max-loss", "percentage points from 0 to 100"],
+        ),
+        ("replay --table TABLE --tolerance 1", 2, &["'--tolerance'"]),
+        ("replay --table TABLE --cost size", 2, &["--cost size", "`releq replay lenet`"]),
+        ("replay --table TABLE --limit size=80kB", 2, &["--limit size", "`releq replay lenet`"]),
+        ("replay lenet --table TABLE --limit size=1kB", 1, &["met by no assignment"]),
+        ("replay lenet --table TABLE --limit size=80KB", 2, &["--limit", "`KB` is not its unit"]),
+        ("replay lenet --table TABLE --keep conv3=2", 2, &["--keep", "did you mean `conv"]),
+        ("replay svhn --table TABLE", 1, &["`svhn` has 8 quantizable layers, the table 4"]),
+        ("replay --table TABLE --bits 2,8", 2, &["--bits 8", "2, 3, 4 bits", "--on-miss nearest"]),
+        ("replay --table TABLE --reward shape", 2, &["did you mean `shaped`?"]),
+        ("replay --table TABLE --agent gready", 2, &["did you mean `greedy`?"]),
+        ("replay --table TABLE --agent DIR/agent.json", 1, &["agent.json", "unknown field `lr`"]),
+        ("replay --table TABLE --agent DIR/agent.toml", 1, &["agent.toml", "unknown field `gama`"]),
+        ("replay --table DIR/shares.csv", 1, &["shares.csv", "line 2", "`accuracy_percent`"]),
+        ("quantize --quantizer powers-of-two --bits 1", 2, &["--bits 1", "takes 2 to"]),
+        ("quantize --channels 3", 1, &["--channels", "10000"]),
+        ("bench lenet --repeats 0", 2, &["1 or more"]),
+        ("bench vgg16", 2, &["no bitwidths for vgg16; set --bits"]),
+        ("list network", 2, &["'networks'"]),
+        ("completions bsh", 2, &["'bash'"]),
+        ("", 2, &["Usage: releq"]),
+    ];
+    let mut wrong = Vec::new();
+    for (line, code, expected) in cases {
+        let output = command(line, dir).output().unwrap();
+        let said = text(&output);
+        let lacks = expected.iter().find(|expected| {
+            let expected = expected.replace("_DIR", "_\0").replace("DIR", dir.to_str().unwrap());
+            !said.contains(&expected.replace('\0', "DIR"))
+        });
+        let panicked = said.contains("panicked") || !output.stdout.is_empty();
+        if output.status.code() != Some(*code) || lacks.is_some() || panicked {
+            let status = output.status;
+            wrong.push(format!("releq {line}\n{said}\n{status}, not {code}; lacks {lacks:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 5, "a mistake leaves no file behind");
+}
+
+/// An image folder of another size, whose images can be scaled.
+#[test]
+fn a_size_that_does_not_fit_names_resize() {
+    let folder = tempfile::tempdir().unwrap();
+    for half in ["train", "test"] {
+        let class = folder.path().join(half).join("0");
+        fs::create_dir_all(&class).unwrap();
+        image::GrayImage::new(20, 20).save(class.join("a.png")).unwrap();
+    }
+    let line = "train lenet --data DIR --output DIR/weights";
+    let output = command(line, folder.path()).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for expected in ["[1, 20, 20]", "`lenet` takes [1, 28, 28]", "--resize scales its images"] {
+        assert!(said.contains(expected), "{said}");
+    }
+}

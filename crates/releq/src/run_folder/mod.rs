@@ -1,0 +1,620 @@
+//! A run on disk: its settings, what it has measured, and what it found.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.json` | every setting, the version and the kind of machine, and fingerprints of data and weights |
+//! | `weights.safetensors` | the weights in full precision that the search starts from |
+//! | `states/` | trainings and retrains that are under way, at most ten seconds old |
+//! | `stages.jsonl` | the parts of the run that are done, one line each |
+//! | `evaluations.jsonl` | one line for each assignment that a search has measured |
+//! | `finals.jsonl` | one line for each long retrain |
+//! | `retrained/` | weights after the long retrains, until the answer is known |
+//! | `report.json` | the [`Report`](crate::Report) |
+//! | `best.safetensors`, `bits.json` | the answer: its retrained weights, and its bitwidths by layer |
+//! | `lock` | held by the process that works on the run |
+//!
+//! # How a run goes on
+//!
+//! Killed at any moment, a run that is started again ends with the same report, except for times. What was
+//! measured is not measured again; everything else follows from the settings. The agent's search is played
+//! again from its start with the answers on record, which takes seconds, and asks the same questions because the
+//! seed is the same. Retrains go on from their last state.
+//!
+//! Files are either replaced as a whole, or appended to line by line. A line is appended when what it tells of
+//! is on disk: weights before the line of their retrain, for instance. A process that is killed therefore
+//! leaves at most one line without its end, which the next start cuts off. A loss of power may also lose lines of
+//! the last second and files written since; then they are measured again.
+
+mod clock;
+mod error;
+mod journal;
+mod manifest;
+mod recorded;
+mod records;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io::{ErrorKind, Read, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+pub(crate) use clock::Clock;
+pub use error::RunFolderError;
+use journal::Journal;
+use manifest::Manifest;
+pub(crate) use recorded::Recorded;
+pub(crate) use records::{EvaluationRecord, FinalRecord, StageRecord};
+use releq_core::{BitwidthAssignment, Weights, atomic_file};
+use releq_format::safetensors;
+use releq_train::StateSaver;
+
+use crate::{ExperimentConfig, Report};
+
+const CONFIG: &str = "config.json";
+const LOCK: &str = "lock";
+const WEIGHTS: &str = "weights.safetensors";
+const STATES: &str = "states";
+/// Kinds of retrains, which keep their states in folders of these names.
+pub(crate) const SHORT: &str = "short";
+pub(crate) const LONG: &str = "long";
+const STAGES: &str = "stages.jsonl";
+const EVALUATIONS: &str = "evaluations.jsonl";
+const FINALS: &str = "finals.jsonl";
+const RETRAINED: &str = "retrained";
+const REPORT: &str = "report.json";
+const BEST: &str = "best.safetensors";
+const BITS: &str = "bits.json";
+
+/// Key of a fingerprint in the metadata of weights.
+const FINGERPRINT: &str = "releq_fingerprint";
+/// Key of the run that weights belong to.
+const RUN: &str = "releq_run";
+/// Key of the bitwidths of retrained weights.
+const ASSIGNMENT: &str = "releq_bits";
+
+/// Longest text of an assignment that becomes the name of a file.
+const LONGEST_STEM: usize = 100;
+
+/// A run on disk that this process works on; nobody else can until it is dropped.
+///
+/// [`Experiment::run_in`](crate::Experiment::run_in) begins a run in it, or goes on with the one that is there.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Locked as long as this value lives.
+    _lock: File,
+    manifest: Option<Manifest>,
+    every: Duration,
+}
+
+impl RunFolder {
+    /// Takes hold of a folder with a run, or of a new or empty one for a run to begin in.
+    ///
+    /// # Errors
+    /// [`RunFolderError`]: the folder belongs to another process, contains something else, or cannot be read
+    /// or made.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, RunFolderError> {
+        let path = path.into();
+        let io = |what, source| RunFolderError::Io { what, path: path.clone(), source };
+        fs::create_dir_all(&path).map_err(|source| io("create", source))?;
+        let manifest = Manifest::load(&path)?;
+        if manifest.is_none() {
+            refuse_foreign_files(&path)?;
+        }
+        let lock = lock(&path)?;
+        // What was there may have changed before the lock was taken.
+        let manifest = Manifest::load(&path)?;
+        Ok(Self { path, _lock: lock, manifest, every: StateSaver::EVERY })
+    }
+
+    /// Keeps the states of trainings at most this old; ten seconds unless said otherwise.
+    #[must_use]
+    pub const fn save_every(mut self, every: Duration) -> Self {
+        self.every = every;
+        self
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Settings of the run; `None` where none has begun.
+    #[must_use]
+    pub fn config(&self) -> Option<&ExperimentConfig> {
+        self.manifest.as_ref().map(|manifest| &manifest.config)
+    }
+
+    /// Settings of the run in a folder that another process may be at work on.
+    ///
+    /// # Errors
+    /// [`RunFolderError::NoRun`], or a `config.json` that cannot be read.
+    pub fn config_of(path: impl AsRef<Path>) -> Result<ExperimentConfig, RunFolderError> {
+        let path = path.as_ref();
+        let manifest = Manifest::load(path)?;
+        manifest
+            .map(|manifest| manifest.config)
+            .ok_or_else(|| RunFolderError::NoRun { path: path.to_owned() })
+    }
+
+    /// The report of the run in a folder that another process may be at work on: the last one that was written.
+    /// `None` before there was one.
+    ///
+    /// # Errors
+    /// A `report.json` that cannot be read.
+    pub fn report_of(path: impl AsRef<Path>) -> Result<Option<Report>, RunFolderError> {
+        let path = path.as_ref().join(REPORT);
+        let Some(text) = read_if_there(&path)? else { return Ok(None) };
+        serde_json::from_str(&text).map(Some).map_err(|error| RunFolderError::Damaged {
+            path,
+            reason: error.to_string(),
+            remedy: "delete it and resume the run, which writes it again",
+        })
+    }
+
+    /// Whether the run has come to its end, with a report that was neither cancelled nor cut short by a failure,
+    /// and with the weights of its answer.
+    ///
+    /// # Errors
+    /// As [`report_of`](Self::report_of).
+    pub fn is_finished(path: impl AsRef<Path>) -> Result<bool, RunFolderError> {
+        let path = path.as_ref();
+        let Some(report) = Self::report_of(path)? else { return Ok(false) };
+        let whole = !report.cancelled && report.error.is_none() && report.search.error.is_none();
+        let kept =
+            report.answer.is_none() || (path.join(BEST).exists() && path.join(BITS).exists());
+        Ok(whole && kept)
+    }
+
+    /// The report of the run, if it has come to its end and was begun with these settings.
+    pub(crate) fn finished(
+        &self,
+        config: &ExperimentConfig,
+    ) -> Result<Option<Report>, RunFolderError> {
+        let Some(begun) = &self.manifest else { return Ok(None) };
+        begun.check_settings(config, &self.path)?;
+        if Self::is_finished(&self.path)? { Self::report_of(&self.path) } else { Ok(None) }
+    }
+
+    /// Begins a run, or takes up the one that is there.
+    pub(crate) fn begin(
+        &self,
+        config: &ExperimentConfig,
+        origin: BTreeMap<String, String>,
+    ) -> Result<OpenRun<'_>, RunFolderError> {
+        let now = Manifest::new(config.clone(), origin);
+        match &self.manifest {
+            Some(begun) => begun.check_same(&now, &self.path)?,
+            None => now.save(&self.path)?,
+        }
+        // Threads and the like are those of today, but the report tells of the run as it was begun.
+        let manifest = self.manifest.clone().unwrap_or(now);
+        let states = self.path.join(STATES);
+        for path in [states.join(SHORT), states.join(LONG), self.path.join(RETRAINED)] {
+            fs::create_dir_all(&path).map_err(|source| RunFolderError::Io {
+                what: "create",
+                path,
+                source,
+            })?;
+        }
+        let run = manifest.identity();
+        let (stages, stage_records) = Journal::open(self.path.join(STAGES), &run)?;
+        let (evaluations, evaluation_records) = Journal::open(self.path.join(EVALUATIONS), &run)?;
+        let (finals, final_records) = Journal::open(self.path.join(FINALS), &run)?;
+        Ok(OpenRun {
+            folder: self,
+            run,
+            config: manifest.config,
+            origin: manifest.origin,
+            stages: Mutex::new(stages),
+            evaluations: Mutex::new(evaluations),
+            finals: Mutex::new(finals),
+            stage_records,
+            evaluation_records,
+            final_records,
+        })
+    }
+}
+
+/// A run that is under way in its folder, with what earlier lives have left there.
+#[derive(Debug)]
+pub(crate) struct OpenRun<'a> {
+    folder: &'a RunFolder,
+    run: String,
+    pub(crate) config: ExperimentConfig,
+    pub(crate) origin: BTreeMap<String, String>,
+    stages: Mutex<Journal>,
+    evaluations: Mutex<Journal>,
+    finals: Mutex<Journal>,
+    pub(crate) stage_records: Vec<StageRecord>,
+    pub(crate) evaluation_records: Vec<EvaluationRecord>,
+    pub(crate) final_records: Vec<FinalRecord>,
+}
+
+impl OpenRun<'_> {
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path.join(name)
+    }
+
+    /// Where the training in full precision keeps its state.
+    pub(crate) fn training_state(&self) -> PathBuf {
+        self.file(STATES).join("full-precision.safetensors")
+    }
+
+    /// What saves it there.
+    pub(crate) fn training_saver(&self) -> StateSaver {
+        StateSaver::new(self.training_state(), self.folder.every)
+    }
+
+    /// How retrains of one kind keep their states.
+    pub(crate) fn retrain_states(&self, kind: &str) -> KeptStates {
+        KeptStates {
+            folder: self.file(STATES).join(kind),
+            origin: self.origin.clone(),
+            every: self.folder.every,
+        }
+    }
+
+    /// Removes the state of a training or retrain whose result is on record. If it stays, it does no harm.
+    pub(crate) fn forget(&self, state: &Path) {
+        let _ = fs::remove_file(state);
+    }
+
+    /// The weights that the search starts from, if they are there and are what was written.
+    pub(crate) fn weights(&self) -> Option<Weights> {
+        self.read_weights(&self.file(WEIGHTS)).map(|(weights, _)| weights)
+    }
+
+    /// That the weights in full precision are not those that the run was begun with.
+    pub(crate) fn other_weights(&self) -> RunFolderError {
+        RunFolderError::Damaged {
+            path: self.file(WEIGHTS),
+            reason: "these are not the weights that the search was begun with".into(),
+            remedy: "restore the file from a copy, or begin a new run in another folder",
+        }
+    }
+
+    pub(crate) fn save_weights(&self, weights: &Weights) -> Result<(), RunFolderError> {
+        self.write_weights(&self.file(WEIGHTS), weights, None)
+    }
+
+    pub(crate) fn record_stage(&self, stage: &StageRecord) -> Result<(), RunFolderError> {
+        let mut journal = locked(&self.stages);
+        journal.append(stage)?;
+        journal.sync().map_err(|source| RunFolderError::Io {
+            what: "write",
+            path: self.file(STAGES),
+            source,
+        })
+    }
+
+    pub(crate) fn record_evaluation(
+        &self,
+        record: &EvaluationRecord,
+    ) -> Result<(), RunFolderError> {
+        locked(&self.evaluations).append(record)?;
+        self.forget(&self.retrain_states(SHORT).file(&record.bits));
+        Ok(())
+    }
+
+    /// The weights first, so that whoever finds the line finds them too.
+    pub(crate) fn record_final(
+        &self,
+        record: &FinalRecord,
+        weights: Option<&Weights>,
+    ) -> Result<(), RunFolderError> {
+        if let Some(weights) = weights {
+            self.write_weights(&self.retrained(&record.bits), weights, Some(&record.bits))?;
+        }
+        locked(&self.finals).append(record)?;
+        self.forget(&self.retrain_states(LONG).file(&record.bits));
+        Ok(())
+    }
+
+    fn retrained(&self, bits: &BitwidthAssignment) -> PathBuf {
+        self.file(RETRAINED).join(format!("{}.safetensors", file_stem(bits)))
+    }
+
+    /// Whether the retrained weights of this assignment are there.
+    pub(crate) fn has_retrained(&self, bits: &BitwidthAssignment) -> bool {
+        [self.retrained(bits), self.file(BEST)].iter().any(|path| {
+            self.read_weights(path).is_some_and(|(_, of)| of.as_deref() == Some(&bits.to_string()))
+        })
+    }
+
+    /// Ends the run: the answer's weights and bitwidths, then the report, then what nobody needs any more.
+    pub(crate) fn finish(
+        &self,
+        report: &Report,
+        answer: Option<&BitwidthAssignment>,
+    ) -> Result<(), RunFolderError> {
+        if let Some(bits) = answer {
+            let (from, to) = (self.retrained(bits), self.file(BEST));
+            if from.exists() {
+                fs::rename(&from, &to).map_err(|source| RunFolderError::Io {
+                    what: "write",
+                    path: to,
+                    source,
+                })?;
+            }
+            let by_layer: serde_json::Map<String, serde_json::Value> = report
+                .layers
+                .iter()
+                .zip(bits.iter())
+                .map(|(layer, bits)| (layer.name.clone(), serde_json::json!(bits)))
+                .collect();
+            let text = serde_json::to_string_pretty(&by_layer).unwrap_or_default() + "\n";
+            self.replace(BITS, text.as_bytes())?;
+        }
+        self.save_report(report)?;
+        // What stays behind does no harm.
+        let _ = fs::remove_dir_all(self.file(RETRAINED));
+        let _ = fs::remove_dir_all(self.file(STATES));
+        Ok(())
+    }
+
+    /// Writes the report of a run that may go on.
+    pub(crate) fn save_report(&self, report: &Report) -> Result<(), RunFolderError> {
+        self.replace(REPORT, (report.to_json() + "\n").as_bytes())
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), RunFolderError> {
+        let path = self.file(name);
+        atomic_file::write(&path, bytes).map_err(|source| RunFolderError::Io {
+            what: "write",
+            path,
+            source,
+        })
+    }
+
+    fn write_weights(
+        &self,
+        path: &Path,
+        weights: &Weights,
+        bits: Option<&BitwidthAssignment>,
+    ) -> Result<(), RunFolderError> {
+        let mut metadata = std::collections::HashMap::from([
+            (FINGERPRINT.to_owned(), weights.fingerprint()),
+            (RUN.to_owned(), self.run.clone()),
+        ]);
+        metadata.extend(bits.map(|bits| (ASSIGNMENT.to_owned(), bits.to_string())));
+        safetensors::write_tensors(path, &weights.0, metadata).map_err(|error| RunFolderError::Io {
+            what: "write",
+            path: path.to_owned(),
+            source: std::io::Error::other(error),
+        })
+    }
+
+    /// Weights of this run with the bitwidths that they were retrained at; `None` if the file is missing, damaged
+    /// or another run's. Whatever it is, training gives the same weights again.
+    fn read_weights(&self, path: &Path) -> Option<(Weights, Option<String>)> {
+        let (tensors, mut metadata) = safetensors::read_tensors(path)
+            .inspect_err(|error| {
+                if path.exists() {
+                    log::warn!("{error}; it is made again");
+                }
+            })
+            .ok()?;
+        let weights = Weights(tensors);
+        let same = metadata.get(RUN) == Some(&self.run)
+            && metadata.get(FINGERPRINT) == Some(&weights.fingerprint());
+        if !same {
+            log::warn!("{} is damaged or another run's; it is made again", path.display());
+            return None;
+        }
+        Some((weights, metadata.remove(ASSIGNMENT)))
+    }
+}
+
+/// Where retrains that are under way keep their states.
+#[derive(Debug)]
+pub(crate) struct KeptStates {
+    folder: PathBuf,
+    /// What a retrain follows from besides its schedule, its seed and its bitwidths.
+    pub(crate) origin: BTreeMap<String, String>,
+    every: Duration,
+}
+
+impl KeptStates {
+    /// The state of the retrain at `bits`.
+    pub(crate) fn file(&self, bits: &BitwidthAssignment) -> PathBuf {
+        self.folder.join(format!("{}.safetensors", file_stem(bits)))
+    }
+
+    /// What saves it there.
+    pub(crate) fn saver(&self, bits: &BitwidthAssignment) -> StateSaver {
+        StateSaver::new(self.file(bits), self.every)
+    }
+}
+
+/// A name for the files of an assignment: its text, or the start of it with a checksum where it is long.
+fn file_stem(bits: &BitwidthAssignment) -> String {
+    let text = bits.to_string();
+    if text.len() <= LONGEST_STEM {
+        return text;
+    }
+    let digest = crc32fast::hash(text.as_bytes());
+    format!("{}-{digest:08x}", &text[..LONGEST_STEM])
+}
+
+/// The text of a file, or `None` if it does not exist.
+fn read_if_there(path: &Path) -> Result<Option<String>, RunFolderError> {
+    match fs::read(path) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| RunFolderError::Damaged {
+            path: path.to_owned(),
+            reason: "it is not UTF-8 text".into(),
+            remedy: "restore it from a copy, or begin a new run in another folder",
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RunFolderError::Io { what: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// Refuses a folder in which something else lives. Hidden files and the lock are no sign of that.
+fn refuse_foreign_files(path: &Path) -> Result<(), RunFolderError> {
+    let io = |source| RunFolderError::Io { what: "read", path: path.to_owned(), source };
+    for entry in fs::read_dir(path).map_err(io)? {
+        let name = entry.map_err(io)?.file_name();
+        let name = name.to_string_lossy();
+        if name != LOCK && !name.starts_with('.') {
+            return Err(RunFolderError::Foreign {
+                path: path.to_owned(),
+                found: name.into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Locks the folder, and leaves the number of this process for those who come too late. The lock ends with the
+/// process, however that ends.
+fn lock(folder: &Path) -> Result<File, RunFolderError> {
+    let path = folder.join(LOCK);
+    let io = |what, source| RunFolderError::Io { what, path: path.clone(), source };
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&path).map_err(|source| io("open", source))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // On some systems a locked file cannot be read.
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => "another process".to_owned(),
+                number => format!("process {number}"),
+            };
+            return Err(RunFolderError::InUse { path: folder.to_owned(), holder });
+        }
+        Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
+            log::warn!("{} cannot be locked; let no second process work on it", path.display());
+        }
+        Err(TryLockError::Error(source)) => return Err(io("lock", source)),
+    }
+    let number = format!("{}\n", std::process::id());
+    file.set_len(0)
+        .and_then(|()| file.write_all(number.as_bytes()))
+        .map_err(|source| io("write", source))?;
+    Ok(file)
+}
+
+fn locked(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
+    journal.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use releq_core::Parameter;
+
+    use super::*;
+
+    fn begin(folder: &RunFolder) -> Result<OpenRun<'_>, RunFolderError> {
+        folder.begin(&ExperimentConfig::lenet(1), BTreeMap::from([("data".into(), "d".into())]))
+    }
+
+    fn weights() -> Weights {
+        let values = (0..500).map(|value| value as f32 * 0.37).collect();
+        Weights(BTreeMap::from([("fc.weight".into(), Parameter { shape: vec![50, 10], values })]))
+    }
+
+    /// A run with weights and some records.
+    fn recorded(root: &Path) -> Vec<EvaluationRecord> {
+        let folder = RunFolder::open(root).unwrap();
+        let run = begin(&folder).unwrap();
+        run.save_weights(&weights()).unwrap();
+        let fingerprint = weights().fingerprint();
+        run.record_stage(&StageRecord::Weights { fingerprint, run_seconds: 1.5 }).unwrap();
+        let answers = [
+            crate::evaluate::Evaluation::new(0.1 + 0.2),
+            crate::evaluate::Evaluation::failed("the loss became NaN"),
+            crate::evaluate::Evaluation::GivenUp {
+                after_step: 3,
+                seen: crate::evaluate::Measurement::new(1e-9).with_standard_error(0.5),
+            },
+        ];
+        let bits = ["2-3-4-5", "2-2-2-2", "8-float-3-2"];
+        let records: Vec<_> = bits
+            .into_iter()
+            .zip(answers)
+            .map(|(bits, answer)| {
+                let record = EvaluationRecord::new(bits.parse().unwrap(), &answer, 2.25);
+                assert_eq!(record.evaluation(), answer);
+                run.record_evaluation(&record).unwrap();
+                record
+            })
+            .collect();
+        let reports = [(90, 100), (17, 20)]
+            .map(|(correct, total)| releq_train::AccuracyReport { correct, total });
+        for retrained in [Ok(reports), Err("diverged".to_owned())] {
+            let record = FinalRecord::new(records[0].bits.clone(), &retrained, 3.0);
+            assert_eq!(record.retrained(), retrained);
+            run.record_final(&record, retrained.is_ok().then(weights).as_ref()).unwrap();
+            assert!(run.has_retrained(&record.bits));
+        }
+        records
+    }
+
+    #[test]
+    fn a_folder_opens_or_is_refused_wherever_its_files_are_cut() {
+        let root = tempfile::tempdir().unwrap();
+        let records = recorded(root.path());
+        for (name, step) in
+            [(CONFIG, 64), (STAGES, 7), (EVALUATIONS, 7), (FINALS, 7), (WEIGHTS, 11), (LOCK, 1)]
+        {
+            let path = root.path().join(name);
+            let whole = fs::read(&path).unwrap();
+            for cut in (0..whole.len()).step_by(step) {
+                fs::write(&path, &whole[..cut]).unwrap();
+                let opened = RunFolder::open(root.path()).and_then(|folder| {
+                    let run = begin(&folder)?;
+                    assert!(records.starts_with(&run.evaluation_records), "{name} cut at {cut}");
+                    let whole = run.weights().is_none_or(|read| read == weights());
+                    assert!(whole, "{name} cut at {cut}");
+                    Ok(())
+                });
+                if let Err(error) = opened {
+                    let message = error.to_string();
+                    assert!(name == CONFIG && message.contains(name), "{name} at {cut}: {message}");
+                }
+            }
+            fs::write(&path, &whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn weights_that_are_not_what_was_written_are_made_again() {
+        let root = tempfile::tempdir().unwrap();
+        recorded(root.path());
+        let path = root.path().join(WEIGHTS);
+        let whole = fs::read(&path).unwrap();
+        let folder = RunFolder::open(root.path()).unwrap();
+        let run = begin(&folder).unwrap();
+        assert_eq!(run.weights(), Some(weights()));
+        for at in (0..whole.len()).step_by(whole.len() / 200) {
+            let mut changed = whole.clone();
+            changed[at] ^= 4;
+            fs::write(&path, &changed).unwrap();
+            assert!(run.weights().is_none_or(|read| read == weights()), "byte {at}");
+        }
+        // Another run's weights are whole, but not this run's.
+        let other = tempfile::tempdir().unwrap();
+        let other_folder = RunFolder::open(other.path()).unwrap();
+        let other_run = other_folder.begin(&ExperimentConfig::lenet(2), BTreeMap::new()).unwrap();
+        other_run.save_weights(&weights()).unwrap();
+        fs::copy(other.path().join(WEIGHTS), &path).unwrap();
+        assert_eq!(run.weights(), None);
+    }
+
+    #[test]
+    fn assignments_of_any_length_name_files() {
+        let long = BitwidthAssignment::from_bits(vec![2; 300]).unwrap();
+        let longer = BitwidthAssignment::from_bits(vec![2; 301]).unwrap();
+        assert_eq!(file_stem(&"2-3".parse().unwrap()), "2-3");
+        assert!(file_stem(&long).len() < 120);
+        assert_ne!(file_stem(&long), file_stem(&longer));
+    }
+}
