@@ -274,3 +274,33 @@ fn settings_that_cannot_work_are_refused_by_name() {
         .fold(builder(), |builder, name| builder.fix_layer(name, Bitwidth::EIGHT));
     check(all, "nothing is left");
 }
+
+#[test]
+fn batches_record_what_the_policy_preferred() {
+    let problem = builder().build().unwrap();
+    let (steps, actions) = (problem.episode_len(), problem.action_count());
+    let mut ppo = PpoConfig::default().init(problem.observation_len(), actions, 5).unwrap();
+    let outcome = run(&problem, &mut ppo, &Needs(vec![2; 4]), episodes(200));
+    for batch in &outcome.history {
+        assert_eq!(batch.action_probabilities.len(), steps);
+        for distribution in &batch.action_probabilities {
+            assert_eq!(distribution.len(), actions);
+            assert!((distribution.iter().sum::<f32>() - 1.0).abs() < 1e-3, "{distribution:?}");
+            assert!(distribution.iter().all(|p| format!("{p}").len() <= "0.1234".len()));
+        }
+    }
+    // An untrained policy prefers nothing; two bits are enough everywhere, and it learns that.
+    let of_two_bits = |batch: usize| {
+        let steps = &outcome.history[batch].action_probabilities;
+        steps.iter().map(|step| step[0]).sum::<f32>() / steps.len() as f32
+    };
+    let last = outcome.history.len() - 1;
+    assert!((of_two_bits(0) - 1.0 / actions as f32).abs() < 0.05, "{}", of_two_bits(0));
+    assert!(of_two_bits(last) > 2.0 * of_two_bits(0), "{}", of_two_bits(last));
+
+    let mut random = RandomSearch::new(actions, 5, 8);
+    let outcome = run(&problem, &mut random, &Needs(vec![2; 4]), episodes(16));
+    assert!(outcome.history.iter().all(|batch| batch.action_probabilities.is_empty()));
+    let json = serde_json::to_string(&outcome).unwrap();
+    assert!(!json.contains("action_probabilities"), "an old report reads and writes as before");
+}

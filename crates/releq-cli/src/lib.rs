@@ -3,6 +3,9 @@
 pub mod args;
 mod cli;
 mod commands;
+pub mod page;
+pub mod plot;
+pub mod tensorboard;
 pub mod terminal;
 
 pub use cli::{main, run};

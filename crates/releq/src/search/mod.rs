@@ -230,7 +230,7 @@ impl<'a> Search<'a> {
             let reason = format!("{} began {count} episodes where 1 to {room} were asked", piece());
             return Err(ReleqError::Setting { setting: "agent", reason });
         }
-        let rewards = self.play(count)?;
+        let Played { rewards, action_probabilities } = self.play(count)?;
         let update = guard(piece, || Ok(self.agent.finish(&rewards)?))?;
 
         self.episodes += count;
@@ -247,6 +247,7 @@ impl<'a> Search<'a> {
             mean_reward: mean(&|s| s.reward),
             mean_acc_state: mean(&|s| s.acc_state),
             mean_quant_state: mean(&|s| s.quant_state),
+            action_probabilities,
             update,
         };
         self.history.push(record.clone());
@@ -296,20 +297,32 @@ impl<'a> Search<'a> {
         Ok(room)
     }
 
-    /// Plays the episodes that the agent has begun; gives the rewards of every step.
-    fn play(&mut self, episodes: usize) -> Result<Vec<Vec<f64>>, ReleqError> {
+    /// Plays the episodes that the agent has begun.
+    fn play(&mut self, episodes: usize) -> Result<Played, ReleqError> {
         let mut observations = self.environment.reset(episodes)?;
-        let mut rewards = Vec::with_capacity(self.environment.episode_len());
-        for _ in 0..self.environment.episode_len() {
+        let steps = self.environment.episode_len();
+        let mut rewards = Vec::with_capacity(steps);
+        let mut action_probabilities = Vec::with_capacity(steps);
+        for _ in 0..steps {
             let piece = || format!("agent `{}`", self.agent.name());
             // The name is taken first, for the agent itself is borrowed while it acts.
             let name = piece();
-            let actions = guard(|| name, || Ok(self.agent.act(&observations)?))?;
+            let (actions, means) = guard(
+                || name,
+                || {
+                    let actions = self.agent.act(&observations)?;
+                    Ok((actions, self.agent.probabilities().and_then(mean_probabilities)))
+                },
+            )?;
+            action_probabilities.extend(means);
             let (next, transitions) = self.environment.step(&actions)?;
             rewards.push(transitions.iter().map(|transition| transition.reward).collect());
             observations = next;
         }
-        Ok(rewards)
+        if action_probabilities.len() < steps {
+            action_probabilities.clear();
+        }
+        Ok(Played { rewards, action_probabilities })
     }
 
     /// Looks at the scores that are new.
@@ -343,8 +356,8 @@ impl<'a> Search<'a> {
             match self.play(1) {
                 Err(ReleqError::Cancelled) => {}
                 Err(error) => self.error = Some(error.chain()),
-                Ok(rewards) => {
-                    self.agent.finish(&rewards)?;
+                Ok(played) => {
+                    self.agent.finish(&played.rewards)?;
                     greedy = self.environment.batch_scores().next().cloned();
                 }
             }
@@ -366,4 +379,30 @@ impl<'a> Search<'a> {
             ]),
         })
     }
+}
+
+/// A batch of episodes, step by step.
+struct Played {
+    /// `[steps][episodes]`
+    rewards: Vec<Vec<f64>>,
+    /// `[steps][actions]`, as in a [`BatchRecord`]; empty unless the agent has some at every step.
+    action_probabilities: Vec<Vec<f32>>,
+}
+
+/// The mean of the episodes' distributions, to four decimals; `None` if they are of different lengths, or no
+/// numbers.
+fn mean_probabilities(episodes: &[Vec<f32>]) -> Option<Vec<f32>> {
+    let mut sums = vec![0.0; episodes.first()?.len()];
+    for distribution in episodes {
+        if distribution.len() != sums.len() {
+            return None;
+        }
+        for (sum, &probability) in sums.iter_mut().zip(distribution) {
+            *sum += f64::from(probability);
+        }
+    }
+    let count = episodes.len() as f64;
+    sums.iter()
+        .all(|sum| sum.is_finite())
+        .then(|| sums.into_iter().map(|sum| ((sum / count * 1e4).round() / 1e4) as f32).collect())
 }

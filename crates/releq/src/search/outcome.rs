@@ -58,6 +58,11 @@ pub struct BatchRecord {
     pub mean_acc_state: f64,
     /// Mean State_Quantization there.
     pub mean_quant_state: f64,
+    /// Probability that the agent gave each action at each step, mean over the batch's episodes, to four
+    /// decimals: `[steps][actions]`. Steps are the searched layers, in order. Empty for agents without a
+    /// stochastic policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub action_probabilities: Vec<Vec<f32>>,
     /// What the agent learned from it.
     pub update: UpdateStats,
 }

@@ -1,0 +1,214 @@
+//! What a run came to, in sentences: the answer and what must be known of it.
+
+use releq::{FinalRow, Reference, Report, StopReason};
+
+use crate::plot::{
+    Facts, RowKind,
+    number::{amount, count, percent, short, thousands, times},
+};
+
+/// The sentences on top of a report.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    /// The answer in a sentence or two.
+    pub(super) headline: String,
+    /// Whether there is no answer, or one that is not good enough.
+    pub(super) bad: bool,
+    /// What must be known before anything else: stops and failures.
+    pub(super) warnings: Vec<String>,
+    /// What it was compared with.
+    pub(super) compared: Vec<String>,
+}
+
+/// Rows, the reference and the tolerance of a report, as far as sentences need them.
+pub(super) struct Judge<'a> {
+    pub(super) facts: &'a Facts<'a>,
+    pub(super) report: &'a Report,
+}
+
+pub(super) fn verdict(facts: &Facts<'_>) -> Verdict {
+    let judge = Judge { facts, report: facts.report };
+    let mut verdict = Verdict { warnings: judge.warnings(), ..Verdict::default() };
+    match (judge.report.answer.as_ref(), judge.report.chosen_row()) {
+        (Some(answer), Some(row)) => {
+            verdict.bad = !answer.within_tolerance;
+            verdict.headline = judge.headline(row, answer.within_tolerance);
+            verdict.compared.push(judge.origin(row, answer.within_tolerance));
+            verdict.compared.extend(judge.rivals(row));
+            verdict.compared.extend(judge.uniform(row));
+            verdict.compared.extend(judge.on_test(row));
+        }
+        _ => {
+            verdict.bad = true;
+            verdict.headline = judge.no_answer();
+        }
+    }
+    verdict.compared.extend(judge.limits());
+    verdict.compared.extend(judge.search());
+    verdict
+}
+
+/// `0.20 points below full precision`.
+pub(super) fn loss(points: f64) -> String {
+    if points.abs() < 0.005 {
+        "exactly as accurate as full precision".to_owned()
+    } else if points > 0.0 {
+        format!("{points:.2} points below full precision")
+    } else {
+        format!("{:.2} points above full precision", -points)
+    }
+}
+
+/// `one`, `one and two`, `one, two and three`.
+pub(super) fn listed(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+pub(super) fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+impl Judge<'_> {
+    pub(super) fn tolerance(&self) -> String {
+        format!("{} points", short(100.0 * self.report.config.tolerance))
+    }
+
+    fn images(&self, of: usize, kind: &str) -> String {
+        format!("{} {kind} images", thousands(self.report.images[of] as u64))
+    }
+
+    /// Full precision, as losses are measured against it; before the long retrain if there was none.
+    fn reference(&self) -> (f64, f64) {
+        match self.report.reference {
+            Some(Reference { validation_accuracy, test_accuracy, .. }) => {
+                (validation_accuracy, test_accuracy)
+            }
+            None => (self.report.full_precision_validation, self.report.full_precision_test),
+        }
+    }
+
+    pub(super) fn is_good(&self, row: &FinalRow) -> bool {
+        let floor = self.reference().0 - self.report.config.tolerance;
+        row.failure.is_none() && row.validation_accuracy.total_cmp(&floor).is_ge()
+    }
+
+    pub(super) fn kind(&self, row: &FinalRow) -> RowKind {
+        self.facts.row_kind(row)
+    }
+
+    /// Bits, where they are few enough to read, and their mean.
+    pub(super) fn bits(row: &FinalRow) -> String {
+        if row.bits.len() <= 8 {
+            format!("{} ({:.2} bits on average)", row.bits, row.mean_bits)
+        } else {
+            format!("{:.2} bits on average", row.mean_bits)
+        }
+    }
+
+    /// `61 kB instead of 1.07 MB in full precision and 433 kB at 8 bits`, or the saving by another model.
+    fn size(&self, row: &FinalRow) -> Option<String> {
+        if let Some(size) = row.cost("size") {
+            let eight = amount(size.at_eight_bits, &size.unit);
+            let float = self.report.rows.iter().find(|row| self.kind(row) == RowKind::Float);
+            let float = float.and_then(|row| row.cost("size"));
+            let instead = match float {
+                Some(float) => {
+                    let float = amount(float.cost, &float.unit);
+                    format!("{float} in full precision and {eight} at 8 bits")
+                }
+                None => format!("{eight} at 8 bits"),
+            };
+            return Some(format!("{} instead of {instead}", amount(size.cost, &size.unit)));
+        }
+        let cost = row.costs.first()?;
+        let saving = cost.saving();
+        let saving = (!saving.is_nan()).then(|| times(saving))?;
+        Some(format!("{saving} cheaper than 8 bits by {}", cost.model))
+    }
+
+    fn headline(&self, row: &FinalRow, within: bool) -> String {
+        let size = self.size(row).map_or_else(String::new, |size| format!(", {size}"));
+        let test = self.images(2, "test");
+        let measured = format!(
+            "{:.2} bits on average, {} on {test}{size}",
+            row.mean_bits,
+            loss(row.loss_points)
+        );
+        if within {
+            return format!("{measured}.");
+        }
+        format!(
+            "Nothing was good enough: no assignment stayed within {} of full precision on {}. The nearest has \
+             {measured}.",
+            self.tolerance(),
+            self.images(1, "validation"),
+        )
+    }
+
+    fn no_answer(&self) -> String {
+        let search = &self.report.search;
+        if search.scored.is_empty() {
+            return "There is no answer: nothing was measured.".to_owned();
+        }
+        let seen = self.report.chosen.as_ref().map_or_else(String::new, |bits| {
+            let known = search.scored.iter().find(|scored| scored.bits == *bits);
+            let accuracy = known.map_or_else(String::new, |scored| {
+                format!(
+                    ", at {} of full-precision accuracy after a short retrain",
+                    percent(scored.acc_state)
+                )
+            });
+            format!(
+                " The best that the search had seen has {:.2} bits on average{accuracy}.",
+                bits.mean()
+            )
+        });
+        format!(
+            "There is no answer: no long retrain of an assignment that may be chosen came to its end.{seen}"
+        )
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let report = self.report;
+        let mut warnings = Vec::new();
+        if report.cancelled || report.search.stop == StopReason::Cancelled {
+            warnings.push(
+                "The run was stopped before its end. What follows is what it had measured until then."
+                    .to_owned(),
+            );
+        }
+        if let Some(error) = &report.search.error {
+            warnings.push(format!("The search failed: {error}"));
+        }
+        for outcome in &report.comparisons {
+            if let Some(error) = &outcome.error {
+                warnings
+                    .push(format!("The comparison with {} search failed: {error}", outcome.agent));
+            }
+        }
+        if let Some(error) = &report.error {
+            warnings.push(format!("The long retrains ended early: {error}"));
+        }
+        let failed = report.rows.iter().filter(|row| row.failure.is_some()).count();
+        if failed > 0 {
+            let rows = count(failed, "long retrain");
+            warnings.push(format!("{rows} failed, as by a loss that became NaN; see the table."));
+        }
+        if let Some(reference) = report.reference.filter(|reference| !reference.retrained)
+            && report.rows.iter().any(|row| self.kind(row) == RowKind::Float)
+        {
+            warnings.push(format!(
+                "The long retrain made full precision worse. Losses are against the {} before it.",
+                percent(reference.test_accuracy)
+            ));
+        }
+        warnings
+    }
+}
