@@ -135,6 +135,12 @@ impl TextTable {
 }
 
 impl<'t> TextRow<'t> {
+    /// Its line in the file, from 1.
+    #[must_use]
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
     /// The value in a column, if there is the column and a value.
     #[must_use]
     pub fn find(&self, column: &str) -> Option<&'t str> {
