@@ -24,12 +24,12 @@ use self::{
     rebuild::Rebuild,
     value::Values,
 };
-use crate::{CheckpointError, bytes::Bytes, stored::Stored};
+use crate::{CheckpointError, bytes::Bytes, checkpoint::Again, stored::Stored};
 
 /// Most bytes that a pickle may inflate to, whatever its size in the file.
 const SMALL_PICKLE: u64 = 1 << 20;
 
-type Tensors = BTreeMap<String, Stored>;
+type Tensors = (BTreeMap<String, Stored>, Vec<Again>);
 
 /// A file that is being read, for the errors.
 struct Input<'a> {
@@ -72,7 +72,16 @@ pub(crate) fn open_zip(path: &Path) -> Result<Tensors, CheckpointError> {
         }
         bytes.read(0..bytes.len()).map(Some).map_err(|error| input.damaged(name, error))
     };
-    let big_endian = all(&format!("{folder}byteorder"))?.is_some_and(|order| order == b"big");
+    let big_endian = match all(&format!("{folder}byteorder"))?.as_deref() {
+        None | Some(b"little") => false,
+        Some(b"big") => true,
+        Some(other) => {
+            let other = String::from_utf8_lossy(&other[..other.len().min(16)]).into_owned();
+            return Err(input.unsupported(format!(
+                "its byte order is {other:?}, where there are only `little` and `big`"
+            )));
+        }
+    };
     let pickle = Arc::new(all(part)?.unwrap_or_default());
     let length = pickle.len();
     let values =
