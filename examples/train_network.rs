@@ -147,10 +147,6 @@ fn run(args: &Args) -> Result<ExitCode> {
     Report::check_path(output)?;
     ensure!(args.state.as_ref() != Some(output), "--state and --output need a file each");
     args.state.as_ref().map_or(Ok(()), Report::check_path)?;
-    let saved = match &args.state {
-        Some(path) if path.exists() => Some(saved(path, args, &schedule)?),
-        _ => None,
-    };
     let start = match &args.weights {
         Some(path) => {
             let (fitting, weights) = checkpoint::open(path, args.key.as_deref(), network)?;
@@ -158,6 +154,10 @@ fn run(args: &Args) -> Result<ExitCode> {
             weights
         }
         None => initial_weights(&network, args.seed),
+    };
+    let saved = match &args.state {
+        Some(path) if path.exists() => Some(saved(path, network.name(), args, &schedule)?),
+        _ => None,
     };
     let bits = options::weight_bits("--bits", &args.bits, args.quantizer)?;
     let bits = bits.map(|bits| checkpoint::per_layer("--bits", &bits, &network)).transpose()?;
@@ -271,9 +271,9 @@ fn precision(bits: Option<&BitwidthAssignment>) -> String {
 }
 
 /// The training in the file, which must be the one that the options ask for.
-fn saved(path: &Path, args: &Args, schedule: &Schedule) -> Result<TrainingState> {
+fn saved(path: &Path, network: &str, args: &Args, schedule: &Schedule) -> Result<TrainingState> {
     let state = TrainingState::load(path)?;
-    state.run.check_schedule(schedule, args.seed).with_context(|| {
+    state.run.check_settings(network, schedule, args.seed).with_context(|| {
         format!("{}; give the same options, or remove it to begin anew", path.display())
     })?;
     Ok(state)

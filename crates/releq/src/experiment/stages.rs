@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
             return Ok(Training::new(train, normalization, schedule, seed)?.origin(origin));
         }
         let state = TrainingState::load(path)?;
-        state.run.check_schedule(schedule, seed)?;
+        state.run.check_settings(self.network.name(), schedule, seed)?;
         state.run.check_origin(&origin)?;
         Ok(Training::resume(train, normalization, &state, trainer)?)
     }
