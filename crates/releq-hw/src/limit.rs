@@ -79,7 +79,7 @@ impl CostLimit {
         if number.is_finite() && number > 0.0 {
             Ok(limit)
         } else {
-            let reason = format!("a limit must be positive and finite, got {number}");
+            let reason = format!("a limit must be positive and finite, got {number:?}");
             Err(HwError::Limit { limit: limit.to_string(), reason })
         }
     }

@@ -12,7 +12,7 @@ use releq::{
     zoo::lenet,
 };
 
-use crate::readers::{Reader, file, folder};
+use crate::readers::{Reader, file, folder, resealed};
 
 /// All of them.
 pub const SEARCHES: [Reader; 5] = [
@@ -23,9 +23,9 @@ pub const SEARCHES: [Reader; 5] = [
     Reader { name: "accuracies", read: accuracies, seeds: accuracies_seeds },
 ];
 
-/// A saved agent.
+/// A saved agent, with the right checksum.
 fn agent(bytes: &[u8]) -> bool {
-    let path = file(&folder("agent", |_| {}), "agent.json", bytes);
+    let path = file(&folder("agent", |_| {}), "agent.json", &resealed(bytes));
     let Ok(mut agent) = Ppo::load(path) else { return false };
     let snapshot = agent.snapshot();
     let observations = vec![vec![0.5; 3]; agent.begin(2, Mode::Explore).unwrap_or(0)];
@@ -58,9 +58,9 @@ fn random(problem: &Problem) -> RandomSearch {
     RandomSearch::new(problem.action_count(), 3, 4)
 }
 
-/// The state of a search, which goes on for one batch.
+/// The state of a search, with the right checksum, which goes on for one batch.
 fn search_state(bytes: &[u8]) -> bool {
-    let Ok(state) = serde_json::from_slice::<SearchState>(bytes) else { return false };
+    let Ok(state) = serde_json::from_slice::<SearchState>(&resealed(bytes)) else { return false };
     let problem = problem();
     let mut agent = random(&problem);
     Search::resume(&problem, &mut agent, &Same, state)
