@@ -19,7 +19,7 @@ use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     core::{BitwidthAssignment, Network, parallel},
-    data::{ImageSet, Normalization},
+    data::{ImageSet, Normalization, image_folder},
     quant::QuantizerKind,
     train::{self, AccuracyReport, Backend, Schedule, Trainer, TrainerFactory},
     zoo,
@@ -170,6 +170,8 @@ fn run(args: &Args) -> Result<()> {
     first.load(&state)?;
     first.set_bits(bits.as_ref())?;
 
+    // Classes have the numbers that they have in the training images.
+    image_folder::check_classes(&args.data_dir)?;
     let started = Instant::now();
     let (images, data) =
         data::load(&args.data_dir, args.split, args.limit, &network, &args.images)?;

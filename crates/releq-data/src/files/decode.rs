@@ -8,6 +8,7 @@ use std::{
 };
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use releq_core::StandIn;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -88,6 +89,8 @@ impl fmt::Display for BadImage {
 pub(crate) enum DecodeError {
     #[error("not a JPEG, PNG, WebP, BMP, TIFF or PNM file")]
     Foreign,
+    #[error("the file {0}")]
+    StandIn(StandIn),
     #[error("the JPEG data ends early")]
     Truncated,
     #[error("no pixels")]
@@ -156,7 +159,8 @@ fn read_file(path: &Path) -> Result<FileBytes, ReadError> {
 /// A decoder of `bytes` that has read the header, and the memory that decoding takes at most.
 fn decoder(bytes: &[u8]) -> Result<(impl ImageDecoder, ImageFormat, u64), DecodeError> {
     // By content: names lie. ImageNet itself has a PNG file that is named `.JPEG`.
-    let format = image::guess_format(bytes).map_err(|_| DecodeError::Foreign)?;
+    let foreign = |_| StandIn::of(bytes).map_or(DecodeError::Foreign, DecodeError::StandIn);
+    let format = image::guess_format(bytes).map_err(foreign)?;
     if !format.reading_enabled() {
         return Err(DecodeError::Foreign);
     }
@@ -346,7 +350,9 @@ mod tests {
             let error = decode(bytes, ImageSize::AsStored).err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check(b"", "not a JPEG, PNG, WebP");
+        check(b"", "the file is empty");
+        check(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull");
+        check(b"<!DOCTYPE html>", "is a web page");
         check(b"GIF89a and so on", "not a JPEG, PNG, WebP");
         check(b"just text", "not a JPEG, PNG, WebP");
         let formats = [
