@@ -20,7 +20,7 @@ use releq_pickle::{PickleError, Problem};
 
 use self::{
     archive::{Archive, ArchiveError},
-    machine::{MOST_VALUES, Refusal},
+    machine::{MOST_VALUES, Refusal, Refused},
     rebuild::Rebuild,
     value::Values,
 };
@@ -110,8 +110,8 @@ pub(crate) fn open_pickles(path: &Path) -> Result<Tensors, CheckpointError> {
     let mut extents = Vec::new();
     let mut end = 0;
     for part in parts {
-        let extent = legacy::extent(&mut reader, end)
-            .map_err(|error| input.refused(part, Refusal::Damaged(error)))?;
+        let extent =
+            legacy::extent(&mut reader, end).map_err(|error| input.refused(part, error.into()))?;
         end = extent.end;
         extents.push(extent.start as usize..extent.end as usize);
     }
@@ -188,16 +188,16 @@ impl Input<'_> {
         }
     }
 
-    fn refused(&self, part: &str, refusal: Refusal) -> CheckpointError {
-        let path = self.path.to_owned();
-        match refusal {
-            Refusal::Code { offset, name } => {
+    fn refused(&self, part: &str, refused: Refused) -> CheckpointError {
+        let (path, offset) = (self.path.to_owned(), refused.offset);
+        match refused.why {
+            Refusal::Code(name) => {
                 CheckpointError::Code { path, part: part.to_owned(), offset, name }
             }
-            Refusal::Excess { offset } => self.excessive(format!(
+            Refusal::Excess => self.excessive(format!(
                 "byte {offset} of {part}: more than {MOST_VALUES} values beside the tensors"
             )),
-            Refusal::Senseless { offset, problem } => {
+            Refusal::Senseless(problem) => {
                 let source = format!("byte {offset} of {part}: {problem}").into();
                 CheckpointError::Damaged { path, source }
             }
