@@ -16,6 +16,7 @@ use super::{
     jpeg::jpeg_ends,
     planes::{Color, to_planes},
     resize::resize_crop,
+    webp::prefix_codes,
 };
 
 /// Largest side of an image that is decoded, and of what it can be scaled to.
@@ -38,9 +39,6 @@ const DECODED_PER_BYTE: u64 = 2 * PIXELS_PER_BYTE;
 const SPARSE_DECODED: u64 = 3 * SPARSE_PIXELS;
 /// Tables of a decoder.
 const SMALL: u64 = 1 << 20;
-/// Most memory that one byte of a WebP file can ask for with prefix codes: a code of 11 bytes has a table of
-/// 4 KiB.
-const PREFIX_CODES: u64 = 400;
 /// Largest part of a lossy WebP file, reserved before it is read.
 const PARTITION: u64 = 1 << 24;
 
@@ -198,11 +196,6 @@ fn decoder(bytes: &[u8]) -> Result<(impl ImageDecoder, ImageFormat, u64), Decode
     Ok((decoder, format, needed))
 }
 
-/// Whether a WebP file may contain lossless data, of colours or of transparency.
-fn has_prefix_codes(bytes: &[u8]) -> bool {
-    bytes.windows(4).any(|chunk| chunk == b"VP8L" || chunk == b"ALPH")
-}
-
 /// Height and width of the image at `path`, from its header alone.
 pub(crate) fn size(path: &Path) -> Result<[usize; 2], ReadError> {
     let file = read_file(path)?;
@@ -232,15 +225,12 @@ fn decode(bytes: &[u8], size: ImageSize) -> Result<Decoded, DecodeError> {
     if needed > DECODING.limit() {
         return Err(DecodeError::Large { width, height, needed });
     }
-    // Real images need little of this, so it does not rule out a large one, which is decoded alone.
-    let beside = match format {
-        ImageFormat::WebP if has_prefix_codes(bytes) => PREFIX_CODES * bytes.len() as u64,
-        ImageFormat::WebP => PARTITION,
+    let most = needed.saturating_add(match format {
+        ImageFormat::WebP => PARTITION.max(prefix_codes(bytes, width, height)),
         _ => 0,
-    };
-    let most = needed.saturating_add(beside).min(DECODING.limit());
+    });
     // Threads that hold files wait here, and those that go on need no more files.
-    let large = || DecodeError::Large { width, height, needed };
+    let large = || DecodeError::Large { width, height, needed: most };
     let reserved = DECODING.reserve(most).ok_or_else(large)?;
     // The decoder fills what is missing with grey and says nothing.
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {

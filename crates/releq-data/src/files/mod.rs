@@ -11,3 +11,4 @@ pub(crate) mod open;
 pub(crate) mod pickle;
 pub(crate) mod planes;
 mod resize;
+mod webp;

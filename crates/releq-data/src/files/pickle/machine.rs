@@ -232,7 +232,7 @@ impl<'a> Machine<'a> {
                     Value::Decoded(bytes) => bytes,
                     _ => return Err(damaged("a NumPy number without its bytes")),
                 };
-                Value::Int(dtype.number(bytes).map_err(|problem| damaged(problem))?)
+                Value::Int(dtype.number(bytes).map_err(damaged)?)
             }
             ("numpy.core.multiarray._reconstruct", [Value::Name(class), ..])
                 if class == "numpy.ndarray" =>
