@@ -108,6 +108,9 @@ impl<'a> Run<'a> {
             saved?;
             return Err(ReleqError::Cancelled);
         }
+        if let Err(error) = saved {
+            log::warn!("the state of the finished training is not saved: {error}");
+        }
         Ok(trainer.weights())
     }
 
