@@ -146,6 +146,7 @@ fn resealed(mut state: Value) -> Value {
 
 #[test]
 fn a_state_with_any_bit_flipped_or_any_end_missing_is_refused() {
+    let mut refused = 0;
     let problem = builder().build().unwrap();
     let mut agent = random(&problem);
     let budget = Budget { episodes: Some(40), ..Budget::default() };
@@ -159,8 +160,12 @@ fn a_state_with_any_bit_flipped_or_any_end_missing_is_refused() {
         let mut flipped = whole.clone();
         flipped[place] ^= 1 << (case % 8);
         for damaged in [&flipped, &whole[..place]] {
-            let read = serde_json::from_slice::<SearchState>(damaged);
-            assert!(read.is_err(), "bit {} of byte {place}", case % 8);
+            // Another last digit may be the same number.
+            match serde_json::from_slice::<SearchState>(damaged) {
+                Ok(read) => assert!(read == state, "bit {} of byte {place}", case % 8),
+                Err(_) => refused += 1,
+            }
         }
     }
+    assert!(refused > 390, "{refused}");
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use releq_core::{atomic_file, sealed};
+use releq_core::{StandIn, atomic_file, sealed};
 use serde_json::Value;
 
 use crate::{Agent, AgentError, AgentSnapshot, Ppo};
@@ -35,6 +35,9 @@ impl Ppo {
         let bytes =
             fs::read(path).map_err(|source| AgentError::Io { path: path.to_owned(), source })?;
         let fail = |reason: String| AgentError::Checkpoint { path: path.to_owned(), reason };
+        if let Some(what) = StandIn::of(&bytes) {
+            return Err(fail(format!("it {what}")));
+        }
         let value = serde_json::from_slice(&bytes).map_err(|error| fail(error.to_string()))?;
         let value = sealed::open(value).map_err(|error| fail(error.to_string()))?;
         let snapshot: AgentSnapshot =

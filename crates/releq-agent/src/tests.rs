@@ -180,6 +180,8 @@ fn damaged_and_foreign_files_are_refused_by_name() {
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();
     check("EOF");
+    std::fs::write(&path, "").unwrap();
+    check("it is empty");
     std::fs::write(&path, "{}").unwrap();
     check("it has no checksum");
     std::fs::write(&path, good.replace("\"version\":1", "\"version\":99")).unwrap();
@@ -206,13 +208,22 @@ fn a_saved_agent_with_any_bit_flipped_or_any_end_missing_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.json");
     let config = PpoConfig { trunk: Trunk::Dense, ..PpoConfig::default() };
-    config.init(3, 2, 9).unwrap().save(&path).unwrap();
+    let saved = config.init(3, 2, 9).unwrap();
+    saved.save(&path).unwrap();
     let whole = std::fs::read(&path).unwrap();
-    let refused = |bytes: &[u8], what: &str| {
+    let mut count = 0;
+    let mut refused = |bytes: &[u8], what: &str| {
         std::fs::write(&path, bytes).unwrap();
-        let error = Ppo::load(&path).err().unwrap_or_else(|| panic!("{what} is not seen"));
-        let message = error.to_string();
+        let message = match Ppo::load(&path) {
+            // Another last digit may be the same number.
+            Ok(agent) => {
+                assert!(agent.state() == saved.state(), "{what} is not seen");
+                return;
+            }
+            Err(error) => error.to_string(),
+        };
         assert!(message.contains("agent.json") && message.contains("earlier copy"), "{message}");
+        count += 1;
     };
     for case in 0..40 {
         let place = case * (whole.len() - 1) / 39;
@@ -221,6 +232,7 @@ fn a_saved_agent_with_any_bit_flipped_or_any_end_missing_is_refused() {
         refused(&damaged, &format!("bit {} of byte {place}", case % 8));
         refused(&whole[..place], &format!("an end at byte {place}"));
     }
+    assert!(count > 60, "{count}");
 }
 
 #[test]

@@ -292,7 +292,7 @@ mod tests {
             let message = read(text, OnMiss::Error).unwrap_err().to_string();
             assert!(message.contains(expected), "`{message}` lacks `{expected}`");
         };
-        check("", "line 1: no column `bits`");
+        check("", "t.csv: is empty");
         check(
             "bits,acc\n2-2,50\n",
             "line 1: no column `accuracy_percent`; the header has bits, acc",
