@@ -118,7 +118,8 @@ impl Checkpoint {
     /// The parameters of `network`, running statistics included.
     ///
     /// Half and double precision become single precision, and quantized tensors what they stand for. Weights that are
-    /// pruned or normalized are multiplied by their masks and norms. Everything else in the file is ignored.
+    /// pruned or normalized are multiplied by their masks and norms. Everything else in the file is ignored, if it does not
+    /// change what is computed.
     ///
     /// # Errors
     /// As [`check`](Self::check); a tensor that is no floating-point one, cannot be read, or holds a value that is not
