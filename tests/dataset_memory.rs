@@ -116,6 +116,86 @@ fn images_that_say_to_be_large_are_skipped() {
     }
 }
 
+/// Bits, the lowest of each byte first.
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    count: usize,
+}
+
+impl Bits {
+    fn push(&mut self, value: usize, count: usize) {
+        for bit in 0..count {
+            if self.count.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            *self.bytes.last_mut().unwrap() |= ((value >> bit & 1) as u8) << (self.count % 8);
+            self.count += 1;
+        }
+    }
+
+    /// A code of one symbol.
+    fn single(&mut self, symbol: usize) {
+        self.push(0b101, 3);
+        self.push(symbol, 8);
+    }
+
+    /// A code of eleven symbols with 1 to 10 bits, whose table has 1024 entries: the shortest that there is.
+    fn long(&mut self) {
+        self.push(0, 1);
+        // Of the code for the lengths: 1 to 6 have 3 bits, 7 to 10 have 4.
+        self.push(10, 4);
+        for length in [0, 0, 0, 3, 3, 3, 3, 3, 0, 3, 4, 4, 4, 4] {
+            self.push(length, 3);
+        }
+        self.push(1 | 1 << 1 | 9 << 4, 8);
+        for length in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10_usize] {
+            let (code, bits) = if length < 7 { (length - 1, 3) } else { (length + 5, 4) };
+            (0..bits).rev().for_each(|bit| self.push(code >> bit & 1, 1));
+        }
+    }
+}
+
+/// A lossless WebP image of 16 x 16 pixels with so many groups of codes.
+fn with_prefix_codes(groups: usize) -> Vec<u8> {
+    let mut bits = Bits::default();
+    bits.push(0x2f | 15 << 8 | 15 << 22, 40);
+    // No transform, no cache; one block of codes of 16 x 16 pixels, which is an image of one pixel: of the last group.
+    bits.push(0b1_0_0 | 2 << 3, 6);
+    bits.push(0, 1);
+    for value in [(groups - 1) & 255, (groups - 1) >> 8, 0, 0, 0] {
+        bits.single(value);
+    }
+    (0..5 * groups).for_each(|_| bits.long());
+    bits.push(0, 0);
+    bits.bytes.extend([0; 256]);
+    let length = (bits.bytes.len() as u32).to_le_bytes();
+    let whole = (bits.bytes.len() as u32 + 12).to_le_bytes();
+    [b"RIFF", &whole[..], b"WEBPVP8L", &length, &bits.bytes].concat()
+}
+
+#[test]
+fn prefix_codes_of_webp_images_are_counted_before_they_are_read() {
+    let load_one = |bytes: &[u8]| {
+        let (dir, config) = folder(&[("image.webp", bytes)], ImageSize::AsStored);
+        peak(|| load(dir.path(), &config))
+    };
+    // These decode, and take 20 KiB of tables for each group.
+    for groups in [1, 100, 2000] {
+        let bytes = with_prefix_codes(groups);
+        let ((count, problems), peak) = load_one(&bytes);
+        assert_eq!(count, 1, "{problems}");
+        let tables = groups * 5 * 4096;
+        assert!((tables..tables + tables / 4 + (3 << 20)).contains(&peak), "{groups}: {peak}");
+    }
+    // 3.8 MB that would take 1.3 GB.
+    let bytes = with_prefix_codes(65_536);
+    let ((count, problems), peak) = load_one(&bytes);
+    assert_eq!(count, 0);
+    assert!(problems.contains("bytes of memory, more than the 805306368 allowed"), "{problems}");
+    assert!(peak < 3 * bytes.len() + (1 << 20), "{peak}");
+}
+
 /// What a small PNG file that says to have `side` x `side` pixels is refused for, and the memory that this takes.
 fn claimed(image: DynamicImage, side: u32) -> (String, usize) {
     let mut png = encoded(image, ImageFormat::Png);

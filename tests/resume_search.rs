@@ -5,11 +5,12 @@ use releq::{
     ActionSpace, Budget, EvaluationMode, Problem, ProblemBuilder, ReleqError, Search,
     SearchOutcome, SearchState,
     agent::{Agent, Exhaustive, GreedySearch, PpoConfig, RandomSearch},
-    core::{Bitwidth, BitwidthAssignment},
+    core::{Bitwidth, BitwidthAssignment, sealed},
     evaluate::{Evaluation, Evaluator},
     hw::CostWeighted,
     zoo::lenet,
 };
+use serde_json::Value;
 
 /// Accuracy falls by 0.2 for every bit that a layer has fewer than it needs.
 struct Needs([u8; 4]);
@@ -117,10 +118,9 @@ fn a_state_of_something_else_is_refused_with_the_field_named() {
     let changed = |change: &dyn Fn(&mut serde_json::Value)| -> SearchState {
         let mut value = serde_json::to_value(&state).unwrap();
         change(&mut value);
-        serde_json::from_value(value).unwrap()
+        serde_json::from_value(resealed(value)).unwrap()
     };
     for (state, field) in [
-        (changed(&|v| v["format"] = "releq search 0".into()), "format"),
         (changed(&|v| v["full_precision"] = 0.5.into()), "full_precision"),
         (changed(&|v| drop(v["environment"]["asked"].as_array_mut().unwrap().pop())), "asked"),
         (changed(&|v| v["last_new_at"] = 99.into()), "last_new_at"),
@@ -130,6 +130,42 @@ fn a_state_of_something_else_is_refused_with_the_field_named() {
     }
     let mut unknown = serde_json::to_value(&state).unwrap();
     unknown["surprise"] = 1.into();
-    let error = serde_json::from_value::<SearchState>(unknown).unwrap_err().to_string();
+    let error = serde_json::from_value::<SearchState>(resealed(unknown)).unwrap_err().to_string();
     assert!(error.contains("surprise"), "{error}");
+    let mut old = serde_json::to_value(&state).unwrap();
+    old["format"] = "releq search 1".into();
+    let error = serde_json::from_value::<SearchState>(old).unwrap_err().to_string();
+    assert!(error.contains("format is \"releq search 1\"") && error.contains("anew"), "{error}");
+}
+
+/// A state with the checksum of what it has now.
+fn resealed(mut state: Value) -> Value {
+    sealed::seal(state.as_object_mut().unwrap());
+    state
+}
+
+#[test]
+fn a_state_with_any_bit_flipped_or_any_end_missing_is_refused() {
+    let mut refused = 0;
+    let problem = builder().build().unwrap();
+    let mut agent = random(&problem);
+    let budget = Budget { episodes: Some(40), ..Budget::default() };
+    let mut search = Search::new(&problem, agent.as_mut(), &NEEDS, budget);
+    search.step().unwrap();
+    let state = search.state().unwrap();
+    let whole = serde_json::to_vec(&state).unwrap();
+    assert_eq!(serde_json::from_slice::<SearchState>(&whole).unwrap(), state);
+    for case in 0..200 {
+        let place = case * (whole.len() - 1) / 199;
+        let mut flipped = whole.clone();
+        flipped[place] ^= 1 << (case % 8);
+        for damaged in [&flipped, &whole[..place]] {
+            // Another last digit may be the same number.
+            match serde_json::from_slice::<SearchState>(damaged) {
+                Ok(read) => assert!(read == state, "bit {} of byte {place}", case % 8),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 390, "{refused}");
 }

@@ -143,7 +143,7 @@ fn recorded(every: usize) -> Recorded {
         let mut seen = seen.lock().unwrap();
         *seen += 1;
         // Pretraining has many events, the other stages few.
-        if *seen % every == 0 || event.stage() != Stage::Pretrain {
+        if seen.is_multiple_of(every) || event.stage() != Stage::Pretrain {
             let to = root.path().join(format!("copy-{}", *seen));
             copy(&whole, &to);
             copies.lock().unwrap().push(to);
@@ -186,7 +186,7 @@ fn a_run_in_a_folder_gives_the_report_of_one_without_and_keeps_the_answer() {
     let by_layer: Vec<u8> =
         lenet().profiles().iter().map(|layer| bits[&layer.name].as_u64().unwrap() as u8).collect();
     assert_eq!(by_layer, answer.bits.to_bits());
-    let weights = releq::format::load(&whole.join("best.safetensors"), &lenet()).unwrap();
+    let weights = releq::format::load(whole.join("best.safetensors"), &lenet()).unwrap();
     let config = config(|_| {});
     let releq::Choice::Ours(quantizer) = config.quantizer else { unreachable!() };
     let mut trainer = releq::train::NativeTrainer::new(&lenet(), quantizer.build()).unwrap();

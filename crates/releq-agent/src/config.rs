@@ -31,7 +31,7 @@ pub enum ValueTarget {
 ///
 /// The default is tuned by us for replay of measured tables: see [`default`](Self::default).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct PpoConfig {
     /// Shared part of the networks.
     pub trunk: Trunk,
@@ -70,6 +70,8 @@ pub struct PpoConfig {
     /// weights of the output layer.
     pub temperature: f64,
 }
+
+releq_core::named_fields!(PpoConfig);
 
 impl Default for PpoConfig {
     /// Eight episodes per update, four epochs, learning rate 1e-3, clip range 0.2, rewards times 5,
@@ -167,11 +169,17 @@ impl PpoConfig {
             if value >= low && value <= high {
                 Ok(())
             } else {
-                let reason = format!("{value} is not in {low} to {high}");
+                let reason = format!("{value:?} is not in {low} to {high}");
                 Err(AgentError::Config { field, reason })
             }
         };
-        let positive = |field, value: f64| within(field, value, f64::MIN_POSITIVE, 1e6);
+        let positive = |field, value: f64| {
+            if value > 0.0 && value <= 1e6 {
+                return Ok(());
+            }
+            let reason = format!("{value:?} is not above 0 and at most 1000000");
+            Err(AgentError::Config { field, reason })
+        };
         let at_least_one = |field, value: usize| within(field, value as f64, 1.0, 1e6);
         positive("learning_rate", self.learning_rate)?;
         at_least_one("episodes_per_batch", self.episodes_per_batch)?;

@@ -58,7 +58,10 @@ pub enum AgentError {
         reason: String,
     },
     /// A file does not contain a usable agent.
-    #[error("{file} does not contain a usable agent: {reason}", file = path.display())]
+    #[error(
+        "{file} does not contain a usable agent: {reason}; take an earlier copy, or train an agent anew",
+        file = path.display()
+    )]
     Checkpoint {
         /// The file.
         path: PathBuf,

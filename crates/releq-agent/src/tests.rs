@@ -1,5 +1,7 @@
 //! What the agents promise, on environments small enough to know the answer.
 
+use releq_core::sealed;
+
 use super::*;
 
 /// `steps` steps; an action pays 1 where it equals the number in the observation.
@@ -178,15 +180,69 @@ fn damaged_and_foreign_files_are_refused_by_name() {
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();
     check("EOF");
+    std::fs::write(&path, "").unwrap();
+    check("it is empty");
     std::fs::write(&path, "{}").unwrap();
-    check("missing field `agent`");
+    check("it has no checksum");
     std::fs::write(&path, good.replace("\"version\":1", "\"version\":99")).unwrap();
+    check("its checksum is of other content");
+    // Intact, but not of an agent that is made today.
+    let resealed = |text: &str| {
+        let mut object = serde_json::from_str(text).unwrap();
+        sealed::seal(&mut object);
+        std::fs::write(&path, serde_json::to_string(&object).unwrap()).unwrap();
+    };
+    resealed("{}");
+    check("missing field `agent`");
+    resealed(&good.replace("\"version\":1", "\"version\":99"));
     check("field `version`: 99, expected 1");
-    std::fs::write(&path, good.replace("\"action_count\":4", "\"action_count\":5")).unwrap();
+    resealed(&good.replace("\"action_count\":4", "\"action_count\":5"));
     check("field `parameters.policy_out.kernel`: shape [128, 4], expected [128, 5]");
     let nowhere = folder.path().join("none/agent.json");
     let error = PpoConfig::default().init(4, 4, 9).unwrap().save(&nowhere).unwrap_err();
     assert!(error.to_string().contains("none"));
+}
+
+#[test]
+fn a_saved_agent_with_any_bit_flipped_or_any_end_missing_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.json");
+    let config = PpoConfig { trunk: Trunk::Dense, ..PpoConfig::default() };
+    let saved = config.init(3, 2, 9).unwrap();
+    saved.save(&path).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let mut count = 0;
+    let mut refused = |bytes: &[u8], what: &str| {
+        std::fs::write(&path, bytes).unwrap();
+        let message = match Ppo::load(&path) {
+            // Another last digit may be the same number.
+            Ok(agent) => {
+                assert!(agent.state() == saved.state(), "{what} is not seen");
+                return;
+            }
+            Err(error) => error.to_string(),
+        };
+        assert!(message.contains("agent.json") && message.contains("earlier copy"), "{message}");
+        count += 1;
+    };
+    for case in 0..40 {
+        let place = case * (whole.len() - 1) / 39;
+        let mut damaged = whole.clone();
+        damaged[place] ^= 1 << (case % 8);
+        refused(&damaged, &format!("bit {} of byte {place}", case % 8));
+        refused(&whole[..place], &format!("an end at byte {place}"));
+    }
+    assert!(count > 60, "{count}");
+}
+
+#[test]
+fn hyperparameters_are_named() {
+    let config: PpoConfig = serde_json::from_str(r#"{"gamma": 0.5}"#).unwrap();
+    assert_eq!(config, PpoConfig { gamma: 0.5, ..PpoConfig::default() });
+    assert_eq!(serde_json::from_str::<PpoConfig>("{}").unwrap(), PpoConfig::default());
+    for text in ["[]", "[\"lstm\"]", "null", "3"] {
+        assert!(serde_json::from_str::<PpoConfig>(text).is_err(), "{text}");
+    }
 }
 
 #[test]

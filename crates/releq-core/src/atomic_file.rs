@@ -69,6 +69,15 @@ pub fn check_writable(path: impl AsRef<Path>) -> io::Result<()> {
 /// A locked temporary file beside `target`, with its permissions.
 fn temporary(target: &Path) -> io::Result<NamedTempFile> {
     let (folder, name) = place(target)?;
+    match fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(ErrorKind::NotADirectory.into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let reason = format!("there is no folder {}; create it first", folder.display());
+            return Err(io::Error::new(ErrorKind::NotFound, reason));
+        }
+        Err(error) => return Err(error),
+    }
     remove_abandoned(folder, name);
     let mut builder = tempfile::Builder::new();
     let mut prefix = OsStr::new(".").to_owned();
@@ -78,7 +87,8 @@ fn temporary(target: &Path) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     loop {
-        let file = builder.tempfile_in(folder)?;
+        // The name that the error has is of no file that anybody knows.
+        let file = builder.tempfile_in(folder).map_err(|error| io::Error::from(error.kind()))?;
         // Without locks, as on some network file systems, abandoned files stay.
         let locked = file.as_file().lock().is_ok();
         // Another process may have taken it for abandoned before it was locked.
@@ -187,6 +197,8 @@ mod tests {
             let message = error.to_string();
             assert!(message.contains(&path.display().to_string()), "{message}");
             assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+            let temporary = format!("/.{}.", path.file_name().unwrap().display());
+            assert!(!message.contains(&temporary), "`{message}` names a temporary file");
         }
     }
 
@@ -208,8 +220,8 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["file"], "no temporary file is left");
         refused(folder.path(), "directory");
-        refused(&folder.path().join("missing/file"), "No such file");
-        refused(&path.join("file"), "Not a directory");
+        refused(&folder.path().join("missing/file"), "missing; create it first");
+        refused(&path.join("file"), "ot a directory");
     }
 
     #[test]

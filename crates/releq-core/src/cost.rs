@@ -100,7 +100,7 @@ pub enum CostError {
         bits: usize,
     },
     /// The model returned NaN, an infinity or a negative number.
-    #[error("{model} returned a cost of {cost}: a cost must be finite and not negative")]
+    #[error("{model} returned a cost of {cost:?}: a cost must be finite and not negative")]
     NotACost {
         /// Name of the cost model.
         model: String,

@@ -3,11 +3,16 @@
 
 pub mod atomic_file;
 mod bitwidth;
+mod checksum;
 mod cost;
 mod names;
 mod network;
 pub mod parallel;
 mod profile;
+#[cfg(feature = "sealed")]
+pub mod sealed;
+mod settings;
+mod stand_in;
 #[cfg(feature = "tables")]
 pub mod tables;
 #[cfg(any(test, feature = "testing"))]
@@ -16,10 +21,14 @@ pub mod text;
 mod weights;
 
 pub use bitwidth::{Bitwidth, BitwidthAssignment, BitwidthError};
+pub use checksum::Checksum;
 pub use cost::{Cost, CostError, CostModel, LayerBits, checked_network_cost};
 pub use names::UnknownName;
 pub use network::{Conv2d, Network, NetworkBuilder, NetworkError, Node, Op, Pool2d, Shape};
 pub use profile::{LayerKind, LayerProfile};
+#[doc(hidden)]
+pub use settings::Named;
+pub use stand_in::StandIn;
 #[cfg(any(test, feature = "testing"))]
 pub use testing::{NetworkCost, check_cost_model, sample_layers};
 pub use weights::{

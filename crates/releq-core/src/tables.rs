@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use csv::{Position, ReaderBuilder, StringRecord, Trim};
 
-use crate::text::{self, TextError};
+use crate::{
+    StandIn,
+    text::{self, TextError},
+};
 
 /// What may separate columns; where several do equally well, the first.
 const SEPARATORS: [u8; 4] = *b",;\t|";
@@ -59,6 +62,9 @@ impl TextTable {
         required: &[&str],
     ) -> Result<Self, TextError> {
         let path = path.into();
+        if text.trim().is_empty() {
+            return Err(TextError::new(path, 0, StandIn::Nothing.to_string()));
+        }
         let (separators, text, skipped) = declared_separator(text);
         let header = |separator: u8| -> Result<Vec<String>, TextError> {
             let mut reader = reader(text, separator);
@@ -135,6 +141,12 @@ impl TextTable {
 }
 
 impl<'t> TextRow<'t> {
+    /// Its line in the file, from 1.
+    #[must_use]
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
     /// The value in a column, if there is the column and a value.
     #[must_use]
     pub fn find(&self, column: &str) -> Option<&'t str> {
@@ -260,7 +272,9 @@ mod tests {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(expected), "`{message}` lacks `{expected}`");
         };
-        check("", "t.csv, line 1: no column `bits`; the header has nothing");
+        check("", "t.csv: is empty; fetch it again");
+        check("\n \n", "t.csv: is empty");
+        check(";\n", "t.csv, line 1: no column `bits`; the header has");
         check("a;b\n", "no column `bits`; the header has a, b");
         check("bits,Bits,accuracy\n", "line 1: column `bits` is there 2 times");
         check("bits,accuracy\n2-2\n", "t.csv, line 2: 1 values for 2 columns");

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::StandIn;
+
 /// Longest file that is read as text: more than any table or any settings take.
 const MOST_BYTES: u64 = 1 << 28;
 
@@ -56,6 +58,10 @@ pub fn read(path: impl AsRef<Path>) -> Result<String, TextError> {
     if bytes.len() as u64 > MOST_BYTES {
         let reason = format!("is larger than {} MiB, so it is not read as text", MOST_BYTES >> 20);
         return Err(TextError::new(path, 0, reason));
+    }
+    // Text may well be empty.
+    if let Some(what) = StandIn::of(&bytes).filter(|what| *what != StandIn::Nothing) {
+        return Err(TextError::new(path, 0, what.to_string()));
     }
     decode(bytes).map_err(|(line, reason)| TextError::new(path, line, reason))
 }
@@ -138,9 +144,12 @@ pub fn whole(text: &str) -> Option<u64> {
 /// The numbers in a file of text, separated by white space, commas or semicolons, also within the brackets of a
 /// list.
 ///
+/// A comma without a space after it separates numbers where it cannot be anything else, as in `0.1,0.2`; if no comma
+/// of the file is such a one, `0,1` may be a tenth and `1,234.5` more than a thousand, and both are refused.
+///
 /// # Errors
-/// [`TextError`], naming the line, for a word that is no finite 32-bit number, for commas that may be decimal
-/// ones, and for a file without numbers; also as [`read`].
+/// [`TextError`], naming the line, for a word that is no finite 32-bit number, for commas that may be decimal ones or
+/// separate thousands, and for a file without numbers; also as [`read`].
 pub fn read_numbers(path: impl AsRef<Path>) -> Result<Vec<f32>, TextError> {
     let path = path.as_ref();
     numbers(&read(path)?).map_err(|(line, reason)| TextError::new(path, line, reason))
@@ -148,29 +157,52 @@ pub fn read_numbers(path: impl AsRef<Path>) -> Result<Vec<f32>, TextError> {
 
 fn numbers(text: &str) -> Result<Vec<f32>, (u64, String)> {
     let mut numbers = Vec::new();
+    // The first word whose commas are unclear, and whether any comma is clear.
+    let mut unclear = None;
+    let mut is_separator = false;
     for (line, words) in (1..).zip(text.lines()) {
-        for word in words.split_whitespace() {
-            // Without a point anywhere, `0,1` may be a tenth, or nought and one.
-            let inner = word.trim_end_matches([',', ';', ']']).trim_start_matches(['[', ',', ';']);
-            if inner.contains(',') && !text.contains('.') {
-                let reason = format!(
-                    "`{inner}` may be one number with a decimal comma, or several: write numbers \
-                     with a decimal point, or spaces between them"
-                );
-                return Err((line, reason));
-            }
-            for number in word.split([',', ';', '[', ']']).filter(|number| !number.is_empty()) {
-                match number.parse::<f32>() {
+        let words = words.split(|letter: char| letter.is_whitespace() || ";[]".contains(letter));
+        for word in words {
+            let parts: Vec<&str> = word.split(',').filter(|part| !part.is_empty()).collect();
+            for part in &parts {
+                match part.parse::<f32>() {
                     Ok(value) if value.is_finite() => numbers.push(value),
-                    Ok(_) => {
-                        return Err((line, format!("`{number}` is not a finite 32-bit number")));
-                    }
-                    Err(_) => return Err((line, format!("`{number}` is not a number"))),
+                    Ok(_) => return Err((line, format!("`{part}` is not a finite 32-bit number"))),
+                    Err(_) => return Err((line, format!("`{part}` is not a number"))),
+                }
+            }
+            for pair in parts.windows(2) {
+                match is_one_number(pair[0], pair[1]) {
+                    true => drop(unclear.get_or_insert((line, word))),
+                    false => is_separator = true,
                 }
             }
         }
     }
+    if let (Some((line, word)), false) = (unclear, is_separator) {
+        let reason = format!(
+            "`{word}` may be one number, with a comma for the decimals or the thousands, or several: write \
+             numbers with a decimal point and without separators, and spaces between them"
+        );
+        return Err((line, reason));
+    }
     if numbers.is_empty() { Err((0, "contains no numbers".to_owned())) } else { Ok(numbers) }
+}
+
+/// Whether `before,after` can be read as one number: with a decimal comma, or in groups of three digits.
+fn is_one_number(before: &str, after: &str) -> bool {
+    let is_whole = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let before = before.strip_prefix(['-', '+']).unwrap_or(before);
+    let mut groups = before.split('.');
+    let first = groups.next().unwrap_or_default();
+    let starts_group = is_whole(first) && first.len() <= 3 && !first.starts_with('0');
+    let is_grouped = starts_group && groups.all(|group| is_whole(group) && group.len() == 3);
+    let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = &after[digits..];
+    let is_decimal = digits > 0 && (rest.is_empty() || rest.starts_with(['e', 'E']));
+    let is_thousands = digits == 3 && (rest.is_empty() || rest.starts_with('.'));
+    (is_whole(before) || is_grouped) && is_decimal
+        || starts_group && first == before && is_thousands
 }
 
 #[cfg(test)]
@@ -221,6 +253,11 @@ mod tests {
         std::fs::write(&path, b"2-2\n2\xe9\n").unwrap();
         let message = read(&path).unwrap_err().to_string();
         assert!(message.contains("sparse, line 2: byte 0xe9"), "{message}");
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+            .unwrap();
+        assert!(read(&path).unwrap_err().reason.contains("git lfs pull"));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(read(&path).unwrap(), "");
     }
 
     #[test]
@@ -264,13 +301,25 @@ mod tests {
             "0.1;0.2;\n-0.3;",
             "[0.1, 0.2, -0.3]",
             "[[0.1, 0.2], [-0.3]]\n",
+            "0.1,0.2\n-0.3",
         ] {
             assert_eq!(numbers(text), three(), "{text}");
         }
         assert_eq!(numbers("0, 1, 2"), Ok(vec![0.0, 1.0, 2.0]));
+        // One comma that can only separate tells what the others are.
+        assert_eq!(numbers("0.5,0,1,-2"), Ok(vec![0.5, 0.0, 1.0, -2.0]));
+        assert_eq!(numbers("0,1\n0,-1"), Ok(vec![0.0, 1.0, 0.0, -1.0]));
+        assert_eq!(numbers("0,0.25"), Ok(vec![0.0, 0.25]));
         for (text, line, expected) in [
-            ("0,1 0,2", 1, "`0,1` may be one number with a decimal comma"),
+            ("0,1 0,2", 1, "`0,1` may be one number"),
             ("1\n[0,1]", 2, "`0,1` may be"),
+            ("0,1 0.5", 1, "`0,1` may be one number"),
+            ("0.5\n1,234.5", 2, "`1,234.5` may be one number"),
+            ("1,234", 1, "`1,234` may be"),
+            ("-1.234,5", 1, "`-1.234,5` may be"),
+            ("1,234,567.5", 1, "`1,234,567.5` may be"),
+            ("2,5e-3", 1, "`2,5e-3` may be"),
+            ("0,1;0,2", 1, "`0,1` may be"),
             ("0.1 x,2", 1, "`x` is not a number"),
             ("0.1\n1e40", 2, "`1e40` is not a finite"),
             ("0.1 NaN", 1, "`NaN` is not a finite"),

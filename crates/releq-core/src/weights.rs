@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use crate::{Network, Node, Op, Shape};
+use crate::{Network, Node, Op, Shape, checksum::hex};
 
 /// One named tensor of a network in plain memory, row-major.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -214,7 +214,7 @@ impl Weights {
                 digest.update(value.to_le_bytes());
             }
         }
-        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(digest)
     }
 
     /// Number of values that training adjusts: all but the running statistics.

@@ -11,7 +11,7 @@ use crate::Normalization;
 /// For CIFAR-10, a shift of 4 and mirroring are the usual choice (He et al. 2015, section 4.2). Digits
 /// should not be mirrored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct Augmentation {
     /// Every image is padded with this many black pixels on each side and cropped to its own size at a random
     /// place: a shift by up to this many pixels along each axis.
@@ -19,6 +19,8 @@ pub struct Augmentation {
     /// Images are mirrored left to right with probability 1/2.
     pub mirror: bool,
 }
+
+releq_core::named_fields!(Augmentation);
 
 impl Augmentation {
     /// Changes a gathered batch in place.

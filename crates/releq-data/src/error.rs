@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use releq_core::StandIn;
+
 use crate::{BadImage, DataKind, Label, sets::image_folder::EXTENSIONS};
 
 /// Why a data set could not be found, downloaded, read or generated.
@@ -27,6 +29,14 @@ pub enum DataError {
         path: PathBuf,
         /// The system's error.
         source: io::Error,
+    },
+    /// A file has something else in place of its content.
+    #[error("{} {what}", path.display())]
+    StandIn {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        what: StandIn,
     },
     /// The compressed data is damaged.
     #[error("{}: corrupt gzip data after {decompressed} decompressed bytes; fetch the file again", path.display())]
@@ -405,7 +415,8 @@ pub enum DataError {
     },
     /// Training and test folder have different classes.
     #[error(
-        "{} has other classes than {}: missing {}, unexpected {}",
+        "{} has other classes than {}: missing {}, unexpected {}; labels are the places of the classes in the \
+         order of their names, so both folders need the same",
         test.display(), train.display(), or_none(missing), or_none(unexpected)
     )]
     ClassMismatch {

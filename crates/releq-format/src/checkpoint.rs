@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use releq_core::{Network, Parameter, Weights, parameter_shapes};
+use releq_core::{Network, Parameter, StandIn, Weights, parameter_shapes};
 
 use crate::{
     CheckpointError, Found, NameMap,
@@ -26,6 +26,18 @@ const MOST_PLACES: usize = 8;
 pub struct Checkpoint {
     path: PathBuf,
     tensors: BTreeMap<String, Stored>,
+    again: Vec<Again>,
+}
+
+/// A tensor whose keys, joined by dots, are those of another tensor: `a.b` is `["a"]["b"]` and `["a.b"]`.
+#[derive(Debug)]
+pub(crate) struct Again {
+    pub(crate) name: String,
+    /// How the other is spelled.
+    pub(crate) first: String,
+    /// How this one is spelled.
+    pub(crate) second: String,
+    pub(crate) tensor: Stored,
 }
 
 /// Reads the weights of `network` from a file, by the names that are [known](NameMap::of) for it.
@@ -74,14 +86,17 @@ impl Checkpoint {
         let read = |source: io::Error| CheckpointError::Read { path: path.to_owned(), source };
         let mut header = Vec::new();
         File::open(path).map_err(read)?.take(512).read_to_end(&mut header).map_err(read)?;
-        let tensors = match Format::of(&header) {
+        if let Some(what) = StandIn::of(&header) {
+            return Err(CheckpointError::StandIn { path: path.to_owned(), what });
+        }
+        let (tensors, again) = match Format::of(&header) {
             Some(Format::Zip) => pytorch::open_zip(path)?,
             Some(Format::Pickles) => pytorch::open_pickles(path)?,
-            Some(Format::Safetensors) => stored::open_safetensors(path)?,
+            Some(Format::Safetensors) => (stored::open_safetensors(path)?, Vec::new()),
             Some(Format::Tar) => return Err(CheckpointError::Tar { path: path.to_owned() }),
             None => return Err(CheckpointError::Foreign { path: path.to_owned() }),
         };
-        Ok(Self { path: path.to_owned(), tensors })
+        Ok(Self { path: path.to_owned(), tensors, again })
     }
 
     /// Names and shapes of all tensors, as the file has them. A tensor that is stored in two places has two names;
@@ -103,7 +118,8 @@ impl Checkpoint {
     /// The parameters of `network`, running statistics included.
     ///
     /// Half and double precision become single precision, and quantized tensors what they stand for. Weights that are
-    /// pruned or normalized are multiplied by their masks and norms. Everything else in the file is ignored.
+    /// pruned or normalized are multiplied by their masks and norms. Everything else in the file is ignored, if it does not
+    /// change what is computed.
     ///
     /// # Errors
     /// As [`check`](Self::check); a tensor that is no floating-point one, cannot be read, or holds a value that is not
@@ -132,6 +148,7 @@ impl Checkpoint {
         let first = places.remove(0);
         places.retain(|other| !self.is_same(&first, other));
         if places.is_empty() {
+            self.check_twice(&first)?;
             return Ok(first);
         }
         let state = self.read(&first);
@@ -147,7 +164,44 @@ impl Checkpoint {
             let network = network.name().to_owned();
             return Err(CheckpointError::Ambiguous { path: path(), network, keys });
         }
+        self.check_twice(&first)?;
         Ok(first)
+    }
+
+    /// Refuses parameters of a place that are in the file a second time, under another name or another spelling of
+    /// its own, with other values.
+    fn check_twice(&self, place: &Place<'_>) -> Result<(), CheckpointError> {
+        let twice = |name: &str, first: String, second: String| CheckpointError::Twice {
+            path: self.path.clone(),
+            parameter: name.to_owned(),
+            first,
+            second,
+        };
+        for &(name, other) in &place.twins {
+            if !self.is_equal(name, &self.tensors[other]) {
+                return Err(twice(name, format!("`{name}`"), format!("`{other}`")));
+            }
+        }
+        for Again { name, first, second, tensor } in &self.again {
+            let mut used = place.recipes.values().flat_map(Recipe::tensors);
+            if used.any(|used| used == name) && !self.is_equal(name, tensor) {
+                return Err(twice(name, format!("`{first}`"), format!("`{second}`")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `other` has the shape and the values of the tensor called `name`. What cannot be read is not equal.
+    fn is_equal(&self, name: &str, other: &Stored) -> bool {
+        match (&self.tensors[name], other) {
+            (Stored::Plain(one), Stored::Plain(other)) => {
+                let values = |view: &View| self.values(name, view).ok();
+                Arc::ptr_eq(one, other)
+                    || one.shape == other.shape
+                        && values(one).is_some_and(|one| values(other) == Some(one))
+            }
+            _ => false,
+        }
     }
 
     /// Whether two places are made of the same tensors in the same ways.
@@ -171,7 +225,11 @@ impl Checkpoint {
             let values = self.parameter(recipe)?;
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
                 let (path, name, value) = (self.path.clone(), name.to_owned(), values[index]);
-                return Err(CheckpointError::NotFinite { path, name, index, value });
+                let stored = self.plain(&name)?.stored(index);
+                return Err(match stored.filter(|stored| stored.is_finite()) {
+                    Some(value) => CheckpointError::Range { path, name, index, value },
+                    None => CheckpointError::NotFinite { path, name, index, value },
+                });
             }
             state.0.insert(parameter.clone(), Parameter { shape, values });
         }

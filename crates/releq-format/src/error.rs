@@ -2,6 +2,10 @@
 
 use std::{fmt, io, path::PathBuf};
 
+use releq_core::StandIn;
+
+use crate::extra::is_adapter;
+
 /// Names in one list of an error; more are counted.
 const SHOWN: usize = 6;
 
@@ -27,6 +31,13 @@ impl Mismatch {
         if !self.missing.is_empty() && self.unexpected.iter().any(is_computed) {
             return "weights are stored in a form that is not read; remove pruning and parametrizations \
                     in PyTorch (`torch.nn.utils.prune.remove`, `parametrize.remove_parametrizations`) and save anew";
+        }
+        if self.missing.is_empty() && self.shapes.is_empty() {
+            if self.unexpected.iter().any(|name| name.split('.').any(is_adapter)) {
+                return "merge the adapters into the weights first (`model.merge_and_unload()`) and save anew";
+            }
+            return "the network computes without them: is it a checkpoint of another network? If they are for \
+                    training alone, remove them and save anew, or leave them out with `NameMap::ignore`";
         }
         "is it a checkpoint of another network?"
     }
@@ -83,6 +94,14 @@ pub enum CheckpointError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The file has something else in place of its content.
+    #[error("{} {what}", path.display())]
+    StandIn {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        what: StandIn,
     },
     /// The file begins like no checkpoint.
     #[error(
@@ -193,6 +212,22 @@ pub enum CheckpointError {
         /// The keys of the places; an empty one is the top of the file.
         keys: Vec<String>,
     },
+    /// A parameter is in the file twice, with different values.
+    #[error(
+        "{} has two values of parameter `{parameter}`, as {first} and as {second}; remove the one that is not \
+         meant and save anew from PyTorch",
+        path.display()
+    )]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// Name of the parameter, or of a tensor that it follows from.
+        parameter: String,
+        /// How the one is spelled.
+        first: String,
+        /// How the other is spelled.
+        second: String,
+    },
     /// The values of a tensor cannot be read.
     #[error(
         "{}: the values of tensor `{name}` cannot be read; fetch the file again, or save it anew from PyTorch",
@@ -233,6 +268,22 @@ pub enum CheckpointError {
         index: usize,
         /// The value in single precision.
         value: f32,
+    },
+    /// A weight that single precision cannot hold, as it is or after it is multiplied by its mask, norm or scale.
+    #[error(
+        "{}: tensor `{name}` holds {value:?} at index {index}, which is out of the range of 32-bit weights; \
+         are these the weights?",
+        path.display()
+    )]
+    Range {
+        /// The file.
+        path: PathBuf,
+        /// Name of the tensor.
+        name: String,
+        /// Where, counted flat from 0.
+        index: usize,
+        /// The value as it is stored.
+        value: f64,
     },
     /// The file holds weights of something else.
     #[error(

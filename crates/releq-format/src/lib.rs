@@ -4,6 +4,7 @@ mod bytes;
 mod checkpoint;
 mod dtype;
 mod error;
+mod extra;
 mod found;
 mod names;
 mod place;

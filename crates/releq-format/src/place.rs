@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     Found, Mismatch, NameMap,
+    extra::{is_extra, is_optimizer},
     recipe::{Part, Recipe},
     stored::{Stored, View},
 };
@@ -47,6 +48,8 @@ pub(crate) struct Place<'a> {
     pub(crate) key: String,
     /// How each parameter follows from tensors.
     pub(crate) recipes: BTreeMap<String, Recipe<'a>>,
+    /// Tensors that are used, and others that are the same parts of the same parameters.
+    pub(crate) twins: Vec<(&'a str, &'a str)>,
 }
 
 /// Why there is no such place.
@@ -116,8 +119,11 @@ pub(crate) fn find<'a>(
     // What optimizers keep for each parameter has its name and shape, too.
     prefer(&mut fitting, &|tried| !tried.key.split('.').any(is_optimizer));
     if !fitting.is_empty() {
-        let place =
-            |tried: &Tried<'a>| Place { key: tried.key.clone(), recipes: tried.recipes.clone() };
+        let place = |tried: &Tried<'a>| Place {
+            key: tried.key.clone(),
+            recipes: tried.recipes.clone(),
+            twins: search.twins(tried),
+        };
         return Ok(fitting.into_iter().map(place).collect());
     }
     // The closest; of several, the first.
@@ -126,10 +132,6 @@ pub(crate) fn find<'a>(
         Some(closest) => Err(Nowhere::Mismatch(search.mismatch(closest))),
         None => Err(search.nothing()),
     }
-}
-
-fn is_optimizer(part: &str) -> bool {
-    part == "optim" || part.starts_with("optim_") || part.starts_with("optimizer")
 }
 
 fn is_counter(name: &str) -> bool {
@@ -164,8 +166,6 @@ struct Search<'a, 'b> {
     wrappers: Vec<&'static str>,
     /// Most parts of the name of a tensor without its place.
     longest: usize,
-    /// Everything that a parameter is below: layers and blocks.
-    parents: BTreeSet<&'b str>,
     /// Names of the tensors without wrappers, in order, and as they are in the file.
     sorted: Vec<(String, &'a str)>,
 }
@@ -176,10 +176,8 @@ impl<'a, 'b> Search<'a, 'b> {
         let wrappers = WRAPPERS.into_iter().filter(|wrapper| !parts.contains(wrapper)).collect();
         let longest = expected.keys().map(|name| name.split('.').count()).max().unwrap_or_default();
         let longest = longest.max(names.longest()) + PARTS;
-        let ends = |name: &'b str| name.match_indices('.').map(move |(end, _)| &name[..end]);
-        let parents = expected.keys().flat_map(|name| ends(name)).collect();
         let sorted = Vec::new();
-        let mut search = Self { tensors, expected, names, wrappers, longest, parents, sorted };
+        let mut search = Self { tensors, expected, names, wrappers, longest, sorted };
         let both = |name: &'a String| (search.without_wrappers(name), name.as_str());
         let mut sorted: Vec<(String, &str)> = tensors.keys().map(both).collect();
         sorted.sort_unstable();
@@ -277,10 +275,10 @@ impl<'a, 'b> Search<'a, 'b> {
         }
         if mismatch == Mismatch::default() {
             let used: BTreeSet<&str> = recipes.values().flat_map(Recipe::tensors).collect();
-            let layers = self
+            let extra = self
                 .at(&candidate.prefix)
-                .filter(|(rest, name)| !used.contains(name) && self.is_layer(name, rest));
-            mismatch.unexpected = layers.map(|(_, name)| name.to_owned()).collect();
+                .filter(|(rest, name)| !used.contains(name) && self.is_extra(name, rest));
+            mismatch.unexpected = extra.map(|(_, name)| name.to_owned()).collect();
         }
         let (key, prefix) = (candidate.key.clone(), candidate.prefix.clone());
         Tried { key, prefix, recipes, fitting, mismatch }
@@ -298,24 +296,40 @@ impl<'a, 'b> Search<'a, 'b> {
         mismatch
     }
 
-    /// Whether a tensor is the weight of a layer that is within the network's blocks and not one of its layers. The
-    /// file is of a deeper network then, or of one with other shortcuts, and its other weights make no sense without.
-    fn is_layer(&self, name: &str, rest: &str) -> bool {
-        let Stored::Plain(view) = &self.tensors[name] else { return false };
+    /// Whether a tensor changes what a network with it computes. The file is of a deeper network then, or of one with
+    /// other shortcuts, biases or adapters, and its other weights make no sense without.
+    fn is_extra(&self, name: &str, rest: &str) -> bool {
         let rest = self.names.renamed(rest.to_owned());
-        let Some(layer) = rest.strip_suffix(".weight") else { return false };
-        if !view.dtype.is_weight() || view.shape.len() < 2 || self.names.is_ignored(&rest) {
-            return false;
+        !self.names.is_ignored(&rest) && is_extra(&rest, &self.tensors[name], self.expected)
+    }
+
+    /// Tensors of a place that are one part of one parameter, spelled with and without wrappers or in the file's and in
+    /// the network's names: the one that is used, and another.
+    fn twins(&self, tried: &Tried<'a>) -> Vec<(&'a str, &'a str)> {
+        let used: BTreeSet<&str> = tried.recipes.values().flat_map(Recipe::tensors).collect();
+        let is_given = self.names.given_key() == Some(&tried.key);
+        let (mut firsts, mut others) = (BTreeMap::new(), Vec::new());
+        for (rest, name) in self.at(&tried.prefix) {
+            let parts: Vec<&str> = rest.split('.').collect();
+            match self.parameter(&parts) {
+                Some(parameter) if used.contains(name) => drop(firsts.insert(parameter, name)),
+                // A key that is given says which of several places is meant.
+                Some(parameter) if !is_given || self.place(name, &tried.prefix) == tried.key => {
+                    others.push((parameter, name));
+                }
+                _ => {}
+            }
         }
-        if self.parents.contains(layer) {
-            return false;
-        }
-        let mut above = layer.match_indices('.').map(|(end, _)| &layer[..end]);
-        let is_copy = || {
-            let starts = layer.match_indices('.').map(|(dot, _)| &rest[dot + 1..]);
-            starts.filter_map(|name| self.expected.get(name)).any(|shape| **shape == *view.shape)
-        };
-        above.any(|above| self.parents.contains(above)) && !is_copy()
+        let pair = |(parameter, other)| Some((*firsts.get(&parameter)?, other));
+        others.into_iter().filter_map(pair).collect()
+    }
+
+    /// What comes before the parameter in the name of a tensor that begins with `prefix` but for wrappers.
+    fn place(&self, name: &str, prefix: &str) -> String {
+        let before = if prefix.is_empty() { 0 } else { prefix.split('.').count() };
+        let parts: Vec<&str> = name.split('.').collect();
+        let mut own = (0..parts.len()).filter(|&place| !self.is_wrapper(parts[place]));
+        parts[..own.nth(before).unwrap_or(0)].join(".")
     }
 
     /// No tensor has the name of a parameter.

@@ -1,4 +1,8 @@
 //! Weights on disk as safetensors: read and written bit for bit.
+//!
+//! The files written here have a checksum in their metadata, since the format has none of its own and a flipped bit of
+//! a weight is a weight. Where it is there, it is compared whenever the file is read. Other programs read such files as
+//! any other; those that change tensors and keep metadata that they do not know have to drop the entry `releq_checksum`.
 
 use std::{
     borrow::Borrow,
@@ -8,7 +12,10 @@ use std::{
 };
 
 use ::safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
-use releq_core::{Parameter, Weights, atomic_file};
+use releq_core::{Checksum, Parameter, StandIn, Weights, atomic_file};
+
+/// Key of the checksum in the metadata of a file.
+pub const CHECKSUM: &str = "releq_checksum";
 
 /// A state that cannot be read from a file or written to one.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +37,14 @@ pub enum SafetensorsError {
         /// Why.
         source: io::Error,
     },
+    /// The file has something else in place of its content.
+    #[error("{} {what}", path.display())]
+    StandIn {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        what: StandIn,
+    },
     /// The file is no safetensors file, or a damaged one.
     #[error("{} is not a safetensors file", path.display())]
     Format {
@@ -37,6 +52,23 @@ pub enum SafetensorsError {
         path: PathBuf,
         /// Why.
         source: SafeTensorError,
+    },
+    /// The metadata is not text.
+    #[error("{} is not read: {what}; save it with text alone", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// What it has.
+        what: String,
+    },
+    /// The file is not what was written.
+    #[error(
+        "{} is damaged: its checksum is of other content; fetch it again, or take an earlier copy",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
     },
     /// The state cannot be expressed: a parameter has as many values as its shape does not say.
     #[error("cannot write {}: the state cannot be encoded", path.display())]
@@ -77,7 +109,7 @@ pub fn save(path: impl AsRef<Path>, weights: &Weights) -> Result<(), Safetensors
 /// Tensors by name.
 pub type Tensors = BTreeMap<String, Parameter>;
 
-/// The tensors of a safetensors file, and its metadata.
+/// The tensors of a safetensors file, and its metadata, with the [checksum](CHECKSUM) if there is one.
 ///
 /// # Errors
 /// [`SafetensorsError`], naming the file.
@@ -87,9 +119,19 @@ pub fn read_tensors(
     let path = path.as_ref();
     let bytes = fs::read(path)
         .map_err(|source| SafetensorsError::Read { path: path.to_owned(), source })?;
-    let format = |source| SafetensorsError::Format { path: path.to_owned(), source };
+    if let Some(what) = StandIn::of(&bytes) {
+        return Err(SafetensorsError::StandIn { path: path.to_owned(), what });
+    }
+    let format = |source| match odd_metadata(&bytes) {
+        Some(what) => SafetensorsError::Metadata { path: path.to_owned(), what },
+        None => SafetensorsError::Format { path: path.to_owned(), source },
+    };
     let tensors = SafeTensors::deserialize(&bytes).map_err(format)?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(format)?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    if !is_intact(&tensors, &metadata) {
+        return Err(SafetensorsError::Damaged { path: path.to_owned() });
+    }
     let parameter = |(name, tensor): (&str, TensorView<'_>)| {
         if tensor.dtype() != Dtype::F32 {
             let (name, dtype) = (name.to_owned(), tensor.dtype());
@@ -100,18 +142,52 @@ pub fn read_tensors(
         Ok((name.to_owned(), Parameter { shape: tensor.shape().to_vec(), values }))
     };
     let tensors = tensors.iter().map(parameter).collect::<Result<_, _>>()?;
-    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+    Ok((tensors, metadata))
 }
 
-/// Writes tensors with metadata as a safetensors file; a file of that name is replaced at once or not
-/// at all.
+/// What the metadata of a file has that is no text, which the format does not allow and some programs write.
+pub(crate) fn odd_metadata(file: &[u8]) -> Option<String> {
+    let (length, rest) = file.split_first_chunk()?;
+    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    let header: serde_json::Value = serde_json::from_slice(header).ok()?;
+    let metadata = header.get("__metadata__")?;
+    let Some(entries) = metadata.as_object() else {
+        return Some("its `__metadata__` is not a map of text".to_owned());
+    };
+    let (key, value) = entries.iter().find(|(_, value)| !value.is_string())?;
+    let text: String = value.to_string().chars().take(40).collect();
+    Some(format!("its metadata has {text} under `{key}`, where safetensors allow only text"))
+}
+
+/// Whether tensors and metadata are those that the checksum is of, where there is one.
+pub(crate) fn is_intact(tensors: &SafeTensors<'_>, metadata: &HashMap<String, String>) -> bool {
+    metadata.get(CHECKSUM).is_none_or(|found| *found == checksum(tensors.iter(), metadata))
+}
+
+fn checksum<'a>(
+    tensors: impl Iterator<Item = (&'a str, TensorView<'a>)>,
+    metadata: &HashMap<String, String>,
+) -> String {
+    let metadata: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| *key != CHECKSUM).collect();
+    let tensors: BTreeMap<_, _> = tensors.collect();
+    let sum =
+        metadata.into_iter().fold(Checksum::new(), |sum, (key, text)| sum.part(key).part(text));
+    let sum = tensors.iter().fold(sum, |sum, (name, view)| {
+        let header = format!("{:?} {:?}", view.dtype(), view.shape());
+        sum.part(name).part(header).part(view.data())
+    });
+    sum.finish()
+}
+
+/// Writes tensors with metadata and a checksum as a safetensors file; a file of that name is replaced at once or
+/// not at all.
 ///
 /// # Errors
 /// [`SafetensorsError`], naming the file.
 pub fn write_tensors<P: Borrow<Parameter>>(
     path: impl AsRef<Path>,
     tensors: &BTreeMap<String, P>,
-    metadata: HashMap<String, String>,
+    mut metadata: HashMap<String, String>,
 ) -> Result<(), SafetensorsError> {
     let path = path.as_ref();
     let encode = |source| SafetensorsError::Encode { path: path.to_owned(), source };
@@ -127,11 +203,12 @@ pub fn write_tensors<P: Borrow<Parameter>>(
         .map(|(name, parameter)| {
             let shape = parameter.borrow().shape.clone();
             let view = TensorView::new(Dtype::F32, shape, &bytes[name.as_str()]);
-            Ok((name, view.map_err(encode)?))
+            Ok((name.as_str(), view.map_err(encode)?))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let metadata = (!metadata.is_empty()).then_some(metadata);
-    let file = ::safetensors::serialize(views, metadata).map_err(encode)?;
+    let checksum = checksum(views.iter().map(|(name, view)| (*name, view.clone())), &metadata);
+    metadata.insert(CHECKSUM.to_owned(), checksum);
+    let file = ::safetensors::serialize(views, Some(metadata)).map_err(encode)?;
     atomic_file::write(path, &file)
         .map_err(|source| SafetensorsError::Write { path: path.to_owned(), source })
 }
@@ -165,6 +242,42 @@ mod tests {
             assert!(read.0["fc2.bias"].values[0].is_sign_negative());
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_file_with_any_bit_flipped_or_any_end_missing_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        save(&path, &weights(1)).unwrap();
+        let whole = fs::read(&path).unwrap();
+        // Without its checksum, the content is that of any safetensors file.
+        let key =
+            whole.windows(CHECKSUM.len()).position(|part| part == CHECKSUM.as_bytes()).unwrap();
+        for case in 0..200 {
+            let place = case * (whole.len() - 1) / 199;
+            let mut flipped = whole.clone();
+            flipped[place] ^= 1 << (case % 8);
+            for damaged in [&flipped, &whole[..place]] {
+                fs::write(&path, damaged).unwrap();
+                let (read, opened) = (load(&path), crate::Checkpoint::open(&path));
+                if (key..key + CHECKSUM.len()).contains(&place) && damaged.len() == whole.len() {
+                    assert!(read.is_err() || read.unwrap() == weights(1), "byte {place}");
+                    continue;
+                }
+                for message in [read.unwrap_err().to_string(), opened.unwrap_err().to_string()] {
+                    assert!(message.contains("weights.safetensors"), "{message}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn files_of_other_programs_have_no_checksum() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weights.safetensors");
+        let view = TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap();
+        fs::write(&path, ::safetensors::serialize([("fc.weight", view)], None).unwrap()).unwrap();
+        assert_eq!(load(&path).unwrap().0["fc.weight"].values, [0.0]);
     }
 
     #[test]

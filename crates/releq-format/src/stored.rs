@@ -8,6 +8,7 @@ use crate::{
     CheckpointError,
     bytes::{Bytes, invalid},
     dtype::Dtype,
+    safetensors,
 };
 
 /// Most bytes of a compressed storage that are inflated beyond those of a tensor's elements.
@@ -102,6 +103,24 @@ impl View {
         Ok(values)
     }
 
+    /// Element `index`, counted flat, as it is stored; `None` if it cannot be read.
+    pub(crate) fn stored(&self, index: usize) -> Option<f64> {
+        let (mut rest, mut place) = (index as u64, self.offset);
+        for (&size, &stride) in self.shape.iter().zip(&*self.strides).rev() {
+            let size = size as u64;
+            place = place.checked_add((rest.checked_rem(size)?).checked_mul(stride as u64)?)?;
+            rest /= size;
+        }
+        let size = self.dtype.size();
+        let start = place.checked_mul(size)?;
+        let bytes = self.bytes.read(start..start.checked_add(size)?).ok()?;
+        if self.dtype != Dtype::F64 {
+            return Some(f64::from(*self.dtype.widen(&bytes, self.big_endian)?.first()?));
+        }
+        let bytes = *bytes.first_chunk()?;
+        Some(if self.big_endian { f64::from_be_bytes(bytes) } else { f64::from_le_bytes(bytes) })
+    }
+
     /// Number of elements.
     pub(crate) fn count(&self) -> usize {
         self.shape.iter().fold(1, |count, &size| count.saturating_mul(size))
@@ -174,9 +193,23 @@ pub(crate) fn open_safetensors(path: &Path) -> Result<BTreeMap<String, Stored>, 
     let read = |source: io::Error| CheckpointError::Read { path: path.to_owned(), source };
     let file = Arc::new(fs::read(path).map_err(read)?);
     // The header is checked against the file here, so that no range below can leave it.
-    let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|source| {
-        CheckpointError::Damaged { path: path.to_owned(), source: Box::new(source) }
+    let damaged = |source: Box<dyn std::error::Error + Send + Sync>| CheckpointError::Damaged {
+        path: path.to_owned(),
+        source,
+    };
+    let (header, metadata) = SafeTensors::read_metadata(&file).map_err(|error| {
+        match safetensors::odd_metadata(&file) {
+            Some(what) => CheckpointError::Unsupported { path: path.to_owned(), what },
+            None => damaged(error.into()),
+        }
     })?;
+    let texts = metadata.metadata().as_ref();
+    if let Some(texts) = texts.filter(|texts| texts.contains_key(safetensors::CHECKSUM)) {
+        let tensors = SafeTensors::deserialize(&file).map_err(|error| damaged(error.into()))?;
+        if !safetensors::is_intact(&tensors, texts) {
+            return Err(damaged("its checksum is of other content".into()));
+        }
+    }
     // Eight bytes of length stand before the header.
     let data = header + 8;
     let stored = |(name, info): (String, &::safetensors::tensor::TensorInfo)| {

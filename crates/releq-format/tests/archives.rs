@@ -218,3 +218,60 @@ fn streams_of_pickles_are_read_with_views_of_their_storages() {
     file[count..count + 8].fill(0xFF);
     assert!(folder.refused(&file).contains("ends within the values"));
 }
+
+#[test]
+fn a_byte_order_is_little_or_big() {
+    let folder = Folder::new();
+    let mut saved = Saved::default();
+    let root = saved.state("");
+    let with_order = |order: &[u8]| {
+        let mut entries = saved.entries("archive", &root);
+        let entry = entries.iter_mut().find(|(name, _)| name.ends_with("/byteorder")).unwrap();
+        entry.1 = order.to_vec();
+        zip(&entries, false)
+    };
+    assert_eq!(folder.read(&with_order(b"little")).unwrap().1, weights());
+    let message = folder.refused(&with_order(b"middle"));
+    assert!(message.contains("byte order is \"middle\""), "{message}");
+    // PyTorch refuses this as well.
+    assert!(folder.refused(&with_order(b"")).contains("byte order is \"\""));
+}
+
+#[test]
+fn files_that_stand_for_others_are_named() {
+    let folder = Folder::new();
+    for (bytes, expected) in [
+        (&b""[..], "is empty; fetch it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"<!DOCTYPE html>\n<html>", "is a web page"),
+    ] {
+        assert!(folder.refused(bytes).contains(expected));
+        let path = folder.write(bytes);
+        let message = releq_format::safetensors::load(path).unwrap_err().to_string();
+        assert!(message.contains(expected) && message.contains("weights.pt"), "{message}");
+    }
+}
+
+#[test]
+fn metadata_of_safetensors_is_text() {
+    let folder = Folder::new();
+    let with_metadata = |metadata: &str| {
+        let header = format!(
+            r#"{{"__metadata__":{metadata},"a":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}}"#
+        );
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0; 4]].concat()
+    };
+    for (metadata, expected) in [
+        (r#"{"format":"pt","epoch":12}"#, "its metadata has 12 under `epoch`"),
+        (r#"{"args":{"lr":0.1}}"#, r#"its metadata has {"lr":0.1} under `args`"#),
+        ("[1]", "`__metadata__` is not a map"),
+    ] {
+        let bytes = with_metadata(metadata);
+        let message = folder.refused(&bytes);
+        assert!(message.contains(expected) && !message.contains("damaged"), "{message}");
+        let error = releq_format::safetensors::load(folder.write(&bytes)).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let fine = folder.write(&with_metadata(r#"{"epoch":"12"}"#));
+    assert_eq!(releq_format::safetensors::load(fine).unwrap().0.len(), 1);
+}

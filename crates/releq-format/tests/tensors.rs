@@ -268,3 +268,25 @@ fn numpy_arrays_are_tensors() {
     let message = refused(|_| numpy(&[3], "f4", "<", false, &[0; 8]));
     assert!(message.contains("ends beyond the 8 bytes"), "{message}");
 }
+
+#[test]
+fn numbers_beyond_single_precision_are_no_divergence() {
+    let folder = Folder::new();
+    let check = |values: [f64; 3], strides: [usize; 1], offset: usize, expected: &str| {
+        let mut saved = Saved::default();
+        let mut bytes: Vec<u8> = vec![0; 8 * offset];
+        for value in values {
+            bytes.extend(value.to_le_bytes());
+            bytes.resize(bytes.len() + 8 * (strides[0] - 1), 0);
+        }
+        let storage = saved.storage("DoubleStorage", bytes);
+        let bias = Saved::view(storage, offset, &[3], &strides);
+        let root = saved.state_with("", &[("fc.bias", bias)]);
+        let message = folder.refused(&saved.file(&root));
+        assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+    };
+    check([0.5, 1e300, 0.5], [1], 0, "`fc.bias` holds 1e300 at index 1, which is out of the range");
+    check([0.5, 1.0, -1e39], [2], 3, "`fc.bias` holds -1e39 at index 2, which is out of the range");
+    check([0.5, f64::INFINITY, 1e300], [1], 0, "holds inf at index 1; the training it comes from");
+    check([f64::NAN, 0.5, 1.0], [1], 0, "holds NaN at index 0; the training it comes from");
+}

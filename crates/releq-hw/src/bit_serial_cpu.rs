@@ -47,7 +47,7 @@ pub enum Packing {
 /// TVM, `topi/nn/bitserial_conv2d.py` and `bitserial_util.py` (Cowan et al. 2018), whose packing
 /// covers at most 8 bits. TVM has no grouped form; that rule is derived from the dense one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct BitSerialCpu {
     /// Bits of a word: 64 by default.
     pub word_bits: NonZeroU32,
@@ -56,6 +56,8 @@ pub struct BitSerialCpu {
     /// The dimension along which bits are packed.
     pub packing: Packing,
 }
+
+releq_core::named_fields!(BitSerialCpu);
 
 impl Default for BitSerialCpu {
     fn default() -> Self {

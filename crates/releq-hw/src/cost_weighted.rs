@@ -21,10 +21,12 @@ pub struct CostWeighted {
 
 /// The constants as written in a file, before they are checked.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 struct Settings {
     memory_over_mac: f64,
 }
+
+releq_core::named_fields!(Settings);
 
 impl Default for Settings {
     fn default() -> Self {

@@ -136,7 +136,7 @@ impl Serialize for Energy {
 
 impl<'de> Deserialize<'de> for Energy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::deserialize(deserializer)?.checked().map_err(de::Error::custom)
+        Self::deserialize(releq_core::Named(deserializer))?.checked().map_err(de::Error::custom)
     }
 }
 

@@ -9,7 +9,7 @@ use releq_core::UnknownName;
 #[non_exhaustive]
 pub enum HwError {
     /// A constant lies outside its range.
-    #[error("cost model `{model}`: {field} must be {allowed}, got {got}")]
+    #[error("cost model `{model}`: {field} must be {allowed}, got {got:?}")]
     Parameter {
         /// Name of the model.
         model: &'static str,

@@ -219,7 +219,7 @@ fn check_bound(at_most: Bound) -> Result<(), String> {
     if number.is_finite() && number > 0.0 {
         return Ok(());
     }
-    Err(format!("a limit must be positive and finite, got {number}"))
+    Err(format!("a limit must be positive and finite, got {number:?}"))
 }
 
 fn is_bytes(unit: &str) -> bool {

@@ -35,11 +35,13 @@ impl TrafficBits {
 /// # Source
 /// Arithmetic; the compulsory traffic of the roofline model (Williams et al. 2009).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct MemoryTraffic {
     /// Bitwidth of the outputs; that of the layer's own inputs if `None`, the default.
     pub output_bits: Option<Bitwidth>,
 }
+
+releq_core::named_fields!(MemoryTraffic);
 
 impl MemoryTraffic {
     /// Exact bits that one inference through `layer` moves.

@@ -33,13 +33,15 @@ pub enum ScaleStorage {
 /// # Source
 /// Arithmetic; no paper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct ModelSize {
     /// Scales stored: by default one for a layer, which is the least that integer codes need in general.
     pub scales: ScaleStorage,
     /// Leaves out the biases, and what folded batch norms make; by default they count, 32 bits each.
     pub without_biases: bool,
 }
+
+releq_core::named_fields!(ModelSize);
 
 /// Bits of a stored scale or bias.
 const FLOAT_BITS: u64 = 32;

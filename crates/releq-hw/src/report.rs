@@ -217,7 +217,7 @@ mod tests {
             (Broken(None), "broken failed: no power"),
             (
                 Broken(Some(-1.0)),
-                "broken returned a cost of -1: a cost must be finite and not negative",
+                "broken returned a cost of -1.0: a cost must be finite and not negative",
             ),
         ] {
             let report = cost_report([model], &lenet(), &[at(4, 8); 4], None).unwrap();

@@ -34,7 +34,7 @@ pub enum FullyConnected {
 
 /// Geometry and clock of a [`Stripes`] chip. The defaults are the published chip's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct StripesConfig {
     /// The operand that is streamed bit by bit.
     pub serial: SerialOperand,
@@ -53,6 +53,8 @@ pub struct StripesConfig {
     /// Clock in Hz: 980 MHz, from the configuration that Bit Fusion's authors matched to Stripes.
     pub clock_hz: f64,
 }
+
+releq_core::named_fields!(StripesConfig);
 
 impl Default for StripesConfig {
     fn default() -> Self {

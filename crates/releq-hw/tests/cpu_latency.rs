@@ -3,7 +3,9 @@
 
 use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
-use releq_core::{Bitwidth, Conv2d, CostModel, LayerBits, LayerKind, LayerProfile, Network};
+use releq_core::{
+    Bitwidth, Conv2d, CostModel, LayerBits, LayerKind, LayerProfile, Network, sealed,
+};
 use releq_hw::{
     CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyTable, cost_report,
     uniform,
@@ -138,14 +140,25 @@ fn damaged_files_are_refused() {
     let text = fs::read_to_string(&path).unwrap();
     let median = format!("\"median_us\": {}", table.rows[1].timing.median_us);
     let first = serde_json::to_string(&table.rows[0]).unwrap();
+    let resealed = |text: String| {
+        let mut object = serde_json::from_str(&text).unwrap();
+        sealed::seal(&mut object);
+        serde_json::to_string(&object).unwrap()
+    };
+    let edited = text.replacen(&median, "\"median_us\": 7.25", 1);
     for (damaged, expected) in [
         (String::new(), "not a latency table"),
         (text[..text.len() / 2].to_owned(), "line"),
-        (text.replace("\"format\": 1", "\"format\": 2"), "format is 2"),
-        (text.replacen(&median, "\"median_us\": -1.0", 1), "row 1"),
-        (text.replacen("\"rows\": [", &format!("\"rows\": [{first},"), 1), "occurs twice"),
-        (text.replacen("\"threads\": 1", "\"threads\": 0", 1), "line"),
-        ("{\"weights\": []}".to_owned(), "unknown field `weights`"),
+        (text.replace("\"format\": 2", "\"format\": 1"), "format is 1"),
+        (edited, "checksum is of other content"),
+        (resealed(text.replacen(&median, "\"median_us\": -1.0", 1)), "row 1"),
+        (
+            resealed(text.replacen("\"rows\": [", &format!("\"rows\": [{first},"), 1)),
+            "occurs twice",
+        ),
+        (resealed(text.replacen("\"threads\": 1", "\"threads\": 0", 1)), "nonzero"),
+        ("{\"weights\": []}".to_owned(), "no checksum"),
+        (resealed("{\"weights\": []}".to_owned()), "unknown field `weights`"),
     ] {
         assert_ne!(damaged, text);
         fs::write(&path, damaged).unwrap();
@@ -154,6 +167,35 @@ fn damaged_files_are_refused() {
         let error = error.to_string();
         assert!(error.contains("latency.json") && error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_table_with_any_bit_flipped_or_any_end_missing_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latency.json");
+    let table = measure(CpuKernels::Best);
+    table.save(&path).unwrap();
+    let whole = fs::read(&path).unwrap();
+    // The line's end and the brace before it.
+    let last = whole.len() - 2;
+    let mut refused = 0;
+    for case in 0..200 {
+        let place = case * last / 199;
+        let mut flipped = whole.clone();
+        flipped[place] ^= 1 << (case % 8);
+        for damaged in [&flipped, &whole[..place]] {
+            fs::write(&path, damaged).unwrap();
+            match LatencyTable::load(&path) {
+                // Another last digit may be the same number.
+                Ok(read) => assert_eq!(read, table, "bit {} of byte {place}", case % 8),
+                Err(error) => {
+                    assert!(error.to_string().contains("latency.json"), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 390, "{refused}");
 }
 
 #[test]

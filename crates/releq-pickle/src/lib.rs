@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod stack;
+
+pub use stack::{Stack, StackError, little_endian};
+
 use std::{
     io::{self, BufRead, ErrorKind, Read},
     ops::Range,
@@ -127,6 +131,14 @@ pub struct Payload {
     /// The bytes themselves, if there are at most as many as are to be
     /// [kept](Instructions::keep).
     pub kept: Option<Vec<u8>>,
+}
+
+impl Payload {
+    /// Where they are in memory, for a pickle that is read from there.
+    #[must_use]
+    pub fn place(&self) -> Range<usize> {
+        self.range.start as usize..self.range.end as usize
+    }
 }
 
 /// An instruction and where it is.

@@ -56,7 +56,7 @@ pub enum QuantError {
         quantizer: String,
     },
     /// A scale is negative or not finite, or a zero point is not finite.
-    #[error("{what} {value} of the codes is not allowed; scales must be finite and not negative")]
+    #[error("{what} {value:?} of the codes is not allowed; scales must be finite and not negative")]
     Scale {
         /// `scale` or `zero point`.
         what: &'static str,

@@ -316,6 +316,24 @@ fn extreme_but_finite_weights_stay_finite_and_keep_zero() {
 }
 
 #[test]
+fn one_bit_at_the_end_of_the_range_is_clamped_alike_in_codes_and_values() {
+    // By hand: the means are 0.75 and 0.25 of the largest number.
+    for (weights, level) in [
+        ([f32::MAX, -f32::MAX / 2.0], f32::MAX / 2.0),
+        ([f32::MAX / 4.0, -f32::MAX / 4.0], f32::MAX / 4.0),
+    ] {
+        for quantizer in all().iter().filter(|quantizer| quantizer.supports(bits(1))) {
+            if quantizer.name().ends_with("per-channel") {
+                continue;
+            }
+            assert_eq!(fake(quantizer, &weights, 1), [level, -level], "{quantizer:?}");
+            let codes = quantizer.quantize((&weights).into(), bits(1)).unwrap();
+            assert_eq!(codes.dequantize(), [level, -level], "{quantizer:?}");
+        }
+    }
+}
+
+#[test]
 fn the_scaled_clip_withstands_a_far_outlier() {
     // 10,000 weights of magnitude 0.01 and one of 1: as a ternary layer the clip belongs at 0.01.
     let mut weights = vec![0.01f32; 5_000];

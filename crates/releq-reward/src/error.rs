@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum RewardError {
     /// A constant lies outside its range.
-    #[error("reward `{reward}`: {field} must be {allowed}, got {got}")]
+    #[error("reward `{reward}`: {field} must be {allowed}, got {got:?}")]
     Constant {
         /// Name of the reward.
         reward: &'static str,

@@ -5,6 +5,7 @@ mod accuracy;
 mod burn;
 #[cfg(any(test, feature = "testing"))]
 mod check;
+mod difference;
 mod dropout;
 mod factory;
 mod init;

@@ -7,7 +7,7 @@ use std::{
 
 use releq_core::{BitwidthAssignment, Weights};
 use releq_data::Normalization;
-use releq_format::safetensors::{SafetensorsError, read_tensors, write_tensors};
+use releq_format::safetensors::{CHECKSUM, SafetensorsError, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
 
 use crate::{OptimizerState, Schedule, TrainError, TrainReport};
@@ -58,6 +58,8 @@ pub struct TrainingState {
 /// The part of a [`TrainingState`] that is no tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingRun {
+    /// Name of the network.
+    pub network: String,
     /// The schedule.
     pub schedule: Schedule,
     /// What the order of the images and their augmentation follow from.
@@ -78,14 +80,20 @@ pub struct TrainingRun {
 }
 
 impl TrainingRun {
-    /// Compares schedule and seed with those of the training at hand.
+    /// Compares network, seed and schedule with those of the training at hand. The network is first: another one has
+    /// another schedule.
     ///
     /// # Errors
-    /// [`TrainError::Resume`] with the one that differs.
-    pub fn check_schedule(&self, schedule: &Schedule, seed: u64) -> Result<(), TrainError> {
+    /// [`TrainError::Resume`] with the first that differs; of the schedule, with its field.
+    pub fn check_settings(
+        &self,
+        network: &str,
+        schedule: &Schedule,
+        seed: u64,
+    ) -> Result<(), TrainError> {
+        TrainError::unless_same("network", &self.network, network)?;
         TrainError::unless_same("seed", &self.seed.to_string(), &seed.to_string())?;
-        let (begun, now) = (format!("{:?}", self.schedule), format!("{schedule:?}"));
-        TrainError::unless_same("the schedule", &begun, &now)
+        TrainError::unless_alike("the schedule's", &self.schedule, schedule)
     }
 
     /// Compares the origin with that of the training at hand.
@@ -112,11 +120,11 @@ impl TrainingRun {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainingStateError {
-    /// The file cannot be read or written, or is no safetensors file.
+    /// The file cannot be read or written.
     #[error(transparent)]
-    File(#[from] SafetensorsError),
-    /// The file does not contain a resumable training state.
-    #[error("{}: {reason}", path.display())]
+    File(SafetensorsError),
+    /// The file does not contain a resumable training state, or is damaged.
+    #[error("{}: {reason}; {REMEDY}", path.display())]
     NotATraining {
         /// The file.
         path: PathBuf,
@@ -125,16 +133,29 @@ pub enum TrainingStateError {
     },
 }
 
+/// What to do about a state that cannot be resumed.
+const REMEDY: &str = "take an earlier copy of the state, or remove it to begin the training anew";
+
 /// Key of the run in the metadata of the file.
 const RUN: &str = "releq_training";
+/// Changes whenever the meaning of a file does. The first format had no version and no checksum.
+const VERSION: u32 = 2;
 const WEIGHTS: &str = "weights.";
 const VELOCITY: &str = "velocity.";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Metadata {
+    version: u32,
     run: TrainingRun,
     optimizer_steps: u64,
+}
+
+/// What files of every version say, and this one as well.
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default)]
+    version: Option<u32>,
 }
 
 impl TrainingState {
@@ -144,15 +165,36 @@ impl TrainingState {
     /// [`TrainingStateError`], naming the file.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, TrainingStateError> {
         let path = path.as_ref();
-        let (tensors, metadata) = read_tensors(path)?;
         let refused =
             |reason: String| TrainingStateError::NotATraining { path: path.to_owned(), reason };
+        let (tensors, metadata) = read_tensors(path).map_err(|error| match error {
+            SafetensorsError::Format { source, .. } => refused(format!("it is damaged: {source}")),
+            SafetensorsError::Damaged { .. } => {
+                refused("it is damaged: its checksum is of other content".into())
+            }
+            SafetensorsError::Metadata { what, .. } => refused(what),
+            SafetensorsError::StandIn { what, .. } => refused(format!("it {what}")),
+            error => TrainingStateError::File(error),
+        })?;
         let text = metadata.get(RUN).ok_or_else(|| {
             refused(
-                "it does not contain a resumable training state; are these weights alone?".into(),
+                "it does not contain a resumable training state, as if it were weights alone"
+                    .into(),
             )
         })?;
-        let Metadata { run, optimizer_steps } =
+        let Version { version } =
+            serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
+        if version != Some(VERSION) {
+            let version = version.unwrap_or(1);
+            return Err(refused(format!(
+                "another version of releq wrote this state, in format {version}; this one reads format {VERSION}"
+            )));
+        }
+        // Its tensors and all of this text are intact if it is right; see `read_tensors`.
+        if !metadata.contains_key(CHECKSUM) {
+            return Err(refused("its checksum is missing".into()));
+        }
+        let Metadata { version: _, run, optimizer_steps } =
             serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
         let mut weights = Weights::default();
         let mut velocity = Weights::default();
@@ -173,13 +215,14 @@ impl TrainingState {
     /// Writes a safetensors file; a file of that name is replaced at once or not at all.
     ///
     /// Weights are named `weights.LAYER.weight`, velocities `velocity.LAYER.weight`; the rest is JSON in the
-    /// metadata.
+    /// metadata, where there is also a checksum of everything.
     ///
     /// # Errors
     /// [`TrainingStateError`], naming the file.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TrainingStateError> {
         let path = path.as_ref();
-        let metadata = Metadata { run: self.run.clone(), optimizer_steps: self.optimizer.steps };
+        let (run, optimizer_steps) = (self.run.clone(), self.optimizer.steps);
+        let metadata = Metadata { version: VERSION, run, optimizer_steps };
         let text = serde_json::to_string(&metadata).map_err(|error| {
             TrainingStateError::NotATraining { path: path.to_owned(), reason: error.to_string() }
         })?;
@@ -187,7 +230,8 @@ impl TrainingState {
         for (prefix, state) in [(WEIGHTS, &self.weights), (VELOCITY, &self.optimizer.velocity)] {
             tensors.extend(state.0.iter().map(|(name, p)| (format!("{prefix}{name}"), p)));
         }
-        Ok(write_tensors(path, &tensors, HashMap::from([(RUN.to_owned(), text)]))?)
+        write_tensors(path, &tensors, HashMap::from([(RUN.to_owned(), text)]))
+            .map_err(TrainingStateError::File)
     }
 }
 
@@ -296,7 +340,7 @@ mod tests {
             };
         refused(&data.take(50, 0), &normalization, &state, "number of images: 60");
         let other = Normalization { mean: vec![0.5], std: vec![0.5] };
-        refused(&data, &other, &state, "mean: [0.5]");
+        refused(&data, &other, &state, "the normalization's `mean` [");
         let mut changed = state.clone();
         changed.run.quantizer = "dorefa".into();
         refused(
@@ -323,9 +367,17 @@ mod tests {
         let resumed = Training::resume(&data, &normalization, &noted, &mut trainer()).unwrap();
         assert_eq!(resumed.state(&trainer()).run.origin, origin("1"));
         noted.run.check_origin(&origin("1")).unwrap();
-        noted.run.check_schedule(&schedule(), 3).unwrap();
-        let message = noted.run.check_schedule(&schedule(), 4).unwrap_err().to_string();
-        assert!(message.contains("begun with seed 3") && message.contains("with 4"), "{message}");
+        noted.run.check_settings("lenet", &schedule(), 3).unwrap();
+        let differs = |network: &str, schedule: Schedule, seed: u64, expected: [&str; 2]| {
+            let error = noted.run.check_settings(network, &schedule, seed).unwrap_err();
+            let message = error.to_string();
+            assert!(expected.iter().all(|part| message.contains(part)), "{message}");
+        };
+        differs("lenet", schedule(), 4, ["begun with seed 3", "with 4"]);
+        // Another network has another schedule, which is not what is wrong.
+        let other = Schedule { warmup_steps: 4, ..schedule() };
+        differs("resnet20", other, 4, ["begun with network lenet", "with resnet20"]);
+        differs("lenet", other, 3, ["begun with the schedule's `warmup_steps` 3", "with 4"]);
         let message = noted.run.check_origin(&origin("2")).unwrap_err().to_string();
         assert!(message.contains("weights 1") && message.contains("with 2"), "{message}");
         let message = state.run.check_origin(&origin("1")).unwrap_err().to_string();
@@ -349,8 +401,13 @@ mod tests {
         safetensors::save(&path, &initial_weights(&lenet(), 0)).unwrap();
         refused("it does not contain a resumable training state");
         let metadata = |text: &str| HashMap::from([(RUN.to_owned(), text.to_owned())]);
-        write_tensors::<releq_core::Parameter>(&path, &BTreeMap::new(), metadata("{}")).unwrap();
+        let nothing = BTreeMap::<String, releq_core::Parameter>::new();
+        write_tensors(&path, &nothing, metadata("{\"version\": 2}")).unwrap();
         refused("missing field `run`");
+        for (old, format) in [("{\"run\": {}}", 1), ("{\"version\": 3}", 3)] {
+            write_tensors(&path, &nothing, metadata(old)).unwrap();
+            refused(&format!("in format {format}; this one reads format 2; take an earlier copy"));
+        }
 
         let data = images([1, 28, 28], 12);
         let normalization = Normalization::measured(&data).unwrap();
@@ -365,8 +422,37 @@ mod tests {
         tensors.insert("fc1.bias".into(), stray);
         write_tensors(&path, &tensors, metadata).unwrap();
         refused("tensor `fc1.bias` is neither weight nor velocity");
+    }
+
+    #[test]
+    fn a_state_with_any_bit_flipped_or_any_end_missing_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.safetensors");
+        // Of one image and one small layer, so that the places tried are in all parts of the file.
+        let network = releq_core::Network::builder("tiny", [1, 2, 2]).flatten("f").linear("fc", 2);
+        let network = network.build().unwrap();
+        let data = images([1, 2, 2], 12);
+        let normalization = Normalization::measured(&data).unwrap();
+        let trainer = NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap();
+        let training = Training::new(&data, &normalization, &schedule(), 3).unwrap();
+        let origin = BTreeMap::from([("weights".to_owned(), "0123".to_owned())]);
+        training.origin(origin).state(&trainer).save(&path).unwrap();
         let whole = fs::read(&path).unwrap();
-        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        refused("is not a safetensors file");
+        for case in 0..200 {
+            let place = case * (whole.len() - 1) / 199;
+            let mut flipped = whole.clone();
+            flipped[place] ^= 1 << (case % 8);
+            for (damage, bytes) in [("flipped", &flipped[..]), ("cut", &whole[..place])] {
+                fs::write(&path, bytes).unwrap();
+                let error = TrainingState::load(&path)
+                    .err()
+                    .unwrap_or_else(|| panic!("byte {place} of {}, {damage}", whole.len()));
+                let message = error.to_string();
+                assert!(
+                    message.contains("run.safetensors") && message.contains("remove it to begin"),
+                    "{message}"
+                );
+            }
+        }
     }
 }

@@ -7,6 +7,8 @@ use releq_core::{
 use releq_data::{DataError, Label};
 use releq_quant::{LayerWeights, QuantError, Quantizer};
 
+use crate::difference::{Difference, difference};
+
 /// Stochastic gradient descent with momentum, as PyTorch defines it:
 /// `v = momentum * v + (gradient + weight_decay * w)`, `w = w - learning_rate * v`.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -97,7 +99,7 @@ pub enum TrainError {
         layer: String,
     },
     /// A field of a training schedule is out of its range.
-    #[error("schedule: `{field}` must be {allowed}, got {got}")]
+    #[error("schedule: `{field}` must be {allowed}, got {got:?}")]
     Schedule {
         /// Name of the field.
         field: &'static str,
@@ -185,6 +187,21 @@ impl TrainError {
         }
         let (what, expected, got) = (what.to_owned(), begun.to_owned(), now.to_owned());
         Err(Self::Resume { what, expected, got })
+    }
+
+    /// As [`unless_same`](Self::unless_same), for settings with fields.
+    pub(crate) fn unless_alike<T: serde::Serialize>(
+        what: &str,
+        begun: &T,
+        now: &T,
+    ) -> Result<(), Self> {
+        match difference(begun, now) {
+            None => Ok(()),
+            Some(Difference { field, begun, now }) => {
+                let what = format!("{what} `{field}`");
+                Err(Self::Resume { what, expected: begun, got: now })
+            }
+        }
     }
 }
 

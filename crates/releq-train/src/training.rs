@@ -114,8 +114,7 @@ impl<'a> Training<'a> {
         let mut training = Self::new(data, normalization, &run.schedule, run.seed)?;
         let (begun, now) = (run.images.to_string(), data.len().to_string());
         TrainError::unless_same("this number of images:", &begun, &now)?;
-        let (begun, now) = (format!("{:?}", run.normalization), format!("{normalization:?}"));
-        TrainError::unless_same("the normalization", &begun, &now)?;
+        TrainError::unless_alike("the normalization's", &run.normalization, normalization)?;
         if run.report.steps > training.steps {
             return Err(TrainError::Resume {
                 what: "a number of steps of at most".into(),
@@ -149,6 +148,7 @@ impl<'a> Training<'a> {
     pub fn state(&self, trainer: &dyn Trainer) -> TrainingState {
         let TrainerState { weights, optimizer, bits, quantizer } = trainer.snapshot();
         let run = TrainingRun {
+            network: trainer.network().name().to_owned(),
             schedule: self.schedule,
             seed: self.seed,
             images: self.data.len(),

@@ -88,7 +88,7 @@ pub enum ReleqError {
         message: String,
     },
     /// A piece of the run returned a number that it may not return.
-    #[error("{piece}: {value} is not {allowed}")]
+    #[error("{piece}: {value:?} is not {allowed}")]
     OutOfRange {
         /// Which one.
         piece: String,

@@ -221,7 +221,7 @@ impl ProblemBuilder {
         for SearchLayer { profile, weight_std, .. } in &self.layers {
             if !(0.0..=f64::MAX).contains(weight_std) {
                 let reason = format!(
-                    "layer `{}` has a `weight_std` of {weight_std}; it must be finite and not negative",
+                    "layer `{}` has a `weight_std` of {weight_std:?}; it must be finite and not negative",
                     profile.name
                 );
                 return wrong("layers", reason);

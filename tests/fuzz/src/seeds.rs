@@ -9,6 +9,8 @@ use flate2::{
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
+use crate::readers::resealed;
+
 /// Names of CIFAR-10's Python batches.
 pub const BATCHES: [&str; 6] =
     ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
@@ -282,13 +284,13 @@ pub fn latencies() -> Vec<Vec<u8>> {
         )
     };
     let table = format!(
-        r#"{{"format":1,"machine":{{"architecture":"x86_64","processor":"Some processor","revision":[6,143,8],
+        r#"{{"format":2,"machine":{{"architecture":"x86_64","processor":"Some processor","revision":[6,143,8],
         "isa":"avx2"}},"date":"2026-11-27T00:00:00Z","commit":null,"kernels":"best","isa":"avx2","threads":1,
         "rows":[{},{}]}}"#,
         row("fc1", 8),
         row("fc2", 16)
     );
-    vec![table.into_bytes()]
+    vec![resealed(table.as_bytes())]
 }
 
 /// Numbers in UTF-8 and UTF-16.

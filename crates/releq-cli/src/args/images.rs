@@ -93,6 +93,10 @@ pub fn load(
 ) -> Result<(ImageSet, String)> {
     let (set, name) = match half(source, split) {
         Some((half, images)) => {
+            // Classes have the numbers that they have in the training images.
+            if let DataConfig::Folder { path, .. } = source {
+                image_folder::check_classes(path)?;
+            }
             let mut name = half.display().to_string();
             let folder = ImageFolder::open(half, images)?;
             if !folder.left_out().is_empty() {

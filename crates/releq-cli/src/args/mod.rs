@@ -23,6 +23,7 @@ pub use files::Files;
 pub use images::ImageArgs;
 pub use network::{NetworkArgs, PrecisionArgs, WeightsArgs};
 pub use problem::{Keep, ProblemArgs};
+pub(crate) use search::named;
 pub use search::{OutputArgs, SearchArgs};
 pub use training::TrainingArgs;
 pub use usage::{UsageError, usage};

@@ -7,18 +7,22 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use releq::{
     Experiment, ExperimentConfig, ReleqError, Report, RunFolder, core::Network,
     evaluate::EarlyStop, quant::QuantizerKind, train::Backend,
 };
 
 use super::{AgentArg, Files, ProblemArgs, options};
-use crate::terminal::{
-    bars::Bars,
-    interrupt::Interrupt,
-    output::{note, print},
-    report,
+use crate::{
+    page::{self, Named},
+    tensorboard,
+    terminal::{
+        bars::Bars,
+        interrupt::Interrupt,
+        output::{note, print},
+        report,
+    },
 };
 
 /// Options that every search has.
@@ -103,6 +107,9 @@ pub struct OutputArgs {
     /// Print the report as JSON instead of tables
     #[arg(long)]
     pub json: bool,
+    /// Write event files for TensorBoard into the folder of the run
+    #[arg(long)]
+    pub tensorboard: bool,
 }
 
 impl OutputArgs {
@@ -143,10 +150,9 @@ impl OutputArgs {
         let stopped = found.cancelled.then(|| interrupt.exit_code());
         let shown = self.show(&found);
         if let Some(folder) = &folder {
+            self.draw(folder.path(), &found);
             if stopped.is_some() || is_cut_short(&found) {
                 how_to_resume(Some(folder));
-            } else {
-                note(format_args!("the run is in {}", folder.path().display()));
             }
         }
         shown?;
@@ -155,6 +161,20 @@ impl OutputArgs {
             None if is_cut_short(&found) => ExitCode::FAILURE,
             None => ExitCode::SUCCESS,
         })
+    }
+
+    /// Draws the report in the folder of its run. Whatever fails is said; the run itself is in order.
+    pub fn draw(&self, run: &Path, found: &Report) {
+        match page::write(run, &[named(run, found)]) {
+            Ok(()) => note(format_args!("report: {}", run.join("report.html").display())),
+            Err(error) => note(format_args!("the report is not drawn: {:#}", Error::new(error))),
+        }
+        if self.tensorboard {
+            match tensorboard::write(run.join("tensorboard"), found) {
+                Ok(file) => note(format_args!("TensorBoard: {}", file.display())),
+                Err(error) => note(format_args!("no event file: {error}")),
+            }
+        }
     }
 
     /// Prints a report, and writes the files that are asked for: whatever can be written is, whichever of the others
@@ -170,6 +190,18 @@ impl OutputArgs {
         csv?;
         Ok(())
     }
+}
+
+/// The run in a folder, for a page.
+pub(crate) fn named(run: &Path, report: &Report) -> Named {
+    let command = format!("releq search --config {}", run.join("config.json").display());
+    Named { command, ..Named::new(name_of(run), report.clone()) }
+}
+
+/// The last part of a path.
+fn name_of(run: &Path) -> String {
+    let whole = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
+    whole.file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned())
 }
 
 fn is_cut_short(report: &Report) -> bool {

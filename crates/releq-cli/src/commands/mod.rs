@@ -20,7 +20,7 @@ use clap::Subcommand;
 /// A command with its options.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Search(search::Args),
+    Search(Box<search::Args>),
     Resume(resume::Args),
     Report(report::Args),
     Train(train::Args),

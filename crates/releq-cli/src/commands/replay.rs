@@ -354,7 +354,12 @@ impl Args {
                 format!("{:.2}", 100.0 * scored.accuracy),
                 format!("{:.4}", scored.quant_state),
                 format!("{:.6}", scored.reward),
-                format!("{:.3}", scored.reward / optimal.reward),
+                // Where the optimum is worth nothing, there is nothing to have a share of.
+                if optimal.reward > 0.0 {
+                    format!("{:.3}", scored.reward / optimal.reward)
+                } else {
+                    "-".to_owned()
+                },
             ]);
         }
         lines.push(tables::text(&text));

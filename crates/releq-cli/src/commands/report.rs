@@ -1,22 +1,36 @@
 //! `releq report`: the results of runs again, from their folders alone.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
-use releq::RunFolder;
+use releq::{Report, RunFolder};
 
-use crate::args::OutputArgs;
+use crate::{
+    args::{OutputArgs, UsageError, named},
+    page,
+    terminal::output::note,
+};
 
-/// Report on runs again, from their folders alone
+/// Draw the reports of runs again, from their folders alone
 ///
-/// Neither data nor weights are needed.
+/// Neither data nor weights are needed. The page, the figures and the tables go into the folder of the run; those of
+/// several runs beside each other go into the folder of --into.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   releq report runs/lenet-mnist-1
-  releq report runs/lenet-mnist-1 --json")]
+  releq report runs/lenet-mnist-1 --json
+  releq report runs/lenet-mnist-* --into compared")]
 pub(crate) struct Args {
-    /// Folder of the run
-    run: PathBuf,
+    /// Folders of the runs
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Folder for the page, the figures and the tables [default: that of the run]
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -24,12 +38,38 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         self.output.check()?;
-        RunFolder::config_of(&self.run)?;
-        let report = RunFolder::report_of(&self.run)?.with_context(|| {
-            let run = self.run.display();
-            format!("{run} has no report yet; `releq resume {run}` goes on with the run")
-        })?;
-        self.output.show(&report)?;
+        let reports = self.runs.iter().map(|run| report(run)).collect::<Result<Vec<_>>>()?;
+        match (self.runs.as_slice(), reports.as_slice(), &self.into) {
+            ([run], [report], None) => {
+                self.output.draw(run, report);
+                self.output.show(report)?;
+            }
+            (.., None) => {
+                let reason = "several runs are drawn beside each other; name a folder with --into";
+                return Err(UsageError(reason.to_owned()).into());
+            }
+            (.., Some(into)) => {
+                let runs: Vec<_> = self
+                    .runs
+                    .iter()
+                    .zip(&reports)
+                    .map(|(run, report)| named(run, report))
+                    .collect();
+                fs::create_dir_all(into).with_context(|| format!("--into {}", into.display()))?;
+                page::write(into, &runs)?;
+                note(format_args!("report: {}", into.join("report.html").display()));
+                reports.iter().try_for_each(|report| self.output.show(report))?;
+            }
+        }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The report of a run that has one.
+fn report(run: &Path) -> Result<Report> {
+    RunFolder::config_of(run)?;
+    RunFolder::report_of(run)?.with_context(|| {
+        let run = run.display();
+        format!("{run} has no report yet; `releq resume {run}` goes on with the run")
+    })
 }

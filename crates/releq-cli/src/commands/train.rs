@@ -169,7 +169,7 @@ impl Args {
     /// Whatever is wrong shows before any image is read.
     fn plan(&self, network: Network, schedule: Schedule) -> Result<Plan> {
         let saved = match &self.state {
-            Some(path) if path.exists() => Some(self.saved(path, &schedule)?),
+            Some(path) if path.exists() => Some(self.saved(path, network.name(), &schedule)?),
             _ => None,
         };
         let (network, start) = match &self.weights.weights {
@@ -308,9 +308,9 @@ impl Args {
     }
 
     /// The training in the file, which must be the one that the options ask for.
-    fn saved(&self, path: &Path, schedule: &Schedule) -> Result<TrainingState> {
+    fn saved(&self, path: &Path, network: &str, schedule: &Schedule) -> Result<TrainingState> {
         let state = TrainingState::load(path)?;
-        state.run.check_schedule(schedule, self.seed).with_context(|| {
+        state.run.check_settings(network, schedule, self.seed).with_context(|| {
             format!("{}; give the same options, or remove it to begin anew", path.display())
         })?;
         Ok(state)

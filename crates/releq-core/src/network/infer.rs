@@ -76,7 +76,7 @@ impl Layer<'_> {
             return Ok(input);
         }
         Err(self.parameter(format!(
-            "batch norm needs a positive epsilon and a momentum in [0, 1], got {epsilon} and {momentum}"
+            "batch norm needs a positive epsilon and a momentum in [0, 1], got {epsilon:?} and {momentum:?}"
         )))
     }
 
@@ -84,7 +84,7 @@ impl Layer<'_> {
         if (0.0..1.0).contains(&probability) {
             return Ok(input);
         }
-        Err(self.parameter(format!("dropout probability {probability} is not in [0, 1)")))
+        Err(self.parameter(format!("dropout probability {probability:?} is not in [0, 1)")))
     }
 
     fn pool(&self, input: Shape, pool: Pool2d) -> Result<Shape, NetworkError> {

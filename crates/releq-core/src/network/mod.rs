@@ -326,7 +326,7 @@ mod tests {
         check(start().relu("r").padded_shortcut("s", 0, 2), "it cannot leave 0 channels of 1");
         check(start().padded_shortcut("s", usize::MAX, 2), "layer `s`: sizes");
         check(start().flatten("f").padded_shortcut("s", 64, 2), "padded_shortcut cannot take");
-        check(start().dropout("d", 1.0), "dropout probability 1 is not in [0, 1)");
+        check(start().dropout("d", 1.0), "dropout probability 1.0 is not in [0, 1)");
         check(start().dropout("d", f64::NAN), "dropout probability NaN");
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use releq_core::StandIn;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     jpeg::jpeg_ends,
     planes::{Color, to_planes},
     resize::resize_crop,
+    webp::prefix_codes,
 };
 
 /// Largest side of an image that is decoded, and of what it can be scaled to.
@@ -37,9 +39,6 @@ const DECODED_PER_BYTE: u64 = 2 * PIXELS_PER_BYTE;
 const SPARSE_DECODED: u64 = 3 * SPARSE_PIXELS;
 /// Tables of a decoder.
 const SMALL: u64 = 1 << 20;
-/// Most memory that one byte of a WebP file can ask for with prefix codes: a code of 11 bytes has a table of
-/// 4 KiB.
-const PREFIX_CODES: u64 = 400;
 /// Largest part of a lossy WebP file, reserved before it is read.
 const PARTITION: u64 = 1 << 24;
 
@@ -88,6 +87,8 @@ impl fmt::Display for BadImage {
 pub(crate) enum DecodeError {
     #[error("not a JPEG, PNG, WebP, BMP, TIFF or PNM file")]
     Foreign,
+    #[error("the file {0}")]
+    StandIn(StandIn),
     #[error("the JPEG data ends early")]
     Truncated,
     #[error("no pixels")]
@@ -156,7 +157,8 @@ fn read_file(path: &Path) -> Result<FileBytes, ReadError> {
 /// A decoder of `bytes` that has read the header, and the memory that decoding takes at most.
 fn decoder(bytes: &[u8]) -> Result<(impl ImageDecoder, ImageFormat, u64), DecodeError> {
     // By content: names lie. ImageNet itself has a PNG file that is named `.JPEG`.
-    let format = image::guess_format(bytes).map_err(|_| DecodeError::Foreign)?;
+    let foreign = |_| StandIn::of(bytes).map_or(DecodeError::Foreign, DecodeError::StandIn);
+    let format = image::guess_format(bytes).map_err(foreign)?;
     if !format.reading_enabled() {
         return Err(DecodeError::Foreign);
     }
@@ -194,11 +196,6 @@ fn decoder(bytes: &[u8]) -> Result<(impl ImageDecoder, ImageFormat, u64), Decode
     Ok((decoder, format, needed))
 }
 
-/// Whether a WebP file may contain lossless data, of colours or of transparency.
-fn has_prefix_codes(bytes: &[u8]) -> bool {
-    bytes.windows(4).any(|chunk| chunk == b"VP8L" || chunk == b"ALPH")
-}
-
 /// Height and width of the image at `path`, from its header alone.
 pub(crate) fn size(path: &Path) -> Result<[usize; 2], ReadError> {
     let file = read_file(path)?;
@@ -228,15 +225,12 @@ fn decode(bytes: &[u8], size: ImageSize) -> Result<Decoded, DecodeError> {
     if needed > DECODING.limit() {
         return Err(DecodeError::Large { width, height, needed });
     }
-    // Real images need little of this, so it does not rule out a large one, which is decoded alone.
-    let beside = match format {
-        ImageFormat::WebP if has_prefix_codes(bytes) => PREFIX_CODES * bytes.len() as u64,
-        ImageFormat::WebP => PARTITION,
+    let most = needed.saturating_add(match format {
+        ImageFormat::WebP => PARTITION.max(prefix_codes(bytes, width, height)),
         _ => 0,
-    };
-    let most = needed.saturating_add(beside).min(DECODING.limit());
+    });
     // Threads that hold files wait here, and those that go on need no more files.
-    let large = || DecodeError::Large { width, height, needed };
+    let large = || DecodeError::Large { width, height, needed: most };
     let reserved = DECODING.reserve(most).ok_or_else(large)?;
     // The decoder fills what is missing with grey and says nothing.
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
@@ -346,7 +340,9 @@ mod tests {
             let error = decode(bytes, ImageSize::AsStored).err().unwrap().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check(b"", "not a JPEG, PNG, WebP");
+        check(b"", "the file is empty");
+        check(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull");
+        check(b"<!DOCTYPE html>", "is a web page");
         check(b"GIF89a and so on", "not a JPEG, PNG, WebP");
         check(b"just text", "not a JPEG, PNG, WebP");
         let formats = [

@@ -1,13 +1,13 @@
 //! Reads IDX, the file format of MNIST.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Read},
     path::Path,
 };
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::open::open;
 use crate::DataError;
 
 /// Most bytes of a file, decompressed: twenty times MNIST.
@@ -103,8 +103,7 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn open(path: &'a Path) -> Result<Self, DataError> {
         let fail = |source| DataError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(fail)?;
-        let length = file.metadata().map_err(fail)?.len();
+        let (file, length) = open(path)?;
         let mut file = BufReader::new(file);
         let mut start = [0; 2];
         let begun = read_start(&mut file, &mut start).map_err(fail)?;
@@ -234,7 +233,8 @@ mod tests {
         };
         let whole = images([3, 2, 4], 24);
         let packed = gzip(&whole);
-        check(&[], "ends after 0 bytes");
+        check(&[], "is empty; fetch it again");
+        check(&gzip(&[]), "ends after 0 bytes");
         check(&[0x1f], "ends after 1 bytes");
         check(&whole[..10], "ends after 10 bytes, expected 16");
         check(&whole[..30], "ends after 30 bytes, expected 40");

@@ -7,6 +7,8 @@ pub(crate) mod download;
 pub mod idx;
 mod jpeg;
 pub(crate) mod matlab;
+pub(crate) mod open;
 pub(crate) mod pickle;
 pub(crate) mod planes;
 mod resize;
+mod webp;

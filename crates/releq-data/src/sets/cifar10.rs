@@ -1,7 +1,6 @@
 //! Reads CIFAR-10 from binary or Python batches, in a folder or in their archive.
 
 use std::{
-    fs::File,
     io::{BufReader, Read},
     path::{Path, PathBuf},
 };
@@ -14,7 +13,10 @@ use super::{
 };
 use crate::{
     DataError, DataKind, ImageSet, Label, Splits,
-    files::pickle::{Array, Pickle},
+    files::{
+        open::open,
+        pickle::{Array, Pickle},
+    },
 };
 
 const FORMAT: &str = "CIFAR-10";
@@ -133,7 +135,7 @@ fn read_folder(folder: &Path, suffix: &str) -> Result<Vec<Batch>, DataError> {
         let path = folder.join(format!("{name}{suffix}"));
         let failed = |source| DataError::Read { path: path.clone(), source };
         let mut bytes = Vec::new();
-        let file = File::open(&path).map_err(failed)?;
+        let (file, _) = open(&path)?;
         file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
         read_batch(path, &bytes)
     });
@@ -143,8 +145,7 @@ fn read_folder(folder: &Path, suffix: &str) -> Result<Vec<Batch>, DataError> {
 /// Reads the batches of an archive, in any order.
 fn read_archive(path: &Path) -> Result<Vec<Batch>, DataError> {
     let damaged = |source| DataError::Archive { path: path.to_owned(), source };
-    let file =
-        File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let (file, _) = open(path)?;
     let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::new(file)));
     let mut found = BATCHES.map(|_| None);
     // Raw: long names and other extensions would be read into memory, however long they are.

@@ -15,7 +15,7 @@ const GRID: usize = 5;
 
 /// What to draw and how difficult to make it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct DigitsConfig {
     /// Images to train on.
     pub train: usize,
@@ -32,6 +32,8 @@ pub struct DigitsConfig {
     /// Probability of a stray stroke through the image.
     pub clutter: f64,
 }
+
+releq_core::named_fields!(DigitsConfig);
 
 impl Default for DigitsConfig {
     /// 25,000 and 5,000 images, of a difficulty at which a full-precision LeNet reaches about 98 %.

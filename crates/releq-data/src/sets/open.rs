@@ -66,6 +66,15 @@ impl DataKind {
         }
     }
 
+    /// Number of files or folders that it consists of.
+    const fn parts(self) -> usize {
+        match self {
+            Self::Mnist | Self::FashionMnist => 4,
+            Self::Cifar10 => 6,
+            Self::Svhn | Self::ImageFolder => 2,
+        }
+    }
+
     /// The folder that contains this data set: `dir` or one in it.
     fn folder_in(self, dir: &Path) -> Result<PathBuf, DataError> {
         match self {
@@ -157,9 +166,18 @@ pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
     if dir.is_file() && !is_archive() {
         return Err(DataError::NothingFound { folder: dir.to_owned() });
     }
-    let mut found = Vec::new();
+    let (mut found, mut incomplete) = (Vec::new(), None);
     for kind in DataKind::ALL {
-        let Ok(folder) = kind.folder_in(dir) else { continue };
+        let folder = match kind.folder_in(dir) {
+            Ok(folder) => folder,
+            Err(error) => {
+                let lacks = |missing: &Vec<String>| missing.len() < kind.parts();
+                if matches!(&error, DataError::NotFound { missing, .. } if lacks(missing)) {
+                    incomplete.get_or_insert(error);
+                }
+                continue;
+            }
+        };
         // MNIST and Fashion-MNIST have files of the same names; unknown labels count as MNIST.
         let idx = matches!(kind, DataKind::Mnist | DataKind::FashionMnist);
         if !idx || mnist::recognized(&folder).unwrap_or(DataKind::Mnist) == kind {
@@ -167,7 +185,8 @@ pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
         }
     }
     match found[..] {
-        [] => Err(DataError::NothingFound { folder: dir.to_owned() }),
+        // Part of a data set says more than that there is none.
+        [] => Err(incomplete.unwrap_or(DataError::NothingFound { folder: dir.to_owned() })),
         [kind] => Ok(kind),
         _ => Err(DataError::Ambiguous { folder: dir.to_owned(), found }),
     }

@@ -127,7 +127,8 @@ fn damaged_binary_batches_are_named() {
     };
     let whole = binary(1);
     check(&whole[..5000], "byte 5000: the file ends within image 1");
-    check(b"", "the file ends within image 0");
+    check(b"", "is empty; fetch it again");
+    check(&whole[..1], "the file ends within image 0");
     let mut wrong = whole.clone();
     wrong[3073 * 3] = 10;
     check(&wrong, "label of image 3 is 10, expected 0 to 9");

@@ -267,3 +267,28 @@ fn tiny_imagenet_is_read_as_it_is_unpacked() {
     fs::remove_file(&list).unwrap();
     assert!(matches!(image_folder::load(root, &config()), Err(DataError::ClassMismatch { .. })));
 }
+
+#[test]
+fn one_half_alone_has_the_classes_of_the_other() {
+    let folder = TempDir::new().unwrap();
+    let root = folder.path();
+    for (half, classes) in [("train", &["a", "b", "c"][..]), ("val", &["a", "c"])] {
+        for class in classes {
+            paint(&root.join(half).join(class).join("0.png"), 1, ImageFormat::Png);
+        }
+    }
+    // On its own, class `c` of the test images would be number 1, which is `b`.
+    assert_eq!(listed(&root.join("val")).1[1].0, 1);
+    let error = image_folder::check_classes(root).unwrap_err();
+    assert!(matches!(&error, DataError::ClassMismatch { missing, unexpected, .. }
+        if missing == &["b"] && unexpected.is_empty()));
+    for part in ["val", "train", "missing b, unexpected none", "both folders need the same"] {
+        assert!(error.to_string().contains(part), "`{error}` lacks `{part}`");
+    }
+    paint(&root.join("val/b/0.png"), 1, ImageFormat::Png);
+    image_folder::check_classes(root).unwrap();
+    paint(&root.join("val/d/0.png"), 1, ImageFormat::Png);
+    assert!(image_folder::check_classes(root).is_err());
+    fs::remove_dir_all(root.join("train")).unwrap();
+    image_folder::check_classes(root).unwrap();
+}

@@ -149,3 +149,53 @@ fn every_download_knows_its_files_by_checksum() {
         assert_eq!(fetch().unwrap(), dir.path());
     }
 }
+
+#[test]
+fn part_of_a_data_set_is_told_from_none() {
+    let check = |file: &str, expected: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        touch(&dir.path().join(file));
+        for kind in [data::detect(dir.path()).err(), opened(dir.path(), None).err()] {
+            let message = kind.unwrap().to_string();
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+        }
+    };
+    check("test/cat/0.png", "no image folder in");
+    check("test/cat/0.png", "missing train/; expected a folder with `train/CLASS/`");
+    check("train/cat/0.png", "missing test/ or val/ or valid/ or validation/");
+    check("train_32x32.mat", "missing test_32x32.mat");
+    check("data_batch_1.bin", "missing data_batch_2.bin, data_batch_3.bin");
+    check("t10k-labels-idx1-ubyte", "missing train-images-idx3-ubyte, train-labels-idx1-ubyte");
+    check("notes.txt", "no data set in");
+}
+
+#[test]
+fn files_that_stand_for_others_are_named_by_every_reader() {
+    let lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+    let batches = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"];
+    let mnist = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"];
+    let sets: [(&[&str], &[&str]); 5] = [
+        (&mnist, &["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]),
+        (&["train_32x32.mat"], &["test_32x32.mat"]),
+        (&batches, &["test_batch"]),
+        (&["cifar-10-python.tar.gz"], &[]),
+        (&["train/cat/0.png"], &["test/cat/0.png"]),
+    ];
+    for (contents, expected) in [
+        (lfs, "is a pointer of Git LFS, not the file"),
+        ("", "is empty; fetch it again"),
+        ("<!DOCTYPE html><title>404</title>", "is a web page"),
+    ] {
+        for (first, second) in sets {
+            let dir = tempfile::tempdir().unwrap();
+            for name in first.iter().chain(second) {
+                let path = dir.path().join(name);
+                touch(&path);
+                fs::write(path, contents).unwrap();
+            }
+            let message = opened(dir.path(), None).unwrap_err().to_string();
+            assert!(message.contains(expected), "{}: {message}", first[0]);
+            assert!(message.contains(first[0]), "`{message}` lacks `{}`", first[0]);
+        }
+    }
+}

@@ -112,7 +112,7 @@ fn wrong_files_are_named() {
     write(&path, &[x], true);
     check("no variable `y`");
     fs::write(&path, "<html>not found</html>").unwrap();
-    check("less than its header");
+    check("is a web page");
     fs::remove_file(dir.path().join(NAMES[1])).unwrap();
     let error = svhn::load(dir.path()).unwrap_err();
     assert!(matches!(error, DataError::NotFound { .. }), "{error}");

@@ -1,12 +1,12 @@
 //! Names for the tensors of a pickle: the keys on the way to each, joined by dots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
     rebuild::Rebuild,
     value::{Id, Value, Values},
 };
-use crate::stored::Stored;
+use crate::{checkpoint::Again, stored::Stored};
 
 /// Deepest nesting that is looked into. Weights lie a few levels deep.
 const DEEPEST: usize = 32;
@@ -22,16 +22,18 @@ const ENTRY: usize = 128;
 #[derive(Debug)]
 pub(super) struct TooManyNames;
 
-/// All tensors below the root. A container under several keys is listed under each of them.
+/// All tensors below the root. A container under several keys is listed under each of them. Of several tensors with
+/// one name, as `a.b` is that of both `["a"]["b"]` and `["a.b"]`, all but the first come apart.
 pub(super) fn tensors(
     values: &Values,
     rebuild: &Rebuild<'_>,
     pickle: usize,
-) -> Result<BTreeMap<String, Stored>, TooManyNames> {
+) -> Result<(BTreeMap<String, Stored>, Vec<Again>), TooManyNames> {
     let budget = NAMES + NAMES_PER_BYTE.saturating_mul(pickle);
-    let mut walk = Walk { values, rebuild, budget, above: Vec::new(), tensors: BTreeMap::new() };
+    let (above, ends, again) = (Vec::new(), Vec::new(), Vec::new());
+    let mut walk = Walk { values, rebuild, budget, above, ends, tensors: BTreeMap::new(), again };
     walk.visit(values.root, &mut String::new())?;
-    Ok(walk.tensors)
+    Ok((walk.tensors.into_iter().map(|(name, (_, tensor))| (name, tensor)).collect(), walk.again))
 }
 
 struct Walk<'a> {
@@ -40,7 +42,22 @@ struct Walk<'a> {
     budget: usize,
     /// The containers that are being listed, so that none is listed within itself.
     above: Vec<Id>,
-    tensors: BTreeMap<String, Stored>,
+    /// Where in the name of what is being listed each key ends.
+    ends: Vec<usize>,
+    /// With the ends of the keys.
+    tensors: BTreeMap<String, (Vec<usize>, Stored)>,
+    again: Vec<Again>,
+}
+
+/// A name as Python would spell it, from where in it each key ends.
+fn spelled(name: &str, ends: &[usize]) -> String {
+    let mut start = 0;
+    let part = |&end: &usize| {
+        let part = &name[start..end];
+        start = end + 1;
+        format!("[\"{part}\"]")
+    };
+    ends.iter().map(part).collect()
 }
 
 impl Walk<'_> {
@@ -51,14 +68,7 @@ impl Walk<'_> {
                 &mut pairs.iter().map(|&(key, value)| (Some(key), value))
             }
             Value::Sequence(items) => &mut items.iter().map(|&item| (None, item)),
-            _ => {
-                if let Some(tensor) = self.rebuild.tensor(id) {
-                    self.spend(name.len() + ENTRY)?;
-                    let name = if name.is_empty() { ROOT } else { name.as_str() };
-                    self.tensors.insert(name.to_owned(), tensor);
-                }
-                return Ok(());
-            }
+            _ => return self.tensor(id, name),
         };
         if self.above.len() == DEEPEST || self.above.contains(&id) {
             return Ok(());
@@ -81,10 +91,30 @@ impl Walk<'_> {
                     (None, None) => name.push('?'),
                 },
             }
+            self.ends.push(name.len());
             self.visit(value, name)?;
+            self.ends.pop();
             name.truncate(length);
         }
         self.above.pop();
+        Ok(())
+    }
+
+    fn tensor(&mut self, id: Id, name: &str) -> Result<(), TooManyNames> {
+        let Some(tensor) = self.rebuild.tensor(id) else { return Ok(()) };
+        self.spend(name.len() + ENTRY + size_of_val(&*self.ends))?;
+        let name = if name.is_empty() { ROOT } else { name };
+        match self.tensors.entry(name.to_owned()) {
+            Entry::Vacant(entry) => drop(entry.insert((self.ends.clone(), tensor))),
+            // One key that is set twice: the later value counts.
+            Entry::Occupied(mut entry) if entry.get().0 == self.ends => entry.get_mut().1 = tensor,
+            Entry::Occupied(entry) => self.again.push(Again {
+                name: name.to_owned(),
+                first: spelled(name, &entry.get().0),
+                second: spelled(name, &self.ends),
+                tensor,
+            }),
+        }
         Ok(())
     }
 

@@ -20,16 +20,16 @@ use releq_pickle::{PickleError, Problem};
 
 use self::{
     archive::{Archive, ArchiveError},
-    machine::{MOST_VALUES, Refusal},
+    machine::{MOST_VALUES, Refusal, Refused},
     rebuild::Rebuild,
     value::Values,
 };
-use crate::{CheckpointError, bytes::Bytes, stored::Stored};
+use crate::{CheckpointError, bytes::Bytes, checkpoint::Again, stored::Stored};
 
 /// Most bytes that a pickle may inflate to, whatever its size in the file.
 const SMALL_PICKLE: u64 = 1 << 20;
 
-type Tensors = BTreeMap<String, Stored>;
+type Tensors = (BTreeMap<String, Stored>, Vec<Again>);
 
 /// A file that is being read, for the errors.
 struct Input<'a> {
@@ -72,7 +72,16 @@ pub(crate) fn open_zip(path: &Path) -> Result<Tensors, CheckpointError> {
         }
         bytes.read(0..bytes.len()).map(Some).map_err(|error| input.damaged(name, error))
     };
-    let big_endian = all(&format!("{folder}byteorder"))?.is_some_and(|order| order == b"big");
+    let big_endian = match all(&format!("{folder}byteorder"))?.as_deref() {
+        None | Some(b"little") => false,
+        Some(b"big") => true,
+        Some(other) => {
+            let other = String::from_utf8_lossy(&other[..other.len().min(16)]).into_owned();
+            return Err(input.unsupported(format!(
+                "its byte order is {other:?}, where there are only `little` and `big`"
+            )));
+        }
+    };
     let pickle = Arc::new(all(part)?.unwrap_or_default());
     let length = pickle.len();
     let values =
@@ -101,8 +110,8 @@ pub(crate) fn open_pickles(path: &Path) -> Result<Tensors, CheckpointError> {
     let mut extents = Vec::new();
     let mut end = 0;
     for part in parts {
-        let extent = legacy::extent(&mut reader, end)
-            .map_err(|error| input.refused(part, Refusal::Damaged(error)))?;
+        let extent =
+            legacy::extent(&mut reader, end).map_err(|error| input.refused(part, error.into()))?;
         end = extent.end;
         extents.push(extent.start as usize..extent.end as usize);
     }
@@ -179,16 +188,16 @@ impl Input<'_> {
         }
     }
 
-    fn refused(&self, part: &str, refusal: Refusal) -> CheckpointError {
-        let path = self.path.to_owned();
-        match refusal {
-            Refusal::Code { offset, name } => {
+    fn refused(&self, part: &str, refused: Refused) -> CheckpointError {
+        let (path, offset) = (self.path.to_owned(), refused.offset);
+        match refused.why {
+            Refusal::Code(name) => {
                 CheckpointError::Code { path, part: part.to_owned(), offset, name }
             }
-            Refusal::Excess { offset } => self.excessive(format!(
+            Refusal::Excess => self.excessive(format!(
                 "byte {offset} of {part}: more than {MOST_VALUES} values beside the tensors"
             )),
-            Refusal::Senseless { offset, problem } => {
+            Refusal::Senseless(problem) => {
                 let source = format!("byte {offset} of {part}: {problem}").into();
                 CheckpointError::Damaged { path, source }
             }

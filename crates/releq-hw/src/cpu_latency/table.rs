@@ -2,16 +2,17 @@
 
 use std::{collections::HashSet, num::NonZeroUsize, path::Path, time::Duration};
 
-use releq_core::{LayerBits, LayerProfile, atomic_file, text};
+use releq_core::{LayerBits, LayerProfile, atomic_file, sealed, text};
 use releq_kernels::{Isa, Workspace};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     CpuKernels, LatencyError, Machine, Timing, nameless, prepared::PreparedLayer, time_interleaved,
 };
 
-/// Version of the file.
-const FORMAT: u32 = 1;
+/// Version of the file. Version 1 had no checksum.
+const FORMAT: u32 = 2;
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -152,11 +153,13 @@ impl LatencyTable {
     pub fn load(path: &Path) -> Result<Self, LatencyError> {
         let damaged = |reason| LatencyError::Damaged { path: path.to_owned(), reason };
         let text = text::read(path)?;
-        let table: Self = serde_json::from_str(&text)
-            .map_err(|error| damaged(format!("not a latency table: {error}")))?;
-        if table.format != FORMAT {
-            return Err(damaged(format!("its format is {}, expected {FORMAT}", table.format)));
+        let foreign = |error: serde_json::Error| damaged(format!("not a latency table: {error}"));
+        let value: Value = serde_json::from_str(&text).map_err(foreign)?;
+        if let Some(format) = value.get("format").filter(|format| **format != FORMAT) {
+            return Err(damaged(format!("its format is {format}, expected {FORMAT}")));
         }
+        let value = sealed::open(value).map_err(|error| damaged(error.to_string()))?;
+        let table: Self = serde_json::from_value(value).map_err(foreign)?;
         let mut known = HashSet::new();
         for (index, row) in table.rows.iter().enumerate() {
             let at = || format!("row {index} (layer `{}`)", row.layer.name);
@@ -170,16 +173,17 @@ impl LatencyTable {
         Ok(table)
     }
 
-    /// Writes the table as JSON. An existing file is replaced atomically.
+    /// Writes the table as JSON with a checksum. An existing file is replaced atomically.
     ///
     /// # Errors
     /// [`LatencyError::Io`].
     pub fn save(&self, path: &Path) -> Result<(), LatencyError> {
-        let written = atomic_file::write_with(path, |file| {
-            serde_json::to_writer_pretty(&mut *file, self)?;
-            file.write_all(b"\n")
-        });
-        written.map_err(|source| LatencyError::Io { path: path.to_owned(), source })
+        let fail = |source| LatencyError::Io { path: path.to_owned(), source };
+        let mut table = serde_json::to_value(self).map_err(|error| fail(error.into()))?;
+        if let Value::Object(object) = &mut table {
+            sealed::seal(object);
+        }
+        atomic_file::write(path, format!("{table:#}\n").as_bytes()).map_err(fail)
     }
 }
 

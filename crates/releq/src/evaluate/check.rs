@@ -15,7 +15,7 @@ pub fn check_evaluator(evaluator: &dyn Evaluator, assignments: &[BitwidthAssignm
     let full_precision = evaluator.full_precision();
     assert!(
         full_precision > 0.0 && full_precision <= 1.0,
-        "full precision is above 0 and at most 1, got {full_precision}"
+        "full precision is above 0 and at most 1, got {full_precision:?}"
     );
     assert_eq!(evaluator.full_precision(), full_precision, "full precision is always the same");
     let ask = |bits: &BitwidthAssignment| match evaluator.evaluate(bits) {

@@ -10,7 +10,7 @@ use crate::ReleqError;
 /// names too few of them, the retrain ends, and that accuracy is the answer. The choice depends on the
 /// assignment and the seed alone, so equal searches stay equal.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct EarlyStop {
     /// Share of the steps of a retrain, between 0 and 1.
     pub after: f64,
@@ -19,6 +19,8 @@ pub struct EarlyStop {
     /// How many validation images are looked at.
     pub images: usize,
 }
+
+releq_core::named_fields!(EarlyStop);
 
 /// A quarter of the steps, half of the accuracy, 500 images: with 10 classes, one standard error is two
 /// points, far less than what is left to fall.
@@ -42,7 +44,7 @@ impl EarlyStop {
         let refuse = |reason| Err(ReleqError::Setting { setting: "early_stop", reason });
         for (field, value) in [("after", self.after), ("below", self.below)] {
             if !(value > 0.0 && value < 1.0) {
-                return refuse(format!("`{field}` must be between 0 and 1, got {value}"));
+                return refuse(format!("`{field}` must be between 0 and 1, got {value:?}"));
             }
         }
         if self.images == 0 {

@@ -270,7 +270,8 @@ impl<'a> Retrain<'a> {
             return begin();
         }
         let resumed = TrainingState::load(&path).map_err(ReleqError::from).and_then(|state| {
-            state.run.check_schedule(schedule, assignment_seed(setup.seed, bits))?;
+            let seed = assignment_seed(setup.seed, bits);
+            state.run.check_settings(setup.network.name(), schedule, seed)?;
             state.run.check_origin(&states.origin)?;
             if state.run.bits.as_ref() != Some(bits) {
                 let reason = format!("{} is of other bitwidths than {bits}", path.display());

@@ -47,11 +47,20 @@ enum Unit {
 }
 
 impl Unit {
+    /// The column.
+    const fn column(self) -> &'static str {
+        match self {
+            Self::Percent => PERCENT,
+            Self::Share => SHARE,
+        }
+    }
+
     /// The accuracy in 0 to 1, and whether a percent sign says that it is a percentage.
     fn accuracy(self, row: &TextRow<'_>) -> Result<(f64, bool), TextError> {
-        let (column, most, remedy) = match self {
-            Self::Percent => (PERCENT, 100.0, ""),
-            Self::Share => (SHARE, 1.0, "; a column of percentages is called `accuracy_percent`"),
+        let column = self.column();
+        let (most, remedy) = match self {
+            Self::Percent => (100.0, ""),
+            Self::Share => (1.0, "; a column of percentages is called `accuracy_percent`"),
         };
         let text = row.text(column)?;
         let (number, most, remedy, signed) = match text.strip_suffix('%') {
@@ -85,7 +94,8 @@ impl Table {
     ///
     /// # Errors
     /// [`ReleqError::Table`] with file and line: no such file, no header, an unreadable row, a bitwidth outside
-    /// 1 to 32, an accuracy outside its range, percentages of which none exceeds 1, rows of different length,
+    /// 1 to 32, an accuracy outside its range, percentages of which some do not exceed 1 (unless they have a percent
+    /// sign or are 0, they may be shares), rows of different length,
     /// the same assignment twice, or no row at all.
     pub fn read(path: impl AsRef<Path>, on_miss: OnMiss) -> Result<Self, ReleqError> {
         Ok(Self::from_table(&TextTable::read(path, &[BITS])?, on_miss)?)
@@ -103,16 +113,18 @@ impl Table {
         };
         let mut entries = BTreeMap::new();
         let mut layers = None;
-        // The highest accuracy without a sign that says its unit.
-        let mut unsigned = 0.0_f64;
+        // Among the accuracies without a sign that says their unit, the first that may be a share and the first that
+        // cannot be one.
+        let (mut share, mut percentage) = (None, None);
         for row in table.rows() {
             let bits: BitwidthAssignment = row
                 .text(BITS)?
                 .parse()
                 .map_err(|error: BitwidthError| row.error(BITS, error.to_string()))?;
             let (accuracy, signed) = unit.accuracy(&row)?;
-            if !signed {
-                unsigned = unsigned.max(accuracy);
+            if !signed && accuracy > 0.0 {
+                let first = if accuracy <= ONE_PERCENT { &mut share } else { &mut percentage };
+                first.get_or_insert((row.line(), row.text(unit.column())?.to_owned()));
             }
             let expected = *layers.get_or_insert(bits.len());
             if bits.len() != expected {
@@ -124,12 +136,23 @@ impl Table {
             }
         }
         let layers = layers.ok_or_else(|| table.error("contains no row"))?;
-        if matches!(unit, Unit::Percent) && unsigned > 0.0 && unsigned <= ONE_PERCENT {
-            let reason = format!(
-                "no value of `{PERCENT}` exceeds 1: these seem to be shares, not percentages; multiply \
-                 them by 100, or rename the column to `{SHARE}`"
-            );
-            return Err(table.error(reason));
+        match (unit, share, percentage) {
+            (Unit::Percent, Some(_), None) => {
+                let reason = format!(
+                    "no value of `{PERCENT}` exceeds 1: these seem to be shares, not percentages; multiply \
+                     them by 100, or rename the column to `{SHARE}`"
+                );
+                return Err(table.error(reason));
+            }
+            (Unit::Percent, Some((line, share)), Some((other, percentage))) => {
+                let reason = format!(
+                    "column `{PERCENT}` has `{share}` in line {line} and `{percentage}` in line {other}: the \
+                     first may be a share; multiply shares by 100, and write `{share}%` where less than one \
+                     percent is meant"
+                );
+                return Err(table.error(reason));
+            }
+            _ => {}
         }
         let full_precision = entries.values().copied().fold(0.0, f64::max);
         if full_precision <= 0.0 {
@@ -147,7 +170,7 @@ impl Table {
         let fail = |reason| Err(ReleqError::Setting { setting: "full_precision", reason });
         let best = self.entries.values().copied().fold(0.0, f64::max);
         if !(accuracy > 0.0 && accuracy <= 1.0) {
-            return fail(format!("{accuracy} is not above 0 and at most 1"));
+            return fail(format!("{accuracy:?} is not above 0 and at most 1"));
         }
         if accuracy <= ONE_PERCENT && best > ONE_PERCENT {
             let (percent, best) = (100.0 * accuracy, 100.0 * best);
@@ -269,7 +292,7 @@ mod tests {
             let message = read(text, OnMiss::Error).unwrap_err().to_string();
             assert!(message.contains(expected), "`{message}` lacks `{expected}`");
         };
-        check("", "line 1: no column `bits`");
+        check("", "t.csv: is empty");
         check(
             "bits,acc\n2-2,50\n",
             "line 1: no column `accuracy_percent`; the header has bits, acc",
@@ -324,8 +347,16 @@ mod tests {
             let message = message(&format!("bits,accuracy_percent\n2-2,{column}\n"));
             assert!(message.contains("rename the column to `accuracy`"), "{message}");
         }
-        // A sign says what the number is, and one that exceeds 1 is enough.
-        for column in ["0.92%\n4-4,0.98 %", "0.5\n4-4,92", "1.5\n4-4,0.5"] {
+        for (column, expected) in [
+            ("0.92\n4-4,98", "has `0.92` in line 2 and `98` in line 3"),
+            ("98\n4-4,0.92", "has `0.92` in line 3 and `98` in line 2"),
+            ("98\n4-4,1\n8-8,0.5", "has `1` in line 3 and `98` in line 2"),
+        ] {
+            let message = message(&format!("bits,accuracy_percent\n2-2,{column}\n"));
+            assert!(message.contains(expected) && message.contains("t.csv"), "{message}");
+        }
+        // A sign says what the number is, and 0 is 0.
+        for column in ["0.92%\n4-4,0.98 %", "0.5%\n4-4,92", "0\n4-4,92", "1.5\n4-4,1.2"] {
             let text = format!("bits,accuracy_percent\n2-2,{column}\n");
             assert!(read(&text, OnMiss::Error).is_ok(), "{text}");
         }

@@ -342,7 +342,7 @@ impl ExperimentConfig {
             return wrong("actions", "the set of bitwidths to choose from is empty".into());
         }
         if !(0.0..=1.0).contains(&self.tolerance) {
-            let reason = format!("{} is not in 0 to 1, a share of all images", self.tolerance);
+            let reason = format!("{:?} is not in 0 to 1, a share of all images", self.tolerance);
             return wrong("tolerance", reason);
         }
         for (setting, value) in

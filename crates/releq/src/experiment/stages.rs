@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
         let path = kept.training_state();
         if path.exists() {
             let resumed = TrainingState::load(&path).map_err(ReleqError::from).and_then(|state| {
-                state.run.check_schedule(schedule, seed)?;
+                state.run.check_settings(self.network.name(), schedule, seed)?;
                 state.run.check_origin(&kept.origin)?;
                 Ok(Training::resume(train, normalization, &state, trainer)?)
             });

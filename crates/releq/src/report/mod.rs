@@ -14,6 +14,9 @@ use crate::{ExperimentConfig, ReleqError, SearchOutcome};
 
 /// Everything one [`Experiment`](crate::Experiment) found.
 ///
+/// A report has no checksum: it is a result for people and other tools, which may edit it. Nothing resumes from one;
+/// a run that is repeated from its configuration computes everything anew.
+///
 /// All of it is a function of the inputs and the seed, except `times` and the `times` of the
 /// searches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

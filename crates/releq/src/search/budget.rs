@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// When to stop, whichever comes first; at least one limit is needed for an agent that never ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct Budget {
     /// Episodes to play.
     pub episodes: Option<usize>,
@@ -20,6 +20,8 @@ pub struct Budget {
     /// may differ.
     pub wall_time: Option<Duration>,
 }
+
+releq_core::named_fields!(Budget);
 
 /// Patience where there is no limit but the number of evaluations.
 const PATIENCE: usize = 1000;

@@ -1,20 +1,25 @@
 //! A search between two batches of episodes, as plain data.
 
 use releq_agent::AgentSnapshot;
-use serde::{Deserialize, Serialize};
+use releq_core::sealed;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_json::Value;
 
 use super::{BatchRecord, Budget};
 use crate::{ReleqError, environment::EnvironmentState, problem::ProblemSummary};
 
 /// Changes whenever the meaning of a [`SearchState`] does.
-pub(super) const FORMAT: &str = "releq search 1";
+pub(super) const FORMAT: &str = "releq search 2";
 
 /// Everything that a [`Search`](super::Search) is resumed from, as if it had never stopped.
 ///
 /// A state fits the problem, the agent and the evaluator that it was taken with; another one is refused with
 /// the field that differs.
+///
+/// It is serialized with a [checksum](releq_core::sealed), without which a digit that changed on a disk would change
+/// the answer of the search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct SearchState {
     pub(super) format: String,
     pub(super) problem: ProblemSummary,
@@ -26,6 +31,34 @@ pub struct SearchState {
     pub(super) last_new_at: usize,
     pub(super) history: Vec<BatchRecord>,
     pub(super) seconds: f64,
+}
+
+impl Serialize for SearchState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut state = Self::serialize(self, serde_json::value::Serializer)
+            .map_err(|error| ser::Error::custom(error.to_string()))?;
+        if let Value::Object(fields) = &mut state {
+            sealed::seal(fields);
+        }
+        state.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SearchState {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused = |reason: String| {
+            de::Error::custom(format!(
+                "not the state of a search: {reason}; resume from an earlier copy, or begin the search anew"
+            ))
+        };
+        let value = Value::deserialize(deserializer)?;
+        // Before the checksum, which earlier versions lack.
+        if let Some(format) = value.get("format").filter(|format| **format != FORMAT) {
+            return Err(refused(format!("its format is {format}, expected {FORMAT:?}")));
+        }
+        let value = sealed::open(value).map_err(|error| refused(error.to_string()))?;
+        Self::deserialize(value).map_err(|error| refused(error.to_string()))
+    }
 }
 
 impl SearchState {
@@ -41,27 +74,27 @@ impl SearchState {
         problem: &ProblemSummary,
         full_precision: f64,
     ) -> Result<(), ReleqError> {
-        let differs = |field: &'static str, expected: String, got: String| {
+        fn differs<T: Serialize + PartialEq>(
+            field: &'static str,
+            expected: &T,
+            got: &T,
+        ) -> Result<(), ReleqError> {
             if expected == got {
-                Ok(())
-            } else {
-                Err(ReleqError::Resume {
-                    field,
-                    reason: format!("the search was begun with {got}, not {expected}"),
-                })
+                return Ok(());
             }
-        };
-        differs("format", format!("`{FORMAT}`"), format!("`{}`", self.format))?;
+            let text = |value: &T| serde_json::to_string(value).unwrap_or_default();
+            let reason = format!("the search was begun with {}, not {}", text(got), text(expected));
+            Err(ReleqError::Resume { field, reason })
+        }
         let Self { problem: own, environment, .. } = self;
-        let debug = |value: &dyn std::fmt::Debug| format!("{value:?}");
-        differs("problem.cost", debug(&problem.cost), debug(&own.cost))?;
-        differs("problem.reward", debug(&problem.reward), debug(&own.reward))?;
-        differs("problem.limits", debug(&problem.limits), debug(&own.limits))?;
-        differs("problem.actions", debug(&problem.actions), debug(&own.actions))?;
-        differs("problem.action_space", debug(&problem.action_space), debug(&own.action_space))?;
-        differs("problem.evaluation", debug(&problem.evaluation), debug(&own.evaluation))?;
-        differs("problem.layers", debug(&problem.layers), debug(&own.layers))?;
-        differs("full_precision", debug(&full_precision), debug(&self.full_precision))?;
+        differs("problem.cost", &problem.cost, &own.cost)?;
+        differs("problem.reward", &problem.reward, &own.reward)?;
+        differs("problem.limits", &problem.limits, &own.limits)?;
+        differs("problem.actions", &problem.actions, &own.actions)?;
+        differs("problem.action_space", &problem.action_space, &own.action_space)?;
+        differs("problem.evaluation", &problem.evaluation, &own.evaluation)?;
+        differs("problem.layers", &problem.layers, &own.layers)?;
+        differs("full_precision", &full_precision, &self.full_precision)?;
 
         let damaged =
             |field: &'static str, reason: String| Err(ReleqError::Resume { field, reason });

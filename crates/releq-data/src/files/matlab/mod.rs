@@ -15,7 +15,7 @@ use std::{
 use flate2::read::ZlibDecoder;
 
 use self::parts::{Failure, part, values, words};
-use crate::DataError;
+use crate::{DataError, files::open::open};
 
 const FORMAT: &str = "MATLAB version 5";
 const HEADER: u64 = 128;
@@ -44,9 +44,7 @@ pub(crate) fn read<const N: usize>(
     path: &Path,
     wanted: [Wanted<'_>; N],
 ) -> Result<[ByteArray; N], DataError> {
-    let failed = |source| DataError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
+    let (file, length) = open(path)?;
     let mut reader = Reader { path, file: BufReader::with_capacity(1 << 18, file), offset: 0 };
     let big_endian = reader.header(length)?;
     let mut found = [const { None }; N];
@@ -290,12 +288,14 @@ mod tests {
         };
         for hex in [PLAIN, COMPRESSED] {
             let whole = bytes(hex);
-            for length in 0..whole.len() {
+            for length in 1..whole.len() {
                 check(&whole[..length], "byte");
             }
         }
         let plain = bytes(PLAIN);
-        check(b"", "0 bytes, less than its header");
+        check(b"M", "1 bytes, less than its header");
+        let empty = read(&written(&folder, b""), wanted(["X", "y"])).unwrap_err().to_string();
+        assert!(empty.contains("file.mat is empty"), "{empty}");
         check(&plain[..plain.len() - 4], "within a variable that goes to byte 336");
         check(&plain[..200], "has no variable `X`, `y`");
         check(&plain[..280], "has no variable `y`");

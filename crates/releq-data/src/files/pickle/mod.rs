@@ -8,7 +8,7 @@ mod numpy;
 
 use std::{ops::Range, path::Path};
 
-use self::machine::Machine;
+use self::machine::{Failure, Machine};
 pub(crate) use self::numpy::{Array, Dtype};
 use crate::DataError;
 
@@ -56,9 +56,18 @@ pub(crate) struct Pickle {
 impl Pickle {
     /// Reads the pickle `bytes`, which came from `path`.
     pub(crate) fn read(path: &Path, bytes: &[u8]) -> Result<Self, DataError> {
-        let mut machine = Machine::new(path, bytes);
+        let mut machine = Machine::new(bytes);
         let root = loop {
-            if let Some(root) = machine.step()? {
+            let step = machine.step().map_err(|failure| {
+                let (path, offset) = (path.to_owned(), machine.at);
+                match failure {
+                    Failure::Code(callable) => DataError::PickleCode { path, offset, callable },
+                    Failure::Damaged(problem) => {
+                        DataError::Format { path, format: FORMAT, offset, problem }
+                    }
+                }
+            });
+            if let Some(root) = step? {
                 break root;
             }
         };

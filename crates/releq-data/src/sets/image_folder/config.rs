@@ -20,7 +20,7 @@ pub enum BadImages {
 
 /// How to read an image folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(remote = "Self", default, deny_unknown_fields)]
 pub struct ImageFolderConfig {
     /// The size that images are brought to.
     pub size: ImageSize,
@@ -35,6 +35,8 @@ pub struct ImageFolderConfig {
     /// Threads that decode, at most 1024; 0, the default, stands for one per processor.
     pub threads: usize,
 }
+
+releq_core::named_fields!(ImageFolderConfig);
 
 impl Default for ImageFolderConfig {
     fn default() -> Self {

@@ -19,7 +19,7 @@ use self::listing::{ImageFile, Listing};
 pub use self::{
     config::{BadImages, ImageFolderConfig},
     left_out::LeftOut,
-    splits::{load, open, splits, test_folder},
+    splits::{check_classes, load, open, splits, test_folder},
 };
 use crate::{
     BadImage, DataError, Dataset, DatasetInfo, ImageSet, ImageSize, Label, Normalization,

@@ -43,6 +43,33 @@ pub fn splits(dir: &Path) -> Result<[PathBuf; 2], DataError> {
     Err(DataError::NotFound { kind, folder: dir.to_owned(), missing })
 }
 
+/// Checks that the folders of training and test images in `dir` have the same classes, for one to call who reads only
+/// one of the two: classes are numbered in the order of their names, so a test folder that lacks one would have
+/// other numbers than the training folder for all that follow. Where one of the two does not exist, there is nothing
+/// to compare.
+///
+/// # Errors
+/// [`DataError::ClassMismatch`], and when a folder cannot be read or has no classes.
+pub fn check_classes(dir: &Path) -> Result<(), DataError> {
+    match splits(dir) {
+        Ok([train, test]) => compare_classes(&train, &test),
+        Err(_) => Ok(()),
+    }
+}
+
+fn compare_classes(train_folder: &Path, test_folder: &Path) -> Result<(), DataError> {
+    let (train, test) = (class_names(train_folder)?, class_names(test_folder)?);
+    if train == test {
+        return Ok(());
+    }
+    let only = |a: &[String], b: &[String]| {
+        a.iter().filter(|name| !b.contains(name)).cloned().collect::<Vec<_>>()
+    };
+    let (missing, unexpected) = (only(&train, &test), only(&test, &train));
+    let (train, test) = (train_folder.to_owned(), test_folder.to_owned());
+    Err(DataError::ClassMismatch { train, test, missing, unexpected })
+}
+
 /// Opens `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`. The source says
 /// how many files were left out.
 ///
@@ -51,15 +78,7 @@ pub fn splits(dir: &Path) -> Result<[PathBuf; 2], DataError> {
 pub fn open(dir: &Path, config: &ImageFolderConfig) -> Result<Splits<ImageFolder>, DataError> {
     let [train_folder, test_folder] = splits(dir)?;
     // Before the images: an empty folder in one of the two is then not taken for another class.
-    let (train, test) = (class_names(&train_folder)?, class_names(&test_folder)?);
-    if train != test {
-        let only = |a: &[String], b: &[String]| {
-            a.iter().filter(|name| !b.contains(name)).cloned().collect::<Vec<_>>()
-        };
-        let (missing, unexpected) = (only(&train, &test), only(&test, &train));
-        let (train, test) = (train_folder, test_folder);
-        return Err(DataError::ClassMismatch { train, test, missing, unexpected });
-    }
+    compare_classes(&train_folder, &test_folder)?;
     let train = ImageFolder::open(train_folder, config)?;
     let test = ImageFolder::open(test_folder, config)?;
     if train.shape != test.shape {
