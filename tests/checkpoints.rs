@@ -220,8 +220,9 @@ fn foreign_files_are_told_apart() {
         fs::write(&path, bytes).unwrap();
         refused(&path, expected);
     };
-    check(b"", "neither a PyTorch checkpoint nor a safetensors file");
-    check(b"<html>404</html>", "neither a PyTorch checkpoint nor");
+    check(b"", "is empty; fetch it again");
+    check(b"<html>404</html>", "is a web page");
+    check(b"GIF89a", "neither a PyTorch checkpoint nor a safetensors file");
     check(b"\x1f\x8b\x08\0\0\0\0\0", "is it compressed");
     check(b"\x80\x02}q\0.", "holds no tensors");
     let mut tar = vec![0; 512];

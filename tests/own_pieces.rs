@@ -180,7 +180,7 @@ fn a_reward_that_gives_no_number_is_named() {
     for value in [f64::NAN, f64::INFINITY, 1e37, -1.1e6] {
         let reward = builder().reward(reward_fn("odd", move |_, _| value)).build().unwrap();
         let error = run(&reward, &evaluator).unwrap_err().to_string();
-        assert!(error.contains(&format!("reward `odd`: {value} is not between")), "{error}");
+        assert!(error.contains(&format!("reward `odd`: {value:?} is not between")), "{error}");
     }
     let panics = builder().reward(reward_fn("tired", |_, _| panic!("enough"))).build().unwrap();
     let error = run(&panics, &evaluator).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     fs,
     io::{self, Read},
@@ -10,7 +11,7 @@ use std::{
 
 use flate2::{Compression, Crc, write::DeflateEncoder};
 use releq_core::{Conv2d, Network, Parameter, Weights, parameter_shapes};
-use releq_format::{Checkpoint, CheckpointError, Found, NameMap};
+use releq_format::{Checkpoint, CheckpointError, Found, NameMap, safetensors};
 use tempfile::TempDir;
 
 /// A convolution of 18 weights and a linear layer of 96.
@@ -271,4 +272,46 @@ pub(crate) fn read(path: &Path, names: &NameMap) -> Result<(Found, Weights), Che
     let checkpoint = Checkpoint::open(path)?;
     let found = checkpoint.check(&network(), names)?;
     Ok((found, checkpoint.state(&network(), names)?))
+}
+
+/// The weights under other names, and other tensors beside them.
+pub(crate) fn renamed(
+    rename: impl Fn(&str) -> String,
+    others: &[(&str, &[usize])],
+) -> BTreeMap<String, Parameter> {
+    let own = weights().0.into_iter().map(|(name, parameter)| (rename(&name), parameter));
+    let others = others.iter().map(|&(name, shape)| {
+        let values = vec![0.5; shape.iter().product()];
+        (name.to_owned(), Parameter { shape: shape.to_vec(), values })
+    });
+    own.chain(others).collect()
+}
+
+/// Writes tensors as a safetensors file and as a PyTorch file.
+pub(crate) fn both(folder: &TempDir, tensors: &BTreeMap<String, Parameter>) -> [PathBuf; 2] {
+    let [one, other] = ["weights.safetensors", "weights.pt"].map(|name| folder.path().join(name));
+    safetensors::save(&one, &Weights(tensors.clone())).unwrap();
+    let mut saved = Saved::default();
+    let pairs: Vec<_> = tensors.iter().map(|(name, tensor)| (name, saved.tensor(tensor))).collect();
+    fs::write(&other, saved.file(&dict(&pairs))).unwrap();
+    [one, other]
+}
+
+/// What is found in either file with these tensors, whose weights must be the right ones.
+pub(crate) fn found(tensors: &BTreeMap<String, Parameter>) -> Found {
+    let folder = TempDir::new().unwrap();
+    let [one, other] = both(&folder, tensors).map(|path| {
+        let (found, state) = read(&path, &NameMap::new()).unwrap();
+        assert_eq!(state, weights(), "{}", path.display());
+        found
+    });
+    assert_eq!(one, other);
+    one
+}
+
+pub(crate) fn refused(tensors: &BTreeMap<String, Parameter>, names: &NameMap) -> CheckpointError {
+    let folder = TempDir::new().unwrap();
+    let [one, other] = both(&folder, tensors).map(|path| read(&path, names).unwrap_err());
+    assert_eq!(one.to_string().replace(".safetensors", ".pt"), other.to_string());
+    one
 }
