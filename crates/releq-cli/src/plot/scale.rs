@@ -48,7 +48,7 @@ impl Scale {
     /// An even scale over `values`, both ends at a tick; 0 to 1 without any.
     pub(crate) fn even(values: impl IntoIterator<Item = f64>, start: f64, end: f64) -> Self {
         let (from, to) = widened(extent(values).unwrap_or((0.0, 1.0)));
-        let step = step(to - from, 5);
+        let step = step(to - from, 6);
         let (from, to) = ((from / step + 1e-9).floor() * step, (to / step - 1e-9).ceil() * step);
         Self { spread: Spread::Even, from, to, start, end, percent: false }
     }
