@@ -1,12 +1,17 @@
 //! A report as tables.
 
-use comfy_table::{Attribute, Cell};
-use releq::Report;
+use comfy_table::{Attribute, Cell, Table};
+use releq::{Report, core::BitwidthAssignment};
 
-use super::tables::{framed, right};
+use super::tables::{plain, right, text};
 
-/// What a column of the final table means.
-const LOSS: &str = "loss: percentage points of test accuracy below full precision; less is better";
+/// What the columns of the final table mean.
+const COLUMNS: [(&str, &str); 4] = [
+    ("loss", "percentage points of test accuracy below full precision; less is better"),
+    ("cost", "of the search, over its cost at the highest bitwidth to choose from"),
+    ("Stripes", "speed over 8 bits, by the cycle model"),
+    ("limit", "cost over the limit, of the limit that the row exceeds most"),
+];
 
 /// A report for a person.
 pub(crate) fn render(report: &Report) -> String {
@@ -36,7 +41,8 @@ pub(crate) fn render(report: &Report) -> String {
         };
         lines.push(format!("\nstopped early; the best so far, {after}:"));
     }
-    let mut layers = framed(&["layer", "weights", "MACs", "weight std", "bits"]);
+    let mut layers = plain();
+    layers.set_header(headers(&["layer", "weights", "MACs", "weight std", "bits"]));
     for layer in &report.layers {
         layers.add_row([
             Cell::new(&layer.name),
@@ -46,44 +52,18 @@ pub(crate) fn render(report: &Report) -> String {
             right(layer.bits.map_or_else(|| "-".into(), |bits| bits.to_string())),
         ]);
     }
-    lines.push(format!("{layers}"));
+    lines.push(format!("\n{}", text(&layers)));
 
     if !report.rows.is_empty() {
-        let mut rows = framed(&[
-            "after the long retrain",
-            "bits",
-            "average",
-            "test %",
-            "loss",
-            "State_Q",
-            "size",
-            "Stripes over 8 bits",
-        ]);
-        let chosen = report.chosen_row();
-        for row in &report.rows {
-            let label = Cell::new(&row.label);
-            rows.add_row([
-                if Some(row) == chosen { label.add_attribute(Attribute::Bold) } else { label },
-                Cell::new(row.bits.to_string()),
-                right(format!("{:.2}", row.mean_bits)),
-                right(row.failure.as_ref().map_or_else(
-                    || format!("{:.2}", 100.0 * row.test_accuracy),
-                    |_| "failed".into(),
-                )),
-                right(format!("{:+.2}", row.loss_points)),
-                right(row.quant_state.map_or_else(String::new, |state| format!("{state:.4}"))),
-                right(
-                    row.cost("size")
-                        .map_or_else(String::new, |size| format!("{:.1} kB", size.cost / 1000.0)),
-                ),
-                right(
-                    row.cost("stripes")
-                        .map_or_else(String::new, |cost| format!("{:.2}x", cost.saving())),
-                ),
-            ]);
-        }
-        lines.push(format!("{rows}"));
-        lines.push(LOSS.to_owned());
+        lines.push(format!("\n{}", text(&finals(report))));
+        let shown = finals(report).header().map(|row| row.cell_iter().map(Cell::content).collect());
+        let shown: Vec<String> = shown.unwrap_or_default();
+        lines.extend(
+            COLUMNS
+                .iter()
+                .filter(|(name, _)| shown.iter().any(|s| s == name))
+                .map(|(name, meaning)| format!("{name}: {meaning}")),
+        );
         if let Some(reference) = report.reference.filter(|reference| !reference.retrained) {
             lines.push(format!(
                 "the long retrain made full precision worse; losses are against the {:.2} % before it",
@@ -113,6 +93,70 @@ pub(crate) fn render(report: &Report) -> String {
         100.0 * share
     ));
     lines.join("\n")
+}
+
+/// The rows of the report, with those columns that tell them apart.
+fn finals(report: &Report) -> Table {
+    let limited = report.rows.iter().any(|row| row.over_limit.is_some());
+    // Of the mean of the bitwidths there is a column already.
+    let priced = report.config.cost.to_string() != "mean-bits";
+    let named = |model: &str| report.rows.iter().any(|row| row.cost(model).is_some());
+    let (sized, stripes) = (named("size"), named("stripes"));
+    let mut header = vec!["after the long retrain", "bits", "mean", "test %", "loss"];
+    header.extend(priced.then_some("cost"));
+    header.extend(sized.then_some("kB"));
+    header.extend(stripes.then_some("Stripes"));
+    header.extend(limited.then_some("limit"));
+
+    let mut table = plain();
+    table.set_header(headers(&header));
+    let chosen = report.chosen_row();
+    for row in &report.rows {
+        let label = Cell::new(&row.label);
+        let number = |value: Option<String>| right(value.unwrap_or_default());
+        let accuracy = match row.failure {
+            Some(_) => "failed".to_owned(),
+            None => format!("{:.2}", 100.0 * row.test_accuracy),
+        };
+        let mut cells = vec![
+            if Some(row) == chosen { label.add_attribute(Attribute::Bold) } else { label },
+            Cell::new(short(&row.bits)),
+            right(format!("{:.2}", row.mean_bits)),
+            right(accuracy),
+            right(format!("{:+.2}", row.loss_points)),
+        ];
+        if priced {
+            cells.push(number(row.quant_state.map(|state| format!("{state:.4}"))));
+        }
+        if sized {
+            cells.push(number(row.cost("size").map(|size| format!("{:.1}", size.cost / 1000.0))));
+        }
+        if stripes {
+            cells.push(number(row.cost("stripes").map(|cost| format!("{:.2}x", cost.saving()))));
+        }
+        if limited {
+            cells.push(number(row.over_limit.map(|over| format!("{over:.2}x"))));
+        }
+        table.add_row(cells);
+    }
+    table
+}
+
+/// Bitwidths, or one of them where all layers have it.
+fn short(bits: &BitwidthAssignment) -> String {
+    match bits.first() {
+        Some(first) if bits.len() > 1 && bits.iter().all(|other| other == first) => {
+            format!("all {first}")
+        }
+        _ => bits.to_string(),
+    }
+}
+
+/// The first column is text, the others are mostly numbers.
+fn headers(names: &[&str]) -> Vec<Cell> {
+    let left = |name: &str| matches!(name, "layer" | "bits" | "after the long retrain");
+    let cell = |&name: &&str| if left(name) { Cell::new(name) } else { right(name.to_owned()) };
+    names.iter().map(cell).collect()
 }
 
 /// What the report settles on, in words.

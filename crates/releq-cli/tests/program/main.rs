@@ -5,6 +5,7 @@ mod files;
 mod help;
 #[cfg(unix)]
 mod interrupted_training;
+mod kills;
 mod mistakes;
 mod results;
 mod support;

@@ -33,7 +33,7 @@ mod recorded;
 mod records;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File, TryLockError},
     io::{ErrorKind, Read, Write},
     path::{Path, PathBuf},
@@ -50,6 +50,7 @@ pub(crate) use records::{EvaluationRecord, FinalRecord, StageRecord};
 use releq_core::{BitwidthAssignment, Weights, atomic_file};
 use releq_format::safetensors;
 use releq_train::StateSaver;
+use serde::{Deserialize, Serialize};
 
 use crate::{ExperimentConfig, Report};
 
@@ -68,12 +69,9 @@ const REPORT: &str = "report.json";
 const BEST: &str = "best.safetensors";
 const BITS: &str = "bits.json";
 
-/// Key of a fingerprint in the metadata of weights.
-const FINGERPRINT: &str = "releq_fingerprint";
-/// Key of the run that weights belong to.
-const RUN: &str = "releq_run";
-/// Key of the bitwidths of retrained weights.
-const ASSIGNMENT: &str = "releq_bits";
+/// Key in the metadata of weights. There is only one, because several would be written in any order, and equal runs
+/// give equal files.
+const METADATA: &str = "releq";
 
 /// Longest text of an assignment that becomes the name of a file.
 const LONGEST_STEM: usize = 100;
@@ -391,22 +389,22 @@ impl OpenRun<'_> {
         weights: &Weights,
         bits: Option<&BitwidthAssignment>,
     ) -> Result<(), RunFolderError> {
-        let mut metadata = std::collections::HashMap::from([
-            (FINGERPRINT.to_owned(), weights.fingerprint()),
-            (RUN.to_owned(), self.run.clone()),
-        ]);
-        metadata.extend(bits.map(|bits| (ASSIGNMENT.to_owned(), bits.to_string())));
-        safetensors::write_tensors(path, &weights.0, metadata).map_err(|error| RunFolderError::Io {
-            what: "write",
-            path: path.to_owned(),
-            source: std::io::Error::other(error),
-        })
+        let io = |source| RunFolderError::Io { what: "write", path: path.to_owned(), source };
+        let origin = WeightsOrigin {
+            run: self.run.clone(),
+            fingerprint: weights.fingerprint(),
+            bits: bits.map(ToString::to_string),
+        };
+        let text = serde_json::to_string(&origin).map_err(|error| io(error.into()))?;
+        let metadata = HashMap::from([(METADATA.to_owned(), text)]);
+        safetensors::write_tensors(path, &weights.0, metadata)
+            .map_err(|error| io(std::io::Error::other(error)))
     }
 
     /// Weights of this run with the bitwidths that they were retrained at; `None` if the file is missing, damaged
     /// or another run's. Whatever it is, training gives the same weights again.
     fn read_weights(&self, path: &Path) -> Option<(Weights, Option<String>)> {
-        let (tensors, mut metadata) = safetensors::read_tensors(path)
+        let (tensors, metadata) = safetensors::read_tensors(path)
             .inspect_err(|error| {
                 if path.exists() {
                     log::warn!("{error}; it is made again");
@@ -414,14 +412,26 @@ impl OpenRun<'_> {
             })
             .ok()?;
         let weights = Weights(tensors);
-        let same = metadata.get(RUN) == Some(&self.run)
-            && metadata.get(FINGERPRINT) == Some(&weights.fingerprint());
-        if !same {
+        let origin: Option<WeightsOrigin> =
+            metadata.get(METADATA).and_then(|text| serde_json::from_str(text).ok());
+        let origin = origin
+            .filter(|origin| origin.run == self.run && origin.fingerprint == weights.fingerprint());
+        if origin.is_none() {
             log::warn!("{} is damaged or another run's; it is made again", path.display());
-            return None;
         }
-        Some((weights, metadata.remove(ASSIGNMENT)))
+        origin.map(|origin| (weights, origin.bits))
     }
+}
+
+/// What weights in the folder of a run say of themselves.
+#[derive(Debug, Serialize, Deserialize)]
+struct WeightsOrigin {
+    /// Identity of the run.
+    run: String,
+    fingerprint: String,
+    /// Bitwidths that they were retrained at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bits: Option<String>,
 }
 
 /// Where retrains that are under way keep their states.
