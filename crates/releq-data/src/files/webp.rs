@@ -189,12 +189,13 @@ impl<'a> Bits<'a> {
             let two = self.read(1)? == 1;
             let bits = if self.read(1)? == 1 { 8 } else { 1 };
             let first = self.read(bits)?;
-            if !two {
-                return Some(Code::Single(first));
+            let symbols = if two { vec![first, self.read(8)?] } else { vec![first] };
+            if symbols.iter().any(|&symbol| symbol >= alphabet) {
+                return None;
             }
             let mut counts = [0; 16];
             counts[1] = 2;
-            return Some(Code::Many(counts, vec![first, self.read(8)?]));
+            return Some(if two { Code::Many(counts, symbols) } else { Code::Single(first) });
         }
         let mut lengths = vec![0; ORDER.len()];
         let count = self.read(4)? + 4;
@@ -245,6 +246,16 @@ mod tests {
     use image::{ImageFormat, Rgba, RgbaImage};
 
     use super::*;
+
+    #[test]
+    fn symbols_are_of_their_alphabet() {
+        // One symbol of eight bits, 255; and two, 0 and 255.
+        for bytes in [&[0b1111_1101, 0b111][..], &[0b0000_0111, 0b1111_1000, 0b111]] {
+            assert!(Bits::new(bytes).code(256).is_some());
+            assert!(Bits::new(bytes).code(255).is_none());
+            assert!(Bits::new(&bytes[..1]).code(256).is_none());
+        }
+    }
 
     #[test]
     fn what_encoders_write_is_counted_and_what_cannot_be_read_is_not() {
