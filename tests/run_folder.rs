@@ -138,12 +138,12 @@ fn recorded(every: usize) -> Recorded {
     let root = tempfile::tempdir().unwrap();
     let whole = root.path().join("whole");
     let copies = Mutex::new(Vec::new());
-    let seen = Mutex::new(0);
+    let seen = Mutex::new(0_usize);
     let on_event = |event: &Event| {
         let mut seen = seen.lock().unwrap();
         *seen += 1;
         // Pretraining has many events, the other stages few.
-        if seen.is_multiple_of(every) || event.stage() != Stage::Pretrain {
+        if (*seen).is_multiple_of(every) || event.stage() != Stage::Pretrain {
             let to = root.path().join(format!("copy-{}", *seen));
             copy(&whole, &to);
             copies.lock().unwrap().push(to);

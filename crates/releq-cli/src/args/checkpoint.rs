@@ -9,19 +9,27 @@ use releq::{
     zoo,
 };
 
-use super::options;
+use super::{WeightsArgs, options};
 use crate::terminal::output::note;
 
-/// The weights in a checkpoint, under `key` if it is given, and the network that they fit: the one asked for,
+/// The weights in the checkpoint `path`, found as the options say, and the network that they fit: the one asked for,
 /// or a variant of it (a ResNet-20 with other shortcuts). Which it is, where the weights were found and what was
 /// ignored is printed.
 ///
 /// # Errors
 /// If the file cannot be read or fits neither; the message names the networks of the zoo that it fits.
-pub fn open(path: &Path, key: Option<&str>, network: Network) -> Result<(Network, Weights)> {
-    let names = |network: &Network| match key {
-        Some(key) => NameMap::of(network.name()).key(key),
-        None => NameMap::of(network.name()),
+pub fn open(
+    path: &Path,
+    WeightsArgs { key, ignore, .. }: &WeightsArgs,
+    network: Network,
+) -> Result<(Network, Weights)> {
+    let names = |network: &Network| {
+        let names = NameMap::of(network.name());
+        let names = match key {
+            Some(key) => names.key(key),
+            None => names,
+        };
+        ignore.iter().fold(names, NameMap::ignore)
     };
     let checkpoint = Checkpoint::open(path)?;
     let error = match checkpoint.check(&network, &names(&network)) {

@@ -49,6 +49,9 @@ pub struct WeightsArgs {
     /// Key of the checkpoint under which the weights are stored [default: detected]
     #[arg(long, value_name = "KEY", requires = "weights")]
     pub key: Option<String>,
+    /// Layer of the checkpoint that the network lacks and that is passed over; may be given several times
+    #[arg(long, value_name = "LAYER", requires = "weights")]
+    pub ignore: Vec<String>,
 }
 
 /// At what bitwidths the weights of a network are.

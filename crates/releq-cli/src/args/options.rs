@@ -241,11 +241,18 @@ pub fn normalization(mean: &[f32], std: &[f32], network: &Network) -> Result<Nor
 /// If the file cannot be read as text or does not contain such settings; the message names file, line and column.
 pub fn settings<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = text::read(path)?;
-    let settings = match path.extension() {
-        Some(extension) if extension == "toml" => toml::from_str(&text).map_err(Into::into),
-        _ => serde_json::from_str(&text).map_err(anyhow::Error::from),
+    let toml = path.extension().is_some_and(|extension| extension == "toml");
+    let read = || {
+        if toml {
+            return Ok(toml::from_str(&text)?);
+        }
+        // Serde takes a list for the fields in their order, which nobody means.
+        if serde_json::from_str::<serde_json::Value>(&text).is_ok_and(|value| value.is_array()) {
+            anyhow::bail!("expected settings by name, not a list");
+        }
+        Ok(serde_json::from_str(&text)?)
     };
-    settings.with_context(|| path.display().to_string())
+    read().with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl Args {
             UsageError("--weights: name the file with the weights to measure".to_owned())
         })?;
         Files::new().reads("--weights", Some(path)).check()?;
-        let (network, state) = checkpoint::open(path, self.weights.key.as_deref(), network)?;
+        let (network, state) = checkpoint::open(path, &self.weights, network)?;
         let preset = zoo::preset(network.name()).context("every network has a preset")?;
         let bits = self.precision.assignment(&network)?;
         let normalization = match self.mean.as_slice() {

@@ -85,8 +85,7 @@ impl Args {
         };
         let (network, weights) = match &self.weights.weights {
             Some(path) => {
-                let key = self.weights.key.as_deref();
-                let (network, weights) = checkpoint::open(path, key, network)?;
+                let (network, weights) = checkpoint::open(path, &self.weights, network)?;
                 (network, Some(weights))
             }
             None => (network, None),
@@ -100,7 +99,9 @@ impl Args {
         self.training.configure(&mut config)?;
         config.network = Some(NetworkConfig::from(&network));
         // A whole checkpoint of this very network can be read again from the configuration alone.
-        if let (Some(path), None) = (&self.weights.weights, &self.weights.key) {
+        if let WeightsArgs { weights: Some(path), key: None, ignore } = &self.weights
+            && ignore.is_empty()
+        {
             config.weights = Some(WeightsConfig::File(absolute(path)?).into());
         }
         config.data = Some(self.data(&network, &config)?);

@@ -173,7 +173,7 @@ impl Args {
             _ => None,
         };
         let (network, start) = match &self.weights.weights {
-            Some(path) => checkpoint::open(path, self.weights.key.as_deref(), network)?,
+            Some(path) => checkpoint::open(path, &self.weights, network)?,
             None => {
                 let start = initial_weights(&network, self.seed);
                 (network, start)

@@ -69,8 +69,7 @@ const REPORT: &str = "report.json";
 const BEST: &str = "best.safetensors";
 const BITS: &str = "bits.json";
 
-/// Key in the metadata of weights. There is only one, because several would be written in any order, and equal runs
-/// give equal files.
+/// Key in the metadata of weights.
 const METADATA: &str = "releq";
 
 /// Longest text of an assignment that becomes the name of a file.
