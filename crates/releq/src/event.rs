@@ -42,6 +42,15 @@ impl fmt::Display for Stage {
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
+    /// A search begins.
+    SearchBegun {
+        /// [`Stage::Search`] or [`Stage::Comparison`].
+        stage: Stage,
+        /// Name of the agent.
+        agent: String,
+        /// When the search ends.
+        budget: Budget,
+    },
     /// One step of the training in full precision.
     TrainingStep {
         /// Steps taken, this one included.
@@ -68,6 +77,17 @@ pub enum Event {
         /// The assignment of highest reward so far.
         best: Option<Box<Scored>>,
     },
+    /// A step of a retrain that is under way, a few times a second at most.
+    RetrainStep {
+        /// The stage that it belongs to.
+        stage: Stage,
+        /// The assignment.
+        bits: BitwidthAssignment,
+        /// Steps taken, this one included.
+        step: usize,
+        /// Steps planned.
+        steps: usize,
+    },
     /// One long retrain.
     Retrained {
         /// Retrains done, this one included.
@@ -89,17 +109,25 @@ impl Event {
     pub const fn stage(&self) -> Stage {
         match self {
             Self::TrainingStep { .. } => Stage::Pretrain,
-            Self::Episodes { stage, .. } => *stage,
+            Self::SearchBegun { stage, .. }
+            | Self::Episodes { stage, .. }
+            | Self::RetrainStep { stage, .. } => *stage,
             Self::Retrained { .. } => Stage::Final,
         }
     }
 
-    /// How much of the stage is done, and how much there is; 0 of 0 where nobody knows. Steps, retrains, and
+    /// How much of the stage is done, and how much there is; 0 of 0 where the event does not tell. Steps, retrains, and
     /// for a search evaluations or episodes, whichever its budget limits.
     #[must_use]
     pub const fn progress(&self) -> (usize, usize) {
         match self {
             Self::TrainingStep { step, steps, .. } => (*step, *steps),
+            // Of the one retrain; what the stage has done is not known here.
+            Self::RetrainStep { .. } => (0, 0),
+            Self::SearchBegun { budget, .. } => match (budget.evaluations, budget.episodes) {
+                (Some(limit), _) | (None, Some(limit)) => (0, limit),
+                (None, None) => (0, 0),
+            },
             Self::Episodes { budget, record, .. } => match (budget.evaluations, budget.episodes) {
                 (Some(limit), _) => (record.evaluations, limit),
                 (None, Some(limit)) => (record.episodes, limit),
@@ -146,7 +174,14 @@ mod tests {
         };
         assert_eq!((retrained.stage(), retrained.progress()), (Stage::Final, (1, 4)));
         assert_eq!(retrained.to_string(), "2-2-3-2: the loss became NaN");
-        for event in [step, retrained] {
+        let budget = Budget { evaluations: Some(9), ..Budget::default() };
+        let (stage, agent) = (Stage::Comparison, "random".to_owned());
+        let begun = Event::SearchBegun { stage, agent, budget };
+        assert_eq!((begun.stage(), begun.progress()), (Stage::Comparison, (0, 9)));
+        let bits = "2-2-3-2".parse().unwrap();
+        let under_way = Event::RetrainStep { stage, bits, step: 3, steps: 10 };
+        assert_eq!((under_way.stage(), under_way.progress()), (Stage::Comparison, (0, 0)));
+        for event in [step, retrained, begun, under_way] {
             let json = serde_json::to_string(&event).unwrap();
             assert!(json.contains("\"event\":"), "{json}");
             assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);

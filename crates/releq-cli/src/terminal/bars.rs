@@ -1,13 +1,13 @@
 //! How far a search is.
 
-use std::sync::Mutex;
+use std::{collections::HashMap, sync::Mutex};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use releq::{Event, Stage};
+use releq::{Event, Stage, core::BitwidthAssignment};
 
 use super::output::note;
 
-/// One progress bar for each stage, on stderr. Where that is no terminal, a line for each tenth of a stage
+/// One progress bar for each stage, on stderr, which moves within each retrain. Where that is no terminal, a line for each tenth of a stage
 /// tells how far the run is.
 pub(crate) struct Bars {
     hidden: bool,
@@ -20,7 +20,14 @@ struct Current {
     /// Whether lines stand for the bar.
     lines: bool,
     tenths: usize,
+    /// What is done, and what there is to do.
+    progress: (usize, usize),
+    /// Shares of the retrains that are under way.
+    under_way: HashMap<BitwidthAssignment, f64>,
 }
+
+/// The bar's parts of a retrain.
+const PARTS: usize = 100;
 
 impl Bars {
     pub(crate) fn new(hidden: bool) -> Self {
@@ -41,20 +48,24 @@ impl Bars {
     }
 
     fn start(&self, event: &Event) -> Current {
-        let (stage, (_, total)) = (event.stage(), event.progress());
-        let bar = ProgressBar::new(total as u64).with_prefix(stage.to_string());
+        let (stage, progress) = (event.stage(), event.progress());
+        let bar = ProgressBar::new(0);
         let lines = !self.hidden && bar.is_hidden();
         if self.hidden {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         } else if lines {
-            note(format_args!("{stage}: {total} to do"));
+            match progress.1 {
+                0 => note(format_args!("{stage}")),
+                total => note(format_args!("{stage}: {total} to do")),
+            }
         }
         if let Ok(style) = ProgressStyle::with_template(
-            "{prefix:>14} {bar:30} {pos:>4}/{len:<4} {elapsed:>4}, {eta:>4} left  {msg}",
+            "{prefix:>24} {bar:20} {elapsed:>4}, {eta:>4} left  {wide_msg}",
         ) {
             bar.set_style(style);
         }
-        Current { stage, bar, lines, tenths: 0 }
+        let under_way = HashMap::new();
+        Current { stage, bar, lines, tenths: 0, progress: (0, 0), under_way }
     }
 
     pub(crate) fn finish(&self) {
@@ -68,15 +79,40 @@ impl Bars {
 
 impl Current {
     fn show(&mut self, event: &Event) {
-        // More long retrains are needed where a search's candidates fail.
-        let (done, total) = event.progress();
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
-        self.bar.set_message(event.to_string());
+        match event {
+            Event::RetrainStep { bits, step, steps, .. } => {
+                let share = *step as f64 / (*steps).max(1) as f64;
+                self.under_way.insert(bits.clone(), share);
+            }
+            Event::Retrained { bits: Some(bits), .. } => {
+                self.under_way.remove(bits);
+            }
+            // A batch of episodes has ended, and so have its retrains.
+            _ => self.under_way.clear(),
+        }
+        let news = event.to_string();
+        if !matches!(event, Event::RetrainStep { .. }) {
+            let first = self.progress == (0, 0);
+            // More long retrains are needed where a search's candidates fail.
+            self.progress = event.progress();
+            self.bar.set_message(news.clone());
+            if first {
+                // What an earlier life of the run has done took no time in this one.
+                self.bar.set_position((self.progress.0 * PARTS) as u64);
+                self.bar.reset_eta();
+            }
+        }
+        let (done, total) = self.progress;
+        let under_way: f64 = self.under_way.values().sum();
+        let parts = (done * PARTS) as f64 + under_way * PARTS as f64;
+        self.bar.set_length((total * PARTS) as u64);
+        self.bar.set_position((parts as u64).min((total * PARTS) as u64));
+        let counts = if total == 0 { String::new() } else { format!(" {done}/{total}") };
+        self.bar.set_prefix(format!("{}{counts}", self.stage));
         let tenths = (10 * done).checked_div(total).unwrap_or(0);
         if self.lines && tenths > self.tenths {
             let left = HumanDuration(self.bar.eta());
-            note(format_args!("{}: {done} of {total}, {left} left; {event}", self.stage));
+            note(format_args!("{}: {done} of {total}, {left} left; {news}", self.stage));
         }
         self.tenths = tenths;
     }

@@ -5,14 +5,15 @@ use std::{
     num::NonZeroUsize,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use releq_core::{BitwidthAssignment, Network, Weights, parallel};
 use releq_data::{Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    AccuracyReport, Schedule, TrainError, Trainer, TrainerFactory, Training, TrainingState,
-    accuracy_while,
+    AccuracyReport, Schedule, TrainError, TrainProgress, Trainer, TrainerFactory, Training,
+    TrainingState, accuracy_while,
 };
 
 use super::{EarlyStop, Evaluation, Evaluator, Measurement};
@@ -96,6 +97,7 @@ pub struct Retrain<'a> {
     full_precision: f64,
     early_stop: Option<(EarlyStop, Subset<&'a dyn Dataset>)>,
     states: Option<KeptStates>,
+    on_step: Option<OnStep<'a>>,
     /// Idle trainers: their buffers live as long as the evaluator.
     idle: Mutex<Vec<Box<dyn Trainer>>>,
 }
@@ -105,6 +107,12 @@ impl fmt::Debug for Retrain<'_> {
         f.debug_struct("Retrain").field("schedule", &self.schedule).finish_non_exhaustive()
     }
 }
+
+/// Is told of the steps of retrains that are under way.
+type OnStep<'a> = Box<dyn Fn(&BitwidthAssignment, TrainProgress) + Send + Sync + 'a>;
+
+/// A retrain tells of a step only so often.
+const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// Images per batch when only classifying.
 const EVALUATION_BATCH: usize = 256;
@@ -140,6 +148,7 @@ impl<'a> Retrain<'a> {
             full_precision: 1.0,
             early_stop: None,
             states: None,
+            on_step: None,
             idle: Mutex::default(),
         }
     }
@@ -148,6 +157,15 @@ impl<'a> Retrain<'a> {
     /// answer removes its state.
     pub(crate) fn keep_states(mut self, states: KeptStates) -> Self {
         self.states = Some(states);
+        self
+    }
+
+    /// Tells of the steps of retrains, each a few times a second.
+    pub(crate) fn on_step(
+        mut self,
+        on_step: impl Fn(&BitwidthAssignment, TrainProgress) + Send + Sync + 'a,
+    ) -> Self {
+        self.on_step = Some(Box::new(on_step));
         self
     }
 
@@ -223,6 +241,7 @@ impl<'a> Retrain<'a> {
             None => self.begin(bits)?,
         };
         let mut saver = states.as_ref().map(|states| states.saver(bits));
+        let mut told = Instant::now();
         loop {
             if setup.cancel.is_cancelled() {
                 if let Some(saver) = &mut saver {
@@ -231,6 +250,12 @@ impl<'a> Retrain<'a> {
                 return Err(ReleqError::Cancelled);
             }
             let Some(progress) = training.step(trainer)? else { return Ok(None) };
+            if let Some(on_step) = &self.on_step
+                && told.elapsed() >= TELL_EVERY
+            {
+                told = Instant::now();
+                on_step(bits, progress);
+            }
             if let Some((stop, images)) = early_stop
                 && progress.step < progress.steps
                 && progress.step == stop.step(progress.steps)

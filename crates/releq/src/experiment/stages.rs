@@ -1,6 +1,12 @@
 //! The stages of an experiment, one method each.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use releq_agent::{Agent, GreedySearch, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
@@ -8,7 +14,8 @@ use releq_data::{Dataset, Normalization, Subset, fingerprint};
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    Schedule, TrainError, Trainer, Training, TrainingState, initial_weights, training_origin,
+    Schedule, TrainError, TrainProgress, Trainer, Training, TrainingState, initial_weights,
+    training_origin,
 };
 
 use super::{
@@ -47,6 +54,8 @@ pub(super) struct Run<'a> {
     clock: Clock,
     /// Where the run keeps what it has.
     kept: Option<OpenRun<'a>>,
+    /// Whether the search that goes on is one that the agent's is compared with.
+    comparing: AtomicBool,
 }
 
 /// What the searches found, and the problem that they searched.
@@ -86,7 +95,19 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
-        Ok(Self { network, config, own, cancel, on_event, pieces, images, given, clock, kept })
+        Ok(Self {
+            network,
+            config,
+            own,
+            cancel,
+            on_event,
+            pieces,
+            images,
+            given,
+            clock,
+            kept,
+            comparing: AtomicBool::new(false),
+        })
     }
 
     pub(super) const fn clock(&self) -> &Clock {
@@ -292,6 +313,7 @@ impl<'a> Run<'a> {
             kept: self.kept.as_ref(),
         };
         let mut long = Retrain::unmeasured(self.setup(weights), self.config.long_retrain);
+        long = long.on_step(self.telling(|| Stage::Final));
         if let Some(kept) = &self.kept {
             long = long.keep_states(kept.retrain_states(LONG));
         }
@@ -369,6 +391,17 @@ impl<'a> Run<'a> {
             .collect())
     }
 
+    /// Makes events of the steps of retrains.
+    fn telling<'s>(
+        &'s self,
+        stage: impl Fn() -> Stage + Send + Sync + 's,
+    ) -> impl Fn(&BitwidthAssignment, TrainProgress) + Send + Sync + 's {
+        move |bits, TrainProgress { step, steps, .. }| {
+            let (stage, bits) = (stage(), bits.clone());
+            (self.on_event)(&Event::RetrainStep { stage, bits, step, steps });
+        }
+    }
+
     fn setup<'s>(&'s self, weights: &'s Weights) -> RetrainSetup<'s> {
         RetrainSetup {
             network: self.network,
@@ -385,7 +418,7 @@ impl<'a> Run<'a> {
     }
 
     fn evaluator<'s>(
-        &self,
+        &'s self,
         setup: &RetrainSetup<'s>,
         full_precision: FullPrecision,
     ) -> Result<Box<dyn Evaluator + 's>, ReleqError> {
@@ -401,6 +434,10 @@ impl<'a> Run<'a> {
         if let Some(early_stop) = self.config.early_stop {
             retrain = retrain.early_stop(early_stop)?;
         }
+        let comparing = || self.comparing.load(Ordering::Relaxed);
+        retrain = retrain.on_step(
+            self.telling(move || if comparing() { Stage::Comparison } else { Stage::Search }),
+        );
         if let Some(kept) = &self.kept {
             retrain = retrain.keep_states(kept.retrain_states(SHORT));
         }
@@ -440,6 +477,8 @@ impl Searches<'_, '_> {
             return Ok((**outcome).clone());
         }
         let run = self.run;
+        run.comparing.store(stage == Stage::Comparison, Ordering::Relaxed);
+        (run.on_event)(&Event::SearchBegun { stage, agent: agent.name().to_owned(), budget });
         let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
             .clock(clock)
             .cancel(run.cancel)
