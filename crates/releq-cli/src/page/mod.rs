@@ -74,6 +74,15 @@ pub fn figures(run: &Named) -> Vec<Figure> {
     plot::figures(&run.report, &run.training)
 }
 
+/// What a run came to, in sentences: the answer first, then what must be known of it, and what it was compared
+/// with, losses included.
+#[must_use]
+pub fn sentences(report: &Report) -> Vec<String> {
+    let answer::Verdict { headline, warnings, compared, .. } =
+        answer::verdict(&plot::Facts::new(report, &[]));
+    [headline].into_iter().chain(warnings).chain(compared).collect()
+}
+
 /// The page of one run, or of several beside each other.
 ///
 /// # Errors

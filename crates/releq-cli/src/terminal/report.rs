@@ -3,7 +3,10 @@
 use comfy_table::{Attribute, Cell, Table};
 use releq::{Report, core::BitwidthAssignment};
 
-use super::tables::{plain, right, text};
+use unicode_width::UnicodeWidthStr;
+
+use super::tables::{plain, right, text, width};
+use crate::page;
 
 /// What the columns of the final table mean.
 const COLUMNS: [(&str, &str); 4] = [
@@ -33,14 +36,6 @@ pub(crate) fn render(report: &Report) -> String {
         report.config.quantizer, report.config.reward, report.config.cost
     ));
 
-    if report.cancelled {
-        let after = if report.answer.is_some() {
-            "of the long retrains that were done"
-        } else {
-            "after a short retrain only"
-        };
-        lines.push(format!("\nstopped early; the best so far, {after}:"));
-    }
     let mut layers = plain();
     layers.set_header(headers(&["layer", "weights", "MACs", "weight std", "bits"]));
     for layer in &report.layers {
@@ -55,44 +50,50 @@ pub(crate) fn render(report: &Report) -> String {
     lines.push(format!("\n{}", text(&layers)));
 
     if !report.rows.is_empty() {
-        lines.push(format!("\n{}", text(&finals(report))));
-        let shown = finals(report).header().map(|row| row.cell_iter().map(Cell::content).collect());
-        let shown: Vec<String> = shown.unwrap_or_default();
-        lines.extend(
-            COLUMNS
-                .iter()
-                .filter(|(name, _)| shown.iter().any(|s| s == name))
-                .map(|(name, meaning)| format!("{name}: {meaning}")),
-        );
-        if let Some(reference) = report.reference.filter(|reference| !reference.retrained) {
-            lines.push(format!(
-                "the long retrain made full precision worse; losses are against the {:.2} % before it",
-                100.0 * reference.test_accuracy
-            ));
-        }
-        lines.push(verdict(report));
+        let table = text(&finals(report));
+        let head: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
+        let shown = COLUMNS.iter().filter(|(name, _)| head.contains(name));
+        let meanings: Vec<String> =
+            shown.map(|(name, meaning)| format!("{name}: {meaning}")).collect();
+        lines.push(format!("\n{table}"));
+        lines.extend(meanings);
     }
-    if let Some(error) = &report.error {
-        lines.push(format!("the long retrains ended early: {error}"));
+    for sentence in page::sentences(report) {
+        lines.push(String::new());
+        lines.extend(wrapped(&sentence));
     }
-    let seconds: f64 = report.times.values().sum();
-    let search = &report.search;
-    let minutes = seconds / 60.0;
-    if search.evaluations == 0 {
-        lines.push(format!("no search; {minutes:.1} minutes"));
-        return lines.join("\n");
-    }
-    let share = 1.0 - search.times["evaluation_seconds"] / search.times["seconds"].max(1e-9);
-    let given_up = search.scored.iter().filter(|scored| scored.stopped_after.is_some()).count();
-    lines.push(format!(
-        "{} evaluations in {} episodes ({} failed, {given_up} given up early), {}; {minutes:.1} minutes, {:.2} % of the search outside evaluation",
-        search.evaluations,
-        search.episodes,
-        search.failures,
-        search.stop,
-        100.0 * share
-    ));
+    lines.push(format!("\n{}", time(report)));
     lines.join("\n")
+}
+
+/// How long the run worked, and on what.
+fn time(report: &Report) -> String {
+    let minutes = report.times.values().sum::<f64>() / 60.0;
+    let of_search = |name: &str| report.search.times.get(name).copied();
+    match (of_search("evaluation_seconds"), of_search("seconds")) {
+        (Some(evaluation), Some(all)) if report.search.evaluations > 0 && all > 0.0 => {
+            let share = 100.0 * (1.0 - evaluation / all);
+            format!("{minutes:.1} minutes; {share:.2} % of the search outside evaluation")
+        }
+        _ => format!("{minutes:.1} minutes"),
+    }
+}
+
+/// Words in lines that fit the terminal.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        if !lines[last].is_empty() && lines[last].width() + 1 + word.width() > width().into() {
+            lines.push(word.to_owned());
+        } else {
+            if !lines[last].is_empty() {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+    }
+    lines
 }
 
 /// The rows of the report, with those columns that tell them apart.
@@ -157,31 +158,4 @@ fn headers(names: &[&str]) -> Vec<Cell> {
     let left = |name: &str| matches!(name, "layer" | "bits" | "after the long retrain");
     let cell = |&name: &&str| if left(name) { Cell::new(name) } else { right(name.to_owned()) };
     names.iter().map(cell).collect()
-}
-
-/// What the report settles on, in words.
-fn verdict(report: &Report) -> String {
-    let points = 100.0 * report.config.tolerance;
-    let Some(answer) = &report.answer else {
-        return "no answer: no long retrain of an assignment that the search may choose came to its end"
-            .to_owned();
-    };
-    let same: Vec<&str> = report
-        .rows
-        .iter()
-        .filter(|row| row.bits == answer.bits)
-        .map(|row| row.label.as_str())
-        .collect();
-    let (bits, labels) = (&answer.bits, same.join(", "));
-    if answer.within_tolerance {
-        format!(
-            "answer: {bits} ({labels}), the cheapest of these within {points} points of full precision on \
-             the held-out images"
-        )
-    } else {
-        format!(
-            "none was good enough: no row is within {points} points of full precision on the held-out \
-             images; {bits} ({labels}) came nearest"
-        )
-    }
 }
