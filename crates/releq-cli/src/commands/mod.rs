@@ -5,6 +5,7 @@ mod completions;
 mod cost;
 mod evaluate;
 mod list;
+mod pareto;
 mod quantize;
 mod replay;
 mod report;
@@ -21,6 +22,7 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Search(Box<search::Args>),
+    Pareto(Box<pareto::Args>),
     Resume(resume::Args),
     Report(report::Args),
     Train(train::Args),
@@ -37,6 +39,7 @@ impl Command {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         match self {
             Self::Search(args) => args.run(),
+            Self::Pareto(args) => args.run(),
             Self::Resume(args) => args.run(),
             Self::Report(args) => args.run(),
             Self::Train(args) => args.run(),

@@ -8,7 +8,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use releq::{
-    Choice, DataConfig, Experiment, ExperimentConfig, NetworkConfig, RunFolder, WeightsConfig,
+    Choice, DataConfig, Experiment, ExperimentConfig, NetworkConfig, RunFolder, RunFolderError,
+    WeightsConfig,
     core::{Network, Weights},
     data::digits::DigitsConfig,
     zoo,
@@ -67,6 +68,14 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<ExitCode> {
+        self.run_with(|_, _| Ok(()))
+    }
+
+    /// Runs with what `adjust` makes of the settings in the end.
+    pub(super) fn run_with(
+        &self,
+        adjust: impl FnOnce(&mut ExperimentConfig, &Network) -> Result<()>,
+    ) -> Result<ExitCode> {
         // Files, network, weights and settings: whatever is wrong shows before any image is read.
         self.search.check()?;
         let file = match self.config.as_deref() {
@@ -97,6 +106,7 @@ impl Args {
         }
         let mut config = self.search.configure(config, &network)?;
         self.training.configure(&mut config)?;
+        adjust(&mut config, &network)?;
         config.network = Some(NetworkConfig::from(&network));
         // A whole checkpoint of this very network can be read again from the configuration alone.
         if let WeightsArgs { weights: Some(path), key: None, ignore } = &self.weights
@@ -197,7 +207,16 @@ fn folder_for(network: &Network, data: &DataConfig, config: &ExperimentConfig) -
             return Ok(folder);
         }
     }
-    Ok(folder(numbers.last().map_or(1, |last| last + 1)))
+    let next = match numbers.last() {
+        // A command that was refused has left the folder without a run.
+        Some(&last) if RunFolder::config_of(folder(last)).is_err_and(|e| is_no_run(&e)) => last,
+        last => last.map_or(1, |last| last + 1),
+    };
+    Ok(folder(next))
+}
+
+const fn is_no_run(error: &RunFolderError) -> bool {
+    matches!(error, RunFolderError::NoRun { .. })
 }
 
 /// A word for a data set.

@@ -5,7 +5,7 @@
 use std::{
     env, fs,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -13,60 +13,14 @@ use std::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use releq::format::safetensors;
-use serde_json::Value;
 
-use crate::support::{releq, text};
-
-/// A search of a few seconds with all stages.
-const SETTINGS: &str = r#"
-early_stop = { after = 0.25, below = 0.2, images = 40 }
-validation = 60
-search_validation = 40
-finalists = 2
-[data.digits]
-train = 400
-test = 60
-[budget]
-evaluations = 12
-[pretrain]
-batch_size = 20
-length = { steps = 150 }
-[short_retrain]
-batch_size = 20
-length = { steps = 12 }
-[long_retrain]
-batch_size = 20
-length = { steps = 40 }
-"#;
+use crate::{
+    searches::{SETTINGS, report, search},
+    support::text,
+};
 
 fn kills() -> usize {
     env::var("RELEQ_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
-}
-
-fn search(settings: &Path, run: &Path) -> Command {
-    let mut command = releq();
-    command.args(["search", "lenet", "--threads", "2"]);
-    command.arg("--config").arg(settings).arg("--run").arg(run);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// `report.json` without wall times.
-fn report(run: &Path) -> String {
-    fn strip(value: &mut Value) {
-        match value {
-            Value::Object(object) => {
-                object.remove("times");
-                object.values_mut().for_each(strip);
-            }
-            Value::Array(array) => array.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    let text = fs::read_to_string(run.join("report.json")).unwrap();
-    let mut value: Value = serde_json::from_str(&text).unwrap();
-    strip(&mut value);
-    serde_json::to_string_pretty(&value).unwrap()
 }
 
 /// How much of a run is on record.
@@ -135,53 +89,4 @@ fn a_search_that_is_killed_at_random_moments_ends_with_the_same_report() {
 #[test]
 fn a_search_that_is_terminated_at_random_moments_ends_with_the_same_report() {
     interrupted("-TERM", Some(143), kills().div_ceil(2), 2);
-}
-
-#[test]
-fn a_second_process_is_refused_and_resume_reports_a_finished_run() {
-    let root = tempfile::tempdir().unwrap();
-    let (settings, run) = (root.path().join("run.toml"), root.path().join("run"));
-    fs::write(&settings, SETTINGS).unwrap();
-    let mut first = search(&settings, &run).spawn().unwrap();
-    while !run.join("config.json").exists() {
-        assert!(first.try_wait().unwrap().is_none(), "the search ended without a run");
-        sleep(Duration::from_millis(5));
-    }
-    let mut resume = releq();
-    let second = resume.arg("resume").arg(&run).output().unwrap();
-    // On a slow machine the first may be over by now.
-    if first.try_wait().unwrap().is_none() {
-        assert_eq!(second.status.code(), Some(1), "{}", text(&second));
-        let expected = format!("is in use by process {}", first.id());
-        assert!(text(&second).contains(&expected), "{}", text(&second));
-    }
-    assert!(first.wait().unwrap().success());
-
-    let mut resume = releq();
-    let output = resume.args(["resume", "--json"]).arg(&run).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let kept = fs::read_to_string(run.join("report.json")).unwrap();
-    assert_eq!(shown, serde_json::from_str::<Value>(&kept).unwrap());
-
-    // Another setting than the run's is named.
-    let mut other = search(&settings, &run);
-    let output = other.args(["--max-loss", "2"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output);
-    assert!(said.contains("the setting `tolerance` 0.003, and cannot go on with 0.02"), "{said}");
-
-    // The report is drawn again without data, alone and beside another.
-    for file in ["report.html", "plots", "tables"] {
-        let path = run.join(file);
-        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
-    }
-    let output = releq().arg("report").arg(&run).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    assert!(run.join("report.html").exists());
-    let into = root.path().join("compared");
-    let mut report = releq();
-    let output = report.arg("report").args([&run, &run]).arg("--into").arg(&into).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    assert!(into.join("report.html").exists());
 }

@@ -8,4 +8,5 @@ mod interrupted_training;
 mod kills;
 mod mistakes;
 mod results;
+mod searches;
 mod support;

@@ -1,0 +1,237 @@
+//! Searches in the folders of runs: what their options change, and what is left behind.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread::sleep,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::support::{releq, text};
+
+/// A search of a few seconds with all stages.
+pub(crate) const SETTINGS: &str = r#"
+early_stop = { after = 0.25, below = 0.2, images = 40 }
+validation = 60
+search_validation = 40
+finalists = 2
+[data.digits]
+train = 400
+test = 60
+[budget]
+evaluations = 12
+[pretrain]
+batch_size = 20
+length = { steps = 150 }
+[short_retrain]
+batch_size = 20
+length = { steps = 12 }
+[long_retrain]
+batch_size = 20
+length = { steps = 40 }
+"#;
+
+/// A search with these settings in the folder of a run.
+pub(crate) fn search(settings: &Path, run: &Path) -> Command {
+    let mut command = releq();
+    command.args(["search", "lenet", "--threads", "2"]);
+    command.arg("--config").arg(settings).arg("--run").arg(run);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// `report.json` without wall times.
+pub(crate) fn report(run: &Path) -> String {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(object) => {
+                object.remove("times");
+                object.values_mut().for_each(strip);
+            }
+            Value::Array(array) => array.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let text = fs::read_to_string(run.join("report.json")).unwrap();
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    strip(&mut value);
+    serde_json::to_string_pretty(&value).unwrap()
+}
+
+#[test]
+fn a_second_process_is_refused_and_resume_reports_a_finished_run() {
+    let root = tempfile::tempdir().unwrap();
+    let (settings, run) = (root.path().join("run.toml"), root.path().join("run"));
+    fs::write(&settings, SETTINGS).unwrap();
+    let mut first = search(&settings, &run).spawn().unwrap();
+    while !run.join("config.json").exists() {
+        assert!(first.try_wait().unwrap().is_none(), "the search ended without a run");
+        sleep(Duration::from_millis(5));
+    }
+    let mut resume = releq();
+    let second = resume.arg("resume").arg(&run).output().unwrap();
+    // On a slow machine the first may be over by now.
+    if first.try_wait().unwrap().is_none() {
+        assert_eq!(second.status.code(), Some(1), "{}", text(&second));
+        let expected = format!("is in use by process {}", first.id());
+        assert!(text(&second).contains(&expected), "{}", text(&second));
+    }
+    assert!(first.wait().unwrap().success());
+
+    let mut resume = releq();
+    let output = resume.args(["resume", "--json"]).arg(&run).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let kept = fs::read_to_string(run.join("report.json")).unwrap();
+    assert_eq!(shown, serde_json::from_str::<Value>(&kept).unwrap());
+
+    // Another setting than the run's is named.
+    let mut other = search(&settings, &run);
+    let output = other.args(["--max-loss", "2"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output);
+    assert!(said.contains("the setting `tolerance` 0.003, and cannot go on with 0.02"), "{said}");
+
+    // The report is drawn again without data, alone and beside another.
+    for file in ["report.html", "plots", "tables"] {
+        let path = run.join(file);
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+    }
+    let output = releq().arg("report").arg(&run).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(run.join("report.html").exists());
+    let into = root.path().join("compared");
+    let mut report = releq();
+    let output = report.arg("report").args([&run, &run]).arg("--into").arg(&into).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(into.join("report.html").exists());
+}
+
+/// A folder with the file of settings.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::write(place.path("run.toml"), SETTINGS).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The report of a search with these options besides.
+    fn search(&self, name: &str, options: &str) -> Value {
+        let mut command = search(&self.path("run.toml"), &self.path(name));
+        let output = command.args(options.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "{options}: {}", text(&output));
+        serde_json::from_str(&report(&self.path(name))).unwrap()
+    }
+}
+
+fn size(row: &Value) -> f64 {
+    let costs = row["costs"].as_array().unwrap();
+    costs.iter().find(|cost| cost["model"] == "size").unwrap()["cost"].as_f64().unwrap()
+}
+
+#[test]
+fn limits_layers_costs_and_losses_change_the_answer_as_they_say() {
+    let place = Place::new();
+    let limited = place.search("limited", "--limit size=200kB --cost stripes-energy --max-loss 90");
+    assert_eq!(limited["config"]["cost"], "stripes-energy");
+    let rows = limited["rows"].as_array().unwrap();
+    for row in rows {
+        assert_eq!(size(row) > 200_000.0, row["over_limit"].is_f64(), "{row}");
+    }
+    assert!(rows.iter().any(|row| row["over_limit"].is_f64()), "uniform 8 takes 433 kB");
+    let label = &limited["answer"]["label"];
+    let answer = rows.iter().find(|row| row["label"] == *label).unwrap();
+    assert!(size(answer) <= 200_000.0);
+    // With a loss of 90 points nothing is too bad, so that the cheapest of all rows within the limit is the answer.
+    let cheapest = rows.iter().filter(|row| !row["over_limit"].is_f64());
+    let cheapest = cheapest.filter_map(|row| row["quant_state"].as_f64()).fold(1.0, f64::min);
+    assert_eq!(answer["quant_state"].as_f64().unwrap(), cheapest);
+
+    let kept = place.search("kept", "--keep conv1=float --keep fc2=8");
+    let bits: Vec<&Value> =
+        kept["layers"].as_array().unwrap().iter().map(|layer| &layer["bits"]).collect();
+    assert_eq!((bits[0], bits[3]), (&Value::from("float"), &Value::from(8)));
+
+    let page = fs::read_to_string(place.path("limited").join("report.html")).unwrap();
+    assert!(
+        page.contains("size&lt;=200kB") || page.contains("size&#60;=200kB"),
+        "the page names the limit"
+    );
+}
+
+#[test]
+fn printed_settings_give_the_same_report() {
+    let place = Place::new();
+    let first = place.search("first", "--seed 5 --limit size=300kB --no-comparison");
+    let mut print = search(&place.path("run.toml"), &place.path("none"));
+    print.args(["--seed", "5", "--limit", "size=300kB", "--no-comparison", "--print-config"]);
+    let output = print.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(!place.path("none").exists(), "nothing is begun");
+    fs::write(place.path("printed.toml"), &output.stdout).unwrap();
+    let mut again = search(&place.path("printed.toml"), &place.path("second"));
+    let output = again.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let second: Value = serde_json::from_str(&report(&place.path("second"))).unwrap();
+    assert_eq!(second, first);
+}
+
+#[test]
+fn a_frontier_is_of_every_assignment_or_of_a_sample() {
+    let place = Place::new();
+    let pareto = |name: &str, options: &[&str]| -> Value {
+        let mut command = releq();
+        command.args(["pareto", "lenet"]).args(options);
+        command.arg("--config").arg(place.path("run.toml")).arg("--run").arg(place.path(name));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_str(&report(&place.path(name))).unwrap()
+    };
+    for (name, options, count) in
+        [("all", &["--bits", "2,8"][..], 16), ("sample", &["--sample", "5"], 5)]
+    {
+        let found = pareto(name, options);
+        assert_eq!(found["search"]["scored"].as_array().unwrap().len(), count, "{name}");
+        assert!(found["comparisons"].as_array().unwrap().is_empty());
+    }
+    let output = releq().args(["pareto", "vgg11", "--data", "digits"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("more than 100000 assignments; give --sample N"));
+}
+
+#[test]
+fn a_run_that_nobody_named_is_numbered_and_goes_on_with_the_same_settings() {
+    let place = Place::new();
+    let run = |options: &[&str]| {
+        let mut command: Command = releq();
+        command.current_dir(place.0.path()).args(["search", "lenet", "--config", "run.toml"]);
+        let output = command.args(options).stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    // A refused command takes no number for good.
+    let (code, said) = run(&["--limit", "size=1kB"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("is met by no assignment"), "{said}");
+    assert_eq!(run(&["--no-comparison"]).0, Some(0));
+    let first: &Path = &place.path("runs/lenet-digits-1");
+    assert!(first.join("best.safetensors").exists());
+    // Unfinished, it goes on; finished, the next one begins.
+    fs::remove_file(first.join("report.json")).unwrap();
+    let (code, said) = run(&["--no-comparison", "--threads", "1"]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("going on with the run in runs/lenet-digits-1"), "{said}");
+    assert!(first.join("report.json").exists() && !place.path("runs/lenet-digits-2").exists());
+    assert_eq!(run(&["--no-comparison"]).0, Some(0));
+    assert_eq!(report(&place.path("runs/lenet-digits-2")), report(first));
+    assert_eq!(run(&["--no-run"]).0, Some(0));
+    assert!(!place.path("runs/lenet-digits-3").exists());
+}
