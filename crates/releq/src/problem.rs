@@ -283,7 +283,7 @@ impl ProblemBuilder {
             if usage > 1.0 {
                 let reason = format!(
                     "`{limit}` is met by no assignment: at {lowest} bits everywhere the cost is \
-                     {usage:.3} times the limit"
+                     {usage:.3} times the limit; raise it, or allow fewer bits"
                 );
                 return wrong("limits", reason);
             }
