@@ -32,7 +32,7 @@ pub struct SearchArgs {
     #[command(flatten)]
     pub problem: ProblemArgs,
     /// Agent that chooses, one of `releq list agents`, or a .json or .toml file with its settings [default: ppo-quick]
-    #[arg(long, value_name = "AGENT", help_heading = "Search")]
+    #[arg(long, value_name = "AGENT|FILE", help_heading = "Search")]
     pub agent: Option<AgentArg>,
     /// Seed of all random numbers; the same seed gives the same report [default: 1]
     #[arg(
