@@ -206,7 +206,7 @@ fn cancelled_before_the_search_there_is_no_report() {
 fn cancelled_in_the_search_the_best_so_far_is_reported() {
     let stop = Cancel::new();
     let after_a_batch = |event: &Event| {
-        if event.stage() == Stage::Search {
+        if matches!(event, Event::Episodes { .. }) {
             stop.cancel();
         }
     };

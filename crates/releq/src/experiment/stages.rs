@@ -478,7 +478,10 @@ impl Searches<'_, '_> {
         }
         let run = self.run;
         run.comparing.store(stage == Stage::Comparison, Ordering::Relaxed);
-        (run.on_event)(&Event::SearchBegun { stage, agent: agent.name().to_owned(), budget });
+        // Without a single evaluation there is no search to speak of.
+        if budget.evaluations != Some(0) {
+            (run.on_event)(&Event::SearchBegun { stage, agent: agent.name().to_owned(), budget });
+        }
         let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
             .clock(clock)
             .cancel(run.cancel)
