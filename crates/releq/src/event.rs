@@ -124,17 +124,21 @@ impl Event {
             Self::TrainingStep { step, steps, .. } => (*step, *steps),
             // Of the one retrain; what the stage has done is not known here.
             Self::RetrainStep { .. } => (0, 0),
-            Self::SearchBegun { budget, .. } => match (budget.evaluations, budget.episodes) {
-                (Some(limit), _) | (None, Some(limit)) => (0, limit),
-                (None, None) => (0, 0),
-            },
-            Self::Episodes { budget, record, .. } => match (budget.evaluations, budget.episodes) {
-                (Some(limit), _) => (record.evaluations, limit),
-                (None, Some(limit)) => (record.episodes, limit),
-                (None, None) => (record.episodes, 0),
-            },
+            Self::SearchBegun { budget, .. } => of_search(budget, 0, 0),
+            Self::Episodes { budget, record, .. } => {
+                of_search(budget, record.evaluations, record.episodes)
+            }
             Self::Retrained { done, total, .. } => (*done, *total),
         }
+    }
+}
+
+/// What a search has done, and what there is to do: evaluations or episodes, whichever its budget limits.
+const fn of_search(budget: &Budget, evaluations: usize, episodes: usize) -> (usize, usize) {
+    match (budget.evaluations, budget.episodes) {
+        (Some(limit), _) => (evaluations, limit),
+        (None, Some(limit)) => (episodes, limit),
+        (None, None) => (episodes, 0),
     }
 }
 
