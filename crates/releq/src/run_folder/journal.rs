@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use releq_core::Checksum;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::RunFolderError;
 
 /// What stands between the fields of a line and its checksum.
-const CHECKSUM: &str = ",\"crc32\":\"";
+const CHECKSUM: &str = ",\"checksum\":\"";
 
 /// What ends a line.
 const END: &str = "\"}\n";
@@ -114,7 +115,7 @@ fn parse<T: DeserializeOwned>(
             let line = std::str::from_utf8(line).map_err(|_| other())?;
             let start = line.rfind(CHECKSUM).ok_or_else(other)?;
             let (fields, checksum) = line.split_at(start);
-            if checksum != format!("{CHECKSUM}{:08x}{END}", checksum_of(fields, run)) {
+            if checksum != format!("{CHECKSUM}{}{END}", checksum_of(fields, run)) {
                 return Err(other());
             }
             serde_json::from_str(&format!("{fields}}}")).map_err(|error| {
@@ -130,15 +131,12 @@ fn render(line: &impl Serialize, run: &str) -> std::io::Result<String> {
         return Err(std::io::Error::other("a line must be a JSON object"));
     }
     let checksum = checksum_of(&text, run);
-    text.push_str(&format!("{CHECKSUM}{checksum:08x}{END}"));
+    text.push_str(&format!("{CHECKSUM}{checksum}{END}"));
     Ok(text)
 }
 
-fn checksum_of(fields: &str, run: &str) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(run.as_bytes());
-    hasher.update(fields.as_bytes());
-    hasher.finalize()
+fn checksum_of(fields: &str, run: &str) -> String {
+    Checksum::new().part(run).part(fields).finish()
 }
 
 #[cfg(test)]
@@ -164,7 +162,7 @@ mod tests {
     fn a_file_cut_anywhere_gives_its_whole_lines_and_goes_on() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines.jsonl");
-        let lines = [line("ä \" , crc32", 0.1), line("b", 1e-300), line("c", -3.0)];
+        let lines = [line("ä \" , checksum", 0.1), line("b", 1e-300), line("c", -3.0)];
         let (mut journal, none) = Journal::open::<Line>(path.clone(), "run").unwrap();
         assert!(none.is_empty());
         lines.iter().for_each(|line| journal.append(line).unwrap());

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use releq_core::atomic_file;
+use releq_core::{Checksum, atomic_file};
 use releq_hw::Machine;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -67,7 +67,7 @@ impl Manifest {
     /// What tells this run's files from those of others: a checksum of everything that decides its result.
     pub(super) fn identity(&self) -> String {
         let text = format!("{FORMAT}\n{:?}\n{}", self.origin, settings(&self.config));
-        format!("{:08x}", crc32fast::hash(text.as_bytes()))
+        Checksum::new().part(text).finish()
     }
 
     /// Refuses to go on with what the run was not begun with, naming the first difference.

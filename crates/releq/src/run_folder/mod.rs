@@ -47,7 +47,7 @@ use journal::Journal;
 use manifest::Manifest;
 pub(crate) use recorded::Recorded;
 pub(crate) use records::{EvaluationRecord, FinalRecord, StageRecord};
-use releq_core::{BitwidthAssignment, Weights, atomic_file};
+use releq_core::{BitwidthAssignment, Checksum, Weights, atomic_file};
 use releq_format::safetensors;
 use releq_train::StateSaver;
 use serde::{Deserialize, Serialize};
@@ -97,12 +97,11 @@ impl RunFolder {
         let path = path.into();
         let io = |what, source| RunFolderError::Io { what, path: path.clone(), source };
         fs::create_dir_all(&path).map_err(|source| io("create", source))?;
-        let manifest = Manifest::load(&path)?;
-        if manifest.is_none() {
+        // Before anything is written in somebody else's folder.
+        if !path.join(CONFIG).exists() {
             refuse_foreign_files(&path)?;
         }
         let lock = lock(&path)?;
-        // What was there may have changed before the lock was taken.
         let manifest = Manifest::load(&path)?;
         Ok(Self { path, _lock: lock, manifest, every: StateSaver::EVERY })
     }
@@ -173,12 +172,7 @@ impl RunFolder {
     /// # Errors
     /// As [`report_of`](Self::report_of).
     pub fn is_finished(path: impl AsRef<Path>) -> Result<bool, RunFolderError> {
-        let path = path.as_ref();
-        let Some(report) = Self::report_of(path)? else { return Ok(false) };
-        let whole = !report.cancelled && report.error.is_none() && report.search.error.is_none();
-        let kept =
-            report.answer.is_none() || (path.join(BEST).exists() && path.join(BITS).exists());
-        Ok(whole && kept)
+        Ok(finished_report(path.as_ref())?.is_some())
     }
 
     /// The report of the run, if it has come to its end and was begun with these settings.
@@ -188,7 +182,7 @@ impl RunFolder {
     ) -> Result<Option<Report>, RunFolderError> {
         let Some(begun) = &self.manifest else { return Ok(None) };
         begun.check_settings(config, &self.path)?;
-        if Self::is_finished(&self.path)? { Self::report_of(&self.path) } else { Ok(None) }
+        finished_report(&self.path)
     }
 
     /// Begins a run, or takes up the one that is there.
@@ -389,11 +383,7 @@ impl OpenRun<'_> {
         bits: Option<&BitwidthAssignment>,
     ) -> Result<(), RunFolderError> {
         let io = |source| RunFolderError::Io { what: "write", path: path.to_owned(), source };
-        let origin = WeightsOrigin {
-            run: self.run.clone(),
-            fingerprint: weights.fingerprint(),
-            bits: bits.map(ToString::to_string),
-        };
+        let origin = WeightsOrigin { run: self.run.clone(), bits: bits.map(ToString::to_string) };
         let text = serde_json::to_string(&origin).map_err(|error| io(error.into()))?;
         let metadata = HashMap::from([(METADATA.to_owned(), text)]);
         safetensors::write_tensors(path, &weights.0, metadata)
@@ -410,15 +400,14 @@ impl OpenRun<'_> {
                 }
             })
             .ok()?;
-        let weights = Weights(tensors);
+        // That the content is what was written, the checksum of the file has told.
         let origin: Option<WeightsOrigin> =
             metadata.get(METADATA).and_then(|text| serde_json::from_str(text).ok());
-        let origin = origin
-            .filter(|origin| origin.run == self.run && origin.fingerprint == weights.fingerprint());
+        let origin = origin.filter(|origin| origin.run == self.run);
         if origin.is_none() {
-            log::warn!("{} is damaged or another run's; it is made again", path.display());
+            log::warn!("{} is another run's; it is made again", path.display());
         }
-        origin.map(|origin| (weights, origin.bits))
+        origin.map(|origin| (Weights(tensors), origin.bits))
     }
 }
 
@@ -427,7 +416,6 @@ impl OpenRun<'_> {
 struct WeightsOrigin {
     /// Identity of the run.
     run: String,
-    fingerprint: String,
     /// Bitwidths that they were retrained at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bits: Option<String>,
@@ -460,8 +448,17 @@ fn file_stem(bits: &BitwidthAssignment) -> String {
     if text.len() <= LONGEST_STEM {
         return text;
     }
-    let digest = crc32fast::hash(text.as_bytes());
-    format!("{}-{digest:08x}", &text[..LONGEST_STEM])
+    let checksum = Checksum::new().part(&text).finish();
+    format!("{}-{}", &text[..LONGEST_STEM], &checksum[..8])
+}
+
+/// The report of the run in a folder, if the run has come to its end and the weights of its answer are there.
+fn finished_report(folder: &Path) -> Result<Option<Report>, RunFolderError> {
+    Ok(RunFolder::report_of(folder)?.filter(|report| {
+        let whole = !report.cancelled && report.error.is_none() && report.search.error.is_none();
+        let kept = [BEST, BITS].iter().all(|name| folder.join(name).exists());
+        whole && (kept || report.answer.is_none())
+    }))
 }
 
 /// The text of a file, or `None` if it does not exist.
