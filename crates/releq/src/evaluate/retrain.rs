@@ -12,12 +12,15 @@ use releq_core::{BitwidthAssignment, Network, Weights, parallel};
 use releq_data::{Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    AccuracyReport, Schedule, TrainError, TrainProgress, Trainer, TrainerFactory, Training,
-    TrainingState, accuracy_while,
+    AccuracyReport, Schedule, TrainError, TrainProgress, Trainer, TrainerFactory, accuracy_while,
 };
 
 use super::{EarlyStop, Evaluation, Evaluator, Measurement};
-use crate::{Cancel, ReleqError, guard::guard, run_folder::KeptStates};
+use crate::{
+    Cancel, ReleqError,
+    guard::guard,
+    run_folder::{Beginning, KeptStates},
+};
 
 /// Everything a [`Retrain`] starts from.
 #[derive(Clone, Copy)]
@@ -234,13 +237,22 @@ impl<'a> Retrain<'a> {
         bits: &BitwidthAssignment,
         early_stop: Option<&(EarlyStop, Subset<&'a dyn Dataset>)>,
     ) -> Result<Option<(usize, AccuracyReport)>, ReleqError> {
-        let Self { setup, states, .. } = self;
+        let Self { setup, schedule, states, .. } = self;
         trainer.set_bits(Some(bits))?;
-        let mut training = match states {
-            Some(states) => self.begin_or_resume(trainer, bits, states)?,
-            None => self.begin(bits)?,
+        let beginning = Beginning {
+            network: setup.network,
+            train: setup.train,
+            normalization: setup.normalization,
+            schedule,
+            seed: assignment_seed(setup.seed, bits),
+            weights: setup.weights,
+            bits: Some(bits),
         };
-        let mut saver = states.as_ref().map(|states| states.saver(bits));
+        let mut training = match states {
+            Some(states) => states.training(&beginning, trainer)?,
+            None => beginning.training()?,
+        };
+        let mut saver = states.as_ref().map(|states| states.saver(Some(bits)));
         let mut told = Instant::now();
         loop {
             if setup.cancel.is_cancelled() {
@@ -270,48 +282,6 @@ impl<'a> Retrain<'a> {
                 && let Err(error) = saver.if_due(&training, trainer)
             {
                 log::warn!("the state of a retrain is not saved: {error}; it goes on");
-            }
-        }
-    }
-
-    /// A retrain before its first step.
-    fn begin(&self, bits: &BitwidthAssignment) -> Result<Training<'a>, ReleqError> {
-        let RetrainSetup { train, normalization, seed, .. } = self.setup;
-        let seed = assignment_seed(seed, bits);
-        Ok(Training::new(train, normalization, &self.schedule, seed)?)
-    }
-
-    /// A retrain that goes on from its state, if there is one that fits.
-    fn begin_or_resume(
-        &self,
-        trainer: &mut dyn Trainer,
-        bits: &BitwidthAssignment,
-        states: &KeptStates,
-    ) -> Result<Training<'a>, ReleqError> {
-        let Self { setup, schedule, .. } = self;
-        let begin = || Ok(self.begin(bits)?.origin(states.origin.clone()));
-        let path = states.file(bits);
-        if !path.exists() {
-            return begin();
-        }
-        let resumed = TrainingState::load(&path).map_err(ReleqError::from).and_then(|state| {
-            let seed = assignment_seed(setup.seed, bits);
-            state.run.check_settings(setup.network.name(), schedule, seed)?;
-            state.run.check_origin(&states.origin)?;
-            if state.run.bits.as_ref() != Some(bits) {
-                let reason = format!("{} is of other bitwidths than {bits}", path.display());
-                return Err(ReleqError::Resume { field: "bits", reason });
-            }
-            Ok(Training::resume(setup.train, setup.normalization, &state, trainer)?)
-        });
-        match resumed {
-            Ok(training) => Ok(training),
-            // Beginning again gives the same weights, only later.
-            Err(error) => {
-                log::warn!("the retrain at {bits} begins again: {}", error.chain());
-                trainer.load(setup.weights)?;
-                trainer.set_bits(Some(bits))?;
-                begin()
             }
         }
     }

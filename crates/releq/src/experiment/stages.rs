@@ -13,10 +13,7 @@ use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
 use releq_data::{Dataset, Normalization, Subset, fingerprint};
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
-use releq_train::{
-    Schedule, TrainError, TrainProgress, Trainer, Training, TrainingState, initial_weights,
-    training_origin,
-};
+use releq_train::{TrainError, TrainProgress, Trainer, initial_weights, training_origin};
 
 use super::{
     AgentKind, AgentShape, Choice, ExperimentConfig, HeldOut, Laps,
@@ -27,7 +24,7 @@ use crate::{
     Budget, Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Search, SearchOutcome,
     Stage, StopReason,
     evaluate::{Cached, Evaluator, Retrain, RetrainSetup, classify},
-    run_folder::{Clock, LONG, OpenRun, Recorded, SHORT, StageRecord},
+    run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, Recorded, SHORT, StageRecord},
 };
 
 /// The data of an experiment, split and normalized once.
@@ -141,7 +138,7 @@ impl<'a> Run<'a> {
                 run_seconds: self.clock.seconds(),
             })?,
         }
-        kept.forget(&kept.training_state());
+        kept.states(FULL_PRECISION).forget(None);
         Ok(weights)
     }
 
@@ -153,8 +150,21 @@ impl<'a> Run<'a> {
             (None, _) => (initial_weights(network, config.seed), config.pretrain),
         };
         let mut trainer = self.trainer(&start)?;
-        let mut training = self.training(&schedule, &start, trainer.as_mut())?;
-        let mut saver = self.kept.as_ref().map(OpenRun::training_saver);
+        let beginning = Beginning {
+            network,
+            train: &self.images.train,
+            normalization: &self.images.normalization,
+            schedule: &schedule,
+            seed: config.seed,
+            weights: &start,
+            bits: None,
+        };
+        let states = self.kept.as_ref().map(|kept| kept.states(FULL_PRECISION));
+        let mut training = match &states {
+            Some(states) => states.training(&beginning, trainer.as_mut())?,
+            None => beginning.training()?,
+        };
+        let mut saver = states.map(|states| states.saver(None));
         while !self.cancel.is_cancelled()
             && let Some(progress) = training.step(trainer.as_mut())?
         {
@@ -175,36 +185,6 @@ impl<'a> Run<'a> {
             return Err(ReleqError::Cancelled);
         }
         Ok(trainer.weights())
-    }
-
-    /// The training in full precision, before its first step or where an earlier life of the run left it.
-    fn training(
-        &self,
-        schedule: &Schedule,
-        start: &Weights,
-        trainer: &mut dyn Trainer,
-    ) -> Result<Training<'_>, ReleqError> {
-        let Images { train, normalization, .. } = &self.images;
-        let seed = self.config.seed;
-        let begin = || Training::new(train, normalization, schedule, seed);
-        let Some(kept) = &self.kept else { return Ok(begin()?) };
-        let path = kept.training_state();
-        if path.exists() {
-            let resumed = TrainingState::load(&path).map_err(ReleqError::from).and_then(|state| {
-                state.run.check_settings(self.network.name(), schedule, seed)?;
-                state.run.check_origin(&kept.origin)?;
-                Ok(Training::resume(train, normalization, &state, trainer)?)
-            });
-            match resumed {
-                Ok(training) => return Ok(training),
-                // Beginning again gives the same weights, only later.
-                Err(error) => {
-                    log::warn!("the training in full precision begins again: {}", error.chain());
-                    trainer.load(start)?;
-                }
-            }
-        }
-        Ok(begin()?.origin(kept.origin.clone()))
     }
 
     /// Accuracy of the full-precision weights on the validation and the test images.
@@ -315,7 +295,7 @@ impl<'a> Run<'a> {
         let mut long = Retrain::unmeasured(self.setup(weights), self.config.long_retrain);
         long = long.on_step(self.telling(|| Stage::Final));
         if let Some(kept) = &self.kept {
-            long = long.keep_states(kept.retrain_states(LONG));
+            long = long.keep_states(kept.states(LONG));
         }
         finals.run(&long, &searched.found, &searched.comparisons)
     }
@@ -439,7 +419,7 @@ impl<'a> Run<'a> {
             self.telling(move || if comparing() { Stage::Comparison } else { Stage::Search }),
         );
         if let Some(kept) = &self.kept {
-            retrain = retrain.keep_states(kept.retrain_states(SHORT));
+            retrain = retrain.keep_states(kept.states(SHORT));
         }
         Ok(Box::new(retrain))
     }

@@ -31,6 +31,7 @@ mod journal;
 mod manifest;
 mod recorded;
 mod records;
+mod states;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -51,6 +52,7 @@ use releq_core::{BitwidthAssignment, Checksum, Weights, atomic_file};
 use releq_format::safetensors;
 use releq_train::StateSaver;
 use serde::{Deserialize, Serialize};
+pub(crate) use states::{Beginning, KeptStates};
 
 use crate::{ExperimentConfig, Report};
 
@@ -58,7 +60,8 @@ const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
 const WEIGHTS: &str = "weights.safetensors";
 const STATES: &str = "states";
-/// Kinds of retrains, which keep their states in folders of these names.
+/// Kinds of trainings, which keep their states in folders of these names.
+pub(crate) const FULL_PRECISION: &str = "full-precision";
 pub(crate) const SHORT: &str = "short";
 pub(crate) const LONG: &str = "long";
 const STAGES: &str = "stages.jsonl";
@@ -245,28 +248,10 @@ impl OpenRun<'_> {
         self.folder.path.join(name)
     }
 
-    /// Where the training in full precision keeps its state.
-    pub(crate) fn training_state(&self) -> PathBuf {
-        self.file(STATES).join("full-precision.safetensors")
-    }
-
-    /// What saves it there.
-    pub(crate) fn training_saver(&self) -> StateSaver {
-        StateSaver::new(self.training_state(), self.folder.every)
-    }
-
-    /// How retrains of one kind keep their states.
-    pub(crate) fn retrain_states(&self, kind: &str) -> KeptStates {
-        KeptStates {
-            folder: self.file(STATES).join(kind),
-            origin: self.origin.clone(),
-            every: self.folder.every,
-        }
-    }
-
-    /// Removes the state of a training or retrain whose result is on record. If it stays, it does no harm.
-    pub(crate) fn forget(&self, state: &Path) {
-        let _ = fs::remove_file(state);
+    /// How trainings of one kind keep their states.
+    pub(crate) fn states(&self, kind: &str) -> KeptStates {
+        let folder = self.file(STATES).join(kind);
+        KeptStates::new(folder, self.origin.clone(), self.folder.every)
     }
 
     /// The weights that the search starts from, if they are there and are what was written.
@@ -302,7 +287,7 @@ impl OpenRun<'_> {
         record: &EvaluationRecord,
     ) -> Result<(), RunFolderError> {
         locked(&self.evaluations).append(record)?;
-        self.forget(&self.retrain_states(SHORT).file(&record.bits));
+        self.states(SHORT).forget(Some(&record.bits));
         Ok(())
     }
 
@@ -316,7 +301,7 @@ impl OpenRun<'_> {
             self.write_weights(&self.retrained(&record.bits), weights, Some(&record.bits))?;
         }
         locked(&self.finals).append(record)?;
-        self.forget(&self.retrain_states(LONG).file(&record.bits));
+        self.states(LONG).forget(Some(&record.bits));
         Ok(())
     }
 
@@ -419,27 +404,6 @@ struct WeightsOrigin {
     /// Bitwidths that they were retrained at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bits: Option<String>,
-}
-
-/// Where retrains that are under way keep their states.
-#[derive(Debug)]
-pub(crate) struct KeptStates {
-    folder: PathBuf,
-    /// What a retrain follows from besides its schedule, its seed and its bitwidths.
-    pub(crate) origin: BTreeMap<String, String>,
-    every: Duration,
-}
-
-impl KeptStates {
-    /// The state of the retrain at `bits`.
-    pub(crate) fn file(&self, bits: &BitwidthAssignment) -> PathBuf {
-        self.folder.join(format!("{}.safetensors", file_stem(bits)))
-    }
-
-    /// What saves it there.
-    pub(crate) fn saver(&self, bits: &BitwidthAssignment) -> StateSaver {
-        StateSaver::new(self.file(bits), self.every)
-    }
 }
 
 /// A name for the files of an assignment: its text, or the start of it with a checksum where it is long.
