@@ -11,6 +11,7 @@ use releq::{
     train::Length,
     zoo::{NAMES, lenet},
 };
+use releq_test_support::timeless;
 use serde_json::{Value, json};
 
 fn small(seed: u64) -> ExperimentConfig {
@@ -30,23 +31,6 @@ fn small(seed: u64) -> ExperimentConfig {
 
 fn run(experiment: Experiment) -> Report {
     experiment.run(&Cancel::new(), &|_| {}).unwrap()
-}
-
-/// The report without its wall times.
-fn timeless(report: &Report) -> String {
-    fn strip(value: &mut Value) {
-        match value {
-            Value::Object(object) => {
-                object.remove("times");
-                object.values_mut().for_each(strip);
-            }
-            Value::Array(array) => array.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    let mut value = serde_json::from_str(&report.to_json()).unwrap();
-    strip(&mut value);
-    serde_json::to_string_pretty(&value).unwrap()
 }
 
 #[test]

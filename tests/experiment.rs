@@ -18,7 +18,7 @@ use releq::{
     train::Length,
     zoo::lenet,
 };
-use serde_json::Value;
+use releq_test_support::without_times;
 
 fn data() -> Splits {
     digits::generate(&DigitsConfig { train: 700, test: 100, ..DigitsConfig::default() }).unwrap()
@@ -52,18 +52,8 @@ fn run(config: ExperimentConfig) -> Report {
 
 /// The report without what its answers do not depend on: wall times, threads, where weights came from.
 fn timeless(report: &Report) -> String {
-    fn strip(value: &mut Value) {
-        match value {
-            Value::Object(object) => {
-                object.remove("times");
-                object.values_mut().for_each(strip);
-            }
-            Value::Array(array) => array.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    let mut value: Value = serde_json::from_str(&report.to_json()).unwrap();
-    strip(&mut value);
+    let mut value = serde_json::to_value(report).unwrap();
+    without_times(&mut value);
     let config = value["config"].as_object_mut().unwrap();
     config.remove("threads");
     config.remove("weights");

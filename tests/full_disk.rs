@@ -29,6 +29,7 @@ use releq::{
     },
     zoo::lenet,
 };
+use releq_test_support::timeless;
 use tempfile::TempDir;
 
 /// A file system in memory of a few megabytes, gone when it is dropped.
@@ -125,16 +126,9 @@ fn run(
     experiment().run_in(&folder, cancel, act)
 }
 
-/// The report without wall times.
-fn timeless(mut report: Report) -> Report {
-    report.times.clear();
-    report.search.times.clear();
-    report
-}
-
 #[test]
 fn a_search_whose_disk_fills_up_anywhere_says_so_and_goes_on_when_there_is_room() {
-    let expected = timeless(experiment().run(&Cancel::new(), &|_| {}).unwrap());
+    let expected = timeless(&experiment().run(&Cancel::new(), &|_| {}).unwrap());
     for stage in [Stage::Pretrain, Stage::Search, Stage::Final] {
         let Some(disk) = SmallDisk::mount(64) else { return };
         let filled = AtomicBool::new(false);
@@ -154,7 +148,7 @@ fn a_search_whose_disk_fills_up_anywhere_says_so_and_goes_on_when_there_is_room(
         assert!(message.contains(FULL) && message.contains("/run/"), "{stage}: {message}");
         fs::remove_file(disk.path("filler")).unwrap();
         let report = run(&disk, &|_| {}, &Cancel::new()).unwrap();
-        assert_eq!(timeless(report), expected, "filled in the stage {stage}");
+        assert_eq!(timeless(&report), expected, "filled in the stage {stage}");
     }
 }
 

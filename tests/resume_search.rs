@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use releq::{
-    ActionSpace, Budget, EvaluationMode, Problem, ProblemBuilder, ReleqError, Search,
-    SearchOutcome, SearchState,
+    ActionSpace, Budget, EvaluationMode, Problem, ProblemBuilder, ReleqError, Search, SearchState,
     agent::{Agent, Exhaustive, GreedySearch, PpoConfig, RandomSearch},
     core::{Bitwidth, BitwidthAssignment, sealed},
     evaluate::{Evaluation, Evaluator},
     hw::CostWeighted,
     zoo::lenet,
 };
+use releq_test_support::timeless;
 use serde_json::Value;
 
 /// Accuracy falls by 0.2 for every bit that a layer has fewer than it needs.
@@ -32,17 +32,12 @@ fn builder() -> ProblemBuilder {
     Problem::builder().network(&lenet(), None)
 }
 
-fn timeless(mut outcome: SearchOutcome) -> String {
-    outcome.times.clear();
-    serde_json::to_string_pretty(&outcome).unwrap()
-}
-
 type Make<'a> = &'a dyn Fn(&Problem) -> Box<dyn Agent>;
 
 /// Stops after every batch in turn, goes through text, and compares the ends.
 fn check(problem: &Problem, budget: Budget, make: Make<'_>) {
     let mut agent = make(problem);
-    let straight = timeless(Search::new(problem, agent.as_mut(), &NEEDS, budget).run().unwrap());
+    let straight = timeless(&Search::new(problem, agent.as_mut(), &NEEDS, budget).run().unwrap());
     for stop in 0.. {
         let mut first = make(problem);
         let mut search = Search::new(problem, first.as_mut(), &NEEDS, budget);
@@ -59,7 +54,7 @@ fn check(problem: &Problem, budget: Budget, make: Make<'_>) {
         let state: SearchState = serde_json::from_str(&text).unwrap();
         let mut second = make(problem);
         let resumed = Search::resume(problem, second.as_mut(), &NEEDS, state).unwrap();
-        assert_eq!(timeless(resumed.run().unwrap()), straight, "stopped after {stop} batches");
+        assert_eq!(timeless(&resumed.run().unwrap()), straight, "stopped after {stop} batches");
     }
 }
 

@@ -20,6 +20,7 @@ use releq::{
     train::Length,
     zoo::lenet,
 };
+use releq_test_support::timeless;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -62,23 +63,6 @@ fn run(
 
 fn finish(folder: &Path) -> Report {
     run(folder, &|_| {}, &Cancel::new()).unwrap()
-}
-
-/// The report without wall times.
-fn timeless(report: &Report) -> String {
-    fn strip(value: &mut Value) {
-        match value {
-            Value::Object(object) => {
-                object.remove("times");
-                object.values_mut().for_each(strip);
-            }
-            Value::Array(array) => array.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    let mut value: Value = serde_json::from_str(&report.to_json()).unwrap();
-    strip(&mut value);
-    serde_json::to_string_pretty(&value).unwrap()
 }
 
 /// Reports that are the same but for wall times; where they are not, the first line that differs is enough.

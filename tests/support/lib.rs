@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
+use serde_json::Value;
+
 /// The folder with real data sets and tables that `RELEQ_DATA_DIR` names; tests that need it skip
 /// themselves, and say so, where it is not set.
 #[must_use]
@@ -22,4 +25,28 @@ pub fn processor() -> String {
         .get_vendor_info()
         .map_or_else(|| "unknown".to_owned(), |vendor| vendor.as_str().to_owned());
     format!("{vendor}, {}", releq_kernels::Isa::best())
+}
+
+/// A report or another result as indented JSON, without wall times: what equal runs have in common.
+///
+/// # Panics
+/// If the result cannot be expressed in JSON.
+#[must_use]
+#[allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+pub fn timeless(result: &impl Serialize) -> String {
+    let mut value = serde_json::to_value(result).unwrap();
+    without_times(&mut value);
+    serde_json::to_string_pretty(&value).unwrap()
+}
+
+/// Removes the wall times from a result.
+pub fn without_times(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            object.remove("times");
+            object.values_mut().for_each(without_times);
+        }
+        Value::Array(array) => array.iter_mut().for_each(without_times),
+        _ => {}
+    }
 }
