@@ -26,21 +26,20 @@ use crate::{
 };
 
 /// Options that every search has.
+///
+/// The groups are last, since their headings are those of what follows them.
 #[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Search")]
 pub struct SearchArgs {
-    /// What is searched.
-    #[command(flatten)]
-    pub problem: ProblemArgs,
     /// Agent that chooses, one of `releq list agents`, or a .json or .toml file with its settings [default: ppo-quick]
-    #[arg(long, value_name = "AGENT|FILE", help_heading = "Search")]
+    #[arg(long, value_name = "AGENT|FILE")]
     pub agent: Option<AgentArg>,
     /// Seed of all random numbers; the same seed gives the same report [default: 1]
     #[arg(
         long,
         value_name = "SEED",
         value_parser = options::whole::<u64>,
-        allow_negative_numbers = true,
-        help_heading = "Search"
+        allow_negative_numbers = true
     )]
     pub seed: Option<u64>,
     /// Maximum number of assignments that the search measures; 0 skips the search
@@ -48,8 +47,7 @@ pub struct SearchArgs {
         long,
         value_name = "N",
         value_parser = options::whole::<usize>,
-        allow_negative_numbers = true,
-        help_heading = "Search"
+        allow_negative_numbers = true
     )]
     pub evaluations: Option<usize>,
     /// Stop the search after this many minutes of work; results then vary between runs
@@ -57,8 +55,7 @@ pub struct SearchArgs {
         long,
         value_name = "MINUTES",
         value_parser = options::positive,
-        allow_hyphen_values = true,
-        help_heading = "Search"
+        allow_hyphen_values = true
     )]
     pub minutes: Option<f64>,
     /// Stop a short retrain after a quarter of its steps if its accuracy is below this share of the full-precision
@@ -67,28 +64,29 @@ pub struct SearchArgs {
         long,
         value_name = "SHARE",
         value_parser = options::share,
-        allow_hyphen_values = true,
-        help_heading = "Search"
+        allow_hyphen_values = true
     )]
     pub early_stop: Option<f64>,
     /// Skip the comparison with random and layer-by-layer search
-    #[arg(long, help_heading = "Search")]
+    #[arg(long)]
     pub no_comparison: bool,
     /// How weights are quantized, one of `releq list quantizers` [default: the network's]
-    #[arg(long, value_name = "QUANTIZER", help_heading = "Search")]
+    #[arg(long, value_name = "QUANTIZER")]
     pub quantizer: Option<QuantizerKind>,
     /// What computes, one of `releq list backends` [default: native]
-    #[arg(long, value_name = "BACKEND", help_heading = "Search")]
+    #[arg(long, value_name = "BACKEND")]
     pub backend: Option<Backend>,
     /// Number of evaluations that run in parallel; does not affect the result [default: all cores]
     #[arg(
         long,
         value_name = "N",
         value_parser = options::threads,
-        allow_negative_numbers = true,
-        help_heading = "Search"
+        allow_negative_numbers = true
     )]
     pub threads: Option<NonZeroUsize>,
+    /// What is searched.
+    #[command(flatten)]
+    pub problem: ProblemArgs,
     /// Where results go.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -22,8 +22,6 @@ const MOST: usize = 100_000;
   releq pareto lenet --bits 2,4,8                 all 81 of these
   releq pareto simplenet --data cifar10 --weights simplenet.pth --sample 500")]
 pub(crate) struct Args {
-    #[command(flatten)]
-    search: search::Args,
     /// Measure this many assignments, drawn at random
     #[arg(
         long,
@@ -33,6 +31,8 @@ pub(crate) struct Args {
         conflicts_with_all = ["agent", "evaluations"]
     )]
     sample: Option<usize>,
+    #[command(flatten)]
+    search: search::Args,
 }
 
 impl Args {
