@@ -36,6 +36,17 @@ pub struct UpdateStats {
     pub explained_variance: f64,
 }
 
+/// An episode that is worth playing again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Demonstration {
+    /// What was observed: `[steps][observation_len]`.
+    pub observations: Vec<Vec<f32>>,
+    /// The action at each step.
+    pub actions: Vec<usize>,
+    /// Undiscounted sum of its rewards.
+    pub episode_return: f64,
+}
+
 /// Chooses actions, is told their rewards, and learns.
 ///
 /// An agent plays batches of episodes of equal length in lockstep: [`begin`](Self::begin) says how
@@ -86,6 +97,18 @@ pub trait Agent {
     /// finite.
     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError>;
 
+    /// Learns to play as in `demonstrations`, of which the first is the best. Called between two batches.
+    ///
+    /// Agents without a policy have nothing to learn, and ignore it; so does the default.
+    ///
+    /// # Errors
+    /// [`AgentError`], and nothing is learned, for demonstrations that are no episodes of this agent, or between
+    /// `begin` and `finish`.
+    fn imitate(&mut self, demonstrations: &[Demonstration]) -> Result<(), AgentError> {
+        let _ = demonstrations;
+        Ok(())
+    }
+
     /// Probabilities of the actions at the last call of [`act`](Self::act), for agents with a
     /// stochastic policy.
     ///
@@ -134,6 +157,9 @@ macro_rules! forward_agent {
             }
             fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
                 (**self).finish(rewards)
+            }
+            fn imitate(&mut self, demonstrations: &[Demonstration]) -> Result<(), AgentError> {
+                (**self).imitate(demonstrations)
             }
             fn probabilities(&self) -> Option<&[Vec<f32>]> {
                 (**self).probabilities()

@@ -32,6 +32,14 @@ pub enum AgentError {
         /// The expected number.
         expected: usize,
     },
+    /// An action that does not exist.
+    #[error("action {action} is not below {action_count}")]
+    Action {
+        /// The action.
+        action: usize,
+        /// Number of actions.
+        action_count: usize,
+    },
     /// A number is NaN or infinite.
     #[error("{0} is not finite")]
     NotFinite(&'static str),

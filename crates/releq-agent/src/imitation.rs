@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::{AgentError, AgentSnapshot, network::DeviceNetwork};
+use crate::{AgentError, AgentSnapshot, Demonstration, error::check_count, network::DeviceNetwork};
 
 /// An episode to imitate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,34 @@ pub(crate) struct Example {
 }
 
 impl Example {
+    /// A demonstration for an agent of this shape.
+    pub(crate) fn new(
+        demonstration: &Demonstration,
+        inputs: usize,
+        action_count: usize,
+    ) -> Result<Self, AgentError> {
+        let Demonstration { observations, actions, episode_return } = demonstration;
+        check_count("steps demonstrated", observations.len(), actions.len().max(1))?;
+        for observation in observations {
+            check_count("observation length", observation.len(), inputs)?;
+        }
+        let numbers = observations.iter().flatten();
+        if !numbers.clone().all(|number| number.is_finite()) {
+            return Err(AgentError::NotFinite("observation"));
+        }
+        if !episode_return.is_finite() {
+            return Err(AgentError::NotFinite("return of a demonstration"));
+        }
+        if let Some(&action) = actions.iter().find(|&&action| action >= action_count) {
+            return Err(AgentError::Action { action, action_count });
+        }
+        Ok(Self {
+            episode_return: *episode_return,
+            observations: numbers.copied().collect(),
+            actions: actions.clone(),
+        })
+    }
+
     /// The best episode of a snapshot, if it has one.
     pub(crate) fn load(
         inputs: usize,

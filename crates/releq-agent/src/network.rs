@@ -99,12 +99,35 @@ impl Network {
         example: Option<&Example>,
         config: &PpoConfig,
     ) -> LossParts {
-        let mut network = self.to_device(config.temperature, &Device::flex().autodiff());
-        network.layers = network.layers.map(|_, tensor| tensor.clone().require_grad());
+        let network = self.to_learn(config);
         let (mut loss, parts) = network.loss(batch, config);
         if let Some(example) = example.filter(|_| config.imitation_coef > 0.0) {
             loss = loss + network.imitation_loss(example).mul_scalar(config.imitation_coef);
         }
+        self.descend(network, &loss, config);
+        parts
+    }
+
+    /// One step of Adam towards the actions of `examples`, each with its weight.
+    pub(crate) fn imitate(&mut self, examples: &[(f64, Example)], config: &PpoConfig) {
+        let network = self.to_learn(config);
+        let losses = examples
+            .iter()
+            .map(|(weight, example)| network.imitation_loss(example).mul_scalar(*weight));
+        if let Some(loss) = losses.reduce(|sum, loss| sum + loss) {
+            self.descend(network, &loss, config);
+        }
+    }
+
+    /// The network on the host's device, with gradients.
+    fn to_learn(&self, config: &PpoConfig) -> DeviceNetwork {
+        let mut network = self.to_device(config.temperature, &Device::flex().autodiff());
+        network.layers = network.layers.map(|_, tensor| tensor.clone().require_grad());
+        network
+    }
+
+    /// One step of Adam down the gradient of `loss`.
+    fn descend(&mut self, mut network: DeviceNetwork, loss: &Tensor<1>, config: &PpoConfig) {
         let all = loss.backward();
         let mut gradients: Vec<Vec<f32>> = network
             .layers
@@ -122,7 +145,6 @@ impl Network {
             clip_by_global_norm(&mut gradients, limit);
         }
         self.adam.step(self.parameters.parameters_mut(), &gradients, config.learning_rate);
-        parts
     }
 }
 

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, weighted::WeightedIndex};
 
 use crate::{
-    Agent, AgentError, AgentSnapshot, Mode, PpoConfig, UpdateStats,
+    Agent, AgentError, AgentSnapshot, Demonstration, Mode, PpoConfig, UpdateStats,
     actor_critic::ActorCritic,
     error::check_count,
     imitation::Example,
@@ -17,6 +17,8 @@ use crate::{
 };
 
 const NAME: &str = "ppo";
+/// Steps of the optimizer that one call of [`Agent::imitate`] takes.
+const IMITATION_STEPS: usize = 12;
 /// Raised whenever the meaning of a field changes.
 const VERSION: u32 = 1;
 const FIELDS: &[&str] =
@@ -272,6 +274,26 @@ impl Agent for Ppo {
             ));
         }
         *self = restored;
+        Ok(())
+    }
+
+    /// Raises the likelihood of the demonstrated actions, each demonstration counting half as much as the one before
+    /// it; the first is the episode to imitate from then on, until a better one is played.
+    fn imitate(&mut self, demonstrations: &[Demonstration]) -> Result<(), AgentError> {
+        self.turns.check_finished(NAME)?;
+        let PpoState { config, observation_len, action_count, network, best, .. } = &mut self.state;
+        let mut weight = 1.0;
+        let mut examples = Vec::with_capacity(demonstrations.len());
+        for demonstration in demonstrations {
+            weight /= 2.0;
+            examples.push((weight, Example::new(demonstration, *observation_len, *action_count)?));
+        }
+        let Some((_, first)) = examples.first() else { return Ok(()) };
+        *best = Some(first.clone());
+        for _ in 0..IMITATION_STEPS {
+            network.imitate(&examples, config);
+        }
+        self.on_device = None;
         Ok(())
     }
 

@@ -282,6 +282,9 @@ fn agents(seed: u64) -> Vec<Box<dyn Agent>> {
         // This one finishes within the suite, the next one does not.
         Box::new(Exhaustive::new(4, 5, 300)),
         Box::new(Exhaustive::new(4, 5, 7)),
+        Box::new(LocalSearch::new(4, 5, seed, 1)),
+        Box::new(LocalSearch::new(4, 5, seed, 3)),
+        Box::new(Evolution::new(4, 5, seed, 4)),
     ]
 }
 
@@ -577,6 +580,99 @@ fn exhaustive_plays_every_sequence_once() {
         play(&mut agent, &mut environment, 1, Mode::Greedy).unwrap();
         assert_eq!(environment.finished.last().unwrap(), &[1, 3, 0]);
     }
+}
+
+/// Returns of sequences with one best one, in which two steps matter together.
+struct Together {
+    step: usize,
+    actions: Vec<Vec<usize>>,
+}
+
+impl Environment for Together {
+    type Error = AgentError;
+    fn reset(&mut self, episodes: usize) -> Result<Vec<Vec<f32>>, AgentError> {
+        (self.step, self.actions) = (0, vec![Vec::new(); episodes]);
+        Ok(vec![vec![0.0]; episodes])
+    }
+    fn step(&mut self, actions: &[usize]) -> Result<(Vec<Vec<f32>>, Vec<Transition>), AgentError> {
+        self.step += 1;
+        for (episode, &action) in self.actions.iter_mut().zip(actions) {
+            episode.push(action);
+        }
+        let terminated = self.step == 4;
+        // 3-1-2-2, and the sum of the first two must not move.
+        let worth = |a: &[usize]| {
+            let away = |action: usize, best: i64| (action as i64 - best).abs() as f64;
+            -(away(a[0] + a[1], 4) * 3.0 + away(a[0], 3) + away(a[2], 2) + away(a[3], 2))
+        };
+        let transition = |episode: &Vec<usize>| Transition {
+            reward: if terminated { worth(episode) } else { 0.0 },
+            terminated,
+        };
+        let observations = vec![vec![0.0]; actions.len()];
+        Ok((observations, self.actions.iter().map(transition).collect()))
+    }
+}
+
+#[test]
+fn local_search_starts_from_the_best_uniform_sequence_and_exchanges() {
+    for seed in 0..10 {
+        let mut agent = LocalSearch::new(5, 4, seed, 1);
+        let mut environment = Together { step: 0, actions: Vec::new() };
+        learn(&mut agent, &mut environment, 5);
+        assert_eq!(greedy_return(&mut agent, &mut environment), -1.0, "2-2-2-2 after the uniform");
+        // Up or down alone makes it worse; eight such moves and at most twelve exchanges.
+        learn(&mut agent, &mut environment, 20);
+        assert_eq!(greedy_return(&mut agent, &mut environment), 0.0, "seed {seed}");
+        // It goes on elsewhere for ever.
+        assert_eq!(learn(&mut agent, &mut environment, 500).len(), 500);
+    }
+}
+
+#[test]
+fn evolution_finds_the_best_sequence() {
+    let mut agent = Evolution::new(5, 4, 1, 1);
+    let mut environment = Together { step: 0, actions: Vec::new() };
+    learn(&mut agent, &mut environment, 400);
+    assert_eq!(greedy_return(&mut agent, &mut environment), 0.0);
+}
+
+#[test]
+fn a_demonstrated_episode_becomes_the_greedy_answer() {
+    let demonstration = |action: usize| Demonstration {
+        observations: (0..3).map(|step| vec![step as f32, 1.0]).collect(),
+        actions: vec![action, 3, 1],
+        episode_return: 0.5,
+    };
+    let mut agent = PpoConfig::default().init(2, 4, 1).unwrap();
+    for _ in 0..8 {
+        agent.imitate(&[demonstration(2), demonstration(0)]).unwrap();
+    }
+    assert_eq!(agent.begin(1, Mode::Greedy), Some(1));
+    let actions: Vec<usize> =
+        (0..3).map(|step| agent.act(&[vec![step as f32, 1.0]]).unwrap()[0]).collect();
+    // The first demonstration counts most.
+    assert_eq!(actions, [2, 3, 1]);
+    let error = agent.imitate(&[demonstration(2)]).unwrap_err();
+    assert!(matches!(error, AgentError::UnfinishedBatch { .. }), "{error}");
+    agent.finish(&vec![vec![0.0]; 3]).unwrap();
+
+    let before = agent.snapshot().unwrap();
+    let mut refused = |change: &dyn Fn(&mut Demonstration), expected: &str| {
+        let mut changed = demonstration(2);
+        change(&mut changed);
+        let error = agent.imitate(&[demonstration(1), changed]).unwrap_err().to_string();
+        assert!(error.contains(expected), "`{error}` lacks `{expected}`");
+    };
+    refused(&|d| d.actions[1] = 4, "action 4 is not below 4");
+    refused(&|d| d.actions.clear(), "steps demonstrated");
+    refused(&|d| drop(d.observations.pop()), "steps demonstrated");
+    refused(&|d| d.observations[1].push(0.0), "observation length");
+    refused(&|d| d.observations[1][0] = f32::NAN, "observation");
+    refused(&|d| d.episode_return = f64::INFINITY, "return of a demonstration");
+    assert_eq!(agent.snapshot().unwrap(), before);
+    agent.imitate(&[]).unwrap();
+    assert_eq!(agent.snapshot().unwrap(), before, "nothing to learn");
 }
 
 #[test]

@@ -1,0 +1,265 @@
+//! Local search from the best uniform sequence.
+
+use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    turns::{Turns, mean},
+};
+
+/// What a sceptic would try first: plays every uniform sequence of actions, then improves the best of them by moves.
+///
+/// A move takes one step's action up or down by one; once no such move improves the return, moves that take one up and
+/// another down are tried. Where none of those does either, the search goes on from the best sequence with three
+/// steps changed at random. The first improvement is taken, and moves come in random order. Its greedy answer is the
+/// best sequence.
+#[derive(Clone, Debug)]
+pub struct LocalSearch {
+    actions: usize,
+    episode_len: usize,
+    episodes_per_batch: usize,
+    state: State,
+    /// What the running batch plays.
+    batch: Vec<Vec<usize>>,
+    turns: Turns,
+    mode: Mode,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct State {
+    best: Option<Played>,
+    /// What moves start from; `None` while the uniform sequences are played.
+    current: Option<Played>,
+    /// What is to be played next, the last first.
+    queue: Vec<Next>,
+    /// Whether a move of this pass has improved the current sequence.
+    improved: bool,
+    /// Whether the moves of this pass change two steps.
+    exchanges: bool,
+    /// Whether what is played next was changed at random.
+    kicked: bool,
+    rng: ChaCha8Rng,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Played {
+    actions: Vec<usize>,
+    episode_return: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Next {
+    /// This action at every step.
+    Uniform(usize),
+    /// The best sequence with some steps changed at random.
+    Kick,
+    /// One step up, another down.
+    Move { up: Option<usize>, down: Option<usize> },
+}
+
+impl LocalSearch {
+    const NAME: &str = "local";
+    const VERSION: u32 = 1;
+    const FIELDS: &[&str] = &["action_count", "episode_len", "episodes_per_batch", "state"];
+    /// Steps that are changed at random where nothing improves.
+    const KICKED: usize = 3;
+
+    /// A search over episodes of `episode_len` steps with `action_count` actions, `episodes_per_batch` at a time. All
+    /// are at least 1.
+    #[must_use]
+    pub fn new(
+        action_count: usize,
+        episode_len: usize,
+        seed: u64,
+        episodes_per_batch: usize,
+    ) -> Self {
+        let actions = action_count.max(1);
+        Self {
+            actions,
+            episode_len: episode_len.max(1),
+            episodes_per_batch: episodes_per_batch.max(1),
+            state: State {
+                best: None,
+                current: None,
+                queue: (0..actions).rev().map(Next::Uniform).collect(),
+                improved: false,
+                exchanges: false,
+                kicked: false,
+                rng: ChaCha8Rng::seed_from_u64(seed),
+            },
+            batch: Vec::new(),
+            turns: Turns::default(),
+            mode: Mode::Explore,
+        }
+    }
+
+    /// The sequence that `next` stands for, if there is one.
+    fn sequence(&mut self, next: Next) -> Option<Vec<usize>> {
+        let from = |played: &Option<Played>| played.as_ref().map(|played| played.actions.clone());
+        match next {
+            Next::Uniform(action) => Some(vec![action; self.episode_len]),
+            Next::Kick => {
+                let mut actions = from(&self.state.best)?;
+                for _ in 0..Self::KICKED {
+                    let step = self.state.rng.random_range(0..self.episode_len);
+                    actions[step] = self.state.rng.random_range(0..self.actions);
+                }
+                Some(actions)
+            }
+            Next::Move { up, down } => {
+                let mut actions = from(&self.state.current)?;
+                if let Some(step) = up {
+                    actions[step] = Some(actions[step] + 1).filter(|&a| a < self.actions)?;
+                }
+                if let Some(step) = down {
+                    actions[step] = actions[step].checked_sub(1)?;
+                }
+                Some(actions)
+            }
+        }
+    }
+
+    /// Queues the next pass, once one is over.
+    fn next_pass(&mut self) {
+        let steps = self.episode_len;
+        let State { best, current, queue, improved, exchanges, kicked, rng } = &mut self.state;
+        if current.is_none() {
+            current.clone_from(best);
+            (*improved, *exchanges) = (true, false);
+        }
+        let mut moves: Vec<Next> = Vec::new();
+        if *improved {
+            *exchanges = false;
+            for step in 0..steps {
+                moves.push(Next::Move { up: Some(step), down: None });
+                moves.push(Next::Move { up: None, down: Some(step) });
+            }
+        } else if !*exchanges {
+            *exchanges = true;
+            let pairs = (0..steps).flat_map(|up| (0..steps).map(move |down| (up, down)));
+            moves.extend(
+                pairs
+                    .filter(|(up, down)| up != down)
+                    .map(|(up, down)| Next::Move { up: Some(up), down: Some(down) }),
+            );
+        }
+        moves.shuffle(rng);
+        if moves.is_empty() {
+            // Nothing improves: elsewhere.
+            moves.push(Next::Kick);
+            *kicked = true;
+        }
+        *improved = false;
+        *queue = moves;
+    }
+}
+
+impl Agent for LocalSearch {
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
+        self.mode = mode;
+        self.batch.clear();
+        let most = max_episodes.min(self.episodes_per_batch);
+        match mode {
+            Mode::Greedy => {
+                let best = self.state.best.as_ref().filter(|_| max_episodes > 0);
+                self.batch.extend(best.map(|best| best.actions.clone()));
+            }
+            Mode::Explore => {
+                while self.batch.len() < most {
+                    match self.state.queue.pop() {
+                        Some(next) => {
+                            if let Some(sequence) = self.sequence(next) {
+                                self.batch.push(sequence);
+                            }
+                            if next == Next::Kick {
+                                break;
+                            }
+                        }
+                        // What comes next depends on what is being played.
+                        None if !self.batch.is_empty() => break,
+                        None => self.next_pass(),
+                    }
+                }
+            }
+        }
+        self.turns.begin(self.batch.len())
+    }
+
+    fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
+        let step = self.turns.act_within(observations, self.episode_len)?;
+        Ok(self.batch.iter().map(|actions| actions[step]).collect())
+    }
+
+    fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
+        let returns = self.turns.finish(rewards)?;
+        let stats = UpdateStats { mean_return: mean(&returns), ..UpdateStats::default() };
+        if self.mode == Mode::Greedy {
+            return Ok(stats);
+        }
+        let State { best, current, improved, kicked, .. } = &mut self.state;
+        for (actions, episode_return) in std::mem::take(&mut self.batch).into_iter().zip(returns) {
+            let played = Played { actions, episode_return };
+            let better = |than: &Option<Played>| {
+                than.as_ref().is_none_or(|than| played.episode_return > than.episode_return)
+            };
+            if better(best) {
+                *best = Some(played.clone());
+            }
+            // Moves start from what was changed at random, however good that is.
+            if current.is_some() && (std::mem::take(kicked) || better(current)) {
+                *current = Some(played);
+                *improved = true;
+            }
+        }
+        Ok(stats)
+    }
+
+    fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
+        self.turns.check_finished(Self::NAME)?;
+        let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
+        let returns = [&self.state.best, &self.state.current];
+        let returns = returns.into_iter().flatten().map(|played| played.episode_return);
+        snapshot.check_finite("state", returns)?;
+        snapshot.set("action_count", &self.actions)?;
+        snapshot.set("episode_len", &self.episode_len)?;
+        snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;
+        snapshot.set("state", &self.state)?;
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+        snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
+        snapshot.expect_setting("action_count", self.actions)?;
+        snapshot.expect_setting("episode_len", self.episode_len)?;
+        snapshot.expect_setting("episodes_per_batch", self.episodes_per_batch)?;
+        let state: State = snapshot.get("state")?;
+        let played = [("best", &state.best), ("current", &state.current)];
+        for (name, played) in played {
+            let Some(Played { actions, .. }) = played else { continue };
+            if actions.len() != self.episode_len || actions.iter().any(|&a| a >= self.actions) {
+                return Err(snapshot.error(format!("state.{name}"), "no episode of this agent"));
+            }
+        }
+        let exists = |next: &Next| match *next {
+            Next::Uniform(action) => action < self.actions,
+            Next::Kick => true,
+            Next::Move { up, down } => {
+                [up, down].into_iter().flatten().all(|step| step < self.episode_len)
+            }
+        };
+        if !state.queue.iter().all(exists) {
+            return Err(snapshot.error("state.queue", "a step or action that does not exist"));
+        }
+        (self.state, self.turns) = (state, Turns::default());
+        Ok(())
+    }
+}
