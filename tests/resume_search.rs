@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use releq::{
-    ActionSpace, Budget, EvaluationMode, Problem, ProblemBuilder, ReleqError, Search, SearchState,
-    agent::{Agent, Exhaustive, GreedySearch, PpoConfig, RandomSearch},
+    ActionSpace, Budget, EvaluationMode, Planning, Problem, ProblemBuilder, ReleqError, Search,
+    SearchState,
+    agent::{Agent, Evolution, Exhaustive, GreedySearch, LocalSearch, PpoConfig, RandomSearch},
     core::{Bitwidth, BitwidthAssignment, sealed},
     evaluate::{Evaluation, Evaluator},
     hw::CostWeighted,
@@ -34,13 +35,26 @@ fn builder() -> ProblemBuilder {
 
 type Make<'a> = &'a dyn Fn(&Problem) -> Box<dyn Agent>;
 
+fn begin<'a>(
+    problem: &'a Problem,
+    agent: &'a mut dyn Agent,
+    budget: Budget,
+    planning: Option<Planning>,
+) -> Search<'a> {
+    let search = Search::new(problem, agent, &NEEDS, budget);
+    match planning {
+        Some(planning) => search.planning(planning),
+        None => search,
+    }
+}
+
 /// Stops after every batch in turn, goes through text, and compares the ends.
-fn check(problem: &Problem, budget: Budget, make: Make<'_>) {
+fn check(problem: &Problem, budget: Budget, planning: Option<Planning>, make: Make<'_>) {
     let mut agent = make(problem);
-    let straight = timeless(&Search::new(problem, agent.as_mut(), &NEEDS, budget).run().unwrap());
+    let straight = timeless(&begin(problem, agent.as_mut(), budget, planning).run().unwrap());
     for stop in 0.. {
         let mut first = make(problem);
-        let mut search = Search::new(problem, first.as_mut(), &NEEDS, budget);
+        let mut search = begin(problem, first.as_mut(), budget, planning);
         let mut over = false;
         for _ in 0..stop {
             over = !search.step().unwrap();
@@ -72,19 +86,27 @@ fn every_agent_in_every_mode_ends_the_same() {
     let episodes = Budget { episodes: Some(40), ..Budget::default() };
     let evaluations = Budget { evaluations: Some(30), patience: Some(16), ..Budget::default() };
     let plain = builder().build().unwrap();
-    check(&plain, episodes, &ppo);
-    check(&plain, evaluations, &random);
-    check(&plain, evaluations, &|problem| {
+    check(&plain, episodes, None, &ppo);
+    check(&plain, evaluations, None, &random);
+    check(&plain, evaluations, None, &|problem| {
         Box::new(GreedySearch::new(problem.action_count(), problem.episode_len()))
     });
     let few = builder().actions([2, 4].map(|bits| Bitwidth::new(bits).unwrap())).build().unwrap();
-    check(&few, Budget::default(), &|problem| {
+    check(&few, Budget::default(), None, &|problem| {
         Box::new(Exhaustive::new(problem.action_count(), problem.episode_len(), 3))
     });
+    let planning = Planning { batch: 3, episodes: 16, ..Planning::default() };
+    check(&plain, evaluations, Some(planning), &ppo);
+    check(&plain, evaluations, None, &|problem| {
+        Box::new(LocalSearch::new(problem.action_count(), problem.episode_len(), 2, 2))
+    });
+    check(&plain, evaluations, None, &|problem| {
+        Box::new(Evolution::new(problem.action_count(), problem.episode_len(), 2, 3))
+    });
     let restricted = builder().action_space(ActionSpace::Restricted).build().unwrap();
-    check(&restricted, episodes, &ppo);
+    check(&restricted, episodes, None, &ppo);
     let every_layer = builder().evaluation(EvaluationMode::PerLayer).build().unwrap();
-    check(&every_layer, evaluations, &random);
+    check(&every_layer, evaluations, None, &random);
 }
 
 #[test]

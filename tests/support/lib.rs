@@ -1,9 +1,13 @@
 //! Shared by the workspace's tests.
 
+mod landscape;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::Value;
+
+pub use landscape::Landscape;
 
 /// The folder with real data sets and tables that `RELEQ_DATA_DIR` names; tests that need it skip
 /// themselves, and say so, where it is not set.

@@ -95,6 +95,11 @@ impl<'a> BitwidthEnvironment<'a> {
         &self.scored
     }
 
+    /// Those assignments.
+    pub(crate) fn asked(&self) -> &[BitwidthAssignment] {
+        &self.asked
+    }
+
     /// Time spent in the evaluator.
     pub(crate) const fn evaluation_seconds(&self) -> f64 {
         self.evaluation_time.as_secs_f64()
@@ -156,16 +161,23 @@ impl<'a> BitwidthEnvironment<'a> {
         })
     }
 
-    /// Measures the current bitwidths of all episodes; gives the place of each score. Only what was never
-    /// asked for goes to the evaluator.
-    fn measure(&mut self) -> Result<Vec<usize>, ReleqError> {
+    /// Measures the current bitwidths of all episodes; gives the place of each score.
+    fn measure_episodes(&mut self) -> Result<Vec<usize>, ReleqError> {
         let asked = self
             .episodes
             .iter()
             .map(|episode| Ok(BitwidthAssignment::new(episode.bits.clone())?))
             .collect::<Result<Vec<_>, ReleqError>>()?;
+        self.measure(&asked)
+    }
+
+    /// Measures assignments; gives the place of each score. Only what was never asked for goes to the evaluator.
+    pub(crate) fn measure(
+        &mut self,
+        asked: &[BitwidthAssignment],
+    ) -> Result<Vec<usize>, ReleqError> {
         let mut new: Vec<BitwidthAssignment> = Vec::new();
-        for bits in &asked {
+        for bits in asked {
             if !self.index_of.contains_key(bits) && !new.contains(bits) {
                 new.push(bits.clone());
             }
@@ -281,7 +293,7 @@ impl Environment for BitwidthEnvironment<'_> {
         let measured = terminated || self.problem.evaluation() == EvaluationMode::PerLayer;
         let mut transitions = vec![Transition { reward: 0.0, terminated }; actions.len()];
         if measured {
-            for (episode, place) in self.measure()?.into_iter().enumerate() {
+            for (episode, place) in self.measure_episodes()?.into_iter().enumerate() {
                 let scored = &self.scored[place];
                 transitions[episode].reward = scored.reward;
                 self.episodes[episode].acc_state = scored.acc_state;

@@ -8,6 +8,7 @@ pub mod evaluate;
 mod event;
 mod experiment;
 mod guard;
+mod planning;
 mod problem;
 mod report;
 mod run_folder;
@@ -18,8 +19,9 @@ pub use error::ReleqError;
 pub use event::{Event, Stage};
 pub use experiment::{
     AgentKind, AgentShape, Choice, DataConfig, EvaluatorKind, Experiment, ExperimentConfig,
-    HeldOut, NetworkConfig, WeightsConfig,
+    HeldOut, NetworkConfig, PlannedPpo, WeightsConfig,
 };
+pub use planning::Planning;
 pub use problem::{
     ActionSpace, EvaluationMode, Problem, ProblemBuilder, ProblemSummary, SearchLayer,
 };

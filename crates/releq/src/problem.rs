@@ -368,8 +368,8 @@ impl Problem {
     }
 
     /// Indices of the layers that the agent chooses.
-    pub(crate) fn searched(&self) -> &[usize] {
-        &self.searched
+    pub(crate) const fn searched(&self) -> &[usize] {
+        self.searched.as_slice()
     }
 
     pub(crate) fn highest(&self) -> Bitwidth {

@@ -16,9 +16,18 @@ use super::options;
 type Preset = (&'static str, fn() -> AgentKind, &'static str);
 
 /// All agents that have a name.
-const PRESETS: [Preset; 7] = [
-    ("ppo", || AgentKind::Ppo(PpoConfig::default()), "PPO with an LSTM, tuned for replays"),
-    ("ppo-quick", || AgentKind::Ppo(PpoConfig::quick()), "PPO for searches of 100 to 300 episodes"),
+const PRESETS: [Preset; 10] = [
+    (
+        "ppo-planned",
+        AgentKind::default,
+        "PPO that learns on a model of the accuracy between measurements",
+    ),
+    (
+        "ppo",
+        || AgentKind::Ppo(PpoConfig::default()),
+        "PPO with an LSTM, for thousands of measurements",
+    ),
+    ("ppo-quick", || AgentKind::Ppo(PpoConfig::quick()), "PPO for 100 to 300 measurements"),
     ("ppo-paper", || AgentKind::Ppo(PpoConfig::paper()), "PPO with the paper's settings"),
     (
         "ppo-authors-code",
@@ -27,6 +36,8 @@ const PRESETS: [Preset; 7] = [
     ),
     ("random", || AgentKind::Random, "random assignments"),
     ("greedy", || AgentKind::Greedy, "layer by layer, the best bitwidth of each"),
+    ("local", || AgentKind::Local, "moves of one or two layers from the best uniform assignment"),
+    ("evolution", || AgentKind::Evolution, "regularized evolution"),
     ("exhaustive", || AgentKind::Exhaustive, "every assignment, for small problems"),
 ];
 

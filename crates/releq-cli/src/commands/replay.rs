@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     AgentKind, AgentShape, Budget, Event, Problem, Scored, Search, SearchLayer, SearchOutcome,
     Stage,
-    agent::{GreedySearch, PpoConfig, RandomSearch},
+    agent::{LocalSearch, RandomSearch},
     core::{BitwidthAssignment, LayerProfile},
     evaluate::{Cached, Evaluator, OnMiss, Table},
     hw::CostKind,
@@ -28,7 +28,7 @@ use crate::{
 ///
 /// The table is any CSV with the columns bits,accuracy_percent and one row per measured assignment, such as
 /// 2-2-3-2,93.916667. Since the whole table is known, the output shows how close the agent came to the best entry, and
-/// what random search and search layer by layer find with as many evaluations.
+/// what random search and local search find with as many evaluations.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   releq replay --table lenet.csv
@@ -69,7 +69,7 @@ pub(crate) struct Args {
         allow_negative_numbers = true
     )]
     seed: u64,
-    /// Agent: one of `releq list agents`, or a JSON or TOML file with hyperparameters of PPO [default: ppo]
+    /// Agent: one of `releq list agents`, or a JSON or TOML file with hyperparameters of PPO [default: ppo-planned]
     #[arg(long, value_name = "AGENT|FILE")]
     agent: Option<AgentArg>,
     /// What to do if the table lacks an assignment: `error`, or `nearest` to use the nearest entry, including its
@@ -95,7 +95,7 @@ pub(crate) struct Args {
 struct Outcomes {
     found: SearchOutcome,
     random: SearchOutcome,
-    layerwise: SearchOutcome,
+    local: SearchOutcome,
     optimal: Scored,
     everything: Vec<Scored>,
 }
@@ -128,7 +128,7 @@ impl Args {
         self.problem.reads(files).check()?;
         let agent = match &self.agent {
             Some(agent) => agent.load()?,
-            None => AgentKind::Ppo(PpoConfig::default()),
+            None => AgentKind::default(),
         };
         let mut table = Table::read(&self.table, self.on_miss)?;
         if let Some(percent) = self.full_precision {
@@ -231,6 +231,7 @@ impl Args {
             "{elapsed} {bar:20} {pos}/{len} episodes, {eta} left, best {msg}",
         )?);
         let evaluator = Cached::new(table);
+        let planning = agent.planning();
         let mut agent = agent.build(&AgentShape::new(problem, self.seed))?;
         let on_event = |event: &Event| {
             if let Event::Episodes { record, best, .. } = event {
@@ -243,7 +244,10 @@ impl Args {
         let budget =
             Budget { episodes: Some(episodes), evaluations: self.evaluations, ..Budget::default() };
         let search = Search::new(problem, agent.as_mut(), &evaluator, budget);
-        let search = search.cancel(&interrupt.cancel).on_event(Stage::Search, &on_event);
+        let mut search = search.cancel(&interrupt.cancel).on_event(Stage::Search, &on_event);
+        if let Some(planning) = planning {
+            search = search.planning(planning);
+        }
         let found = search.run()?;
         bar.finish_and_clear();
 
@@ -252,10 +256,11 @@ impl Args {
         let mut random = RandomSearch::new(problem.action_count(), self.seed, 16);
         let random = Search::new(problem, &mut random, &evaluator, budget);
         let random = random.cancel(&interrupt.cancel).run()?;
-        let mut layerwise = GreedySearch::new(problem.action_count(), problem.episode_len());
-        let layerwise = Search::new(problem, &mut layerwise, &evaluator, budget);
-        let layerwise = layerwise.cancel(&interrupt.cancel).run()?;
-        Ok(Outcomes { found, random, layerwise, optimal, everything })
+        let mut local =
+            LocalSearch::new(problem.action_count(), problem.episode_len(), self.seed, 1);
+        let local = Search::new(problem, &mut local, &evaluator, budget);
+        let local = local.cancel(&interrupt.cancel).run()?;
+        Ok(Outcomes { found, random, local, optimal, everything })
     }
 
     /// The least accuracy that `--max-loss` accepts.
@@ -272,7 +277,7 @@ impl Args {
         outcomes: &Outcomes,
         seconds: f64,
     ) -> Result<serde_json::Value> {
-        let Outcomes { found, random, layerwise, optimal, everything } = outcomes;
+        let Outcomes { found, random, local, optimal, everything } = outcomes;
         let greedy = found.greedy.as_ref();
         let best = found.best.as_ref();
         let within = |scored| self.least_accuracy(table).and_then(|least| cheapest(scored, least));
@@ -311,9 +316,9 @@ impl Args {
             "best_seen_reward": best.map(|best| best.reward),
             "random_best_bits": random.best.as_ref().map(|best| &best.bits),
             "random_best_reward": random.best.as_ref().map(|best| best.reward),
-            "layerwise_best_bits": layerwise.best.as_ref().map(|best| &best.bits),
-            "layerwise_best_reward": layerwise.best.as_ref().map(|best| best.reward),
-            "layerwise_evaluations": layerwise.evaluations,
+            "local_best_bits": local.best.as_ref().map(|best| &best.bits),
+            "local_best_reward": local.best.as_ref().map(|best| best.reward),
+            "local_evaluations": local.evaluations,
             "cheapest_within_max_loss": within(everything).map(Entry::from),
             "cheapest_seen_within_max_loss": within(&seen).map(Entry::from),
             "episodes": found.episodes,
@@ -325,7 +330,7 @@ impl Args {
     }
 
     fn tables(&self, table: &Table, outcomes: &Outcomes, seconds: f64) -> String {
-        let Outcomes { found, random, layerwise, optimal, everything } = outcomes;
+        let Outcomes { found, random, local, optimal, everything } = outcomes;
         let mut lines = vec![format!(
             "{} measured assignments of {} layers; full precision {:.2} %",
             table.len(),
@@ -341,7 +346,7 @@ impl Args {
             ("agent, greedy", found.greedy.as_ref()),
             ("agent, best seen", found.best.as_ref()),
             ("random, best seen", random.best.as_ref()),
-            ("layer by layer, best seen", layerwise.best.as_ref()),
+            ("local search, best seen", local.best.as_ref()),
             ("cheapest within --max-loss", within(everything)),
             ("agent, cheapest within it", within(&seen)),
         ];
@@ -367,9 +372,9 @@ impl Args {
             lines.push("the agent saw nothing within --max-loss".to_owned());
         }
         lines.push(format!(
-            "{} episodes; {} distinct assignments for the agent, {} for random search,\n{} layer by layer; {}; \
+            "{} episodes; {} distinct assignments for the agent, {} for random search,\n{} for local search; {}; \
              {seconds:.1} s",
-            found.episodes, found.evaluations, random.evaluations, layerwise.evaluations, found.stop
+            found.episodes, found.evaluations, random.evaluations, local.evaluations, found.stop
         ));
         lines.push(
             "\nPareto frontier of the table (State_Quantization, accuracy %, bits):".to_owned(),

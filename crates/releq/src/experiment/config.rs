@@ -18,7 +18,7 @@ use serde::{
 };
 
 use super::Choice;
-use crate::{Budget, ReleqError, evaluate::EarlyStop};
+use crate::{Budget, Planning, ReleqError, evaluate::EarlyStop};
 
 /// Where the images come from that every choice is made on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,20 +37,42 @@ pub enum HeldOut {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AgentKind {
-    /// [`Ppo`](releq_agent::Ppo).
+    /// [`Ppo`](releq_agent::Ppo), which learns from measurements alone.
     Ppo(PpoConfig),
+    /// [`Ppo`](releq_agent::Ppo) in a search that [plans](Planning).
+    PpoPlanned(PlannedPpo),
     /// [`RandomSearch`](releq_agent::RandomSearch), eight episodes at a time.
     Random,
     /// [`GreedySearch`](releq_agent::GreedySearch).
     Greedy,
+    /// [`LocalSearch`](releq_agent::LocalSearch), one episode at a time.
+    Local,
+    /// [`Evolution`](releq_agent::Evolution), one episode at a time.
+    Evolution,
     /// [`Exhaustive`](releq_agent::Exhaustive), eight episodes at a time.
     Exhaustive,
 }
 
 impl Default for AgentKind {
-    /// PPO for searches whose every episode costs a retrain.
     fn default() -> Self {
-        Self::Ppo(PpoConfig::quick())
+        Self::PpoPlanned(PlannedPpo::default())
+    }
+}
+
+/// PPO in a search that plans.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlannedPpo {
+    /// The agent.
+    pub ppo: PpoConfig,
+    /// How it learns between measurements.
+    pub planning: Planning,
+}
+
+impl Default for PlannedPpo {
+    /// [`PpoConfig::quick`], since what the agent learns from changes with every measurement.
+    fn default() -> Self {
+        Self { ppo: PpoConfig::quick(), planning: Planning::default() }
     }
 }
 
@@ -237,8 +259,8 @@ pub struct ExperimentConfig {
     pub evaluator: Choice<EvaluatorKind>,
     /// When the search stops.
     pub budget: Budget,
-    /// Whether random search and greedy layer-by-layer search run too, each with at most as many
-    /// evaluations as the agent used.
+    /// Whether local search, evolution and random search run too, each with at most as many evaluations
+    /// as the agent used.
     pub compare: bool,
     /// How many assignments of a search may get the long retrain, from the cheapest upwards, until one
     /// is within the tolerance.

@@ -11,7 +11,8 @@ use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 pub use choice::Choice;
 pub use config::{
-    AgentKind, DataConfig, EvaluatorKind, ExperimentConfig, HeldOut, NetworkConfig, WeightsConfig,
+    AgentKind, DataConfig, EvaluatorKind, ExperimentConfig, HeldOut, NetworkConfig, PlannedPpo,
+    WeightsConfig,
 };
 pub use pieces::AgentShape;
 use pieces::{GIVEN, OwnPieces};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use releq_agent::{Agent, Exhaustive, GreedySearch, RandomSearch};
+use releq_agent::{Agent, Evolution, Exhaustive, GreedySearch, LocalSearch, RandomSearch};
 use releq_core::{CostModel, Weights};
 use releq_data::{Dataset, Splits};
 use releq_hw::{CostKind, CostLimit, LimitConfig};
@@ -12,7 +12,7 @@ use releq_train::TrainerFactory;
 
 use super::{AgentKind, Choice, ExperimentConfig, WeightsConfig};
 use crate::{
-    Problem, ReleqError,
+    Planning, Problem, ReleqError,
     evaluate::{Evaluator, RetrainSetup},
 };
 
@@ -44,6 +44,15 @@ impl AgentShape {
 }
 
 impl AgentKind {
+    /// How the search plans for this agent, if it does.
+    #[must_use]
+    pub const fn planning(&self) -> Option<Planning> {
+        match self {
+            Self::PpoPlanned(planned) => Some(planned.planning),
+            _ => None,
+        }
+    }
+
     /// The agent itself.
     ///
     /// # Errors
@@ -52,6 +61,11 @@ impl AgentKind {
         let AgentShape { observation_len, action_count, episode_len, seed } = *shape;
         Ok(match self {
             Self::Ppo(ppo) => Box::new(ppo.clone().init(observation_len, action_count, seed)?),
+            Self::PpoPlanned(planned) => {
+                Box::new(planned.ppo.clone().init(observation_len, action_count, seed)?)
+            }
+            Self::Local => Box::new(LocalSearch::new(action_count, episode_len, seed, 1)),
+            Self::Evolution => Box::new(Evolution::new(action_count, episode_len, seed, 1)),
             Self::Random => Box::new(RandomSearch::new(action_count, seed, TOGETHER)),
             Self::Greedy => Box::new(GreedySearch::new(action_count, episode_len)),
             Self::Exhaustive => Box::new(Exhaustive::new(action_count, episode_len, TOGETHER)),

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use releq_agent::{Agent, GreedySearch, RandomSearch};
+use releq_agent::{Agent, Evolution, LocalSearch, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
 use releq_data::{Dataset, Normalization, Subset, fingerprint};
 use releq_hw::Machine;
@@ -16,16 +16,20 @@ use releq_quant::{QuantError, Quantizer};
 use releq_train::{TrainError, TrainProgress, Trainer, initial_weights, training_origin};
 
 use super::{
-    AgentKind, AgentShape, Choice, ExperimentConfig, HeldOut, Laps,
+    AgentShape, Choice, ExperimentConfig, HeldOut, Laps,
     finals::{Finals, Finished, FullPrecision},
     pieces::{AnySplits, OwnPieces, Pieces, TOGETHER},
 };
 use crate::{
-    Budget, Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Search, SearchOutcome,
-    Stage, StopReason,
+    Budget, Cancel, Event, LayerRow, Planning, Problem, ReleqError, Report, RunFolder, Search,
+    SearchOutcome, Stage, StopReason,
     evaluate::{Cached, Evaluator, Retrain, RetrainSetup, classify},
     run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, Recorded, SHORT, StageRecord},
 };
+
+/// Episodes at a time of the searches that the agent's is compared with: as many as a planned search measures, since
+/// more would be chosen with less knowledge.
+const BESIDE: usize = 4;
 
 /// The data of an experiment, split and normalized once.
 struct Images {
@@ -251,21 +255,23 @@ impl<'a> Run<'a> {
             done: 0,
         };
         let mut agent = self.own.agent(self.config, &shape)?;
-        let found = searches.next(agent.as_mut(), self.config.budget, Stage::Search)?;
+        let planning = match &self.config.agent {
+            Choice::Ours(kind) => kind.planning(),
+            Choice::Own(_) => None,
+        };
+        let found = searches.next(agent.as_mut(), planning, self.config.budget, Stage::Search)?;
         laps.lap("search");
 
         let mut comparisons = Vec::new();
         let over = matches!(found.stop, StopReason::Cancelled | StopReason::Failed);
         if self.config.compare && !over {
             let budget = Budget { evaluations: Some(found.evaluations), ..Budget::default() };
-            let together = match &self.config.agent {
-                Choice::Ours(AgentKind::Ppo(ppo)) => ppo.episodes_per_batch,
-                _ => TOGETHER,
-            };
-            let mut random = RandomSearch::new(shape.action_count, self.config.seed, together);
-            let mut layerwise = GreedySearch::new(shape.action_count, shape.episode_len);
-            for agent in [&mut random as &mut dyn Agent, &mut layerwise] {
-                comparisons.push(searches.next(agent, budget, Stage::Comparison)?);
+            let AgentShape { action_count, episode_len, seed, .. } = shape;
+            let mut local = LocalSearch::new(action_count, episode_len, seed, BESIDE);
+            let mut evolution = Evolution::new(action_count, episode_len, seed, BESIDE);
+            let mut random = RandomSearch::new(action_count, seed, TOGETHER);
+            for agent in [&mut local as &mut dyn Agent, &mut evolution, &mut random] {
+                comparisons.push(searches.next(agent, None, budget, Stage::Comparison)?);
             }
         }
         laps.lap("comparisons");
@@ -441,6 +447,7 @@ impl Searches<'_, '_> {
     fn next(
         &mut self,
         agent: &mut dyn Agent,
+        planning: Option<Planning>,
         budget: Budget,
         stage: Stage,
     ) -> Result<SearchOutcome, ReleqError> {
@@ -462,11 +469,14 @@ impl Searches<'_, '_> {
         if budget.evaluations != Some(0) {
             (run.on_event)(&Event::SearchBegun { stage, agent: agent.name().to_owned(), budget });
         }
-        let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
+        let mut search = Search::new(self.problem, agent, self.evaluator()?, budget)
             .clock(clock)
             .cancel(run.cancel)
-            .on_event(stage, run.on_event)
-            .run()?;
+            .on_event(stage, run.on_event);
+        if let Some(planning) = planning {
+            search = search.planning(planning);
+        }
+        let outcome = search.run()?;
         let over = matches!(outcome.stop, StopReason::Cancelled | StopReason::Failed);
         if let Some(kept) = kept
             && !over

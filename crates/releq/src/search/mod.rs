@@ -7,7 +7,7 @@ mod state;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use releq_agent::{Agent, Environment, Mode};
+use releq_agent::{Agent, Environment, Mode, UpdateStats};
 
 pub use budget::{Budget, StopReason};
 pub use frontier::pareto_frontier;
@@ -19,6 +19,7 @@ use crate::{
     environment::BitwidthEnvironment,
     evaluate::Evaluator,
     guard::guard,
+    planning::{Measured, Plan, Planning, conclude, plan},
     problem::{EvaluationMode, Problem},
     run_folder::Clock,
 };
@@ -57,6 +58,9 @@ pub struct Search<'a> {
     evaluator: &'a dyn Evaluator,
     environment: BitwidthEnvironment<'a>,
     budget: Budget,
+    planning: Option<Planning>,
+    /// Logarithm of each searched layer's share in the damage, as far as it is known beforehand.
+    prior: Vec<f64>,
     cancel: Cancel,
     stage: Stage,
     on_event: Option<&'a (dyn Fn(&Event) + Sync)>,
@@ -101,6 +105,8 @@ impl<'a> Search<'a> {
             evaluator,
             environment: BitwidthEnvironment::new(problem, evaluator),
             budget,
+            planning: None,
+            prior: vec![0.0; problem.episode_len()],
             cancel: Cancel::new(),
             stage: Stage::Search,
             on_event: None,
@@ -134,6 +140,7 @@ impl<'a> Search<'a> {
             .map_err(|error| ReleqError::Resume { field: "seconds", reason: error.to_string() })?;
         agent.restore(&state.agent)?;
         let mut search = Self::new(problem, agent, evaluator, state.budget);
+        search.planning = state.planning;
         search.environment.restore(state.environment);
         search.episodes = state.episodes;
         search.last_new_at = state.last_new_at;
@@ -141,6 +148,14 @@ impl<'a> Search<'a> {
         search.before = before;
         search.look();
         Ok(search)
+    }
+
+    /// Plans what to measure on a model of the accuracy, where the agent learns; a search that goes on from a
+    /// state plans as it did.
+    #[must_use]
+    pub const fn planning(mut self, planning: Planning) -> Self {
+        self.planning = Some(planning);
+        self
     }
 
     /// Ends the search at the next batch once `cancel` is set.
@@ -175,6 +190,7 @@ impl<'a> Search<'a> {
             problem: self.problem.summary(),
             full_precision: self.evaluator.full_precision(),
             budget: self.budget,
+            planning: self.planning,
             agent: self.agent.snapshot()?,
             environment: self.environment.state(),
             episodes: self.episodes,
@@ -221,6 +237,47 @@ impl<'a> Search<'a> {
             Ok(room) => room,
             Err(stop) => return Ok(Some(stop)),
         };
+        match self.planning {
+            Some(planning) => self.planned(&planning, room),
+            None => self.explored(room),
+        }
+    }
+
+    /// A batch of assignments that the agent and a model of the accuracy think promising.
+    fn planned(
+        &mut self,
+        planning: &Planning,
+        room: usize,
+    ) -> Result<Option<StopReason>, ReleqError> {
+        planning.check(self.problem)?;
+        let name = self.agent.name().to_owned();
+        let measured = measured(&self.environment, self.evaluator);
+        let next = guard(
+            || format!("agent `{name}`"),
+            || plan(planning, self.problem, self.agent, &measured, &self.prior, room),
+        )?;
+        let Some(Plan { assignments, played }) = next else {
+            return Ok(Some(StopReason::Converged));
+        };
+        let places = self.environment.measure(&assignments)?;
+        let batch = places.iter().map(|&place| self.environment.scored()[place].clone()).collect();
+        let Played { action_probabilities, update, .. } = played.unwrap_or_default();
+        self.told(name, batch, action_probabilities, update);
+        Ok(None)
+    }
+
+    /// The last lessons of a planned search.
+    fn concluded(&mut self, planning: &Planning) -> Result<(), ReleqError> {
+        let name = self.agent.name().to_owned();
+        let measured = measured(&self.environment, self.evaluator);
+        guard(
+            || format!("agent `{name}`"),
+            || conclude(planning, self.problem, self.agent, &measured, &self.prior),
+        )
+    }
+
+    /// A batch of episodes of the agent's own, which it learns from.
+    fn explored(&mut self, room: usize) -> Result<Option<StopReason>, ReleqError> {
         let name = self.agent.name().to_owned();
         let piece = || format!("agent `{name}`");
         let Some(count) = guard(piece, || Ok(self.agent.begin(room, Mode::Explore)))? else {
@@ -230,16 +287,30 @@ impl<'a> Search<'a> {
             let reason = format!("{} began {count} episodes where 1 to {room} were asked", piece());
             return Err(ReleqError::Setting { setting: "agent", reason });
         }
-        let Played { rewards, action_probabilities } = self.play(count)?;
+        let Played { rewards, action_probabilities, .. } =
+            play(self.agent, &mut self.environment, count)?;
         let update = guard(piece, || Ok(self.agent.finish(&rewards)?))?;
 
-        self.episodes += count;
+        let batch: Vec<Scored> = self.environment.batch_scores().cloned().collect();
+        self.told(name, batch, action_probabilities, update);
+        Ok(None)
+    }
+
+    /// Takes a measured batch into the records.
+    fn told(
+        &mut self,
+        agent: String,
+        batch: Vec<Scored>,
+        action_probabilities: Vec<Vec<f32>>,
+        update: UpdateStats,
+    ) {
+        self.episodes += batch.len();
         if self.environment.scored().len() > self.looked_at {
             self.last_new_at = self.episodes;
         }
         self.look();
         let mean = |feature: &dyn Fn(&Scored) -> f64| {
-            self.environment.batch_scores().map(feature).sum::<f64>() / count as f64
+            batch.iter().map(feature).sum::<f64>() / batch.len() as f64
         };
         let record = BatchRecord {
             episodes: self.episodes,
@@ -254,14 +325,13 @@ impl<'a> Search<'a> {
         if let Some(on_event) = self.on_event {
             on_event(&Event::Episodes {
                 stage: self.stage,
-                agent: name,
+                agent,
                 budget: self.budget,
                 record: Box::new(record),
                 failures: self.failures,
                 best: self.best.clone().map(Box::new),
             });
         }
-        Ok(None)
     }
 
     /// How many episodes the budget allows, or why it allows none.
@@ -297,34 +367,6 @@ impl<'a> Search<'a> {
         Ok(room)
     }
 
-    /// Plays the episodes that the agent has begun.
-    fn play(&mut self, episodes: usize) -> Result<Played, ReleqError> {
-        let mut observations = self.environment.reset(episodes)?;
-        let steps = self.environment.episode_len();
-        let mut rewards = Vec::with_capacity(steps);
-        let mut action_probabilities = Vec::with_capacity(steps);
-        for _ in 0..steps {
-            let piece = || format!("agent `{}`", self.agent.name());
-            // The name is taken first, for the agent itself is borrowed while it acts.
-            let name = piece();
-            let (actions, means) = guard(
-                || name,
-                || {
-                    let actions = self.agent.act(&observations)?;
-                    Ok((actions, self.agent.probabilities().and_then(mean_probabilities)))
-                },
-            )?;
-            action_probabilities.extend(means);
-            let (next, transitions) = self.environment.step(&actions)?;
-            rewards.push(transitions.iter().map(|transition| transition.reward).collect());
-            observations = next;
-        }
-        if action_probabilities.len() < steps {
-            action_probabilities.clear();
-        }
-        Ok(Played { rewards, action_probabilities })
-    }
-
     /// Looks at the scores that are new.
     fn look(&mut self) {
         for scored in &self.environment.scored()[self.looked_at..] {
@@ -352,8 +394,14 @@ impl<'a> Search<'a> {
         // Without an episode nothing was learned that an answer could follow from.
         let over = matches!(stop, StopReason::Cancelled | StopReason::Failed);
         let mut greedy = None;
+        if self.episodes > 0
+            && !over
+            && let Some(planning) = self.planning
+        {
+            self.concluded(&planning)?;
+        }
         if self.episodes > 0 && !over && self.agent.begin(1, Mode::Greedy).is_some() {
-            match self.play(1) {
+            match play(self.agent, &mut self.environment, 1) {
                 Err(ReleqError::Cancelled) => {}
                 Err(error) => self.error = Some(error.chain()),
                 Ok(played) => {
@@ -381,12 +429,57 @@ impl<'a> Search<'a> {
     }
 }
 
+fn measured<'s>(
+    environment: &'s BitwidthEnvironment<'_>,
+    evaluator: &dyn Evaluator,
+) -> Measured<'s> {
+    Measured {
+        asked: environment.asked(),
+        scored: environment.scored(),
+        full_precision: evaluator.full_precision(),
+    }
+}
+
 /// A batch of episodes, step by step.
-struct Played {
+#[derive(Default)]
+pub(crate) struct Played {
     /// `[steps][episodes]`
-    rewards: Vec<Vec<f64>>,
+    pub(crate) rewards: Vec<Vec<f64>>,
     /// `[steps][actions]`, as in a [`BatchRecord`]; empty unless the agent has some at every step.
-    action_probabilities: Vec<Vec<f32>>,
+    pub(crate) action_probabilities: Vec<Vec<f32>>,
+    /// What the agent learned from it, once it has.
+    pub(crate) update: UpdateStats,
+}
+
+/// Plays the episodes that the agent has begun.
+pub(crate) fn play(
+    agent: &mut dyn Agent,
+    environment: &mut BitwidthEnvironment<'_>,
+    episodes: usize,
+) -> Result<Played, ReleqError> {
+    let mut observations = environment.reset(episodes)?;
+    let steps = environment.episode_len();
+    let mut rewards = Vec::with_capacity(steps);
+    let mut action_probabilities = Vec::with_capacity(steps);
+    // Named beforehand, for the agent itself is borrowed while it acts.
+    let piece = format!("agent `{}`", agent.name());
+    for _ in 0..steps {
+        let (actions, means) = guard(
+            || piece.clone(),
+            || {
+                let actions = agent.act(&observations)?;
+                Ok((actions, agent.probabilities().and_then(mean_probabilities)))
+            },
+        )?;
+        action_probabilities.extend(means);
+        let (next, transitions) = environment.step(&actions)?;
+        rewards.push(transitions.iter().map(|transition| transition.reward).collect());
+        observations = next;
+    }
+    if action_probabilities.len() < steps {
+        action_probabilities.clear();
+    }
+    Ok(Played { rewards, action_probabilities, update: UpdateStats::default() })
 }
 
 /// The mean of the episodes' distributions, to four decimals; `None` if they are of different lengths, or no

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 
 use super::{BatchRecord, Budget};
-use crate::{ReleqError, environment::EnvironmentState, problem::ProblemSummary};
+use crate::{Planning, ReleqError, environment::EnvironmentState, problem::ProblemSummary};
 
 /// Changes whenever the meaning of a [`SearchState`] does.
 pub(super) const FORMAT: &str = "releq search 2";
@@ -25,6 +25,8 @@ pub struct SearchState {
     pub(super) problem: ProblemSummary,
     pub(super) full_precision: f64,
     pub(super) budget: Budget,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) planning: Option<Planning>,
     pub(super) agent: AgentSnapshot,
     pub(super) environment: EnvironmentState,
     pub(super) episodes: usize,

@@ -1,0 +1,54 @@
+//! The assignments next to an assignment.
+
+use releq_core::Bitwidth;
+
+/// Every assignment that is one move away from `bits`: one searched layer up or down by one or two of the `actions`, or
+/// one layer up and another down by one.
+pub(super) fn neighbours(
+    bits: &[Bitwidth],
+    searched: &[usize],
+    actions: &[Bitwidth],
+) -> Vec<Vec<Bitwidth>> {
+    let place =
+        |layer: usize| actions.iter().position(|&action| action == bits[layer]).unwrap_or(0);
+    let moved = |layer: usize, by: isize| {
+        place(layer).checked_add_signed(by).and_then(|place| actions.get(place)).copied()
+    };
+    let mut all = Vec::new();
+    for &layer in searched {
+        for by in [-2, -1, 1, 2] {
+            if let Some(to) = moved(layer, by) {
+                let mut next = bits.to_vec();
+                next[layer] = to;
+                all.push(next);
+            }
+        }
+        let Some(up) = moved(layer, 1) else { continue };
+        for &other in searched {
+            if let Some(down) = moved(other, -1).filter(|_| other != layer) {
+                let mut next = bits.to_vec();
+                (next[layer], next[other]) = (up, down);
+                all.push(next);
+            }
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moves_stay_within_the_actions_and_the_searched_layers() {
+        let bits = |all: &[u8]| -> Vec<Bitwidth> {
+            all.iter().map(|&bits| Bitwidth::new(bits).unwrap()).collect()
+        };
+        let mut moves = neighbours(&bits(&[2, 8, 3]), &[0, 2], &bits(&[2, 3, 4]));
+        moves.sort();
+        let mut expected =
+            [[3, 8, 3], [4, 8, 3], [2, 8, 2], [2, 8, 4], [3, 8, 2]].map(|all| bits(&all));
+        expected.sort();
+        assert_eq!(moves, expected);
+    }
+}
