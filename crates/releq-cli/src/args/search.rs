@@ -31,7 +31,7 @@ use crate::{
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Search")]
 pub struct SearchArgs {
-    /// Agent that chooses, one of `releq list agents`, or a .json or .toml file with its settings [default: ppo-quick]
+    /// Agent that chooses, one of `releq list agents`, or a .json or .toml file with its settings [default: ppo-planned]
     #[arg(long, value_name = "AGENT|FILE")]
     pub agent: Option<AgentArg>,
     /// Seed of all random numbers; the same seed gives the same report [default: 1]
@@ -67,7 +67,7 @@ pub struct SearchArgs {
         allow_hyphen_values = true
     )]
     pub early_stop: Option<f64>,
-    /// Skip the comparison with random and layer-by-layer search
+    /// Skip the comparison with local search, evolution and random search
     #[arg(long)]
     pub no_comparison: bool,
     /// How weights are quantized, one of `releq list quantizers` [default: the network's]

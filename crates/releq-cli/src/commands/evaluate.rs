@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
+    ExperimentConfig,
     core::{BitwidthAssignment, Network, parallel},
     data::{ImageSet, Normalization},
     train::{self, AccuracyReport, Backend, Schedule, Trainer, TrainerFactory},
@@ -149,7 +150,11 @@ impl Args {
         if let Some(steps) = self.batch_norm_steps {
             let limit = NonZeroUsize::new(steps.saturating_mul(128));
             let (train, _) = images::load(&source, Split::Train, limit, &network)?;
-            let schedule = Schedule::statistics_only(steps, 128);
+            // Images as the network was trained on, or its statistics would belong to others.
+            let augmentation = ExperimentConfig::preset(network.name(), 1)
+                .map(|config| config.pretrain.augmentation)
+                .unwrap_or_default();
+            let schedule = Schedule { augmentation, ..Schedule::statistics_only(steps, 128) };
             let mut go_on = |_| ControlFlow::Continue(());
             train::train(first.as_mut(), &train, &normalization, &schedule, 1, &mut go_on)?;
         }

@@ -49,7 +49,7 @@ pub struct Report {
     pub rows: Vec<FinalRow>,
     /// The agent's search.
     pub search: SearchOutcome,
-    /// Random search and layer-by-layer search, each with at most as many evaluations.
+    /// Local search, evolution and random search, each with at most as many evaluations.
     pub comparisons: Vec<SearchOutcome>,
     /// Whether the caller stopped the run before its end.
     pub cancelled: bool,
