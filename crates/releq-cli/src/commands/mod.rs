@@ -11,6 +11,7 @@ mod replay;
 mod report;
 mod resume;
 mod search;
+mod timed;
 mod train;
 
 use std::process::ExitCode;
