@@ -125,7 +125,7 @@ impl Args {
         let mut named: Vec<(String, &Scored, bool)> = found
             .into_iter()
             .filter_map(|(bits, count)| {
-                Some((format!("found by {count} of {seeds}"), at(bits)?, true))
+                Some((format!("found, {count} of {seeds}"), at(bits)?, true))
             })
             .collect();
         let published =
@@ -162,7 +162,8 @@ fn row(name: &str, scored: &Scored, found: bool, all: &[Scored]) -> Row {
 }
 
 fn shown(all: &[Scored], rows: &[Row]) -> String {
-    let mut table = tables::framed(&["", "bits", "accuracy %", "State_Q", "rank", "dominated by"]);
+    let mut table =
+        tables::framed(&["", "bits", "accuracy\n%", "State_Q", "rank", "dominated\nby"]);
     for row in rows {
         table.add_row([
             row.name.clone(),
