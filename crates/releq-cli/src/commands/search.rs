@@ -108,11 +108,15 @@ impl Args {
         self.training.configure(&mut config)?;
         adjust(&mut config, &network)?;
         config.network = Some(NetworkConfig::from(&network));
-        // A whole checkpoint of this very network can be read again from the configuration alone.
-        if let WeightsArgs { weights: Some(path), key: None, ignore } = &self.weights
-            && ignore.is_empty()
-        {
-            config.weights = Some(WeightsConfig::File(absolute(path)?).into());
+        // The weights can be read again from the configuration alone.
+        if let WeightsArgs { weights: Some(path), key, ignore } = &self.weights {
+            let (path, key, ignore) = (absolute(path)?, key.clone(), ignore.clone());
+            let whole = key.is_none() && ignore.is_empty();
+            let weights = match whole {
+                true => WeightsConfig::File(path),
+                false => WeightsConfig::Part { path, key, ignore },
+            };
+            config.weights = Some(weights.into());
         }
         config.data = Some(self.data(&network, &config)?);
         config.check()?;

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{releq, text};
+use crate::support::{Inputs, releq, text};
 
 /// A search of a few seconds with all stages.
 pub(crate) const SETTINGS: &str = r#"
@@ -183,6 +183,22 @@ fn printed_settings_give_the_same_report() {
     assert!(output.status.success(), "{}", text(&output));
     let second: Value = serde_json::from_str(&report(&place.path("second"))).unwrap();
     assert_eq!(second, first);
+}
+
+/// Weights that only options find in their file are found again from the settings alone.
+#[test]
+fn a_run_goes_on_whose_weights_are_under_a_key() {
+    let place = Place::new();
+    let mut first = search(&place.path("run.toml"), &place.path("run"));
+    first.arg("--weights").arg(Inputs::get().weights()).args(["--key", "", "--no-comparison"]);
+    let output = first.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let whole = report(&place.path("run"));
+    assert!(whole.contains("\"key\": \"\""), "{whole}");
+    fs::remove_file(place.path("run").join("report.json")).unwrap();
+    let output = releq().arg("resume").arg(place.path("run")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(report(&place.path("run")), whole);
 }
 
 #[test]
