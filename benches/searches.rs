@@ -79,11 +79,8 @@ fn mean_curve(
     let mut means = vec![0.0; AFTER.len()];
     for seed in 1..=seeds {
         let mut agent = kind.build(&AgentShape::new(&problem, seed)).unwrap();
-        let mut search = Search::new(&problem, agent.as_mut(), accuracy, budget);
-        if let Some(planning) = kind.planning() {
-            search = search.planning(planning);
-        }
-        let scored = search.run().unwrap().scored;
+        let search = Search::new(&problem, agent.as_mut(), accuracy, budget);
+        let scored = search.planning(kind.planning()).run().unwrap().scored;
         for (mean, after) in means.iter_mut().zip(AFTER) {
             let best = scored.iter().take(after).map(|scored| scored.reward);
             *mean += best.fold(f64::MIN, f64::max) / seeds as f64;

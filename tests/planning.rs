@@ -31,10 +31,7 @@ fn search(
     let mut agent = kind.build(&AgentShape::new(problem, seed)).unwrap();
     let budget = Budget { evaluations: Some(evaluations), ..Budget::default() };
     let search = Search::new(problem, agent.as_mut(), evaluator, budget);
-    match kind.planning() {
-        Some(planning) => search.planning(planning).run().unwrap(),
-        None => search.run().unwrap(),
-    }
+    search.planning(kind.planning()).run().unwrap()
 }
 
 /// The default agent against the rival that a sceptic would write, on landscapes whose layers differ widely and spoil each

@@ -41,11 +41,7 @@ fn begin<'a>(
     budget: Budget,
     planning: Option<Planning>,
 ) -> Search<'a> {
-    let search = Search::new(problem, agent, &NEEDS, budget);
-    match planning {
-        Some(planning) => search.planning(planning),
-        None => search,
-    }
+    Search::new(problem, agent, &NEEDS, budget).planning(planning)
 }
 
 /// Stops after every batch in turn, goes through text, and compares the ends.

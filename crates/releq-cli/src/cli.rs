@@ -79,7 +79,8 @@ mod tests {
     fn options_mean_the_same_in_every_command() {
         let command = Cli::command();
         let mut seen = std::collections::BTreeMap::new();
-        for subcommand in command.get_subcommands() {
+        let nested = command.get_subcommands().flat_map(|command| command.get_subcommands());
+        for subcommand in command.get_subcommands().chain(nested) {
             for argument in subcommand.get_arguments() {
                 let Some(long) = argument.get_long() else { continue };
                 let value = (

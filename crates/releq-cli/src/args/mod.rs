@@ -14,6 +14,7 @@ pub mod options;
 mod problem;
 mod search;
 pub(crate) mod settings;
+mod table;
 mod training;
 mod usage;
 
@@ -25,5 +26,6 @@ pub use network::{NetworkArgs, PrecisionArgs, WeightsArgs};
 pub use problem::{Keep, ProblemArgs};
 pub(crate) use search::named;
 pub use search::{OutputArgs, SearchArgs};
+pub use table::TableArgs;
 pub use training::TrainingArgs;
 pub use usage::{UsageError, usage};

@@ -127,8 +127,7 @@ impl OutputArgs {
     ///
     /// # Errors
     /// If the experiment fails or the report cannot be written.
-    pub fn run(&self, experiment: Experiment, folder: Option<&Path>) -> Result<ExitCode> {
-        let folder = folder.map(RunFolder::open).transpose()?;
+    pub fn run(&self, experiment: Experiment, folder: Option<RunFolder>) -> Result<ExitCode> {
         let interrupt = Interrupt::new()?;
         let bars = Bars::new(false);
         let (cancel, on_event) = (&interrupt.cancel, |event: &_| bars.show(event));

@@ -3,20 +3,20 @@
 use std::{
     num::NonZeroUsize,
     process::{Command, ExitCode},
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
-    core::{BitwidthAssignment, LayerKind, LayerProfile, Network},
-    hw::{CpuKernels, CpuNetwork, Machine, Timing, time_interleaved, uniform, weights_only},
+    core::{BitwidthAssignment, LayerProfile, Network},
+    hw::{CpuKernels, CpuNetwork, Machine, Timing, uniform, weights_only},
     zoo,
 };
 use releq_kernels::Isa;
 use serde::Serialize;
 
+use super::timed::{Timed, is_dense};
 use crate::{
     args::{UsageError, checkpoint, options, usage},
     terminal::{output::print, tables},
@@ -87,7 +87,7 @@ pub(crate) struct Args {
 }
 
 /// The networks that the paper compares.
-const PAPER: [&str; 7] =
+pub(super) const PAPER: [&str; 7] =
     ["lenet", "simplenet", "resnet20", "alexnet", "vgg16_3fc", "svhn10", "mobilenet_v1"];
 
 /// Times of one network.
@@ -208,41 +208,25 @@ impl Args {
 
     fn time(&self, Work { name, layers, bits }: &Work, isa: Isa) -> Result<Row> {
         let (eight, low) = (uniform(8, layers.len())?, weights_only(bits));
-        // There is no bit-serial kernel for depthwise convolutions.
-        let (dense, dense_low): (Vec<_>, Vec<_>) = layers
-            .iter()
-            .cloned()
-            .zip(low.iter().copied())
-            .filter(|(layer, _)| layer.kind != LayerKind::DepthwiseConv2d)
-            .unzip();
-        let prepare = |layers: &[_], bits: &[_], kernels| {
-            CpuNetwork::new(layers, bits, kernels, isa, self.threads)
-        };
-        let mut bit_serial_8 = prepare(&dense, &eight[..dense.len()], CpuKernels::BitSerial)?;
-        let mut bit_serial = prepare(&dense, &dense_low, CpuKernels::BitSerial)?;
-        let mut int8 = prepare(layers, &eight, CpuKernels::Int8)?;
-        let mut best = prepare(layers, &low, CpuKernels::Best)?;
-        let mut timings = time_interleaved(
-            &mut [
-                &mut || bit_serial_8.run(),
-                &mut || bit_serial.run(),
-                &mut || int8.run(),
-                &mut || best.run(),
-            ],
-            self.repeats,
-            Duration::from_millis(5),
-        )
-        .into_iter();
+        let timed = Timed { isa, threads: self.threads, repeats: self.repeats };
+        let variants = [
+            (CpuKernels::BitSerial, eight.clone()),
+            (CpuKernels::BitSerial, low.clone()),
+            (CpuKernels::Int8, eight),
+            (CpuKernels::Best, low.clone()),
+        ];
+        let mut timings = timed.run(layers, &variants)?.into_iter();
         let mut next = || timings.next().context("a variant has no timing");
         let (bit_serial_8, bit_serial, int8, best) = (next()?, next()?, next()?, next()?);
         let macs = |layer: &LayerProfile| layer.macs() as f64;
-        let planes = dense.iter().zip(&dense_low).map(|(l, b)| macs(l) * f64::from(b.weight.get()));
+        let dense = || layers.iter().zip(&low).filter(|(layer, _)| is_dense(layer));
+        let planes = dense().map(|(layer, bits)| macs(layer) * f64::from(bits.weight.get()));
         Ok(Row {
             network: name.clone(),
             mega_macs: layers.iter().map(macs).sum::<f64>() / 1e6,
             bits: bits.to_string(),
             bit_serial_gain: bit_serial_8.median_us / bit_serial.median_us,
-            bound: 8.0 * dense.iter().map(macs).sum::<f64>() / planes.sum::<f64>(),
+            bound: 8.0 * dense().map(|(layer, _)| macs(layer)).sum::<f64>() / planes.sum::<f64>(),
             best_gain: int8.median_us / best.median_us,
             bit_serial_8,
             bit_serial,

@@ -4,6 +4,7 @@ mod bench;
 mod completions;
 mod cost;
 mod evaluate;
+mod experiment;
 mod list;
 mod pareto;
 mod quantize;
@@ -11,6 +12,7 @@ mod replay;
 mod report;
 mod resume;
 mod search;
+mod timed;
 mod train;
 
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ use clap::Subcommand;
 pub(crate) enum Command {
     Search(Box<search::Args>),
     Pareto(Box<pareto::Args>),
+    Experiment(Box<experiment::Args>),
     Resume(resume::Args),
     Report(report::Args),
     Train(train::Args),
@@ -40,6 +43,7 @@ impl Command {
         match self {
             Self::Search(args) => args.run(),
             Self::Pareto(args) => args.run(),
+            Self::Experiment(args) => args.run(),
             Self::Resume(args) => args.run(),
             Self::Report(args) => args.run(),
             Self::Train(args) => args.run(),

@@ -2,21 +2,20 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
-    AgentKind, AgentShape, Budget, Event, Problem, Scored, Search, SearchLayer, SearchOutcome,
-    Stage,
+    AgentKind, AgentShape, Budget, Event, Problem, Scored, Search, SearchOutcome, Stage,
     agent::{LocalSearch, RandomSearch},
-    core::{BitwidthAssignment, LayerProfile},
-    evaluate::{Cached, Evaluator, OnMiss, Table},
+    core::BitwidthAssignment,
+    evaluate::{Cached, Evaluator, Table},
     hw::CostKind,
     pareto_frontier,
 };
 use serde::Serialize;
 
 use crate::{
-    args::{AgentArg, Files, NetworkArgs, ProblemArgs, UsageError, costs, options, usage},
+    args::{AgentArg, Files, NetworkArgs, ProblemArgs, TableArgs, costs, options},
     terminal::{
         interrupt::Interrupt,
         output::{note, print},
@@ -72,18 +71,8 @@ pub(crate) struct Args {
     /// Agent: one of `releq list agents`, or a JSON or TOML file with hyperparameters of PPO [default: ppo-planned]
     #[arg(long, value_name = "AGENT|FILE")]
     agent: Option<AgentArg>,
-    /// What to do if the table lacks an assignment: `error`, or `nearest` to use the nearest entry, including its
-    /// bitwidths
-    #[arg(long, value_name = "ACTION", default_value = "error")]
-    on_miss: OnMiss,
-    /// Full-precision accuracy in percent [default: the best accuracy in the table]
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        value_parser = options::percent,
-        allow_hyphen_values = true
-    )]
-    full_precision: Option<f64>,
+    #[command(flatten)]
+    read: TableArgs,
     /// Print a JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -130,12 +119,9 @@ impl Args {
             Some(agent) => agent.load()?,
             None => AgentKind::default(),
         };
-        let mut table = Table::read(&self.table, self.on_miss)?;
-        if let Some(percent) = self.full_precision {
-            table = usage(table.with_full_precision(percent / 100.0).context("--full-precision"))?;
-        }
+        let table = self.read.read(&self.table)?;
         let started = Instant::now();
-        let problem = self.problem(&table)?;
+        let problem = self.read.problem(&table, self.network.get(), &self.problem)?;
         let interrupt = Interrupt::new()?;
         let outcomes = self.search(&problem, &agent, &table, &interrupt)?;
         let seconds = started.elapsed().as_secs_f64();
@@ -149,58 +135,6 @@ impl Args {
             return Ok(interrupt.exit_code().into());
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    /// The problem that the table and the options pose.
-    fn problem(&self, table: &Table) -> Result<Problem> {
-        // A table knows nothing of shapes: without a network all layers look alike to the agent.
-        let layers: Vec<LayerProfile> = match self.network.get() {
-            Some(network) => {
-                let (layers, expected) = (network.profiles(), table.layers());
-                if layers.len() != expected {
-                    let (name, count) = (network.name(), layers.len());
-                    bail!("`{name}` has {count} quantizable layers, the table {expected}");
-                }
-                layers
-            }
-            None => {
-                let costs = costs::terms(&self.problem.cost).map(|term| &term.cost);
-                let limits = self.problem.limit.iter().map(|limit| &limit.cost);
-                for (option, cost) in
-                    costs.map(|cost| ("--cost", cost)).chain(limits.map(|cost| ("--limit", cost)))
-                {
-                    if *cost != CostKind::MeanBits {
-                        return Err(UsageError(format!(
-                            "{option} {cost} depends on the shapes of the layers; name their network, as in \
-                             `releq replay lenet`"
-                        ))
-                        .into());
-                    }
-                }
-                let unknown = |index| LayerProfile::linear(format!("layer{index}"), 1, 1);
-                (1..=table.layers()).map(unknown).collect()
-            }
-        };
-        let known = table.bitwidths();
-        if let Some(actions) = self.problem.actions()
-            && self.on_miss == OnMiss::Error
-            && let Some(missing) = actions.iter().find(|bits| !known.contains(bits))
-        {
-            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
-            return Err(UsageError(format!(
-                "--bits {missing}: the table has {} bits only; --on-miss nearest takes the nearest entries",
-                known.join(", ")
-            ))
-            .into());
-        }
-        let search_layer = |profile: &LayerProfile| SearchLayer {
-            profile: profile.clone(),
-            weight_std: 0.0,
-            fixed: None,
-        };
-        let builder =
-            Problem::builder().layers(layers.iter().map(search_layer).collect()).actions(known);
-        Ok(self.problem.problem(builder, &layers)?.build()?)
     }
 
     fn search(
@@ -244,11 +178,8 @@ impl Args {
         let budget =
             Budget { episodes: Some(episodes), evaluations: self.evaluations, ..Budget::default() };
         let search = Search::new(problem, agent.as_mut(), &evaluator, budget);
-        let mut search = search.cancel(&interrupt.cancel).on_event(Stage::Search, &on_event);
-        if let Some(planning) = planning {
-            search = search.planning(planning);
-        }
-        let found = search.run()?;
+        let search = search.cancel(&interrupt.cancel).on_event(Stage::Search, &on_event);
+        let found = search.planning(planning).run()?;
         bar.finish_and_clear();
 
         // Two simple searches, which may ask for something new as often as the agent did.
@@ -305,7 +236,7 @@ impl Args {
             "keep": keep,
             "reward": self.problem.reward.clone().unwrap_or_default().to_string(),
             "max_loss_points": self.problem.max_loss,
-            "on_miss": self.on_miss.to_string(),
+            "on_miss": self.read.on_miss.to_string(),
             "full_precision_percent": 100.0 * table.full_precision(),
             "greedy_bits": greedy.map(|greedy| &greedy.bits),
             "greedy_reward": greedy.map(|greedy| greedy.reward),

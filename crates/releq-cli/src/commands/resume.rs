@@ -33,6 +33,7 @@ impl Args {
             .threads
             .or_else(|| std::thread::available_parallelism().ok())
             .unwrap_or(config.threads);
-        self.output.run(Experiment::from_config(config)?, Some(&self.run))
+        let folder = RunFolder::open(&self.run)?;
+        self.output.run(Experiment::from_config(config)?, Some(folder))
     }
 }

@@ -38,6 +38,7 @@ use crate::{
                                                   uniform bitwidths only
   releq search --print-config > run.toml
   releq search --config run.toml                  with the edited settings
+  releq search --fork runs/lenet-mnist-1 --reward division
 
 A preset knows the quantizer, the layers to search, normalization and retraining
 of each network. Options win over --config, which wins over the preset.")]
@@ -57,8 +58,12 @@ pub(crate) struct Args {
     /// Folder of the run; if it has begun there, it goes on [default: runs/NETWORK-DATA-N]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
+    /// Begin a new run with what the run in this folder has measured, as far as it is valid: its settings, with --config and
+    /// the options over them, its weights in full precision, and its short retrains
+    #[arg(long, value_name = "RUN")]
+    fork: Option<PathBuf>,
     /// Keep nothing on disk; a run that is stopped cannot go on
-    #[arg(long, conflicts_with = "run")]
+    #[arg(long, conflicts_with_all = ["run", "fork"])]
     no_run: bool,
     #[command(flatten)]
     training: TrainingArgs,
@@ -78,11 +83,17 @@ impl Args {
     ) -> Result<ExitCode> {
         // Files, network, weights and settings: whatever is wrong shows before any image is read.
         self.search.check()?;
-        let file = match self.config.as_deref() {
-            Some(path) => Some((settings::read(path)?, path)),
+        let forked = match &self.fork {
+            Some(run) => {
+                RunFolder::config_of(run)?;
+                Some(run.join("config.json"))
+            }
             None => None,
         };
-        let named = file.as_ref().and_then(|(settings, _)| settings.get("network"));
+        let files = [forked.as_deref(), self.config.as_deref()].into_iter().flatten();
+        let files =
+            files.map(|path| Ok((settings::read(path)?, path))).collect::<Result<Vec<_>>>()?;
+        let named = files.iter().rev().find_map(|(settings, _)| settings.get("network"));
         let named: Option<NetworkConfig> = named
             .map(|value| serde_json::from_value(value.clone()))
             .transpose()
@@ -101,18 +112,22 @@ impl Args {
         };
 
         let mut config = self.preset(&network)?;
-        if let Some((settings, path)) = &file {
+        for (settings, path) in &files {
             config = settings::put_over(&config, settings, path)?;
         }
         let mut config = self.search.configure(config, &network)?;
         self.training.configure(&mut config)?;
         adjust(&mut config, &network)?;
         config.network = Some(NetworkConfig::from(&network));
-        // A whole checkpoint of this very network can be read again from the configuration alone.
-        if let WeightsArgs { weights: Some(path), key: None, ignore } = &self.weights
-            && ignore.is_empty()
-        {
-            config.weights = Some(WeightsConfig::File(absolute(path)?).into());
+        // The weights can be read again from the configuration alone.
+        if let WeightsArgs { weights: Some(path), key, ignore } = &self.weights {
+            let (path, key, ignore) = (absolute(path)?, key.clone(), ignore.clone());
+            let whole = key.is_none() && ignore.is_empty();
+            let weights = match whole {
+                true => WeightsConfig::File(path),
+                false => WeightsConfig::Part { path, key, ignore },
+            };
+            config.weights = Some(weights.into());
         }
         config.data = Some(self.data(&network, &config)?);
         config.check()?;
@@ -144,7 +159,12 @@ impl Args {
         if let Some(weights) = weights {
             experiment = experiment.weights(weights);
         }
-        self.search.output.run(experiment, folder.as_deref())
+        let folder = folder.map(RunFolder::open).transpose()?;
+        let folder = match (folder, &self.fork) {
+            (Some(folder), Some(from)) => Some(folder.fork(from)),
+            (folder, _) => folder,
+        };
+        self.search.output.run(experiment, folder)
     }
 
     /// The network's settings.

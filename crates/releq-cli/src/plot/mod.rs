@@ -6,9 +6,11 @@
 mod bits;
 mod compare;
 mod costs;
+pub(crate) mod course;
 mod facts;
 mod finals;
 mod frame;
+pub(crate) mod gains;
 mod labels;
 mod learning;
 mod marks;
@@ -19,7 +21,8 @@ mod probabilities;
 mod progress;
 mod scale;
 mod sensitivity;
-mod table;
+pub(crate) mod space;
+pub(crate) mod table;
 
 use releq::Report;
 use svg::{
@@ -31,6 +34,7 @@ pub(crate) use compare::compare;
 pub(crate) use costs::models;
 pub use facts::TrainingStep;
 pub(crate) use facts::{Facts, RowKind, standard_error};
+pub(crate) use probabilities::{Policies, policies};
 
 use marks::{Anchor, px, text};
 

@@ -19,6 +19,31 @@ pub(super) fn shade(index: usize, count: usize) -> String {
     format!("shade{}", (index * (SHADES - 1) + last / 2) / last)
 }
 
+/// The policy's probabilities in the course of the episodes.
+pub(crate) struct Policies<'a> {
+    /// Names of the steps of an episode, which are the searched layers.
+    pub(crate) layers: Vec<String>,
+    /// Names of the actions.
+    pub(crate) actions: Vec<String>,
+    /// Episodes played, and then the probability of each action at each step.
+    pub(crate) points: Vec<(usize, &'a [Vec<f32>])>,
+}
+
+impl Policies<'_> {
+    /// The likeliest action of each step in the end, the lowest of equals.
+    pub(crate) fn likeliest(&self) -> Vec<Option<&str>> {
+        let Some((_, last)) = self.points.last() else { return Vec::new() };
+        let likeliest = |distribution: &Vec<f32>| {
+            (0..distribution.len())
+                .rev()
+                .max_by(|&a, &b| distribution[a].total_cmp(&distribution[b]))
+                .and_then(|action| self.actions.get(action))
+                .map(String::as_str)
+        };
+        last.iter().map(likeliest).collect()
+    }
+}
+
 /// The batches that have probabilities of the same shape as the last one.
 fn batches<'a>(facts: &Facts<'a>) -> Vec<&'a BatchRecord> {
     let history = &facts.report.search.history;
@@ -43,35 +68,52 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
     let last = batches.last()?;
     let steps = last.action_probabilities.len();
     let actions = last.action_probabilities.iter().map(Vec::len).max().unwrap_or(0);
-    if actions == 0 {
+    policies(
+        &Policies {
+            layers: (0..steps).map(|step| step_name(facts, step, steps)).collect(),
+            actions: facts.action_names(actions),
+            points: batches
+                .iter()
+                .map(|&batch| (batch.episodes, &*batch.action_probabilities))
+                .collect(),
+        },
+        "the mean of each batch",
+    )
+}
+
+/// The figure, of which `each` says what a point is the mean of; `None` without actions.
+pub(crate) fn policies(policies: &Policies<'_>, each: &str) -> Option<Figure> {
+    let (episodes, _) = policies.points.last()?;
+    if policies.actions.is_empty() {
         return None;
     }
-    let names = facts.action_names(actions);
     let mut header = vec!["episodes", "layer"];
-    header.extend(names.iter().map(String::as_str));
+    header.extend(policies.actions.iter().map(String::as_str));
     let mut table = Table::new(&header);
-    for batch in &batches {
-        for (step, distribution) in batch.action_probabilities.iter().enumerate() {
-            let fixed = [batch.episodes.to_string(), step_name(facts, step, steps)];
-            let shares = (0..actions)
+    for (episodes, distributions) in &policies.points {
+        for (layer, distribution) in policies.layers.iter().zip(*distributions) {
+            let shares = (0..policies.actions.len())
                 .map(|action| distribution.get(action).map_or_else(String::new, f32::to_string));
-            table.row(fixed.into_iter().chain(shares));
+            table.row([episodes.to_string(), layer.clone()].into_iter().chain(shares));
         }
     }
     let description = format!(
-        "Probability that the policy gives each bitwidth, for each of {steps} layers, in the course of {} \
-         episodes; the mean of each batch. The higher a band, the likelier the choice. Beside a layer's name \
+        "Probability that the policy gives each bitwidth, for each of {} layers, in the course of {episodes} \
+         episodes; {each}. The higher a band, the likelier the choice. Beside a layer's name \
          stands what was likeliest in the end.",
-        last.episodes
+        policies.layers.len()
     );
     Some(Figure::new("action-probabilities", "Action probabilities", description, table, |width| {
-        draw(facts, &batches, &names, width)
+        draw(policies, width)
     }))
 }
 
-fn draw(facts: &Facts<'_>, batches: &[&BatchRecord], names: &[String], width: Width) -> Drawing {
-    let Some(last) = batches.last() else { return Drawing::new(width, 0.0, Group::new()) };
-    let steps = last.action_probabilities.len();
+fn draw(policies: &Policies<'_>, width: Width) -> Drawing {
+    let Some((episodes, _)) = policies.points.last() else {
+        return Drawing::new(width, 0.0, Group::new());
+    };
+    let (names, steps) = (&policies.actions, policies.layers.len());
+    let likeliest = policies.likeliest();
     let classes: Vec<String> = (0..names.len()).map(|action| shade(action, names.len())).collect();
     let entries: Vec<(Key, &str, &str)> = names
         .iter()
@@ -96,24 +138,20 @@ fn draw(facts: &Facts<'_>, batches: &[&BatchRecord], names: &[String], width: Wi
     for step in 0..steps {
         let x = left + (step % columns) as f64 * (panel + gap);
         let y = top + 26.0 + (step / columns) as f64 * row;
-        let name = step_name(facts, step, steps);
-        let distribution = &last.action_probabilities[step];
-        let likeliest = (0..distribution.len())
-            .rev()
-            .max_by(|&a, &b| distribution[a].total_cmp(&distribution[b]))
-            .and_then(|action| names.get(action));
-        let outcome = likeliest.map_or_else(String::new, |name| name.replace(" bits", ""));
+        let name = &policies.layers[step];
+        let outcome = likeliest.get(step).copied().flatten().unwrap_or_default();
+        let outcome = outcome.replace(" bits", "");
         let room = panel - super::marks::text_width(&outcome) - 14.0;
         group = group
-            .add(Group::new().add(tip(&name)).add(text(
+            .add(Group::new().add(tip(name)).add(text(
                 x,
                 y - 5.0,
                 Anchor::Start,
                 "",
-                &fitted(&name, room),
+                &fitted(name, room),
             )))
             .add(text(x + panel, y - 5.0, Anchor::End, "strong", &outcome))
-            .add(bands(batches, step, &classes, names, [x, y, panel, height]));
+            .add(bands(policies, step, &classes, [x, y, panel, height]));
         if step % columns == 0 {
             for (label, at) in [("1", y), ("0", y + height)] {
                 group = group.add(text(x - 6.0, at + 4.0, Anchor::End, "quiet", label));
@@ -121,7 +159,7 @@ fn draw(facts: &Facts<'_>, batches: &[&BatchRecord], names: &[String], width: Wi
         }
         if step + columns >= steps {
             let below = y + height + 15.0;
-            let end = short(last.episodes as f64);
+            let end = short(*episodes as f64);
             group = group.add(text(x, below, Anchor::Start, "quiet", "0"));
             group = group.add(text(x + panel, below, Anchor::End, "quiet", &end));
             if panel > 90.0 {
@@ -135,22 +173,22 @@ fn draw(facts: &Facts<'_>, batches: &[&BatchRecord], names: &[String], width: Wi
 
 /// The probabilities of one step as bands on each other, the lowest action at the bottom.
 fn bands(
-    batches: &[&BatchRecord],
+    policies: &Policies<'_>,
     step: usize,
     classes: &[String],
-    names: &[String],
     [x, y, width, height]: [f64; 4],
 ) -> Group {
+    let (course, names) = (&policies.points, &policies.actions);
     // Two pixels for each sample are as many as one can see.
-    let samples = ((width / 2.0) as usize).clamp(2, batches.len().max(2));
-    let at = |sample: usize| sample * (batches.len() - 1) / (samples - 1);
+    let samples = ((width / 2.0) as usize).clamp(2, course.len().max(2));
+    let at = |sample: usize| sample * (course.len() - 1) / (samples - 1);
     let mut group = Group::new();
-    let actions = batches.last().map_or(0, |batch| batch.action_probabilities[step].len());
+    let actions = course.last().map_or(0, |(_, distributions)| distributions[step].len());
     // From the highest action down, each as an area from the bottom that the next one covers in part.
     for action in (0..actions).rev() {
         let mut points = Vec::with_capacity(samples + 2);
         for sample in 0..samples {
-            let distribution = &batches[at(sample)].action_probabilities[step];
+            let distribution = &course[at(sample)].1[step];
             let total: f32 = distribution.iter().sum();
             let below: f32 = distribution[..=action].iter().sum();
             let share = if total > 0.0 { f64::from(below / total) } else { 0.0 };

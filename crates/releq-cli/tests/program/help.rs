@@ -8,9 +8,9 @@ fn help(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands, as the help lists them.
-fn commands() -> Vec<String> {
-    let help = help(&["--help"]);
+/// The commands below `command`, as its help lists them.
+fn commands(command: &[&str]) -> Vec<String> {
+    let help = help(&[command, &["--help"]].concat());
     let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
@@ -18,14 +18,18 @@ fn commands() -> Vec<String> {
 
 #[test]
 fn every_help_fits_80_columns_and_ends_with_examples() {
-    let commands = commands();
+    let (commands, experiments) = (commands(&[]), commands(&["experiment"]));
     for expected in ["train", "evaluate", "cost", "replay", "quantize", "bench", "list"] {
         assert!(commands.iter().any(|name| name == expected), "{commands:?}");
     }
-    let commands = commands.iter().filter(|name| *name != "help").map(|name| Some(name.as_str()));
-    for command in commands.chain([None]) {
+    let commands = commands.iter().map(|name| vec![name.as_str()]);
+    let experiments = experiments.iter().map(|name| vec!["experiment", name.as_str()]);
+    for command in commands.chain(experiments).chain([vec![]]) {
+        if command.last() == Some(&"help") {
+            continue;
+        }
         for flag in ["--help", "-h"] {
-            let arguments: Vec<&str> = command.into_iter().chain([flag]).collect();
+            let arguments = [command.as_slice(), &[flag]].concat();
             let help = help(&arguments);
             for line in help.lines() {
                 assert!(line.chars().count() <= 80, "{arguments:?}: {line}");

@@ -1,6 +1,7 @@
 //! The program as its users run it. One target, since linking Burn takes longer than the tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
+mod experiments;
 mod files;
 mod help;
 #[cfg(unix)]

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{releq, text};
+use crate::support::{Inputs, releq, text};
 
 /// A search of a few seconds with all stages.
 pub(crate) const SETTINGS: &str = r#"
@@ -183,6 +183,55 @@ fn printed_settings_give_the_same_report() {
     assert!(output.status.success(), "{}", text(&output));
     let second: Value = serde_json::from_str(&report(&place.path("second"))).unwrap();
     assert_eq!(second, first);
+}
+
+/// Lines of the answers that a run has measured.
+fn answers(run: &Path) -> Vec<String> {
+    let text = fs::read_to_string(run.join("evaluations.jsonl")).unwrap();
+    text.lines().map(|line| line.split(",\"run_seconds").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_fork_measures_only_what_is_new_and_finds_what_a_run_of_its_own_would() {
+    let place = Place::new();
+    place.search("first", "--no-comparison");
+    let first = answers(&place.path("first"));
+    let fork = |name: &str, options: &[&str]| {
+        let mut command = releq();
+        command.args(["search", "--threads", "2"]).arg("--fork").arg(place.path("first"));
+        command.arg("--run").arg(place.path(name)).args(options).stdin(Stdio::null());
+        command.output().unwrap()
+    };
+    let options = ["--reward", "division", "--evaluations", "16"];
+    let output = fork("second", &options);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(answers(&place.path("second"))[..first.len()], first, "none is measured again");
+    let alone = place.search("alone", "--no-comparison --reward division --evaluations 16");
+    let second: Value = serde_json::from_str(&report(&place.path("second"))).unwrap();
+    assert_eq!(second, alone);
+
+    // What is valid under no setting is refused, and the setting named.
+    let output = fork("third", &["--seed", "9"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("`seed` 1, and cannot go on with 9"), "{}", text(&output));
+    let output = releq().args(["search", "lenet", "--fork"]).arg(place.path("none")).output();
+    assert!(text(&output.unwrap()).contains("is not a run folder"));
+}
+
+/// Weights that only options find in their file are found again from the settings alone.
+#[test]
+fn a_run_goes_on_whose_weights_are_under_a_key() {
+    let place = Place::new();
+    let mut first = search(&place.path("run.toml"), &place.path("run"));
+    first.arg("--weights").arg(Inputs::get().weights()).args(["--key", "", "--no-comparison"]);
+    let output = first.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let whole = report(&place.path("run"));
+    assert!(whole.contains("\"key\": \"\""), "{whole}");
+    fs::remove_file(place.path("run").join("report.json")).unwrap();
+    let output = releq().arg("resume").arg(place.path("run")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(report(&place.path("run")), whole);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf};
 
 use releq_agent::PpoConfig;
-use releq_core::{Bitwidth, BitwidthAssignment, Network};
+use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
 use releq_data::{
     DataKind, ImageFolderConfig, Normalization, Splits,
     digits::{self, DigitsConfig},
 };
+use releq_format::{Checkpoint, NameMap};
 use releq_hw::{CostKind, LimitConfig, ModelSize, Stripes};
 use releq_quant::QuantizerKind;
 use releq_reward::RewardKind;
@@ -193,6 +194,38 @@ impl DataConfig {
 pub enum WeightsConfig {
     /// A checkpoint: safetensors, or PyTorch's formats.
     File(PathBuf),
+    /// A part of a checkpoint.
+    Part {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Key under which the weights are; where there is none, it is found.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// Layers that the network lacks and that are passed over.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ignore: Vec<String>,
+    },
+}
+
+impl WeightsConfig {
+    /// Reads the weights of `network`.
+    ///
+    /// # Errors
+    /// [`ReleqError::Checkpoint`] if the file cannot be read or does not fit.
+    pub fn load(&self, network: &Network) -> Result<Weights, ReleqError> {
+        let names = NameMap::of(network.name());
+        let (path, names) = match self {
+            Self::File(path) => (path, names),
+            Self::Part { path, key, ignore } => {
+                let names = match key {
+                    Some(key) => names.key(key),
+                    None => names,
+                };
+                (path, ignore.iter().fold(names, NameMap::ignore))
+            }
+        };
+        Ok(Checkpoint::open(path)?.state(network, &names)?)
+    }
 }
 
 /// Settings of an [`Experiment`](crate::Experiment): all of them, in plain data.

@@ -10,7 +10,7 @@ use releq_quant::Quantizer;
 use releq_reward::Reward;
 use releq_train::TrainerFactory;
 
-use super::{AgentKind, Choice, ExperimentConfig, WeightsConfig};
+use super::{AgentKind, Choice, ExperimentConfig};
 use crate::{
     Planning, Problem, ReleqError,
     evaluate::{Evaluator, RetrainSetup},
@@ -190,9 +190,9 @@ impl OwnPieces {
     ) -> Result<Option<Weights>, ReleqError> {
         Ok(match &config.weights {
             None => None,
-            Some(Choice::Ours(WeightsConfig::File(path))) => match self.weights.get(GIVEN) {
+            Some(Choice::Ours(weights)) => match self.weights.get(GIVEN) {
                 Some(given) => Some(given.clone()),
-                None => Some(releq_format::load(path, network)?),
+                None => Some(weights.load(network)?),
             },
             Some(Choice::Own(name)) => Some(own(&self.weights, "weights", name)?.clone()),
         })

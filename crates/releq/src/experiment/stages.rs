@@ -469,14 +469,12 @@ impl Searches<'_, '_> {
         if budget.evaluations != Some(0) {
             (run.on_event)(&Event::SearchBegun { stage, agent: agent.name().to_owned(), budget });
         }
-        let mut search = Search::new(self.problem, agent, self.evaluator()?, budget)
+        let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
+            .planning(planning)
             .clock(clock)
             .cancel(run.cancel)
-            .on_event(stage, run.on_event);
-        if let Some(planning) = planning {
-            search = search.planning(planning);
-        }
-        let outcome = search.run()?;
+            .on_event(stage, run.on_event)
+            .run()?;
         let over = matches!(outcome.stop, StopReason::Cancelled | StopReason::Failed);
         if let Some(kept) = kept
             && !over

@@ -54,7 +54,7 @@ impl Journal {
             .map_err(|source| io("open", source))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|source| io("read", source))?;
-        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let whole = whole(&bytes);
         let lines = parse(&path, &bytes[..whole], run)?;
         let len = whole as u64;
         if whole < bytes.len() {
@@ -62,6 +62,21 @@ impl Journal {
         }
         let journal = Self { path, file, run: run.to_owned(), len, synced: Instant::now() };
         Ok((journal, lines))
+    }
+
+    /// The whole lines of a file that another process may be writing; none where there is no file.
+    pub(super) fn read<T: DeserializeOwned>(
+        path: &Path,
+        run: &str,
+    ) -> Result<Vec<T>, RunFolderError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(RunFolderError::Io { what: "read", path: path.to_owned(), source });
+            }
+        };
+        parse(path, &bytes[..whole(&bytes)], run)
     }
 
     /// Appends a line. If that fails, the file is as it was.
@@ -96,6 +111,11 @@ impl Journal {
         self.synced = Instant::now();
         Ok(())
     }
+}
+
+/// Length of the whole lines.
+fn whole(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1)
 }
 
 fn parse<T: DeserializeOwned>(

@@ -90,6 +90,26 @@ impl Manifest {
         self.check_settings(&now.config, folder)
     }
 
+    /// Whether the other run follows from the same data, weights and settings, apart from the settings that are named;
+    /// else the first difference.
+    pub(super) fn differs_besides(
+        &self,
+        other: &Self,
+        free: &[&str],
+    ) -> Option<(String, String, String)> {
+        let origin = |manifest: &Self| serde_json::to_value(&manifest.origin).unwrap_or_default();
+        let settings = |manifest: &Self| {
+            let mut settings = settings(&manifest.config);
+            if let Some(settings) = settings.as_object_mut() {
+                settings.retain(|name, _| !free.contains(&name.as_str()));
+            }
+            settings
+        };
+        // The settings first: another seed, for instance, splits the data otherwise.
+        difference("", &settings(self), &settings(other))
+            .or_else(|| difference("", &origin(self), &origin(other)))
+    }
+
     /// The same of the settings alone.
     pub(super) fn check_settings(
         &self,

@@ -27,6 +27,7 @@
 
 mod clock;
 mod error;
+mod fork;
 mod journal;
 mod manifest;
 mod recorded;
@@ -88,6 +89,8 @@ pub struct RunFolder {
     _lock: File,
     manifest: Option<Manifest>,
     every: Duration,
+    /// The folder of a run that this one begins with what is valid of.
+    from: Option<PathBuf>,
 }
 
 impl RunFolder {
@@ -106,13 +109,23 @@ impl RunFolder {
         }
         let lock = lock(&path)?;
         let manifest = Manifest::load(&path)?;
-        Ok(Self { path, _lock: lock, manifest, every: StateSaver::EVERY })
+        Ok(Self { path, _lock: lock, manifest, every: StateSaver::EVERY, from: None })
     }
 
     /// Keeps the states of trainings at most this old; ten seconds unless said otherwise.
     #[must_use]
     pub const fn save_every(mut self, every: Duration) -> Self {
         self.every = every;
+        self
+    }
+
+    /// Lets the run begin with what another one has measured, as far as it is valid under the settings of this one:
+    /// the weights in full precision, and the answers of the short retrains. A run that has begun goes on.
+    ///
+    /// The other run may be under way; nothing is changed there. What is taken over counts as no working time.
+    #[must_use]
+    pub fn fork(mut self, from: impl Into<PathBuf>) -> Self {
+        self.from = Some(from.into());
         self
     }
 
@@ -195,6 +208,10 @@ impl RunFolder {
         origin: BTreeMap<String, String>,
     ) -> Result<OpenRun<'_>, RunFolderError> {
         let now = Manifest::new(config.clone(), origin);
+        if let (Some(from), None) = (&self.from, &self.manifest) {
+            // Before anything is written: a fork that takes over nothing is a mistake.
+            fork::valid(from, &now)?;
+        }
         match &self.manifest {
             Some(begun) => begun.check_same(&now, &self.path)?,
             None => now.save(&self.path)?,
@@ -210,6 +227,9 @@ impl RunFolder {
             })?;
         }
         let run = manifest.identity();
+        if let Some(from) = &self.from {
+            self.take_over(from, &manifest)?;
+        }
         let (stages, stage_records) = Journal::open(self.path.join(STAGES), &run)?;
         let (evaluations, evaluation_records) = Journal::open(self.path.join(EVALUATIONS), &run)?;
         let (finals, final_records) = Journal::open(self.path.join(FINALS), &run)?;
@@ -369,10 +389,7 @@ impl OpenRun<'_> {
     ) -> Result<(), RunFolderError> {
         let io = |source| RunFolderError::Io { what: "write", path: path.to_owned(), source };
         let origin = WeightsOrigin { run: self.run.clone(), bits: bits.map(ToString::to_string) };
-        let text = serde_json::to_string(&origin).map_err(|error| io(error.into()))?;
-        let metadata = HashMap::from([(METADATA.to_owned(), text)]);
-        safetensors::write_tensors(path, &weights.0, metadata)
-            .map_err(|error| io(std::io::Error::other(error)))
+        origin.write(path, weights).map_err(io)
     }
 
     /// Weights of this run with the bitwidths that they were retrained at; `None` if the file is missing, damaged
@@ -404,6 +421,13 @@ struct WeightsOrigin {
     /// Bitwidths that they were retrained at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bits: Option<String>,
+}
+
+impl WeightsOrigin {
+    fn write(&self, path: &Path, weights: &Weights) -> std::io::Result<()> {
+        let metadata = HashMap::from([(METADATA.to_owned(), serde_json::to_string(self)?)]);
+        safetensors::write_tensors(path, &weights.0, metadata).map_err(std::io::Error::other)
+    }
 }
 
 /// A name for the files of an assignment: its text, or the start of it with a checksum where it is long.

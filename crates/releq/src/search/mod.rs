@@ -150,11 +150,11 @@ impl<'a> Search<'a> {
         Ok(search)
     }
 
-    /// Plans what to measure on a model of the accuracy, where the agent learns; a search that goes on from a
-    /// state plans as it did.
+    /// Plans what to measure on a model of the accuracy, where the agent learns. A search that goes on from a
+    /// state plans as it did; one of an agent of ours as [`AgentKind::planning`](crate::AgentKind::planning) says.
     #[must_use]
-    pub const fn planning(mut self, planning: Planning) -> Self {
-        self.planning = Some(planning);
+    pub fn planning(mut self, planning: impl Into<Option<Planning>>) -> Self {
+        self.planning = planning.into();
         self
     }
 
