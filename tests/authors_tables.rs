@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may fail loudly")]
 
 use releq::{
-    Budget, Problem, Scored, Search, SearchLayer,
+    AgentKind, AgentShape, Budget, Problem, Scored, Search, SearchLayer,
     agent::{Exhaustive, PpoConfig},
     core::LayerProfile,
     evaluate::{OnMiss, Table},
@@ -140,4 +140,28 @@ fn the_agent_comes_near_the_optimum_of_lenet() {
     let outcome = Search::new(&search, &mut agent, &table, budget).run().unwrap();
     let greedy = outcome.greedy.unwrap();
     assert!(greedy.reward >= 0.95 * 0.218_364, "{} {}", greedy.bits, greedy.reward);
+}
+
+/// The first seed alone; `docs/reproduction.md` has ten.
+#[test]
+fn the_default_agent_comes_near_the_optimum_of_every_table_with_few_measurements() {
+    for (name, full_precision, profiles, optimum, most) in [
+        ("lenet.csv", 0.998, lenet().profiles(), 0.218_364, 30),
+        ("svhn.csv", 0.97, alike(8), 0.137_136, 45),
+        ("vgg11.csv", 0.96, alike(7), 0.084_447, 30),
+    ] {
+        let Some(folder) = data_dir() else { return };
+        let path = folder.join("releq-accuracy-tables").join(name);
+        let table = Table::read(path, OnMiss::Nearest).unwrap();
+        let table = table.with_full_precision(full_precision).unwrap();
+        let search = search(profiles, &table, CostKind::MeanBits);
+        let kind = AgentKind::default();
+        let mut agent = kind.build(&AgentShape::new(&search, 1)).unwrap();
+        let budget = Budget { evaluations: Some(most), ..Budget::default() };
+        let found = Search::new(&search, agent.as_mut(), &table, budget).planning(kind.planning());
+        let found = found.run().unwrap();
+        for scored in [found.best.unwrap(), found.greedy.unwrap()] {
+            assert!(scored.reward >= 0.99 * optimum, "{name}: {} {}", scored.bits, scored.reward);
+        }
+    }
 }

@@ -110,9 +110,10 @@ fn is_whole(text: &str, toml: bool) -> bool {
         Settings(#[allow(dead_code, reason = "only the form counts")] Tagged),
     }
     #[derive(serde::Deserialize)]
-    struct Tagged {
-        #[allow(dead_code, reason = "only the form counts")]
-        ppo: IgnoredAny,
+    #[serde(rename_all = "kebab-case")]
+    enum Tagged {
+        Ppo(#[allow(dead_code, reason = "only the form counts")] IgnoredAny),
+        PpoPlanned(#[allow(dead_code, reason = "only the form counts")] IgnoredAny),
     }
     if toml {
         toml::from_str::<Tagged>(text).is_ok()
@@ -134,7 +135,7 @@ mod tests {
         for (name, _) in AgentArg::presets() {
             let AgentArg::Named(kind) = name.parse().unwrap() else { panic!("{name} is a file") };
             match kind {
-                AgentKind::Ppo(_) => assert!(name.starts_with("ppo")),
+                AgentKind::Ppo(_) | AgentKind::PpoPlanned(_) => assert!(name.starts_with("ppo")),
                 other => assert_eq!(serde_json::to_string(&other).unwrap(), format!("\"{name}\"")),
             }
         }
@@ -159,6 +160,14 @@ mod tests {
             ("a.toml", "[ppo]\nlearning_rate = 0.5\n"),
         ] {
             assert_eq!(load(name, text).unwrap(), AgentKind::Ppo(expected.clone()), "{text}");
+        }
+        for (name, text) in [
+            ("a.json", r#"{"ppo-planned": {"planning": {"batch": 2}}}"#),
+            ("a.toml", "[ppo-planned.planning]\nbatch = 2\n"),
+        ] {
+            let AgentKind::PpoPlanned(planned) = load(name, text).unwrap() else { panic!("{text}") };
+            assert_eq!(planned.planning.batch, 2);
+            assert_eq!(planned.ppo, PpoConfig::quick());
         }
         assert_eq!(load("a.json", r#""greedy""#).unwrap(), AgentKind::Greedy);
         for (name, text, expected) in [
