@@ -4,6 +4,7 @@
 //! cargo bench --bench retrain                                      # all networks, both trainers
 //! cargo bench --bench retrain -- lenet                             # those with this in their name
 //! cargo bench --bench retrain -- --peer lenet train native 8 128   # one figure at full precision, for peers/retrain.py
+//! cargo bench --bench retrain -- --peer lenet train,infer wgpu 1 64,512 float,4   # eight figures on a GPU, for peers/gpu.py
 //! ```
 //!
 //! A round runs each variant for a moment, in turn, so that a busy machine hits all alike; the table gives
@@ -97,20 +98,39 @@ fn peak_memory() -> f64 {
         .map_or(f64::NAN, |kilobytes| kilobytes / 1024.0)
 }
 
-/// Serves figures to `peers/retrain.py`: for every line that comes in, the rates of a moment.
+/// Prints figures for `peers/`: images per second, peak memory in MB, and the seconds of the first step, in a line for
+/// every combination of the comma-separated modes, batches and bitwidths.
 fn peer(arguments: &[String]) {
-    let [network, mode, backend, seconds, batch] = arguments else {
-        println!("usage: --peer <network> <train|infer> <native|flex> <seconds> <batch>");
+    let [network, modes, backend, seconds, batches, rest @ ..] = arguments else {
+        println!(
+            "usage: --peer <network> <train|infer> <backend> <seconds> <batch> [<float|bits>]"
+        );
         return;
     };
     let network = zoo::by_name(network).unwrap();
-    let batch = Some(batch.parse().unwrap());
-    let mut variant =
-        Variant::new(&network, backend.parse().unwrap(), mode == "train", None, batch);
-    variant.step();
-    let mut rates = Vec::new();
-    variant.rates(seconds.parse().unwrap(), &mut rates);
-    println!("{:.1} {:.1}", median(rates), peak_memory());
+    let backend: Backend = backend.parse().unwrap();
+    let precisions = rest.first().map_or("float", String::as_str);
+    for mode in modes.split(',') {
+        for batch in batches.split(',') {
+            for bits in precisions.split(',') {
+                let quantizer = (bits != "float").then_some(QuantizerKind::WrpnScaled);
+                let (trains, batch) = (mode == "train", Some(batch.parse().unwrap()));
+                let mut variant = Variant::new(&network, backend, trains, quantizer, batch);
+                if bits != "float" {
+                    let bits = vec![bits; network.quantizable_layers()].join("-");
+                    variant.trainer.set_bits(Some(&bits.parse().unwrap())).unwrap();
+                }
+                // A GPU's kernels are compiled in the first step, and perhaps others in the second.
+                let start = Instant::now();
+                variant.step();
+                let first = start.elapsed().as_secs_f64();
+                variant.step();
+                let mut rates = Vec::new();
+                variant.rates(seconds.parse().unwrap(), &mut rates);
+                println!("{:.1} {:.1} {first:.3}", median(rates), peak_memory());
+            }
+        }
+    }
 }
 
 fn main() {

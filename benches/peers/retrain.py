@@ -72,7 +72,7 @@ def run(*commands):
     answers = [process.communicate()[0].split() for process in processes]
     if any(process.returncode for process in processes):
         sys.exit("a process failed")
-    return sum(float(rate) for rate, _ in answers), max(float(memory) for _, memory in answers)
+    return sum(float(answer[0]) for answer in answers), max(float(answer[1]) for answer in answers)
 
 
 def main():
