@@ -46,6 +46,7 @@ mod tests {
     use super::*;
     use crate::{BurnTrainer, oracle};
 
+    #[expect(clippy::unwrap_used, reason = "the helper of a test fails as the test does")]
     fn check(device: fn() -> Result<Device, TrainError>) {
         oracle::check_trainer(&oracle::networks(), &mut |network, quantizer| {
             let device = device().unwrap();
