@@ -1,9 +1,9 @@
 """Training and inference of the networks of the zoo on a GPU: our trainers beside PyTorch.
 
-    python benches/peers/gpu.py --bench PATH [--bench NAME=PATH ...] [--sides torch,native,wgpu,cuda]
+    python benches/peers/gpu.py --bench PATH [--bench NAME=PATH ...] [--sides torch,native,wgpu]
         [--networks lenet,simplenet,resnet20,vgg16] [--batches 64,512] [--bits 4] [--workers 1,16] [--seconds 0.7]
 
-PATH is the executable that `cargo bench --bench retrain --no-run --features releq-cli/wgpu,releq-cli/cuda` names; several
+PATH is the executable that `cargo bench --bench retrain --no-run --features releq-cli/wgpu` names; several
 builds stand beside each other under their names. Every row is one figure, printed as soon as it is there:
 
     side,build,network,work,batch,precision,images_per_second,memory_mb,first_step_s
@@ -164,7 +164,7 @@ def our_rows(arguments, side, build, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bench", action="append", default=[], help="the retrain benchmark, or NAME=PATH")
-    parser.add_argument("--sides", default="torch,native,wgpu,cuda")
+    parser.add_argument("--sides", default="torch,native,wgpu")
     parser.add_argument("--networks", default="lenet,simplenet,resnet20,vgg16")
     parser.add_argument("--batches", default="64,512")
     parser.add_argument("--bits", default="", help="bitwidths of weights, besides full precision")

@@ -165,7 +165,9 @@ mod tests {
             ("a.json", r#"{"ppo-planned": {"planning": {"batch": 2}}}"#),
             ("a.toml", "[ppo-planned.planning]\nbatch = 2\n"),
         ] {
-            let AgentKind::PpoPlanned(planned) = load(name, text).unwrap() else { panic!("{text}") };
+            let AgentKind::PpoPlanned(planned) = load(name, text).unwrap() else {
+                panic!("{text}")
+            };
             assert_eq!(planned.planning.batch, 2);
             assert_eq!(planned.ppo, PpoConfig::quick());
         }
