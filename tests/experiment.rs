@@ -85,9 +85,10 @@ fn a_report_follows_from_its_seed_for_any_number_of_threads() {
         ]
     );
     assert_eq!(one.images, [600, 100, 100]);
-    assert_eq!(one.search.evaluations, 9);
-    assert!(one.comparisons.iter().all(|outcome| outcome.evaluations == 9));
-    let uniform8 = &one.rows[4];
+    let evaluations = one.search.evaluations;
+    assert!((4..=9).contains(&evaluations), "{evaluations}");
+    assert!(one.comparisons.iter().all(|outcome| outcome.evaluations == evaluations));
+    let uniform8 = &one.rows[5];
     assert_eq!((uniform8.mean_bits, uniform8.quant_state), (8.0, Some(1.0)));
     assert_eq!(uniform8.cost("stripes").unwrap().saving(), 1.0);
     assert_eq!(one.rows[7].quant_state, Some(0.25));
