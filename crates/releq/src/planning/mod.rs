@@ -123,7 +123,6 @@ pub(crate) fn plan(
     problem: &Problem,
     agent: &mut dyn Agent,
     measured: &Measured<'_>,
-    prior: &[f64],
     room: usize,
 ) -> Result<Option<Plan>, ReleqError> {
     let room = room.min(planning.batch);
@@ -132,7 +131,7 @@ pub(crate) fn plan(
     if !first.is_empty() {
         return Ok(Some(Plan { assignments: first, played: None }));
     }
-    let surrogate = planner.surrogate(prior);
+    let surrogate = planner.surrogate();
     let imagined = planner.imagined(&surrogate);
     let mut environment = BitwidthEnvironment::new(problem, &imagined);
     planner.imitate(agent, &mut environment)?;
@@ -148,13 +147,12 @@ pub(crate) fn conclude(
     problem: &Problem,
     agent: &mut dyn Agent,
     measured: &Measured<'_>,
-    prior: &[f64],
 ) -> Result<(), ReleqError> {
     let planner = Planner { planning, problem, measured };
     let Some(best) = planner.best(1).first().map(|(bits, _)| (*bits).clone()) else {
         return Ok(());
     };
-    let surrogate = planner.surrogate(prior);
+    let surrogate = planner.surrogate();
     let imagined = planner.imagined(&surrogate);
     let mut environment = BitwidthEnvironment::new(problem, &imagined);
     for _ in 0..LAST_LESSONS {
@@ -204,7 +202,7 @@ impl Planner<'_> {
         }
     }
 
-    fn surrogate(&self, prior: &[f64]) -> Surrogate {
+    fn surrogate(&self) -> Surrogate {
         let searched = self.problem.searched();
         let mut seen = BTreeSet::new();
         let known: Vec<Known> = self
@@ -229,7 +227,7 @@ impl Planner<'_> {
         if uniform.last().is_none_or(|(bits, _)| *bits < highest) {
             uniform.push((highest, 1.0));
         }
-        Surrogate::fit(&known, &uniform, prior)
+        Surrogate::fit(&known, &uniform, searched.len())
     }
 
     /// The measured assignments of highest reward, the best first; those over a limit only where there are no others.

@@ -57,13 +57,13 @@ pub(super) struct Guess {
 }
 
 impl Surrogate {
-    /// Fits the model to `known`, and to the `uniform` ones of (bits, accuracy), sorted by bits. `prior` has the
-    /// logarithm of every layer's weight as far as it is known beforehand.
-    pub(super) fn fit(known: &[Known], uniform: &[(f64, f64)], prior: &[f64]) -> Self {
+    /// Fits the model to `known`, and to the `uniform` ones of (bits, accuracy), sorted by bits. There are this many
+    /// searched `layers`.
+    pub(super) fn fit(known: &[Known], uniform: &[(f64, f64)], layers: usize) -> Self {
         let curve = Curve::new(uniform);
         // The newest tell most of where the search is now; the uniform ones are in the curve.
         let known = &known[known.len().saturating_sub(MOST)..];
-        let fits = DECAYS.map(|decay| Weights::fit(&curve, decay, known, prior));
+        let fits = DECAYS.map(|decay| Weights::fit(&curve, decay, known, layers));
         let [four, less] = fits;
         let Weights { decay, logs, covariance, .. } =
             if less.objective < four.objective { less } else { four };
@@ -140,9 +140,8 @@ struct Weights {
 }
 
 impl Weights {
-    fn fit(curve: &Curve, decay: f64, known: &[Known], prior: &[f64]) -> Self {
+    fn fit(curve: &Curve, decay: f64, known: &[Known], layers: usize) -> Self {
         const STEPS: usize = 30;
-        let layers = prior.len();
         let prior_precision = 1.0 / (WEIGHT_SPREAD * WEIGHT_SPREAD);
         let precision = 1.0 / (SPREAD * SPREAD);
         let objective = |logs: &[f64]| {
@@ -153,16 +152,14 @@ impl Weights {
                     (known.accuracy - curve.at(damage.bits)).powi(2)
                 })
                 .sum();
-            let away: f64 = logs.iter().zip(prior).map(|(log, prior)| (log - prior).powi(2)).sum();
+            let away: f64 = logs.iter().map(|log| log * log).sum();
             misses * precision + away * prior_precision
         };
         // The Hessian of Gauss and Newton, and the negative gradient.
         let system = |logs: &[f64]| {
             let mut hessian = DMatrix::from_diagonal_element(layers, layers, prior_precision);
-            let mut descent = DVector::from_iterator(
-                layers,
-                logs.iter().zip(prior).map(|(log, prior)| (prior - log) * prior_precision),
-            );
+            let mut descent =
+                DVector::from_iterator(layers, logs.iter().map(|log| -log * prior_precision));
             for known in known {
                 let damage = Damage::new(logs, decay, &known.bits);
                 let slope = DVector::from_vec(damage.derivatives(curve.slope(damage.bits)));
@@ -172,7 +169,7 @@ impl Weights {
             }
             (hessian, descent)
         };
-        let mut logs = prior.to_vec();
+        let mut logs = vec![0.0; layers];
         let mut now = objective(&logs);
         let mut damping = 1e-3;
         for _ in 0..STEPS {
@@ -259,7 +256,7 @@ mod tests {
             bits[layer] = 2.0;
             measured.push(known(&bits));
         }
-        let model = Surrogate::fit(&measured, &uniform, &[0.0; 4]);
+        let model = Surrogate::fit(&measured, &uniform, 4);
         let order = |bits: [f64; 4]| model.guess(&bits).mean;
         assert!(order([2.0, 5.0, 4.0, 3.0]) > order([5.0, 2.0, 4.0, 3.0]) + 0.2);
         for bits in [[2.0, 5.0, 4.0, 3.0], [3.0, 6.0, 5.0, 3.0], [2.0, 4.0, 3.0, 2.0]] {
@@ -270,11 +267,9 @@ mod tests {
     }
 
     #[test]
-    fn without_measurements_all_layers_are_alike_and_the_prior_tells_them_apart() {
-        let uniform = [(2.0, 0.2), (4.0, 0.9), (8.0, 1.0)];
-        let alike = Surrogate::fit(&[], &uniform, &[0.0, 0.0]);
-        assert!((alike.glance(&[2.0, 4.0]) - alike.glance(&[4.0, 2.0])).abs() < 1e-12);
-        let told = Surrogate::fit(&[], &uniform, &[2.0, -2.0]);
-        assert!(told.guess(&[4.0, 2.0]).mean > told.guess(&[2.0, 4.0]).mean);
+    fn without_measurements_all_layers_are_alike() {
+        let model = Surrogate::fit(&[], &[(2.0, 0.2), (4.0, 0.9), (8.0, 1.0)], 2);
+        assert!((model.glance(&[2.0, 4.0]) - model.glance(&[4.0, 2.0])).abs() < 1e-12);
+        assert!(model.guess(&[4.0, 4.0]).mean > model.guess(&[4.0, 2.0]).mean);
     }
 }

@@ -59,8 +59,6 @@ pub struct Search<'a> {
     environment: BitwidthEnvironment<'a>,
     budget: Budget,
     planning: Option<Planning>,
-    /// Logarithm of each searched layer's share in the damage, as far as it is known beforehand.
-    prior: Vec<f64>,
     cancel: Cancel,
     stage: Stage,
     on_event: Option<&'a (dyn Fn(&Event) + Sync)>,
@@ -106,7 +104,6 @@ impl<'a> Search<'a> {
             environment: BitwidthEnvironment::new(problem, evaluator),
             budget,
             planning: None,
-            prior: vec![0.0; problem.episode_len()],
             cancel: Cancel::new(),
             stage: Stage::Search,
             on_event: None,
@@ -254,7 +251,7 @@ impl<'a> Search<'a> {
         let measured = measured(&self.environment, self.evaluator);
         let next = guard(
             || format!("agent `{name}`"),
-            || plan(planning, self.problem, self.agent, &measured, &self.prior, room),
+            || plan(planning, self.problem, self.agent, &measured, room),
         )?;
         let Some(Plan { assignments, played }) = next else {
             return Ok(Some(StopReason::Converged));
@@ -272,7 +269,7 @@ impl<'a> Search<'a> {
         let measured = measured(&self.environment, self.evaluator);
         guard(
             || format!("agent `{name}`"),
-            || conclude(planning, self.problem, self.agent, &measured, &self.prior),
+            || conclude(planning, self.problem, self.agent, &measured),
         )
     }
 
