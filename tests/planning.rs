@@ -157,6 +157,9 @@ fn what_planning_cannot_do_is_refused_by_name() {
     };
     let plain = builder(4).build().unwrap();
     refused(&plain, Planning { batch: 0, ..Planning::default() }, "`batch` is 0");
+    let endless = Planning { episodes: 4_000_000_000, ..Planning::default() };
+    refused(&plain, endless, "`episodes` is 4000000000; it must lie in 0 to 10000");
+    refused(&plain, Planning { imitated: usize::MAX, ..Planning::default() }, "`imitated`");
     refused(&plain, Planning { pessimism: f64::NAN, ..Planning::default() }, "`pessimism`");
     let restricted = builder(4).action_space(ActionSpace::Restricted).build().unwrap();
     refused(&restricted, Planning::default(), "action space flexible");

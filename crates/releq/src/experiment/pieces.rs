@@ -56,12 +56,13 @@ impl AgentKind {
     /// The agent itself.
     ///
     /// # Errors
-    /// [`ReleqError::Agent`], naming the first hyperparameter that is out of its range.
+    /// [`ReleqError::Agent`] or [`ReleqError::Setting`], naming the first hyperparameter that is out of its range.
     pub fn build(&self, shape: &AgentShape) -> Result<Box<dyn Agent>, ReleqError> {
         let AgentShape { observation_len, action_count, episode_len, seed } = *shape;
         Ok(match self {
             Self::Ppo(ppo) => Box::new(ppo.clone().init(observation_len, action_count, seed)?),
             Self::PpoPlanned(planned) => {
+                planned.planning.check()?;
                 Box::new(planned.ppo.clone().init(observation_len, action_count, seed)?)
             }
             Self::Local => Box::new(LocalSearch::new(action_count, episode_len, seed, 1)),

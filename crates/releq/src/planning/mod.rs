@@ -80,15 +80,32 @@ impl Default for Planning {
 }
 
 impl Planning {
-    /// Checks the settings, alone and for `problem`.
-    pub(crate) fn check(&self, problem: &Problem) -> Result<(), ReleqError> {
-        let wrong = |reason: String| Err(ReleqError::Setting { setting: "planning", reason });
-        if self.batch == 0 {
-            return wrong("`batch` is 0; at least one assignment is measured at a time".into());
+    /// Checks the settings.
+    pub(crate) fn check(&self) -> Result<(), ReleqError> {
+        let wrong = |field: &str, got: String, allowed: &str| {
+            let reason = format!("`{field}` is {got}; it must lie in {allowed}");
+            Err(ReleqError::Setting { setting: "planning", reason })
+        };
+        if !(1..=1_000).contains(&self.batch) {
+            return wrong("batch", self.batch.to_string(), "1 to 1000");
+        }
+        // Between two measurements nobody can stop a search.
+        if self.episodes > 10_000 {
+            return wrong("episodes", self.episodes.to_string(), "0 to 10000");
+        }
+        if self.imitated > 1_000 {
+            return wrong("imitated", self.imitated.to_string(), "0 to 1000");
         }
         if !(0.0..=100.0).contains(&self.pessimism) {
-            return wrong(format!("`pessimism` is {:?}; it must lie in 0 to 100", self.pessimism));
+            return wrong("pessimism", format!("{:?}", self.pessimism), "0 to 100");
         }
+        Ok(())
+    }
+
+    /// Checks the settings, alone and for `problem`.
+    pub(crate) fn check_for(&self, problem: &Problem) -> Result<(), ReleqError> {
+        self.check()?;
+        let wrong = |reason: String| Err(ReleqError::Setting { setting: "planning", reason });
         if problem.action_space() != ActionSpace::Flexible {
             return wrong(format!("needs the action space {}", ActionSpace::Flexible));
         }

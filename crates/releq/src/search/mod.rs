@@ -246,7 +246,7 @@ impl<'a> Search<'a> {
         planning: &Planning,
         room: usize,
     ) -> Result<Option<StopReason>, ReleqError> {
-        planning.check(self.problem)?;
+        planning.check_for(self.problem)?;
         let name = self.agent.name().to_owned();
         let measured = measured(&self.environment, self.evaluator);
         let next = guard(
