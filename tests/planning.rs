@@ -115,6 +115,25 @@ fn a_search_that_cannot_improve_has_settled() {
 }
 
 #[test]
+fn layers_that_collapse_at_bitwidths_of_their_own_are_found_out() {
+    struct Cliffs;
+    impl Evaluator for Cliffs {
+        fn full_precision(&self) -> f64 {
+            0.95
+        }
+        fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
+            let alive = bits.to_bits().iter().zip([4, 7, 3, 5]).all(|(bits, need)| *bits >= need);
+            Ok(Evaluation::new(if alive { 0.95 } else { 0.12 }))
+        }
+    }
+    let problem = builder(4).build().unwrap();
+    for seed in 1..=4 {
+        let found = search(&AgentKind::default(), &problem, &Cliffs, 60, seed);
+        assert_eq!(found.best.unwrap().bits.to_string(), "4-7-3-5", "seed {seed}");
+    }
+}
+
+#[test]
 fn evaluations_that_fail_are_counted_and_do_not_end_it() {
     struct Fragile(Landscape);
     impl Evaluator for Fragile {

@@ -51,7 +51,8 @@ pub(crate) struct Args {
         allow_negative_numbers = true
     )]
     episodes: NonZeroUsize,
-    /// Maximum number of assignments that the search looks up [default: no limit but the episodes]
+    /// Maximum number of assignments that the search looks up [default: 300 for an agent that plans, else no limit but
+    /// the episodes]
     #[arg(
         long,
         value_name = "N",
@@ -79,6 +80,10 @@ pub(crate) struct Args {
     #[command(flatten)]
     problem: ProblemArgs,
 }
+
+/// Assignments that a search which plans looks up at most: its model costs more than the table, and the best is found
+/// long before.
+const PLANNED: usize = 300;
 
 /// What the agent and the simple searches found, beside the best that anyone could find.
 struct Outcomes {
@@ -166,6 +171,7 @@ impl Args {
         )?);
         let evaluator = Cached::new(table);
         let planning = agent.planning();
+        let evaluations = self.evaluations.or(planning.map(|_| PLANNED));
         let mut agent = agent.build(&AgentShape::new(problem, self.seed))?;
         let on_event = |event: &Event| {
             if let Event::Episodes { record, best, .. } = event {
@@ -175,8 +181,7 @@ impl Args {
                 }
             }
         };
-        let budget =
-            Budget { episodes: Some(episodes), evaluations: self.evaluations, ..Budget::default() };
+        let budget = Budget { episodes: Some(episodes), evaluations, ..Budget::default() };
         let search = Search::new(problem, agent.as_mut(), &evaluator, budget);
         let search = search.cancel(&interrupt.cancel).on_event(Stage::Search, &on_event);
         let found = search.planning(planning).run()?;

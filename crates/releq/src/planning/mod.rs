@@ -40,7 +40,8 @@ const CLOSELY: usize = 512;
 /// How often the agent imitates the best assignments in the end, at most.
 const LAST_LESSONS: usize = 20;
 
-/// A search has settled once no candidate is expected to improve on the best by this share of it.
+/// A search has settled once no candidate is expected to improve on the best by this share of it, and the best with one
+/// bitwidth less in any layer is measured.
 const NEGLIGIBLE: f64 = 1e-7;
 
 /// How a [`Search`](crate::Search) plans: it measures few assignments, and lets the agent learn on a model of the
@@ -365,12 +366,43 @@ impl Planner<'_> {
             around = candidates.iter().take(INCUMBENTS).map(|c| c.bits.clone()).collect();
         }
         let negligible = NEGLIGIBLE * goal.abs();
+        let promises = |candidate: &Candidate| candidate.improvement > negligible;
+        if !candidates.iter().any(promises)
+            && let Some((bits, _)) = best.first()
+        {
+            candidates = self.one_less(surrogate, bits, &known, goal)?;
+        } else {
+            candidates.retain(promises);
+        }
         candidates
             .into_iter()
-            .filter(|candidate| candidate.improvement > negligible)
             .take(count)
             .map(|candidate| Ok(BitwidthAssignment::new(candidate.bits)?))
             .collect()
+    }
+
+    /// What has one bitwidth less in one layer than `best` and is not measured: a search does not settle on the word of
+    /// its model alone, which is wrong where a layer collapses at a bitwidth of its own.
+    fn one_less(
+        &self,
+        surrogate: &Surrogate,
+        best: &[Bitwidth],
+        known: &BTreeSet<&[Bitwidth]>,
+        goal: f64,
+    ) -> Result<Vec<Candidate>, ReleqError> {
+        let actions = self.problem.actions();
+        let mut candidates = Vec::new();
+        for &layer in self.problem.searched() {
+            let place = actions.iter().position(|&action| action == best[layer]);
+            let Some(place) = place.and_then(|place| place.checked_sub(1)) else { continue };
+            let mut bits = best.to_vec();
+            bits[layer] = actions[place];
+            if !known.contains(&bits[..]) {
+                candidates.extend(self.candidate(surrogate, bits, goal)?);
+            }
+        }
+        candidates.sort_by(Candidate::better_first);
+        Ok(candidates)
     }
 
     /// A guess of the reward, at little expense.
