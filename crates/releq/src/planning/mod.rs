@@ -19,7 +19,7 @@ use crate::{
     search::{Played, play},
 };
 use improvement::expected_improvement;
-use moves::neighbours;
+use moves::{neighbours, one_less};
 use surrogate::{Guess, Imagined, Known, Surrogate, searched_bits};
 
 /// A full-precision accuracy is reached at this share of it; uniform bitwidths above are not measured.
@@ -390,13 +390,8 @@ impl Planner<'_> {
         known: &BTreeSet<&[Bitwidth]>,
         goal: f64,
     ) -> Result<Vec<Candidate>, ReleqError> {
-        let actions = self.problem.actions();
         let mut candidates = Vec::new();
-        for &layer in self.problem.searched() {
-            let place = actions.iter().position(|&action| action == best[layer]);
-            let Some(place) = place.and_then(|place| place.checked_sub(1)) else { continue };
-            let mut bits = best.to_vec();
-            bits[layer] = actions[place];
+        for bits in one_less(best, self.problem.searched(), self.problem.actions()) {
             if !known.contains(&bits[..]) {
                 candidates.extend(self.candidate(surrogate, bits, goal)?);
             }

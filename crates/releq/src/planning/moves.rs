@@ -9,11 +9,7 @@ pub(super) fn neighbours(
     searched: &[usize],
     actions: &[Bitwidth],
 ) -> Vec<Vec<Bitwidth>> {
-    let place =
-        |layer: usize| actions.iter().position(|&action| action == bits[layer]).unwrap_or(0);
-    let moved = |layer: usize, by: isize| {
-        place(layer).checked_add_signed(by).and_then(|place| actions.get(place)).copied()
-    };
+    let moved = |layer: usize, by: isize| moved(bits[layer], by, actions);
     let mut all = Vec::new();
     for &layer in searched {
         for by in [-2, -1, 1, 2] {
@@ -35,6 +31,26 @@ pub(super) fn neighbours(
     all
 }
 
+/// Every assignment that has one bitwidth less than `bits` in one searched layer.
+pub(super) fn one_less(
+    bits: &[Bitwidth],
+    searched: &[usize],
+    actions: &[Bitwidth],
+) -> Vec<Vec<Bitwidth>> {
+    let with = |layer: usize| {
+        let mut next = bits.to_vec();
+        next[layer] = moved(bits[layer], -1, actions)?;
+        Some(next)
+    };
+    searched.iter().filter_map(|&layer| with(layer)).collect()
+}
+
+/// The bitwidth so many places further in the list of `actions`.
+fn moved(bits: Bitwidth, by: isize, actions: &[Bitwidth]) -> Option<Bitwidth> {
+    let place = actions.iter().position(|&action| action == bits)?;
+    place.checked_add_signed(by).and_then(|place| actions.get(place)).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +66,7 @@ mod tests {
             [[3, 8, 3], [4, 8, 3], [2, 8, 2], [2, 8, 4], [3, 8, 2]].map(|all| bits(&all));
         expected.sort();
         assert_eq!(moves, expected);
+        let less = one_less(&bits(&[2, 8, 4]), &[0, 2], &bits(&[2, 3, 4]));
+        assert_eq!(less, [bits(&[2, 8, 3])]);
     }
 }
