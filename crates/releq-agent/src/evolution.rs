@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
-    turns::{Turns, mean},
+    sequences::{Played, Sequences},
 };
 
 /// Regularized evolution: of five members drawn from a population of twenty the best is copied with one step's action
@@ -17,30 +17,17 @@ use crate::{
 /// Real et al. 2019 (arXiv 1802.01548); the sizes are ours, for a few hundred episodes.
 #[derive(Clone, Debug)]
 pub struct Evolution {
-    actions: usize,
-    episode_len: usize,
-    episodes_per_batch: usize,
+    sequences: Sequences,
     state: State,
-    /// What the running batch plays.
-    batch: Vec<Vec<usize>>,
-    turns: Turns,
-    mode: Mode,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
     /// The oldest first.
-    population: Vec<Member>,
-    best: Option<Member>,
+    population: Vec<Played>,
+    best: Option<Played>,
     rng: ChaCha8Rng,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Member {
-    actions: Vec<usize>,
-    episode_return: f64,
 }
 
 impl Evolution {
@@ -60,22 +47,17 @@ impl Evolution {
         episodes_per_batch: usize,
     ) -> Self {
         Self {
-            actions: action_count.max(1),
-            episode_len: episode_len.max(1),
-            episodes_per_batch: episodes_per_batch.max(1),
+            sequences: Sequences::new(action_count, episode_len, episodes_per_batch),
             state: State {
                 population: Vec::new(),
                 best: None,
                 rng: ChaCha8Rng::seed_from_u64(seed),
             },
-            batch: Vec::new(),
-            turns: Turns::default(),
-            mode: Mode::Explore,
         }
     }
 
     fn next(&mut self) -> Vec<usize> {
-        let (actions, steps) = (self.actions, self.episode_len);
+        let Sequences { actions, episode_len: steps, .. } = self.sequences;
         let State { population, rng, .. } = &mut self.state;
         if population.len() < Self::POPULATION {
             return (0..steps).map(|_| rng.random_range(0..actions)).collect();
@@ -103,38 +85,25 @@ impl Agent for Evolution {
     }
 
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
-        self.mode = mode;
-        self.batch.clear();
         match mode {
-            Mode::Greedy => {
-                let best = self.state.best.as_ref().filter(|_| max_episodes > 0);
-                self.batch.extend(best.map(|best| best.actions.clone()));
-            }
+            Mode::Greedy => self.sequences.greedy(self.state.best.as_ref(), max_episodes),
             Mode::Explore => {
-                for _ in 0..max_episodes.min(self.episodes_per_batch) {
-                    let next = self.next();
-                    self.batch.push(next);
-                }
+                let children = (0..self.sequences.most(max_episodes)).map(|_| self.next());
+                let children = children.collect();
+                self.sequences.explore(children)
             }
         }
-        self.turns.begin(self.batch.len())
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        let step = self.turns.act_within(observations, self.episode_len)?;
-        Ok(self.batch.iter().map(|actions| actions[step]).collect())
+        self.sequences.act(observations)
     }
 
     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
-        let returns = self.turns.finish(rewards)?;
-        let stats = UpdateStats { mean_return: mean(&returns), ..UpdateStats::default() };
-        if self.mode == Mode::Greedy {
-            return Ok(stats);
-        }
+        let (stats, members) = self.sequences.finish(rewards)?;
         let State { population, best, .. } = &mut self.state;
-        for (actions, episode_return) in std::mem::take(&mut self.batch).into_iter().zip(returns) {
-            let member = Member { actions, episode_return };
-            if best.as_ref().is_none_or(|best| episode_return > best.episode_return) {
+        for member in members {
+            if member.is_better(best.as_ref()) {
                 *best = Some(member.clone());
             }
             population.push(member);
@@ -146,32 +115,27 @@ impl Agent for Evolution {
     }
 
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
-        self.turns.check_finished(Self::NAME)?;
-        let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
+        let mut snapshot = self.sequences.snapshot(Self::NAME, Self::VERSION)?;
         let members = self.state.population.iter().chain(&self.state.best);
         snapshot.check_finite("state", members.map(|member| member.episode_return))?;
-        snapshot.set("action_count", &self.actions)?;
-        snapshot.set("episode_len", &self.episode_len)?;
-        snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;
         snapshot.set("state", &self.state)?;
         Ok(snapshot)
     }
 
     fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
         snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
-        snapshot.expect_setting("action_count", self.actions)?;
-        snapshot.expect_setting("episode_len", self.episode_len)?;
-        snapshot.expect_setting("episodes_per_batch", self.episodes_per_batch)?;
+        self.sequences.expect(snapshot)?;
         let state: State = snapshot.get("state")?;
         if state.population.len() > Self::POPULATION {
             return Err(snapshot.error("state.population", "too many members"));
         }
-        for Member { actions, .. } in state.population.iter().chain(&state.best) {
-            if actions.len() != self.episode_len || actions.iter().any(|&a| a >= self.actions) {
+        for Played { actions, .. } in state.population.iter().chain(&state.best) {
+            if !self.sequences.is_episode(actions) {
                 return Err(snapshot.error("state.population", "no episode of this agent"));
             }
         }
-        (self.state, self.turns) = (state, Turns::default());
+        self.state = state;
+        self.sequences.reset();
         Ok(())
     }
 }

@@ -24,6 +24,7 @@ mod parameter;
 mod ppo;
 mod random;
 mod rollout;
+mod sequences;
 mod snapshot;
 #[cfg(test)]
 mod tests;

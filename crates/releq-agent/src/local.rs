@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
-    turns::{Turns, mean},
+    sequences::{Played, Sequences},
 };
 
 /// What a sceptic would try first: plays every uniform sequence of actions, then improves the best of them by moves.
@@ -17,14 +17,10 @@ use crate::{
 /// best sequence.
 #[derive(Clone, Debug)]
 pub struct LocalSearch {
-    actions: usize,
-    episode_len: usize,
-    episodes_per_batch: usize,
+    sequences: Sequences,
     state: State,
-    /// What the running batch plays.
-    batch: Vec<Vec<usize>>,
-    turns: Turns,
-    mode: Mode,
+    /// Where the batch in progress began, so that a dropped one is played again.
+    begun_from: Option<State>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,13 +38,6 @@ struct State {
     /// Whether what is played next was changed at random.
     kicked: bool,
     rng: ChaCha8Rng,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Played {
-    actions: Vec<usize>,
-    episode_return: f64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,43 +67,37 @@ impl LocalSearch {
         seed: u64,
         episodes_per_batch: usize,
     ) -> Self {
-        let actions = action_count.max(1);
-        Self {
-            actions,
-            episode_len: episode_len.max(1),
-            episodes_per_batch: episodes_per_batch.max(1),
-            state: State {
-                best: None,
-                current: None,
-                queue: (0..actions).rev().map(Next::Uniform).collect(),
-                improved: false,
-                exchanges: false,
-                kicked: false,
-                rng: ChaCha8Rng::seed_from_u64(seed),
-            },
-            batch: Vec::new(),
-            turns: Turns::default(),
-            mode: Mode::Explore,
-        }
+        let sequences = Sequences::new(action_count, episode_len, episodes_per_batch);
+        let state = State {
+            best: None,
+            current: None,
+            queue: (0..sequences.actions).rev().map(Next::Uniform).collect(),
+            improved: false,
+            exchanges: false,
+            kicked: false,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        };
+        Self { sequences, state, begun_from: None }
     }
 
     /// The sequence that `next` stands for, if there is one.
     fn sequence(&mut self, next: Next) -> Option<Vec<usize>> {
+        let Sequences { actions: count, episode_len, .. } = self.sequences;
         let from = |played: &Option<Played>| played.as_ref().map(|played| played.actions.clone());
         match next {
-            Next::Uniform(action) => Some(vec![action; self.episode_len]),
+            Next::Uniform(action) => Some(vec![action; episode_len]),
             Next::Kick => {
                 let mut actions = from(&self.state.best)?;
                 for _ in 0..Self::KICKED {
-                    let step = self.state.rng.random_range(0..self.episode_len);
-                    actions[step] = self.state.rng.random_range(0..self.actions);
+                    let step = self.state.rng.random_range(0..episode_len);
+                    actions[step] = self.state.rng.random_range(0..count);
                 }
                 Some(actions)
             }
             Next::Move { up, down } => {
                 let mut actions = from(&self.state.current)?;
                 if let Some(step) = up {
-                    actions[step] = Some(actions[step] + 1).filter(|&a| a < self.actions)?;
+                    actions[step] = Some(actions[step] + 1).filter(|&a| a < count)?;
                 }
                 if let Some(step) = down {
                     actions[step] = actions[step].checked_sub(1)?;
@@ -126,7 +109,7 @@ impl LocalSearch {
 
     /// Queues the next pass, once one is over.
     fn next_pass(&mut self) {
-        let steps = self.episode_len;
+        let steps = self.sequences.episode_len;
         let State { best, current, queue, improved, exchanges, kicked, rng } = &mut self.state;
         if current.is_none() {
             current.clone_from(best);
@@ -165,57 +148,47 @@ impl Agent for LocalSearch {
     }
 
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
-        self.mode = mode;
-        self.batch.clear();
-        let most = max_episodes.min(self.episodes_per_batch);
-        match mode {
-            Mode::Greedy => {
-                let best = self.state.best.as_ref().filter(|_| max_episodes > 0);
-                self.batch.extend(best.map(|best| best.actions.clone()));
-            }
-            Mode::Explore => {
-                while self.batch.len() < most {
-                    match self.state.queue.pop() {
-                        Some(next) => {
-                            if let Some(sequence) = self.sequence(next) {
-                                self.batch.push(sequence);
-                            }
-                            if next == Next::Kick {
-                                break;
-                            }
-                        }
-                        // What comes next depends on what is being played.
-                        None if !self.batch.is_empty() => break,
-                        None => self.next_pass(),
+        if let Some(state) = self.begun_from.take() {
+            self.state = state;
+        }
+        if mode == Mode::Greedy {
+            return self.sequences.greedy(self.state.best.as_ref(), max_episodes);
+        }
+        let most = self.sequences.most(max_episodes);
+        let begun_from = self.state.clone();
+        let mut batch = Vec::new();
+        while batch.len() < most {
+            match self.state.queue.pop() {
+                Some(next) => {
+                    batch.extend(self.sequence(next));
+                    if next == Next::Kick {
+                        break;
                     }
                 }
+                // What comes next depends on what is being played.
+                None if !batch.is_empty() => break,
+                None => self.next_pass(),
             }
         }
-        self.turns.begin(self.batch.len())
+        self.begun_from = Some(begun_from);
+        self.sequences.explore(batch)
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        let step = self.turns.act_within(observations, self.episode_len)?;
-        Ok(self.batch.iter().map(|actions| actions[step]).collect())
+        self.sequences.act(observations)
     }
 
     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
-        let returns = self.turns.finish(rewards)?;
-        let stats = UpdateStats { mean_return: mean(&returns), ..UpdateStats::default() };
-        if self.mode == Mode::Greedy {
-            return Ok(stats);
-        }
+        let (stats, batch) = self.sequences.finish(rewards)?;
+        self.begun_from = None;
         let State { best, current, improved, kicked, .. } = &mut self.state;
-        for (actions, episode_return) in std::mem::take(&mut self.batch).into_iter().zip(returns) {
-            let played = Played { actions, episode_return };
-            let better = |than: &Option<Played>| {
-                than.as_ref().is_none_or(|than| played.episode_return > than.episode_return)
-            };
-            if better(best) {
+        for played in batch {
+            if played.is_better(best.as_ref()) {
                 *best = Some(played.clone());
             }
             // Moves start from what was changed at random, however good that is.
-            if current.is_some() && (std::mem::take(kicked) || better(current)) {
+            let starts = std::mem::take(kicked) || played.is_better(current.as_ref());
+            if current.is_some() && starts {
                 *current = Some(played);
                 *improved = true;
             }
@@ -224,42 +197,38 @@ impl Agent for LocalSearch {
     }
 
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
-        self.turns.check_finished(Self::NAME)?;
-        let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
+        let mut snapshot = self.sequences.snapshot(Self::NAME, Self::VERSION)?;
         let returns = [&self.state.best, &self.state.current];
         let returns = returns.into_iter().flatten().map(|played| played.episode_return);
         snapshot.check_finite("state", returns)?;
-        snapshot.set("action_count", &self.actions)?;
-        snapshot.set("episode_len", &self.episode_len)?;
-        snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;
         snapshot.set("state", &self.state)?;
         Ok(snapshot)
     }
 
     fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
         snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
-        snapshot.expect_setting("action_count", self.actions)?;
-        snapshot.expect_setting("episode_len", self.episode_len)?;
-        snapshot.expect_setting("episodes_per_batch", self.episodes_per_batch)?;
+        self.sequences.expect(snapshot)?;
         let state: State = snapshot.get("state")?;
         let played = [("best", &state.best), ("current", &state.current)];
         for (name, played) in played {
             let Some(Played { actions, .. }) = played else { continue };
-            if actions.len() != self.episode_len || actions.iter().any(|&a| a >= self.actions) {
+            if !self.sequences.is_episode(actions) {
                 return Err(snapshot.error(format!("state.{name}"), "no episode of this agent"));
             }
         }
+        let Sequences { actions, episode_len, .. } = self.sequences;
         let exists = |next: &Next| match *next {
-            Next::Uniform(action) => action < self.actions,
+            Next::Uniform(action) => action < actions,
             Next::Kick => true,
             Next::Move { up, down } => {
-                [up, down].into_iter().flatten().all(|step| step < self.episode_len)
+                [up, down].into_iter().flatten().all(|step| step < episode_len)
             }
         };
         if !state.queue.iter().all(exists) {
             return Err(snapshot.error("state.queue", "a step or action that does not exist"));
         }
-        (self.state, self.turns) = (state, Turns::default());
+        (self.state, self.begun_from) = (state, None);
+        self.sequences.reset();
         Ok(())
     }
 }

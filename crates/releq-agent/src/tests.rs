@@ -518,8 +518,12 @@ fn bad_observations_are_refused() {
 
 #[test]
 fn a_dropped_batch_is_played_again_by_searches_that_list() {
-    let mut agents: [Box<dyn Agent>; 2] =
-        [Box::new(GreedySearch::new(3, 2)), Box::new(Exhaustive::new(3, 2, 4))];
+    let mut agents: [Box<dyn Agent>; 3] = [
+        Box::new(GreedySearch::new(3, 2)),
+        Box::new(Exhaustive::new(3, 2, 4)),
+        // Without its uniform sequences it would have nothing to start from.
+        Box::new(LocalSearch::new(3, 2, 1, 4)),
+    ];
     for agent in &mut agents {
         let mut first = || {
             let episodes = agent.begin(3, Mode::Explore).unwrap();

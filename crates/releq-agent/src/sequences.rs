@@ -1,0 +1,116 @@
+//! The turns of agents that know a whole episode's actions before they play it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AgentError, AgentSnapshot, Mode, UpdateStats,
+    turns::{Turns, mean},
+};
+
+/// A sequence of actions and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Played {
+    pub(crate) actions: Vec<usize>,
+    pub(crate) episode_return: f64,
+}
+
+impl Played {
+    /// Whether it is better than `best`, if there is one.
+    pub(crate) fn is_better(&self, best: Option<&Self>) -> bool {
+        best.is_none_or(|best| self.episode_return > best.episode_return)
+    }
+}
+
+/// Plays sequences that the agent has chosen.
+#[derive(Clone, Debug)]
+pub(crate) struct Sequences {
+    pub(crate) actions: usize,
+    pub(crate) episode_len: usize,
+    episodes_per_batch: usize,
+    /// Those of the running batch.
+    playing: Vec<Vec<usize>>,
+    mode: Mode,
+    turns: Turns,
+}
+
+impl Sequences {
+    /// Episodes of `episode_len` steps with `action_count` actions, `episodes_per_batch` at a time; all at least 1.
+    pub(crate) fn new(action_count: usize, episode_len: usize, episodes_per_batch: usize) -> Self {
+        Self {
+            actions: action_count.max(1),
+            episode_len: episode_len.max(1),
+            episodes_per_batch: episodes_per_batch.max(1),
+            playing: Vec::new(),
+            mode: Mode::Explore,
+            turns: Turns::default(),
+        }
+    }
+
+    /// Episodes in a batch where at most `max_episodes` are asked for.
+    pub(crate) fn most(&self, max_episodes: usize) -> usize {
+        max_episodes.min(self.episodes_per_batch)
+    }
+
+    /// Begins a batch of these sequences.
+    pub(crate) fn explore(&mut self, sequences: Vec<Vec<usize>>) -> Option<usize> {
+        (self.playing, self.mode) = (sequences, Mode::Explore);
+        self.turns.begin(self.playing.len())
+    }
+
+    /// Begins a greedy batch: the best sequence, if one is known and an episode is asked for.
+    pub(crate) fn greedy(&mut self, best: Option<&Played>, max_episodes: usize) -> Option<usize> {
+        let best = best.map(|best| best.actions.clone());
+        (self.playing, self.mode) = (best.into_iter().take(max_episodes).collect(), Mode::Greedy);
+        self.turns.begin(self.playing.len())
+    }
+
+    /// The next action of every episode.
+    pub(crate) fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
+        let step = self.turns.act_within(observations, self.episode_len)?;
+        Ok(self.playing.iter().map(|sequence| sequence[step]).collect())
+    }
+
+    /// Ends the batch; gives what there is to learn from it, which is nothing where it was greedy.
+    pub(crate) fn finish(
+        &mut self,
+        rewards: &[Vec<f64>],
+    ) -> Result<(UpdateStats, Vec<Played>), AgentError> {
+        let returns = self.turns.finish(rewards)?;
+        let stats = UpdateStats { mean_return: mean(&returns), ..UpdateStats::default() };
+        let playing = std::mem::take(&mut self.playing);
+        let played = playing
+            .into_iter()
+            .zip(returns)
+            .map(|(actions, episode_return)| Played { actions, episode_return });
+        Ok((stats, if self.mode == Mode::Explore { played.collect() } else { Vec::new() }))
+    }
+
+    /// A snapshot with the settings.
+    pub(crate) fn snapshot(&self, name: &str, version: u32) -> Result<AgentSnapshot, AgentError> {
+        self.turns.check_finished(name)?;
+        let mut snapshot = AgentSnapshot::new(name, version);
+        snapshot.set("action_count", &self.actions)?;
+        snapshot.set("episode_len", &self.episode_len)?;
+        snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;
+        Ok(snapshot)
+    }
+
+    /// Refuses a snapshot with other settings.
+    pub(crate) fn expect(&self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
+        snapshot.expect_setting("action_count", self.actions)?;
+        snapshot.expect_setting("episode_len", self.episode_len)?;
+        snapshot.expect_setting("episodes_per_batch", self.episodes_per_batch)
+    }
+
+    /// Whether these are the actions of an episode.
+    pub(crate) fn is_episode(&self, actions: &[usize]) -> bool {
+        actions.len() == self.episode_len && actions.iter().all(|&action| action < self.actions)
+    }
+
+    /// Drops an unfinished batch.
+    pub(crate) fn reset(&mut self) {
+        self.playing.clear();
+        self.turns = Turns::default();
+    }
+}
