@@ -16,7 +16,7 @@ use releq::{
 use releq_kernels::Isa;
 use serde::Serialize;
 
-use super::timed::{Timed, is_dense};
+use super::timed::{RepeatsArg, Timed, is_dense};
 use crate::{
     args::{UsageError, checkpoint, options, usage},
     terminal::{output::print, tables},
@@ -57,15 +57,8 @@ pub(crate) struct Args {
         allow_negative_numbers = true
     )]
     bits: Vec<BitwidthAssignment>,
-    /// Number of times to time each variant
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "11",
-        value_parser = options::count,
-        allow_negative_numbers = true
-    )]
-    repeats: NonZeroUsize,
+    #[command(flatten)]
+    timing: RepeatsArg,
     /// Instruction set: portable, avx2 or avx512 [default: the best one that this CPU supports]
     #[arg(long, value_name = "NAME")]
     isa: Option<Isa>,
@@ -208,7 +201,7 @@ impl Args {
 
     fn time(&self, Work { name, layers, bits }: &Work, isa: Isa) -> Result<Row> {
         let (eight, low) = (uniform(8, layers.len())?, weights_only(bits));
-        let timed = Timed { isa, threads: self.threads, repeats: self.repeats };
+        let timed = Timed { isa, threads: self.threads, repeats: self.timing.repeats };
         let variants = [
             (CpuKernels::BitSerial, eight.clone()),
             (CpuKernels::BitSerial, low.clone()),
@@ -287,7 +280,7 @@ impl Args {
             "{}\n{isa}, {} thread(s), batch 1, medians of {}, commit {}",
             Machine::this(),
             self.threads,
-            self.repeats,
+            self.timing.repeats,
             commit().as_deref().unwrap_or("unknown")
         ));
         lines.push(

@@ -9,8 +9,24 @@ use releq::{
 };
 use releq_kernels::Isa;
 
+use crate::args::options;
+
 /// How long one measurement is, at least one inference.
 const SAMPLE: Duration = Duration::from_millis(5);
+
+/// How often a command times each variant.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct RepeatsArg {
+    /// Number of times to time each variant
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "11",
+        value_parser = options::count,
+        allow_negative_numbers = true
+    )]
+    pub(super) repeats: NonZeroUsize,
+}
 
 /// How networks are timed.
 #[derive(Clone, Copy, Debug)]

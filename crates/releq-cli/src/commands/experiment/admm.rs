@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     args::{UsageError, checkpoint, options, usage},
-    commands::timed::Timed,
+    commands::timed::{RepeatsArg, Timed},
     plot::{
         gains::{Gains, gains},
         table::{Table, number},
@@ -56,15 +56,8 @@ pub(super) struct Args {
     admm_bits: Vec<BitwidthAssignment>,
     #[command(flatten)]
     assignments: AssignmentArgs,
-    /// Number of times to time each variant
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "11",
-        value_parser = options::count,
-        allow_negative_numbers = true
-    )]
-    repeats: NonZeroUsize,
+    #[command(flatten)]
+    timing: RepeatsArg,
     #[command(flatten)]
     output: FolderArgs,
 }
@@ -104,7 +97,8 @@ impl Args {
             note("stopped: there is nothing to compare yet");
             return Ok(interrupt.exit_code().into());
         };
-        let timed = Timed { isa: Isa::best(), threads: NonZeroUsize::MIN, repeats: self.repeats };
+        let timed =
+            Timed { isa: Isa::best(), threads: NonZeroUsize::MIN, repeats: self.timing.repeats };
         let mut rows = Vec::new();
         for (network, admm) in networks.iter().zip(&admm) {
             let of_network: Vec<Assigned> =
@@ -151,7 +145,7 @@ impl Args {
             "--admm-bits"
         }
         .into();
-        settings["repeats"] = self.repeats.get().into();
+        settings["repeats"] = self.timing.repeats.get().into();
         settings["isa"] = timed.isa.to_string().into();
         let text = folder.write(
             &[figure],

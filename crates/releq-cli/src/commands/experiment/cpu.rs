@@ -15,8 +15,10 @@ use super::{
     stripes::gain,
 };
 use crate::{
-    args::options,
-    commands::{bench::PAPER, timed::Timed},
+    commands::{
+        bench::PAPER,
+        timed::{RepeatsArg, Timed},
+    },
     plot::{
         gains::{Gains, gains},
         table::{Table, number},
@@ -41,15 +43,8 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     assignments: AssignmentArgs,
-    /// Number of times to time each variant
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "11",
-        value_parser = options::count,
-        allow_negative_numbers = true
-    )]
-    repeats: NonZeroUsize,
+    #[command(flatten)]
+    timing: RepeatsArg,
     #[command(flatten)]
     output: FolderArgs,
 }
@@ -114,7 +109,8 @@ impl Args {
             note("stopped: there is nothing to show yet");
             return Ok(interrupt.exit_code().into());
         };
-        let timed = Timed { isa: Isa::best(), threads: NonZeroUsize::MIN, repeats: self.repeats };
+        let timed =
+            Timed { isa: Isa::best(), threads: NonZeroUsize::MIN, repeats: self.timing.repeats };
         let mut rows = Vec::new();
         for assigned in all.all {
             if interrupt.cancel.is_cancelled() {
@@ -160,7 +156,7 @@ impl Args {
             "from the quartiles of the times",
         );
         let mut settings = all.settings;
-        settings["repeats"] = self.repeats.get().into();
+        settings["repeats"] = self.timing.repeats.get().into();
         settings["isa"] = timed.isa.to_string().into();
         settings["threads"] = timed.threads.get().into();
         let text = folder.write(
