@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use releq_data::{Dataset, Normalization};
+use releq_data::{Dataset, Label, Normalization};
 use serde::{Deserialize, Serialize};
 
 use crate::{TrainError, Trainer, training};
@@ -60,30 +60,46 @@ pub fn accuracy_while(
     batch_size: usize,
     go_on: &dyn Fn() -> ControlFlow<()>,
 ) -> Result<Option<AccuracyReport>, TrainError> {
+    training::check_labels(data)?;
+    let outputs = trainer.network().outputs();
+    let mut correct = 0;
+    let done =
+        unless_stopped(trainer, data, normalization, batch_size, go_on, |logits, labels| {
+            let pairs = logits.chunks_exact(outputs).zip(labels);
+            correct +=
+                pairs.filter(|&(logits, &label)| largest(logits) == Some(label.into())).count();
+        })?;
+    Ok(done.then_some(AccuracyReport { correct, total: data.len() }))
+}
+
+/// Gives `see` the logits and the labels of every batch of `data`, in order; `false` if `go_on` broke off.
+pub(crate) fn unless_stopped(
+    trainer: &mut dyn Trainer,
+    data: &dyn Dataset,
+    normalization: &Normalization,
+    batch_size: usize,
+    go_on: &dyn Fn() -> ControlFlow<()>,
+    mut see: impl FnMut(&[f32], &[Label]),
+) -> Result<bool, TrainError> {
     training::check_normalization(data, normalization)?;
     training::check_images(data, trainer.network())?;
-    training::check_labels(data)?;
     if batch_size == 0 {
         return Err(TrainError::Schedule { field: "batch_size", allowed: "positive", got: 0.0 });
     }
-    let outputs = trainer.network().outputs();
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     let indices: Vec<usize> = (0..data.len()).collect();
-    let mut correct = 0;
     for batch in indices.chunks(batch_size) {
         if go_on().is_break() {
-            return Ok(None);
+            return Ok(false);
         }
         data.gather(batch, normalization, &mut images, &mut labels)?;
-        let logits = trainer.logits(&images)?;
-        let pairs = logits.chunks_exact(outputs).zip(&labels);
-        correct += pairs.filter(|&(logits, &label)| largest(logits) == Some(label.into())).count();
+        see(&trainer.logits(&images)?, &labels);
     }
-    Ok(Some(AccuracyReport { correct, total: data.len() }))
+    Ok(true)
 }
 
 /// Index of the largest value, the first of equal ones; `None` if one is not a number.
-fn largest(logits: &[f32]) -> Option<usize> {
+pub(crate) fn largest(logits: &[f32]) -> Option<usize> {
     let mut best = 0;
     for (index, value) in logits.iter().enumerate() {
         if value.is_nan() {

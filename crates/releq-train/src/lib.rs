@@ -5,6 +5,7 @@ mod accuracy;
 mod burn;
 #[cfg(any(test, feature = "testing"))]
 mod check;
+mod compared;
 mod difference;
 mod dropout;
 mod factory;
@@ -17,6 +18,7 @@ mod reference;
 mod resume;
 mod saver;
 mod schedule;
+mod taught;
 mod trainer;
 mod training;
 
@@ -24,11 +26,13 @@ pub use self::burn::BurnTrainer;
 pub use accuracy::{AccuracyReport, accuracy, accuracy_while};
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_trainer;
+pub use compared::{Compared, Estimate, Labelled, compare_while, logits_while};
 pub use factory::{Backend, TrainerFactory, TrainerFn, trainer_fn};
 pub use init::initial_weights;
 pub use native::NativeTrainer;
 pub use resume::{TrainingRun, TrainingState, TrainingStateError};
 pub use saver::{StateSaver, training_origin};
 pub use schedule::{Decay, Length, Schedule};
+pub use taught::Taught;
 pub use trainer::{Batch, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState};
 pub use training::{TrainProgress, TrainReport, Training, train};
