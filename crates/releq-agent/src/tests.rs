@@ -285,7 +285,33 @@ fn agents(seed: u64) -> Vec<Box<dyn Agent>> {
         Box::new(LocalSearch::new(4, 5, seed, 1)),
         Box::new(LocalSearch::new(4, 5, seed, 3)),
         Box::new(Evolution::new(4, 5, seed, 4)),
+        Box::new(listed()),
     ]
+}
+
+/// Plays ten sequences.
+fn listed() -> Listed {
+    let list = (0..10).map(|i| (0..5).map(|step| (i + step) % 4).collect()).collect();
+    Listed::new("listed", 4, 5, list, 4).unwrap()
+}
+
+#[test]
+fn a_list_is_played_in_its_order_and_must_be_playable() {
+    let mut agent = listed();
+    let mut first = Vec::new();
+    while let Some(episodes) = agent.begin(3, Mode::Explore) {
+        let observations = vec![vec![0.0; 3]; episodes];
+        first.extend(agent.act(&observations).unwrap());
+        (1..5).for_each(|_| drop(agent.act(&observations).unwrap()));
+        agent.finish(&vec![vec![1.0; episodes]; 5]).unwrap();
+    }
+    assert_eq!(first, [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]);
+    let refused = |list| Listed::new("listed", 4, 5, list, 4).unwrap_err().to_string();
+    assert!(refused(vec![vec![0; 4]]).contains("actions listed"));
+    assert!(refused(vec![vec![0, 1, 2, 3, 4]]).contains("a listed action"));
+    let other = Listed::new("listed", 4, 5, vec![vec![0; 5]], 4).unwrap();
+    let error = agent.restore(&other.snapshot().unwrap()).unwrap_err().to_string();
+    assert!(error.contains("`list`"), "{error}");
 }
 
 #[test]
