@@ -4,12 +4,12 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Division, LinearGrid, Reward, RewardError, Scaled, Shaped, Subtraction};
+use crate::{Division, Exchange, LinearGrid, Reward, RewardError, Scaled, Shaped, Subtraction};
 
 /// A reward of this crate, by name and settings.
 ///
 /// The written form is a name, such as `linear-grid`. Constants of [`Shaped`] other than the default ones
-/// follow it, as in `shaped:b=3,threshold=0.8`, and a factor comes first, as in `5*shaped`.
+/// follow it, as in `shaped:b=3,threshold=0.8`, as the rate of [`Exchange`] does, `exchange:rate=20`, and a factor comes first, as in `5*shaped`.
 ///
 /// ```
 /// use releq_reward::{Reward, RewardKind};
@@ -34,6 +34,8 @@ pub enum RewardKind {
     Subtraction,
     /// [`LinearGrid`].
     LinearGrid,
+    /// [`Exchange`].
+    Exchange(Exchange),
     /// [`Scaled`].
     Scaled(Scaled<Box<RewardKind>>),
 }
@@ -50,7 +52,8 @@ const SUBTRACTION: &str = "subtraction";
 const LINEAR_GRID: &str = "linear-grid";
 
 impl RewardKind {
-    /// Every reward of this crate with its default constants; [`Scaled`] is none, since it needs another.
+    /// Every reward of this crate with its default constants. [`Scaled`] has none, since it needs another, nor has
+    /// [`Exchange`], whose rate is the user's.
     #[must_use]
     pub fn all() -> Vec<Self> {
         vec![Self::default(), Self::Division, Self::Subtraction, Self::LinearGrid]
@@ -64,6 +67,7 @@ impl RewardKind {
             Self::Division => Arc::new(Division),
             Self::Subtraction => Arc::new(Subtraction),
             Self::LinearGrid => Arc::new(LinearGrid),
+            Self::Exchange(exchange) => Arc::new(*exchange),
             Self::Scaled(scaled) => Arc::new(scaled.map(|kind| kind.build())),
         }
     }
@@ -76,6 +80,7 @@ impl fmt::Display for RewardKind {
             Self::Division => f.pad(DIVISION),
             Self::Subtraction => f.pad(SUBTRACTION),
             Self::LinearGrid => f.pad(LINEAR_GRID),
+            Self::Exchange(exchange) => exchange.fmt(f),
             Self::Scaled(scaled) => f.pad(&format!("{}*{}", scaled.factor(), scaled.inner())),
         }
     }
@@ -99,9 +104,13 @@ impl FromStr for RewardKind {
             _ if text.split(':').next().is_some_and(|name| name.trim() == "shaped") => {
                 text.parse().map(Self::Shaped)
             }
+            _ if text.split(':').next().is_some_and(|name| name.trim() == "exchange") => {
+                text.parse().map(Self::Exchange)
+            }
             _ => Err(RewardError::UnknownName {
                 got: text.to_owned(),
-                allowed: Self::all().iter().map(Self::to_string).collect::<Vec<_>>().join(", "),
+                allowed: Self::all().iter().map(Self::to_string).collect::<Vec<_>>().join(", ")
+                    + ", exchange:rate=N",
             }),
         }
     }

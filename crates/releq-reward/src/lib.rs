@@ -34,6 +34,7 @@
 
 mod division;
 mod error;
+mod exchange;
 mod function;
 mod kind;
 mod linear_grid;
@@ -46,6 +47,7 @@ mod testing;
 
 pub use division::Division;
 pub use error::RewardError;
+pub use exchange::Exchange;
 pub use function::{RewardFn, reward_fn};
 pub use kind::RewardKind;
 pub use linear_grid::LinearGrid;
