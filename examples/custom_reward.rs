@@ -73,7 +73,7 @@ fn run() -> Result<()> {
         let Some(best) = &report.search.best else { continue };
         print(format_args!(
             "{:>8} reward: its best is {} ({:.2} bits) with {:.2} % of the full-precision accuracy",
-            report.config.reward,
+            report.config.reward(),
             best.bits,
             best.bits.mean(),
             100.0 * best.acc_state,

@@ -42,7 +42,7 @@ fn every_preset_goes_to_json_and_back() {
     full.normalization = Some(Normalization { mean: vec![0.1307], std: vec![0.3081] });
     full.fine_tune = Some(full.pretrain);
     full.limits = vec![Choice::Ours("size<=60kB".parse().unwrap())];
-    full.reward = Choice::Ours("shaped:threshold=0.8".parse().unwrap());
+    full.reward = Some(Choice::Ours("shaped:threshold=0.8".parse().unwrap()));
     full.cost = Choice::Ours("stripes-energy".parse().unwrap());
     full.actions.push(releq::core::Bitwidth::FLOAT);
     full.quantizer = Choice::Own("codebook".into());

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use releq::{
     Budget, Cancel, Choice, Event, Experiment, ExperimentConfig, HeldOut, ReleqError, Report,
-    Stage, StopReason,
+    Scored, Stage, StopReason,
     core::{Bitwidth, Network},
     data::{
         Splits,
@@ -74,6 +74,7 @@ fn a_report_follows_from_its_seed_for_any_number_of_threads() {
         labels,
         [
             "releq",
+            "knapsack search",
             "local search",
             "evolution search",
             "random search",
@@ -88,11 +89,11 @@ fn a_report_follows_from_its_seed_for_any_number_of_threads() {
     let evaluations = one.search.evaluations;
     assert!((4..=9).contains(&evaluations), "{evaluations}");
     assert!(one.comparisons.iter().all(|outcome| outcome.evaluations == evaluations));
-    let uniform8 = &one.rows[5];
+    let uniform8 = &one.rows[6];
     assert_eq!((uniform8.mean_bits, uniform8.quant_state), (8.0, Some(1.0)));
     assert_eq!(uniform8.cost("stripes").unwrap().saving(), 1.0);
-    assert_eq!(one.rows[8].quant_state, Some(0.25));
-    assert!(one.rows[8].cost("stripes").unwrap().saving() > 3.0);
+    assert_eq!(one.rows[9].quant_state, Some(0.25));
+    assert!(one.rows[9].cost("stripes").unwrap().saving() > 3.0);
 
     // What is written is what was found.
     let folder = tempfile::tempdir().unwrap();
@@ -224,15 +225,77 @@ fn cancelled_in_the_long_retrains_those_already_done_are_reported() {
             stop.cancel();
         }
     };
-    let report = Experiment::new(lenet(), data(), config(1)).run(&stop, &after_three).unwrap();
+    let config = || changed(1, |c| c.seeds = 1);
+    let report = Experiment::new(lenet(), data(), config()).run(&stop, &after_three).unwrap();
     assert!(report.cancelled && report.chosen.is_some());
     assert!(report.search.evaluations > 0);
     let labels: Vec<_> = report.rows.iter().map(|row| row.label.as_str()).collect();
     assert_eq!(labels, ["full precision", "uniform 8", "uniform 4"]);
     // They are what an undisturbed run would have found.
-    let whole = run(config(1));
+    let whole = run(config());
     for row in &report.rows {
         assert_eq!(Some(row), whole.rows.iter().find(|other| other.label == row.label));
+    }
+}
+
+#[test]
+fn sensitivities_are_measured_once_and_propose_what_the_knapsack_measures() {
+    let told = std::sync::Mutex::new(Vec::new());
+    let note = |event: &Event| {
+        if event.stage() == Stage::Sensitivities {
+            told.lock().unwrap().push(event.progress());
+        }
+    };
+    let config = changed(1, |c| c.sensitivity_images = 40);
+    let report = Experiment::new(lenet(), data(), config).run(&Cancel::new(), &note).unwrap();
+    let sensitivities = report.sensitivities.as_ref().unwrap();
+    assert_eq!((sensitivities.images, sensitivities.layers.len()), (40, 4));
+    let told = told.into_inner().unwrap();
+    let measured: usize = sensitivities.layers.iter().map(|layer| layer.bits.len()).sum();
+    assert_eq!((told.len(), told.last()), (measured, Some(&(measured, measured))));
+    for layer in &sensitivities.layers {
+        let (lowest, highest) = (layer.bits.first().unwrap(), layer.bits.last().unwrap());
+        let of = |known: &releq::Sensitivity| known.compared.divergence.value;
+        assert!(of(lowest) > of(highest), "{}: {:?}", layer.name, layer.bits);
+        assert_eq!(layer.divergence(lowest.bits), Some(of(lowest)));
+    }
+    let knapsack = &report.comparisons[0];
+    assert_eq!(knapsack.agent, "knapsack");
+    assert!(report.rows.iter().any(|row| row.label == "knapsack search"));
+    // No assignment that the knapsack measured is beaten by another of them in both cost and divergence.
+    let known = |scored: &Scored| sensitivities.divergence(&scored.bits).unwrap();
+    for a in &knapsack.scored {
+        for b in knapsack.scored.iter().filter(|b| b.bits != a.bits) {
+            let beaten = b.quant_state <= a.quant_state && known(b) <= known(a);
+            assert!(!beaten, "{} by {}", a.bits, b.bits);
+        }
+    }
+
+    let without = run(changed(1, |c| c.sensitivity_images = 0));
+    assert!(without.sensitivities.is_none());
+    assert!(without.comparisons.iter().all(|outcome| outcome.agent != "knapsack"));
+    // Nothing tells what a divergence costs, so it is the accuracy that counts.
+    let first = &without.search.scored[0];
+    for scored in &without.search.scored {
+        let (a, b) = (first.accuracy * scored.acc_state, scored.accuracy * first.acc_state);
+        assert!((a - b).abs() < 1e-9, "{first:?} {scored:?}");
+    }
+}
+
+#[test]
+fn more_seeds_decide_where_one_leaves_it_uncertain() {
+    let report = run(changed(1, |c| (c.seeds, c.tolerance) = (3, 0.05)));
+    let floor = report.reference.unwrap().validation_accuracy - 0.05;
+    let most = report.rows.iter().map(|row| row.seeds).max();
+    assert!(most > Some(1), "{:?}", report.rows);
+    for row in &report.rows {
+        if row.label == "full precision" {
+            assert_eq!(Some(row.seeds), most, "the border is as sure as what is compared with it");
+        } else if row.seeds == 1 {
+            let p = row.validation_accuracy;
+            let error = (p * (1.0 - p) / report.images[1] as f64).sqrt();
+            assert!((p - floor).abs() > error, "{row:?} is {floor} within {error}");
+        }
     }
 }
 
@@ -340,7 +403,7 @@ fn fixed_layers_keep_their_bitwidth_and_the_reward_is_the_callers() {
         .reward(reward_fn("wide", |_, quant_state| quant_state))
         .run(&Cancel::new(), &|_| {})
         .unwrap();
-    assert_eq!(report.config.reward, Choice::Own("wide".into()));
+    assert_eq!(report.config.reward, Some(Choice::Own("wide".into())));
     assert!(report.search.scored.iter().all(|scored| scored.bits[0] == eight));
     for scored in &report.search.scored {
         assert_eq!(scored.reward, scored.quant_state);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use releq_core::BitwidthAssignment;
+use releq_core::{Bitwidth, BitwidthAssignment};
 use serde::{Deserialize, Serialize};
 
 use crate::search::{BatchRecord, Budget, Scored};
@@ -14,6 +14,8 @@ use crate::search::{BatchRecord, Budget, Scored};
 pub enum Stage {
     /// Training in full precision, from the start or from given weights.
     Pretrain,
+    /// Every layer at every bitwidth, alone.
+    Sensitivities,
     /// The agent's search.
     Search,
     /// The searches that the agent's is compared with.
@@ -26,6 +28,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Pretrain => "full precision",
+            Self::Sensitivities => "sensitivities",
             Self::Search => "search",
             Self::Comparison => "comparison",
             Self::Final => "long retrain",
@@ -61,6 +64,19 @@ pub enum Event {
         loss: f32,
         /// Learning rate of the step.
         learning_rate: f32,
+    },
+    /// One layer at one bitwidth, all others in full precision.
+    Sensitivity {
+        /// Measurements done, this one included.
+        done: usize,
+        /// Measurements planned.
+        total: usize,
+        /// Name of the layer.
+        layer: String,
+        /// The bitwidth.
+        bits: Bitwidth,
+        /// Divergence of the outputs from those in full precision, in nats.
+        divergence: f64,
     },
     /// One batch of episodes of a search.
     Episodes {
@@ -109,6 +125,7 @@ impl Event {
     pub const fn stage(&self) -> Stage {
         match self {
             Self::TrainingStep { .. } => Stage::Pretrain,
+            Self::Sensitivity { .. } => Stage::Sensitivities,
             Self::SearchBegun { stage, .. }
             | Self::Episodes { stage, .. }
             | Self::RetrainStep { stage, .. } => *stage,
@@ -128,7 +145,9 @@ impl Event {
             Self::Episodes { budget, record, .. } => {
                 of_search(budget, record.evaluations, record.episodes)
             }
-            Self::Retrained { done, total, .. } => (*done, *total),
+            Self::Sensitivity { done, total, .. } | Self::Retrained { done, total, .. } => {
+                (*done, *total)
+            }
         }
     }
 }
@@ -146,6 +165,9 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TrainingStep { loss, .. } => write!(f, "loss {loss:.4}"),
+            Self::Sensitivity { layer, bits, divergence, .. } => {
+                write!(f, "{layer} at {bits} bits: {divergence:.4} nats")
+            }
             Self::Episodes { best: Some(best), .. } => {
                 write!(f, "best {} at {:.2} %", best.bits, 100.0 * best.accuracy)
             }

@@ -13,13 +13,14 @@ mod problem;
 mod report;
 mod run_folder;
 mod search;
+mod sensitivity;
 
 pub use cancel::Cancel;
 pub use error::ReleqError;
 pub use event::{Event, Stage};
 pub use experiment::{
     AgentKind, AgentShape, Choice, DataConfig, EvaluatorKind, Experiment, ExperimentConfig,
-    HeldOut, NetworkConfig, PlannedPpo, WeightsConfig,
+    HeldOut, NetworkConfig, PlannedPpo, Signal, WeightsConfig,
 };
 pub use planning::Planning;
 pub use problem::{
@@ -39,3 +40,4 @@ pub use run_folder::{RunFolder, RunFolderError};
 pub use search::{
     BatchRecord, Budget, Scored, Search, SearchOutcome, SearchState, StopReason, pareto_frontier,
 };
+pub use sensitivity::{LayerSensitivity, Proposed, Sensitivities, Sensitivity};

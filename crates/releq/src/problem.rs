@@ -494,12 +494,14 @@ impl Problem {
         let answered_by = measured.as_ref().and_then(|measured| measured.answered_by.clone());
         let bits = answered_by.unwrap_or_else(|| asked.clone());
         let accuracy = measured.as_ref().map_or(0.0, |measured| measured.accuracy);
-        let acc_state = accuracy / full_precision;
+        let estimated = measured.as_ref().and_then(|measured| measured.estimated);
+        let acc_state = estimated.unwrap_or(accuracy) / full_precision;
         let quant_state = self.quant_state(&bits)?;
         let over_limit = self.over_limit(&bits)?;
         Ok(Scored {
             accuracy,
-            standard_error: measured.and_then(|measured| measured.standard_error),
+            standard_error: measured.as_ref().and_then(|measured| measured.standard_error),
+            compared: measured.and_then(|measured| measured.compared),
             acc_state,
             quant_state,
             reward: self.reward(acc_state, quant_state, over_limit)?,

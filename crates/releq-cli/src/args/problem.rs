@@ -123,7 +123,7 @@ impl ProblemArgs {
             config.limits = self.limit.iter().cloned().map(Choice::Ours).collect();
         }
         if let Some(reward) = &self.reward {
-            config.reward = reward.clone().into();
+            config.reward = Some(reward.clone().into());
         }
         config.tolerance = self.tolerance().unwrap_or(config.tolerance);
         Ok(())
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(fixed, ["conv1=float", "fc2=8"]);
         assert_eq!(config.actions.last(), Some(&Bitwidth::FLOAT));
         assert_eq!(config.tolerance, 0.005);
-        assert_eq!(config.reward.to_string(), "5*shaped:threshold=0.8");
+        assert_eq!(config.reward().to_string(), "5*shaped:threshold=0.8");
         let limits: Vec<_> = config.limits.iter().map(ToString::to_string).collect();
         assert_eq!(limits, ["size<=80kB", "stripes<=0.5x"]);
         assert!(config.cost.to_string().starts_with("weighted-sum["), "{}", config.cost);

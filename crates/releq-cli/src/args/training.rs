@@ -41,6 +41,18 @@ pub struct TrainingArgs {
         allow_hyphen_values = true
     )]
     pub short_epochs: Option<f64>,
+    /// Let short retrains learn from the labels, not from the network in full precision
+    #[arg(long)]
+    pub no_distillation: bool,
+    /// Number of held-out images that every layer is shown at every bitwidth before the search, which tells the search
+    /// where bits matter; 0 leaves that out [default: 1000]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = options::whole::<usize>,
+        allow_negative_numbers = true
+    )]
+    pub sensitivity_images: Option<usize>,
     /// Epochs of the long retrain, which the best assignments get at the end
     #[arg(
         long,
@@ -103,6 +115,8 @@ impl TrainingArgs {
         for schedule in config.fine_tune.iter().chain([&config.pretrain]) {
             schedule.check()?;
         }
+        config.distilled &= !self.no_distillation;
+        config.sensitivity_images = self.sensitivity_images.unwrap_or(config.sensitivity_images);
         if self.held_out_from_test {
             config.held_out = HeldOut::Test;
         }

@@ -113,6 +113,9 @@ fn finals_row(
         let within = report.answer.as_ref().is_some_and(|answer| answer.within_tolerance);
         notes.push(if within { "the answer" } else { "nearest" }.to_owned());
     }
+    if row.seeds > 1 {
+        notes.push(format!("mean of {} seeds", row.seeds));
+    }
     notes.extend(row.over_limit.map(|over| format!("{over:.2} times a limit")));
     notes.extend(row.failure.clone());
     cells.push(Cell::text(notes.join("; ")));

@@ -191,7 +191,7 @@ fn about(report: &Report) -> Vec<(String, String)> {
         ("bits to choose from".to_owned(), listed(&actions)),
         ("quantizer".to_owned(), config.quantizer.to_string()),
         ("cost of the search".to_owned(), config.cost.to_string()),
-        ("reward".to_owned(), config.reward.to_string()),
+        ("reward".to_owned(), config.reward().to_string()),
         ("agent".to_owned(), agent),
         ("tolerance".to_owned(), format!("{} points", short(100.0 * config.tolerance))),
         ("seed".to_owned(), config.seed.to_string()),
@@ -225,7 +225,7 @@ fn layers(report: &Report) -> String {
 
 /// Wall time of the stages in their order, and of all.
 fn stage_times(report: &Report) -> Vec<(String, String)> {
-    const ORDER: [&str; 4] = ["pretrain", "search", "comparisons", "final"];
+    const ORDER: [&str; 5] = ["pretrain", "sensitivities", "search", "comparisons", "final"];
     let place = |stage: &str| ORDER.iter().position(|known| *known == stage);
     let mut stages: Vec<_> = report.times.iter().collect();
     stages.sort_by_key(|(stage, _)| place(stage).unwrap_or(ORDER.len()));

@@ -11,6 +11,7 @@ mod facts;
 mod finals;
 mod frame;
 pub(crate) mod gains;
+mod heat_map;
 mod labels;
 mod learning;
 mod marks;

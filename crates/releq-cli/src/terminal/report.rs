@@ -33,7 +33,9 @@ pub(crate) fn render(report: &Report) -> String {
     ));
     lines.push(format!(
         "quantizer {}, reward {}, cost {}",
-        report.config.quantizer, report.config.reward, report.config.cost
+        report.config.quantizer,
+        report.config.reward(),
+        report.config.cost
     ));
 
     let mut layers = plain();
@@ -101,9 +103,11 @@ fn finals(report: &Report) -> Table {
     let limited = report.rows.iter().any(|row| row.over_limit.is_some());
     // Of the mean of the bitwidths there is a column already.
     let priced = report.config.cost.to_string() != "mean-bits";
+    let seeded = report.rows.iter().any(|row| row.seeds > 1);
     let named = |model: &str| report.rows.iter().any(|row| row.cost(model).is_some());
     let (sized, stripes) = (named("size"), named("stripes"));
     let mut header = vec!["after the long retrain", "bits", "mean", "test %", "loss"];
+    header.extend(seeded.then_some("seeds"));
     header.extend(priced.then_some("cost"));
     header.extend(sized.then_some("kB"));
     header.extend(stripes.then_some("Stripes"));
@@ -126,6 +130,9 @@ fn finals(report: &Report) -> Table {
             right(accuracy),
             right(format!("{:+.2}", row.loss_points)),
         ];
+        if seeded {
+            cells.push(right(row.seeds.to_string()));
+        }
         if priced {
             cells.push(number(row.quant_state.map(|state| format!("{state:.4}"))));
         }

@@ -1,22 +1,27 @@
 //! How good is an assignment of bitwidths? The [`Evaluator`] seam and its implementations.
 
+mod by_divergence;
 mod cached;
 #[cfg(any(test, feature = "testing"))]
 mod check;
 mod early_stop;
 mod parallel;
+mod pool;
 mod retrain;
 mod table;
 
 use releq_core::BitwidthAssignment;
+use releq_train::Compared;
 use serde::{Deserialize, Serialize};
 
+pub use by_divergence::ByDivergence;
 pub use cached::Cached;
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_evaluator;
 pub use early_stop::EarlyStop;
 pub use parallel::Parallel;
-pub(crate) use retrain::classify;
+pub(crate) use pool::TrainerPool;
+pub(crate) use retrain::{EVALUATION_BATCH, classify, go_on};
 pub use retrain::{Retrain, RetrainSetup, Retrained};
 pub use table::{OnMiss, Table};
 
@@ -32,6 +37,12 @@ pub struct Measurement {
     /// Standard error of `accuracy` from the number of samples, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
+    /// Its outputs beside those in full precision, where they were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
+    /// What the accuracy is taken to be where it is judged by something less noisy ([`ByDivergence`]); rewards follow from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<f64>,
     /// The measured assignment that answered in place of the one asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_by: Option<BitwidthAssignment>,
@@ -41,13 +52,19 @@ impl Measurement {
     /// An accuracy and nothing else.
     #[must_use]
     pub const fn new(accuracy: f64) -> Self {
-        Self { accuracy, standard_error: None, answered_by: None }
+        Self { accuracy, standard_error: None, compared: None, estimated: None, answered_by: None }
     }
 
     /// The same with a standard error.
     #[must_use]
     pub fn with_standard_error(self, standard_error: f64) -> Self {
         Self { standard_error: Some(standard_error), ..self }
+    }
+
+    /// The same with a comparison with full precision.
+    #[must_use]
+    pub fn with_compared(self, compared: Compared) -> Self {
+        Self { compared: Some(compared), ..self }
     }
 
     /// The same, measured of another assignment than the one asked for.
@@ -108,9 +125,10 @@ impl Evaluation {
     #[must_use]
     pub(crate) fn checked(self) -> Self {
         let (Self::Measured(seen) | Self::GivenUp { seen, .. }) = &self else { return self };
-        let accuracy = seen.accuracy;
-        if !(0.0..=1.0).contains(&accuracy) {
-            return Self::failed(format!("the evaluator returned an accuracy of {accuracy}"));
+        for accuracy in [Some(seen.accuracy), seen.estimated].into_iter().flatten() {
+            if !(0.0..=1.0).contains(&accuracy) {
+                return Self::failed(format!("the evaluator returned an accuracy of {accuracy}"));
+            }
         }
         match seen.standard_error {
             Some(error) if !(0.0..=f64::MAX).contains(&error) => {

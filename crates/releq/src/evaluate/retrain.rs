@@ -9,13 +9,14 @@ use std::{
 };
 
 use releq_core::{BitwidthAssignment, Network, Weights, parallel};
-use releq_data::{Dataset, Normalization, Subset};
+use releq_data::{DataError, Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
     AccuracyReport, Schedule, TrainError, TrainProgress, Trainer, TrainerFactory, accuracy_while,
+    compare_while, logits_while,
 };
 
-use super::{EarlyStop, Evaluation, Evaluator, Measurement};
+use super::{EarlyStop, Evaluation, Evaluator, Measurement, TrainerPool};
 use crate::{
     Cancel, ReleqError,
     guard::guard,
@@ -75,10 +76,13 @@ pub(crate) fn classify(
     normalization: &Normalization,
     cancel: &Cancel,
 ) -> Result<AccuracyReport, ReleqError> {
-    let go_on =
-        || if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-    accuracy_while(trainer, images, normalization, EVALUATION_BATCH, &go_on)?
+    accuracy_while(trainer, images, normalization, EVALUATION_BATCH, &|| go_on(cancel))?
         .ok_or(ReleqError::Cancelled)
+}
+
+/// Goes on unless cancelled.
+pub(crate) fn go_on(cancel: &Cancel) -> ControlFlow<()> {
+    if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// What became of a retrain whose network was then shown some data sets.
@@ -95,14 +99,14 @@ pub enum Retrained {
 /// The seed of a retrain follows from the run's seed and the assignment alone, so an answer does not
 /// depend on who computes it or when.
 pub struct Retrain<'a> {
-    setup: RetrainSetup<'a>,
+    pool: TrainerPool<'a>,
     schedule: Schedule,
     full_precision: f64,
     early_stop: Option<(EarlyStop, Subset<&'a dyn Dataset>)>,
     states: Option<KeptStates>,
+    /// Outputs in full precision for the validation images, once they are known.
+    reference: Mutex<Option<Arc<Vec<f32>>>>,
     on_step: Option<OnStep<'a>>,
-    /// Idle trainers: their buffers live as long as the evaluator.
-    idle: Mutex<Vec<Box<dyn Trainer>>>,
 }
 
 impl fmt::Debug for Retrain<'_> {
@@ -118,7 +122,7 @@ type OnStep<'a> = Box<dyn Fn(&BitwidthAssignment, TrainProgress) + Send + Sync +
 const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// Images per batch when only classifying.
-const EVALUATION_BATCH: usize = 256;
+pub(crate) const EVALUATION_BATCH: usize = 256;
 
 impl<'a> Retrain<'a> {
     /// Measures the full-precision accuracy on the validation images, once.
@@ -146,14 +150,61 @@ impl<'a> Retrain<'a> {
     /// For [`retrain`](Self::retrain) alone, which is relative to nothing.
     pub(crate) fn unmeasured(setup: RetrainSetup<'a>, schedule: Schedule) -> Self {
         Self {
-            setup,
+            pool: TrainerPool::new(setup),
             schedule,
             full_precision: 1.0,
             early_stop: None,
             states: None,
+            reference: Mutex::default(),
             on_step: None,
-            idle: Mutex::default(),
         }
+    }
+
+    /// Retrains to the outputs in full precision in place of the labels.
+    ///
+    /// After a fraction of an epoch this tells more of an assignment than learning from the labels does, see
+    /// `docs/reproduction.md`.
+    #[must_use]
+    pub fn distilled(mut self) -> Self {
+        self.pool.distilled();
+        self
+    }
+
+    /// Outputs in full precision for the validation images.
+    fn reference(&self) -> Result<Arc<Vec<f32>>, ReleqError> {
+        // Whoever comes second waits for the first.
+        let mut reference = self.reference.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*reference {
+            return Ok(Arc::clone(known));
+        }
+        let logits = self.pool.with(|trainer| {
+            let RetrainSetup { validation, normalization, cancel, .. } = *self.pool.setup();
+            trainer.set_bits(None)?;
+            let go_on = || go_on(cancel);
+            logits_while(trainer, validation, normalization, EVALUATION_BATCH, &go_on)?
+                .ok_or(ReleqError::Cancelled)
+        })?;
+        Ok(Arc::clone(reference.insert(Arc::new(logits))))
+    }
+
+    /// What the validation images tell of a retrained network.
+    fn measured(
+        &self,
+        trainer: &mut dyn Trainer,
+        reference: &[f32],
+    ) -> Result<Measurement, ReleqError> {
+        let RetrainSetup { validation, normalization, cancel, .. } = *self.pool.setup();
+        let (batch, go_on) = (EVALUATION_BATCH, || go_on(cancel));
+        let compared = compare_while(trainer, validation, normalization, batch, reference, &go_on)?
+            .ok_or(ReleqError::Cancelled)?;
+        let Some(labelled) = &compared.labelled else {
+            let name = validation.name().to_owned();
+            return Err(TrainError::from(DataError::Unlabelled { name }).into());
+        };
+        let accuracy = labelled.accuracy;
+        Ok(Measurement::new(accuracy.accuracy())
+            .with_standard_error(accuracy.standard_error())
+            .with_compared(compared))
     }
 
     /// Keeps the state of every retrain while it goes on, and goes on from one that it finds. Whoever has an
@@ -178,8 +229,8 @@ impl<'a> Retrain<'a> {
     /// [`ReleqError::Setting`] for a field out of its range.
     pub fn early_stop(mut self, early_stop: EarlyStop) -> Result<Self, ReleqError> {
         early_stop.check()?;
-        let validation = Subset::all(self.setup.validation);
-        let images = validation.take(early_stop.images, self.setup.seed)?;
+        let validation = Subset::all(self.pool.setup().validation);
+        let images = validation.take(early_stop.images, self.pool.setup().seed)?;
         self.early_stop = Some((early_stop, images));
         Ok(self)
     }
@@ -189,7 +240,8 @@ impl<'a> Retrain<'a> {
     /// # Errors
     /// [`ReleqError`] if the images do not fit the network.
     pub fn full_precision_on(&self, images: &dyn Dataset) -> Result<AccuracyReport, ReleqError> {
-        self.with_trainer(|trainer, setup| {
+        self.pool.with(|trainer| {
+            let setup = self.pool.setup();
             trainer.set_bits(None)?;
             setup.classify(trainer, images)
         })
@@ -204,19 +256,22 @@ impl<'a> Retrain<'a> {
         bits: &BitwidthAssignment,
         sets: &[&dyn Dataset],
     ) -> Result<Retrained, ReleqError> {
-        Ok(self.retrain_with_weights(bits, sets, |_| ())?.0)
+        Ok(self.retrain_with_weights(bits, 0, sets, |_| ())?.0)
     }
 
-    /// As [`retrain`](Self::retrain), with what `take` makes of the trainer in the end.
+    /// As [`retrain`](Self::retrain), with what `take` makes of the trainer in the end. `again` counts the retrains of this
+    /// assignment before, each of which has a seed of its own.
     pub(crate) fn retrain_with_weights<T>(
         &self,
         bits: &BitwidthAssignment,
+        again: usize,
         sets: &[&dyn Dataset],
         take: impl FnOnce(&dyn Trainer) -> T,
     ) -> Result<(Retrained, Option<T>), ReleqError> {
-        let answer = self.with_trainer(|trainer, setup| {
+        let answer = self.pool.with(|trainer| {
+            let setup = self.pool.setup();
             unless_diverged(|| {
-                self.train(trainer, bits, None)?;
+                self.train(trainer, bits, again, None)?;
                 let reports: Vec<_> = sets
                     .iter()
                     .map(|&set| setup.classify(trainer, set))
@@ -235,16 +290,19 @@ impl<'a> Retrain<'a> {
         &self,
         trainer: &mut dyn Trainer,
         bits: &BitwidthAssignment,
+        again: usize,
         early_stop: Option<&(EarlyStop, Subset<&'a dyn Dataset>)>,
     ) -> Result<Option<(usize, AccuracyReport)>, ReleqError> {
-        let Self { setup, schedule, states, .. } = self;
+        let Self { schedule, states, .. } = self;
+        let setup = self.pool.setup();
         trainer.set_bits(Some(bits))?;
         let beginning = Beginning {
             network: setup.network,
             train: setup.train,
             normalization: setup.normalization,
             schedule,
-            seed: assignment_seed(setup.seed, bits),
+            // Far from the seeds of other runs, which are small numbers.
+            seed: assignment_seed(setup.seed ^ ((again as u64) << 40), bits),
             weights: setup.weights,
             bits: Some(bits),
         };
@@ -285,24 +343,6 @@ impl<'a> Retrain<'a> {
             }
         }
     }
-
-    fn with_trainer<R>(
-        &self,
-        f: impl FnOnce(&mut dyn Trainer, &RetrainSetup<'a>) -> Result<R, ReleqError>,
-    ) -> Result<R, ReleqError> {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = idle().pop();
-        let mut trainer = match taken {
-            Some(trainer) => trainer,
-            None => {
-                self.setup.trainers.trainer(self.setup.network, Arc::clone(self.setup.quantizer))?
-            }
-        };
-        trainer.load(self.setup.weights)?;
-        let answer = f(trainer.as_mut(), &self.setup);
-        idle().push(trainer);
-        answer
-    }
 }
 
 impl Evaluator for Retrain<'_> {
@@ -311,17 +351,17 @@ impl Evaluator for Retrain<'_> {
     }
 
     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
-        let measured = |report: AccuracyReport| {
-            Measurement::new(report.accuracy()).with_standard_error(report.standard_error())
-        };
-        let outcome = self.with_trainer(|trainer, setup| {
+        let reference = self.reference()?;
+        let outcome = self.pool.with(|trainer| {
             unless_diverged(|| {
                 if let Some((after_step, seen)) =
-                    self.train(trainer, bits, self.early_stop.as_ref())?
+                    self.train(trainer, bits, 0, self.early_stop.as_ref())?
                 {
-                    return Ok(Evaluation::GivenUp { after_step, seen: measured(seen) });
+                    let seen = Measurement::new(seen.accuracy())
+                        .with_standard_error(seen.standard_error());
+                    return Ok(Evaluation::GivenUp { after_step, seen });
                 }
-                Ok(measured(setup.classify(trainer, setup.validation)?).into())
+                Ok(self.measured(trainer, &reference)?.into())
             })
         })?;
         Ok(outcome.unwrap_or_else(|reason| {
@@ -340,11 +380,15 @@ impl Evaluator for Retrain<'_> {
         answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
     ) -> Result<Vec<Evaluation>, ReleqError> {
         let piece = || "trainer".to_owned();
-        parallel::try_map(batch.iter().enumerate(), self.setup.threads.get(), |(place, bits)| {
-            let answer = guard(piece, || self.evaluate(bits))?;
-            answered(place, &answer)?;
-            Ok(answer)
-        })
+        parallel::try_map(
+            batch.iter().enumerate(),
+            self.pool.setup().threads.get(),
+            |(place, bits)| {
+                let answer = guard(piece, || self.evaluate(bits))?;
+                answered(place, &answer)?;
+                Ok(answer)
+            },
+        )
     }
 
     fn name(&self) -> &str {

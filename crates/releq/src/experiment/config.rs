@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf};
 
 use releq_agent::PpoConfig;
-use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
+use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights, text_enum};
 use releq_data::{
     DataKind, ImageFolderConfig, Normalization, Splits,
     digits::{self, DigitsConfig},
@@ -11,7 +11,7 @@ use releq_data::{
 use releq_format::{Checkpoint, NameMap};
 use releq_hw::{CostKind, LimitConfig, ModelSize, Stripes};
 use releq_quant::QuantizerKind;
-use releq_reward::RewardKind;
+use releq_reward::{Exchange, RewardKind};
 use releq_train::{Backend, Decay, Length, Schedule, Sgd};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -32,6 +32,22 @@ pub enum HeldOut {
     /// training image, as published ones have: those would flatter full precision.
     Test,
 }
+
+/// What a search judges a retrained assignment by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
+pub enum Signal {
+    /// The images that it classifies correctly, as in the paper.
+    #[default]
+    Accuracy,
+    /// The divergence of its outputs from those in full precision ([`ByDivergence`](crate::evaluate::ByDivergence)). It
+    /// needs [sensitivities](ExperimentConfig::sensitivity_images), which tell what a divergence costs; where there are
+    /// none, or they do not tell, it is the accuracy.
+    Divergence,
+}
+
+text_enum!(Signal, "signal", Accuracy => "accuracy", Divergence => "divergence");
 
 /// The agents of `releq-agent`, by name and settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -264,8 +280,10 @@ pub struct ExperimentConfig {
     /// What no answer may exceed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Choice<LimitConfig>>,
-    /// The reward.
-    pub reward: Choice<RewardKind>,
+    /// The reward; `None` exchanges accuracy for cost at the rate that the [`tolerance`](Self::tolerance) asks for
+    /// ([`reward`](Self::reward())).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<Choice<RewardKind>>,
     /// Loss of validation accuracy, in 0 to 1, up to which an assignment counts as good.
     pub tolerance: f64,
     /// Images held out of training, for choices.
@@ -274,6 +292,10 @@ pub struct ExperimentConfig {
     pub held_out: HeldOut,
     /// How many of them a short retrain is measured on.
     pub search_validation: usize,
+    /// How many of those every layer is shown at every bitwidth before the search ([`Sensitivities`](crate::Sensitivities)); 0
+    /// leaves that out.
+    #[serde(default)]
+    pub sensitivity_images: usize,
     /// How pixels become numbers; `None` measures it on the training images.
     pub normalization: Option<Normalization>,
     /// Full-precision training where no weights are given.
@@ -282,6 +304,12 @@ pub struct ExperimentConfig {
     pub fine_tune: Option<Schedule>,
     /// Retraining of one assignment during the search.
     pub short_retrain: Schedule,
+    /// Whether short retrains learn from full precision in place of the labels.
+    #[serde(default)]
+    pub distilled: bool,
+    /// What assignments are judged by during the search.
+    #[serde(default)]
+    pub signal: Signal,
     /// Whether a short retrain may be given up.
     pub early_stop: Option<EarlyStop>,
     /// Retraining of the finalists.
@@ -292,17 +320,25 @@ pub struct ExperimentConfig {
     pub evaluator: Choice<EvaluatorKind>,
     /// When the search stops.
     pub budget: Budget,
-    /// Whether local search, evolution and random search run too, each with at most as many evaluations
+    /// Whether the knapsack over the sensitivities, local search, evolution and random search run too, each with at most as many evaluations
     /// as the agent used.
     pub compare: bool,
-    /// How many assignments of a search may get the long retrain, from the cheapest upwards, until one
-    /// is within the tolerance.
+    /// How many assignments of a search may get the long retrain, where it looks for the cheapest within the tolerance.
+    /// It looks by bisection along its frontier, so six tell 63 apart.
     pub finalists: usize,
+    /// How many long retrains, with other seeds, an assignment may get where the first leaves it uncertain whether it is
+    /// within the tolerance.
+    #[serde(default = "one")]
+    pub seeds: usize,
     /// Assignments that the report shows beside what was found, after the same long retrain: label and
     /// bitwidths. Uniform 8, 4, 3 and 2 bits are always there.
     pub beside: Vec<(String, BitwidthAssignment)>,
     /// Costs that every row of the report shows.
     pub report_costs: Vec<Choice<CostKind>>,
+}
+
+const fn one() -> usize {
+    1
 }
 
 impl ExperimentConfig {
@@ -329,15 +365,18 @@ impl ExperimentConfig {
             fixed_layers: Vec::new(),
             cost: CostKind::MeanBits.into(),
             limits: Vec::new(),
-            reward: Choice::default(),
+            reward: None,
             tolerance: 0.003,
             validation: 5000,
             held_out: HeldOut::Training,
             search_validation: 2000,
+            sensitivity_images: 1000,
             normalization: None,
             pretrain: Schedule { warmup_steps: 50, ..schedule(Length::Epochs(4.0), 0.03) },
             fine_tune: None,
             short_retrain: schedule(Length::Steps(60), 0.01),
+            distilled: true,
+            signal: Signal::Divergence,
             early_stop: None,
             long_retrain: schedule(Length::Epochs(1.5), 0.02),
             agent: Choice::default(),
@@ -345,12 +384,22 @@ impl ExperimentConfig {
             budget: Budget { evaluations: Some(100), patience: Some(96), ..Budget::default() },
             compare: true,
             finalists: 6,
+            seeds: 2,
             beside: Vec::new(),
             report_costs: vec![
                 CostKind::Size(ModelSize::default()).into(),
                 CostKind::Stripes(Stripes::default()).into(),
             ],
         }
+    }
+
+    /// The reward: the one that is set, or else [`Exchange::for_tolerance`].
+    #[must_use]
+    pub fn reward(&self) -> Choice<RewardKind> {
+        self.reward.clone().unwrap_or_else(|| {
+            let highest = self.actions.iter().map(|bits| bits.get()).max().unwrap_or(8);
+            RewardKind::Exchange(Exchange::for_tolerance(self.tolerance, highest)).into()
+        })
     }
 
     /// Reads a configuration from JSON.

@@ -11,14 +11,17 @@ use releq_core::{
     checked_network_cost, parallel,
 };
 use releq_data::Dataset;
-use releq_train::{AccuracyReport, Trainer};
+use releq_train::Trainer;
 
-use super::ExperimentConfig;
+use super::{
+    ExperimentConfig,
+    seeds::{Final, Seeds},
+    walk::{Verdict, Walk},
+};
 use crate::{
-    Answer, Event, FinalRow, Problem, Reference, ReleqError, RowCost, SearchOutcome,
+    Answer, Event, FinalRow, Problem, Reference, ReleqError, RowCost, SearchOutcome, Sensitivities,
     evaluate::{Retrain, Retrained},
     guard::guard,
-    pareto_frontier,
     run_folder::{Clock, FinalRecord, OpenRun},
 };
 
@@ -31,12 +34,8 @@ const FULL_PRECISION: &str = "full precision";
 /// Uniform bitwidths that every report shows for comparison.
 const UNIFORM: [u8; 4] = [8, 4, 3, 2];
 
-/// How much more a short retrain may lose than the tolerance and still reach the finals: the long
-/// retrain wins back about this much.
-const SHORT_RETRAIN_ALLOWANCE: f64 = 0.02;
-
-/// Reports on the validation and the test images, or why there are none.
-type Final = Result<[AccuracyReport; 2], String>;
+/// A verdict within so many standard errors of the border of the tolerance is uncertain.
+const BORDER: f64 = 1.0;
 
 /// Accuracy of the full-precision weights before the long retrain, in 0 to 1.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +55,7 @@ pub(super) struct Finals<'a> {
     pub(super) validation: &'a dyn Dataset,
     pub(super) test: &'a dyn Dataset,
     pub(super) full_precision: FullPrecision,
+    pub(super) sensitivities: Option<&'a Sensitivities>,
     pub(super) on_event: &'a (dyn Fn(&Event) + Sync),
     pub(super) clock: &'a Clock,
     pub(super) kept: Option<&'a OpenRun<'a>>,
@@ -73,45 +73,10 @@ pub(super) struct Finished {
 }
 
 /// The long retrains done so far.
-type Done = BTreeMap<BitwidthAssignment, Final>;
-
-/// A search's way through its candidates.
-struct Walk {
-    label: String,
-    /// Cheapest first.
-    candidates: Vec<BitwidthAssignment>,
-    tried: usize,
-    settled: bool,
-}
-
-impl Walk {
-    /// What it has yet to try.
-    fn rest(&self) -> &[BitwidthAssignment] {
-        if self.settled { &[] } else { &self.candidates[self.tried..] }
-    }
-
-    /// Takes what is done into account.
-    fn advance(&mut self, done: &Done, good: impl Fn(&Final) -> bool) {
-        while let Some(retrained) = self.rest().first().and_then(|next| done.get(next)) {
-            self.tried += 1;
-            self.settled = good(retrained);
-        }
-    }
-
-    /// The candidate that stands for the search: the one it settled on; if none was good enough, the most
-    /// accurate, the cheapest of equals.
-    fn chosen(&self, done: &Done) -> Option<&BitwidthAssignment> {
-        let tried = &self.candidates[..self.tried];
-        if self.settled {
-            return tried.last();
-        }
-        let accuracy = |bits| done[bits].as_ref().map_or(0.0, |r| r[0].accuracy());
-        tried.iter().rev().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b)))
-    }
-}
+type Done = BTreeMap<BitwidthAssignment, Seeds>;
 
 impl Finals<'_> {
-    /// Every search tries its candidates from the cheapest upwards until the long retrain of one is
+    /// Every search looks among its candidates for the cheapest whose long retrain is
     /// within the tolerance on the validation images; full precision, what the configuration names and uniform
     /// bitwidths are retrained beside them. The answer is chosen among all of these.
     ///
@@ -124,18 +89,20 @@ impl Finals<'_> {
         comparisons: &[SearchOutcome],
     ) -> Result<Finished, ReleqError> {
         let beside = self.beside()?;
-        let mut walks = vec![self.walk(RELEQ.to_owned(), found)];
-        walks.extend(comparisons.iter().map(|o| self.walk(format!("{} search", o.agent), o)));
+        let most = self.config.finalists;
+        let beyond = self.beyond()?;
+        let mut walks = vec![Walk::new(RELEQ.to_owned(), found, &beyond, most)];
+        let rival =
+            |rival: &SearchOutcome| Walk::new(format!("{} search", rival.agent), rival, &[], most);
+        walks.extend(comparisons.iter().map(rival));
         let done = Mutex::new(self.on_record());
-        let (mut cancelled, mut error) =
-            stopped(self.retrain_all(long, &beside, &mut walks, &done));
+        let (mut cancelled, mut error) = stopped(self.retrain_all(long, &beside, &walks, &done));
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let reference = self.reference(&done);
 
         let mut rows = Vec::new();
-        for walk in &mut walks {
-            walk.advance(&done, |retrained| self.within_tolerance(reference, retrained));
-            if let Some(bits) = walk.chosen(&done) {
+        for walk in &walks {
+            if let Some(bits) = walk.chosen(&|bits| self.verdict(&done, bits)) {
                 rows.push(self.row(&walk.label, bits, &done[bits], reference));
             }
         }
@@ -154,8 +121,16 @@ impl Finals<'_> {
     /// The long retrains that earlier lives of the run have done.
     fn on_record(&self) -> Done {
         let records = self.kept.iter().flat_map(|kept| &kept.final_records);
-        let done = records.inspect(|record| self.clock.replayed(record.run_seconds));
-        done.map(|record| (record.bits.clone(), record.retrained())).collect()
+        let mut done = Done::new();
+        for record in records {
+            self.clock.replayed(record.run_seconds);
+            // An answer whose weights were lost is on record twice.
+            let seeds = done.entry(record.bits.clone()).or_default();
+            if record.seed == seeds.count() {
+                seeds.add(record.retrained());
+            }
+        }
+        done
     }
 
     /// Retrains the answer again if its weights are lost.
@@ -167,10 +142,28 @@ impl Finals<'_> {
         match self.kept {
             Some(kept) if !kept.has_retrained(bits) => {
                 log::warn!("the weights of the answer are missing; it is retrained again");
-                self.retrain_one(long, bits).map(drop)
+                self.retrain_one(long, bits, 0).map(drop)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where the agent's candidates go on if none of them is good enough, the cheapest first: what the sensitivities
+    /// propose, or else uniform bitwidths.
+    fn beyond(&self) -> Result<Vec<(f64, BitwidthAssignment)>, ReleqError> {
+        if let Some(sensitivities) = self.sensitivities {
+            let proposed = sensitivities.frontier(self.problem)?;
+            return Ok(proposed.into_iter().map(|p| (p.quant_state, p.bits)).collect());
+        }
+        let mut uniform = Vec::new();
+        for &bits in self.problem.actions() {
+            let all = self.problem.all_at(bits);
+            if self.problem.over_limit(&all)?.is_none() {
+                uniform.push((self.problem.quant_state(&all)?, BitwidthAssignment::new(all)?));
+            }
+        }
+        uniform.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        Ok(uniform)
     }
 
     /// What is retrained whatever the searches found.
@@ -186,29 +179,38 @@ impl Finals<'_> {
         Ok(beside)
     }
 
-    /// Full precision first, since the walks end by its accuracy.
     fn retrain_all(
         &self,
         long: &Retrain<'_>,
         beside: &[(String, BitwidthAssignment)],
-        walks: &mut [Walk],
+        walks: &[Walk],
         done: &Mutex<Done>,
     ) -> Result<(), ReleqError> {
         loop {
             let mut pending: Vec<_> = beside.iter().map(|(_, bits)| bits.clone()).collect();
-            self.advance(walks, beside, &locked(done));
-            let open: Vec<_> =
-                walks.iter().map(Walk::rest).filter(|rest| !rest.is_empty()).collect();
-            // Threads that would stand idle retrain the candidates that come next. A walk still ends at
-            // its first good one, so the rows are the same for any number of threads.
-            pending.retain(|bits| !locked(done).contains_key(bits));
+            let verdicts = locked(done).clone();
+            pending.retain(|bits| !verdicts.contains_key(bits));
+            // A verdict is relative to full precision, so before that is known only the first candidates are.
+            let known = |bits: &BitwidthAssignment| {
+                if pending.is_empty() { self.verdict(&verdicts, bits) } else { None }
+            };
+            let open: Vec<_> = walks
+                .iter()
+                .map(|walk| walk.upcoming(&known))
+                .filter(|upcoming| !upcoming.is_empty())
+                .collect();
+            // Threads that would stand idle retrain candidates that a walk may come to. Its way does not depend on them,
+            // so the rows are the same for any number of threads.
             let idle = self.config.threads.get().saturating_sub(pending.len());
-            let longest = open.iter().map(|rest| rest.len()).max().unwrap_or(0);
+            let longest = open.iter().map(Vec::len).max().unwrap_or(0);
             let by_rank =
                 (0..longest).flat_map(|rank| open.iter().filter_map(move |rest| rest.get(rank)));
-            pending.extend(by_rank.take(idle.max(open.len())).cloned());
+            pending.extend(by_rank.take(idle.max(open.len())).map(|&bits| bits.clone()));
             let mut seen = BTreeSet::new();
-            pending.retain(|bits| !locked(done).contains_key(bits) && seen.insert(bits.clone()));
+            pending.retain(|bits| !verdicts.contains_key(bits) && seen.insert(bits.clone()));
+            if pending.is_empty() {
+                pending = self.uncertain(&verdicts, beside, walks);
+            }
             if pending.is_empty() {
                 return Ok(());
             }
@@ -216,37 +218,43 @@ impl Finals<'_> {
         }
     }
 
-    /// Lets the walks take what is done into account, as soon as it is known what they are compared with: what
-    /// an earlier life of the run has done may lack full precision.
-    fn advance(&self, walks: &mut [Walk], beside: &[(String, BitwidthAssignment)], done: &Done) {
-        if beside.iter().all(|(_, bits)| done.contains_key(bits)) {
-            let reference = self.reference(done);
-            for walk in walks {
-                walk.advance(done, |retrained| self.within_tolerance(reference, retrained));
-            }
+    /// What another seed has to decide: everything that may be the answer or that a walk turned at, and whose accuracy is
+    /// near the border; then full precision too, by which the border is.
+    fn uncertain(
+        &self,
+        done: &Done,
+        beside: &[(String, BitwidthAssignment)],
+        walks: &[Walk],
+    ) -> Vec<BitwidthAssignment> {
+        let reference = self.reference(done);
+        let floor = reference.validation_accuracy - self.config.tolerance;
+        let near = |bits: &BitwidthAssignment| {
+            let Some(seeds) = done.get(bits) else { return false };
+            seeds.count() < self.config.seeds
+                && seeds.accuracies().zip(seeds.standard_error()).is_some_and(
+                    |([validation, _], error)| (validation - floor).abs() <= BORDER * error,
+                )
+        };
+        let known = |bits: &BitwidthAssignment| self.verdict(done, bits);
+        let admitted = beside.iter().map(|(_, bits)| bits).filter(|bits| self.problem.admits(bits));
+        let tried = walks.iter().flat_map(|walk| walk.tried(&known));
+        let mut again: BTreeSet<&BitwidthAssignment> =
+            admitted.chain(tried).filter(|bits| near(bits)).collect();
+        let most = again.iter().filter_map(|bits| done.get(bits)).map(Seeds::count).max();
+        let float = done.iter().find(|(bits, _)| bits.iter().all(|bits| bits.is_float()));
+        if let Some((float, seeds)) = float
+            && most.is_some_and(|most| seeds.count() <= most)
+            && seeds.count() < self.config.seeds
+        {
+            again.insert(float);
         }
+        again.into_iter().cloned().collect()
     }
 
-    /// The frontier of what the search measured and its greedy answer, as far as they are near enough
-    /// to the tolerance; if nothing is, the most accurate.
-    fn walk(&self, label: String, outcome: &SearchOutcome) -> Walk {
-        let frontier = pareto_frontier(&outcome.scored);
-        let floor = 1.0 - self.config.tolerance - SHORT_RETRAIN_ALLOWANCE;
-        let mut near: Vec<_> =
-            frontier.iter().copied().filter(|scored| scored.acc_state >= floor).collect();
-        if near.is_empty() {
-            near.extend(frontier.last());
-        }
-        near.truncate(self.config.finalists);
-        near.extend(outcome.greedy.as_ref().filter(|greedy| greedy.is_candidate()));
-        near.sort_by(|a, b| a.quant_state.total_cmp(&b.quant_state));
-        let mut candidates = Vec::new();
-        for scored in near {
-            if !candidates.contains(&scored.bits) {
-                candidates.push(scored.bits.clone());
-            }
-        }
-        Walk { label, candidates, tried: 0, settled: false }
+    /// What is known of a candidate, if it was retrained.
+    fn verdict(&self, done: &Done, bits: &BitwidthAssignment) -> Option<Verdict> {
+        let accuracy = done.get(bits)?.accuracies().map_or(0.0, |[validation, _]| validation);
+        Some(Verdict { good: self.is_good(self.reference(done), accuracy), accuracy })
     }
 
     /// What losses are measured against.
@@ -255,18 +263,12 @@ impl Finals<'_> {
         let before =
             Reference { validation_accuracy: validation, test_accuracy: test, retrained: false };
         let float = done.iter().find(|(bits, _)| bits.iter().all(|bits| bits.is_float()));
-        match float {
-            Some((_, Ok(reports))) if reports[0].accuracy() >= validation => Reference {
-                validation_accuracy: reports[0].accuracy(),
-                test_accuracy: reports[1].accuracy(),
-                retrained: true,
-            },
+        match float.and_then(|(_, seeds)| seeds.accuracies()) {
+            Some([validation_accuracy, test_accuracy]) if validation_accuracy >= validation => {
+                Reference { validation_accuracy, test_accuracy, retrained: true }
+            }
             _ => before,
         }
-    }
-
-    fn within_tolerance(&self, reference: Reference, retrained: &Final) -> bool {
-        retrained.as_ref().is_ok_and(|reports| self.is_good(reference, reports[0].accuracy()))
     }
 
     fn is_good(&self, reference: Reference, validation_accuracy: f64) -> bool {
@@ -313,7 +315,8 @@ impl Finals<'_> {
         assignments: &[BitwidthAssignment],
         done: &Mutex<Done>,
     ) -> Result<(), ReleqError> {
-        let total = locked(done).len() + assignments.len();
+        let count = |done: &Done| done.values().map(Seeds::count).sum::<usize>();
+        let total = count(&locked(done)) + assignments.len();
         let report = |done: usize, bits: Option<&BitwidthAssignment>, answer: Option<&Final>| {
             (self.on_event)(&Event::Retrained {
                 done,
@@ -323,35 +326,39 @@ impl Finals<'_> {
                 failure: answer.and_then(|answer| answer.as_ref().err()).cloned(),
             });
         };
-        report(locked(done).len(), None, None);
+        report(count(&locked(done)), None, None);
         parallel::try_for_each(assignments.iter(), self.config.threads.get(), |bits| {
-            let answer = self.retrain_one(long, bits)?;
+            let seed = locked(done).get(bits).map_or(0, Seeds::count);
+            let answer = self.retrain_one(long, bits, seed)?;
             let count = {
                 let mut done = locked(done);
-                done.insert(bits.clone(), answer.clone());
-                done.len()
+                done.entry(bits.clone()).or_default().add(answer.clone());
+                count(&done)
             };
             report(count, Some(bits), Some(&answer));
             Ok(())
         })
     }
 
-    /// One long retrain, which the run keeps if it keeps anything.
+    /// One long retrain, which the run keeps if it keeps anything; weights only of the first seed.
     fn retrain_one(
         &self,
         long: &Retrain<'_>,
         bits: &BitwidthAssignment,
+        seed: usize,
     ) -> Result<Final, ReleqError> {
         let sets = [self.validation, self.test];
-        let take = |trainer: &dyn Trainer| self.kept.map(|_| trainer.weights());
+        let take =
+            |trainer: &dyn Trainer| self.kept.filter(|_| seed == 0).map(|_| trainer.weights());
         let piece = || "trainer".to_owned();
-        let (retrained, weights) = guard(piece, || long.retrain_with_weights(bits, &sets, take))?;
+        let (retrained, weights) =
+            guard(piece, || long.retrain_with_weights(bits, seed, &sets, take))?;
         let answer = match retrained {
             Retrained::Done(reports) => Ok([reports[0], reports[1]]),
             Retrained::Diverged(reason) => Err(reason),
         };
         if let Some(kept) = self.kept {
-            let record = FinalRecord::new(bits.clone(), &answer, self.clock.seconds());
+            let record = FinalRecord::new(bits.clone(), seed, &answer, self.clock.seconds());
             kept.record_final(&record, weights.flatten().as_ref())?;
         }
         Ok(answer)
@@ -361,14 +368,11 @@ impl Finals<'_> {
         &self,
         label: &str,
         bits: &BitwidthAssignment,
-        retrained: &Final,
+        retrained: &Seeds,
         reference: Reference,
     ) -> FinalRow {
         let layers = self.network.profiles();
-        let [validation, test] = match retrained {
-            Ok(reports) => reports.map(|report| report.accuracy()),
-            Err(_) => [0.0, 0.0],
-        };
+        let [validation, test] = retrained.accuracies().unwrap_or_default();
         FinalRow {
             label: label.to_owned(),
             bits: bits.clone(),
@@ -383,7 +387,8 @@ impl Finals<'_> {
                 .iter()
                 .filter_map(|model| if_priced(label, row_cost(model, &layers, bits)))
                 .collect(),
-            failure: retrained.as_ref().err().cloned(),
+            seeds: retrained.count(),
+            failure: retrained.failure().cloned(),
         }
     }
 }

@@ -5,14 +5,16 @@ mod config;
 mod finals;
 mod pieces;
 mod preset;
+mod seeds;
 mod stages;
+mod walk;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 pub use choice::Choice;
 pub use config::{
     AgentKind, DataConfig, EvaluatorKind, ExperimentConfig, HeldOut, NetworkConfig, PlannedPpo,
-    WeightsConfig,
+    Signal, WeightsConfig,
 };
 pub use pieces::AgentShape;
 use pieces::{GIVEN, OwnPieces};
@@ -103,7 +105,7 @@ impl Experiment {
     pub fn reward(mut self, reward: impl Reward + 'static) -> Self {
         let name = reward.name().to_owned();
         self.own.rewards.insert(name.clone(), Arc::new(reward));
-        self.config.reward = Choice::Own(name);
+        self.config.reward = Some(Choice::Own(name));
         self
     }
 
@@ -255,7 +257,9 @@ impl Experiment {
         let weights = run.pretrain()?;
         laps.lap("pretrain");
         let full_precision = run.full_precision(&weights)?;
-        let searched = run.search(&weights, full_precision, &mut laps)?;
+        let sensitivities = run.sensitivities(&weights)?;
+        laps.lap("sensitivities");
+        let searched = run.search(&weights, full_precision, sensitivities, &mut laps)?;
         let finals = run.finals(&weights, &searched, full_precision)?;
         laps.lap("final");
         run.report(&weights, searched, full_precision, finals, laps.times)

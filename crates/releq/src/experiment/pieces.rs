@@ -153,9 +153,9 @@ impl Pieces {
                 Choice::Ours(backend) => Arc::new(*backend),
                 Choice::Own(name) => own(&given.trainers, "trainer", name)?.clone(),
             },
-            reward: match &config.reward {
+            reward: match config.reward() {
                 Choice::Ours(kind) => kind.build(),
-                Choice::Own(name) => own(&given.rewards, "reward", name)?.clone(),
+                Choice::Own(name) => own(&given.rewards, "reward", &name)?.clone(),
             },
             cost: cost("cost", &config.cost)?,
             limits: config.limits.iter().map(limit).collect::<Result<_, ReleqError>>()?,

@@ -4,11 +4,11 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
-use releq_agent::{Agent, Evolution, LocalSearch, RandomSearch};
+use releq_agent::{Agent, Evolution, Listed, LocalSearch, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
 use releq_data::{Dataset, Normalization, Subset, fingerprint};
 use releq_hw::Machine;
@@ -16,14 +16,14 @@ use releq_quant::{QuantError, Quantizer};
 use releq_train::{TrainError, TrainProgress, Trainer, initial_weights, training_origin};
 
 use super::{
-    AgentShape, Choice, ExperimentConfig, HeldOut, Laps,
+    AgentShape, Choice, ExperimentConfig, HeldOut, Laps, Signal,
     finals::{Finals, Finished, FullPrecision},
     pieces::{AnySplits, OwnPieces, Pieces, TOGETHER},
 };
 use crate::{
     Budget, Cancel, Event, LayerRow, Planning, Problem, ReleqError, Report, RunFolder, Search,
-    SearchOutcome, Stage, StopReason,
-    evaluate::{Cached, Evaluator, Retrain, RetrainSetup, classify},
+    SearchOutcome, Sensitivities, Stage, StopReason,
+    evaluate::{ByDivergence, Cached, Evaluator, Retrain, RetrainSetup, classify},
     run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, Recorded, SHORT, StageRecord},
 };
 
@@ -62,6 +62,7 @@ pub(super) struct Run<'a> {
 /// What the searches found, and the problem that they searched.
 pub(super) struct Searched {
     problem: Problem,
+    sensitivities: Option<Sensitivities>,
     found: SearchOutcome,
     comparisons: Vec<SearchOutcome>,
 }
@@ -236,11 +237,52 @@ impl<'a> Run<'a> {
         Ok(trainer)
     }
 
+    /// What single layers suffer from each bitwidth, where the configuration asks for it.
+    pub(super) fn sensitivities(
+        &self,
+        weights: &Weights,
+    ) -> Result<Option<Sensitivities>, ReleqError> {
+        let images = self.config.sensitivity_images.min(self.images.search_validation.len());
+        if images == 0 {
+            return Ok(None);
+        }
+        let recorded = self.kept.iter().flat_map(|kept| &kept.stage_records);
+        let recorded = recorded.into_iter().find_map(|stage| match stage {
+            StageRecord::Sensitivities { sensitivities, run_seconds } => {
+                Some((sensitivities, *run_seconds))
+            }
+            _ => None,
+        });
+        if let Some((sensitivities, run_seconds)) = recorded {
+            self.clock.replayed(run_seconds);
+            return Ok(Some((**sensitivities).clone()));
+        }
+        let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
+        let images = self.images.search_validation.take(images, self.config.seed)?;
+        let setup = RetrainSetup { validation: &images, ..self.setup(weights) };
+        let total = problem.episode_len() * problem.actions().len();
+        let done = AtomicUsize::new(0);
+        let sensitivities = Sensitivities::measure(&setup, &problem, &|layer, sensitivity| {
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            let (layer, bits) = (layer.to_owned(), sensitivity.bits);
+            let divergence = sensitivity.compared.divergence.value;
+            (self.on_event)(&Event::Sensitivity { done, total, layer, bits, divergence });
+        })?;
+        if let Some(kept) = &self.kept {
+            kept.record_stage(&StageRecord::Sensitivities {
+                sensitivities: Box::new(sensitivities.clone()),
+                run_seconds: self.clock.seconds(),
+            })?;
+        }
+        Ok(Some(sensitivities))
+    }
+
     /// The agent's search, then those that it is compared with.
     pub(super) fn search(
         &self,
         weights: &Weights,
         full_precision: FullPrecision,
+        sensitivities: Option<Sensitivities>,
         laps: &mut Laps,
     ) -> Result<Searched, ReleqError> {
         let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
@@ -251,6 +293,7 @@ impl<'a> Run<'a> {
             problem: &problem,
             setup: &setup,
             full_precision,
+            sensitivities: sensitivities.as_ref(),
             evaluator: None,
             done: 0,
         };
@@ -270,13 +313,19 @@ impl<'a> Run<'a> {
             let mut local = LocalSearch::new(action_count, episode_len, seed, BESIDE);
             let mut evolution = Evolution::new(action_count, episode_len, seed, BESIDE);
             let mut random = RandomSearch::new(action_count, seed, TOGETHER);
-            for agent in [&mut local as &mut dyn Agent, &mut evolution, &mut random] {
+            let mut knapsack = match &sensitivities {
+                Some(sensitivities) => Some(knapsack(&problem, sensitivities)?),
+                None => None,
+            };
+            let knapsack = knapsack.as_mut().map(|agent| agent as &mut dyn Agent);
+            let others = [&mut local as &mut dyn Agent, &mut evolution, &mut random];
+            for agent in knapsack.into_iter().chain(others) {
                 comparisons.push(searches.next(agent, None, budget, Stage::Comparison)?);
             }
         }
         laps.lap("comparisons");
         drop(searches);
-        Ok(Searched { problem, found, comparisons })
+        Ok(Searched { problem, sensitivities, found, comparisons })
     }
 
     /// The long retrains.
@@ -294,6 +343,7 @@ impl<'a> Run<'a> {
             validation: &self.images.validation,
             test: &self.images.test,
             full_precision,
+            sensitivities: searched.sensitivities.as_ref(),
             on_event: self.on_event,
             clock: &self.clock,
             kept: self.kept.as_ref(),
@@ -314,7 +364,7 @@ impl<'a> Run<'a> {
         finished: Finished,
         times: BTreeMap<String, f64>,
     ) -> Result<Report, ReleqError> {
-        let Searched { found, comparisons, .. } = searched;
+        let Searched { found, comparisons, sensitivities, .. } = searched;
         let Finished { rows, reference, answer, cancelled, error } = finished;
         let chosen = answer.as_ref().map(|answer| answer.bits.clone()).or_else(|| {
             let best = found.best_within(self.config.tolerance).or(found.best.as_ref());
@@ -329,6 +379,7 @@ impl<'a> Run<'a> {
             full_precision_validation: full_precision.validation,
             full_precision_test: full_precision.test,
             reference: (!rows.is_empty()).then_some(reference),
+            sensitivities,
             layers: self.layers(weights, chosen.as_ref())?,
             answer,
             chosen,
@@ -417,6 +468,9 @@ impl<'a> Run<'a> {
             }
             None => Retrain::new(*setup, self.config.short_retrain)?,
         };
+        if self.config.distilled {
+            retrain = retrain.distilled();
+        }
         if let Some(early_stop) = self.config.early_stop {
             retrain = retrain.early_stop(early_stop)?;
         }
@@ -437,6 +491,7 @@ struct Searches<'s, 'a> {
     problem: &'s Problem,
     setup: &'s RetrainSetup<'s>,
     full_precision: FullPrecision,
+    sensitivities: Option<&'s Sensitivities>,
     /// Made for the first search that is not on record.
     evaluator: Option<Box<dyn Evaluator + 's>>,
     done: usize,
@@ -469,8 +524,10 @@ impl Searches<'_, '_> {
         if budget.evaluations != Some(0) {
             (run.on_event)(&Event::SearchBegun { stage, agent: agent.name().to_owned(), budget });
         }
+        let sensitivities = self.sensitivities.cloned();
         let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
             .planning(planning)
+            .sensitivities(sensitivities)
             .clock(clock)
             .cancel(run.cancel)
             .on_event(stage, run.on_event)
@@ -493,13 +550,54 @@ impl Searches<'_, '_> {
         if self.evaluator.is_none() {
             let Run { kept, clock, .. } = self.run;
             let inner = self.run.evaluator(self.setup, self.full_precision)?;
-            self.evaluator = Some(match kept {
+            let cached: Box<dyn Evaluator> = match kept {
                 Some(kept) => Box::new(Cached::new(Recorded::new(inner, kept, clock.clone()))),
                 None => Box::new(Cached::new(inner)),
+            };
+            let per_nat = self.sensitivities.and_then(Sensitivities::accuracy_per_nat);
+            self.evaluator = Some(match per_nat {
+                Some(per_nat) if self.run.config.signal == Signal::Divergence => {
+                    Box::new(ByDivergence::new(cached, per_nat))
+                }
+                _ => cached,
             });
         }
         self.evaluator.as_deref().ok_or(ReleqError::Cancelled)
     }
+}
+
+/// The assignments that the sensitivities propose, as an agent. The first of them are spread over the frontier, so that
+/// few evaluations see all of it.
+fn knapsack(problem: &Problem, sensitivities: &Sensitivities) -> Result<Listed, ReleqError> {
+    let proposed = sensitivities.frontier(problem)?;
+    let action = |bits: &Bitwidth| problem.actions().iter().position(|action| action == bits);
+    let list: Vec<Vec<usize>> = halving(proposed.len())
+        .into_iter()
+        .map(|place| {
+            let bits = &proposed[place].bits;
+            problem.searched().iter().filter_map(|&layer| action(&bits[layer])).collect()
+        })
+        .collect();
+    let (actions, steps) = (problem.action_count(), problem.episode_len());
+    Ok(Listed::new("knapsack", actions, steps, list, TOGETHER)?)
+}
+
+/// All of 0 to `count`, the ends first, then the middle, the quarters, and so on.
+fn halving(count: usize) -> Vec<usize> {
+    let last = count.saturating_sub(1);
+    let mut order = Vec::with_capacity(count);
+    let mut seen = vec![false; count];
+    let mut parts = 1;
+    while order.len() < count {
+        for part in 0..=parts {
+            let place = last * part / parts;
+            if !std::mem::replace(&mut seen[place], true) {
+                order.push(place);
+            }
+        }
+        parts *= 2;
+    }
+    order
 }
 
 /// What the result of a run follows from besides its settings.

@@ -2,6 +2,7 @@
 
 mod curve;
 mod improvement;
+mod law;
 mod moves;
 mod process;
 mod surrogate;
@@ -13,7 +14,7 @@ use releq_core::{Bitwidth, BitwidthAssignment};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ReleqError, Scored,
+    ReleqError, Scored, Sensitivities,
     environment::BitwidthEnvironment,
     problem::{ActionSpace, EvaluationMode, Problem},
     search::{Played, play},
@@ -124,6 +125,8 @@ pub(crate) struct Measured<'a> {
     /// Their scores.
     pub(crate) scored: &'a [Scored],
     pub(crate) full_precision: f64,
+    /// What is known of single layers.
+    pub(crate) sensitivities: Option<&'a Sensitivities>,
 }
 
 /// What to measure next.
@@ -154,7 +157,8 @@ pub(crate) fn plan(
     let mut environment = BitwidthEnvironment::new(problem, &imagined);
     planner.imitate(agent, &mut environment)?;
     let played = planner.imagine(agent, &mut environment)?;
-    let proposals = environment.scored().iter().map(|scored| scored.bits.to_vec()).collect();
+    let imagined = environment.scored().iter().map(|scored| scored.bits.to_vec());
+    let proposals = imagined.chain(planner.frontier()?).collect();
     let assignments = planner.promising(&surrogate, proposals, room)?;
     Ok((!assignments.is_empty()).then_some(Plan { assignments, played }))
 }
@@ -206,6 +210,13 @@ impl Planner<'_> {
         Ok(missing)
     }
 
+    /// What the sensitivities propose.
+    fn frontier(&self) -> Result<Vec<Vec<Bitwidth>>, ReleqError> {
+        let Some(sensitivities) = self.measured.sensitivities else { return Ok(Vec::new()) };
+        let proposed = sensitivities.frontier(self.problem)?;
+        Ok(proposed.into_iter().map(|proposed| proposed.bits.to_vec()).collect())
+    }
+
     fn score_of(&self, assignment: &BitwidthAssignment) -> Option<&Scored> {
         let place = self.measured.asked.iter().position(|asked| asked == assignment)?;
         self.measured.scored.get(place)
@@ -245,7 +256,7 @@ impl Planner<'_> {
         if uniform.last().is_none_or(|(bits, _)| *bits < highest) {
             uniform.push((highest, 1.0));
         }
-        Surrogate::fit(&known, &uniform, searched.len())
+        Surrogate::fit(&known, &uniform, searched.len(), self.measured.sensitivities)
     }
 
     /// The measured assignments of highest reward, the best first; those over a limit only where there are no others.

@@ -3,9 +3,13 @@
 use nalgebra::{DMatrix, DVector};
 use releq_core::{Bitwidth, BitwidthAssignment};
 
-use super::{curve::Curve, process::Process};
+use super::{
+    curve::Curve,
+    law::{DECAYS, Law},
+    process::Process,
+};
 use crate::{
-    ReleqError,
+    ReleqError, Sensitivities,
     evaluate::{Evaluation, Evaluator},
 };
 
@@ -14,14 +18,6 @@ const MOST: usize = 256;
 
 /// Standard deviation of an accuracy around the first part of the model, as a share of full precision.
 const SPREAD: f64 = 0.01;
-
-/// Standard deviation of the logarithm of a layer's weight before anything is measured. Wide: one layer in twenty
-/// matters fifty times as much as the median one.
-const WEIGHT_SPREAD: f64 = 2.0;
-
-/// By how much the damage of a layer falls with each bit: four, the variance of uniform rounding, or less, where the
-/// network grows tolerant or the quantizer does not use its range.
-const DECAYS: [f64; 2] = [4.0, 2.5];
 
 /// What is known of one assignment.
 #[derive(Clone, Debug)]
@@ -34,14 +30,14 @@ pub(super) struct Known {
 
 /// The accuracy of assignments, as far as some measurements tell.
 ///
-/// Every searched layer `l` does a damage of `w_l * decay^-bits`. The bitwidth which does the same damage when all layers
+/// Every searched layer `l` does a damage of `w_l` times what a [`Law`] says of its bits. The bitwidth which does the same damage when all layers
 /// have it is looked up on the measured [`Curve`] of uniform bitwidths. The weights `w_l` are those of highest
 /// posterior probability under a log-normal prior (Levenberg-Marquardt), and their uncertainty by Laplace's
 /// approximation. What that leaves unexplained, such as layers that spoil each other, is a Gaussian [`Process`].
 #[derive(Clone, Debug)]
 pub(super) struct Surrogate {
     curve: Curve,
-    decay: f64,
+    law: Law,
     /// Logarithms of the weights.
     weights: Vec<f64>,
     /// Covariance of those.
@@ -58,16 +54,23 @@ pub(super) struct Guess {
 
 impl Surrogate {
     /// Fits the model to `known`, and to the `uniform` ones of (bits, accuracy), sorted by bits. There are this many
-    /// searched `layers`.
-    pub(super) fn fit(known: &[Known], uniform: &[(f64, f64)], layers: usize) -> Self {
+    /// searched `layers`. Of the laws, the one that explains what is known best stands.
+    pub(super) fn fit(
+        known: &[Known],
+        uniform: &[(f64, f64)],
+        layers: usize,
+        sensitivities: Option<&Sensitivities>,
+    ) -> Self {
         let curve = Curve::new(uniform);
         // The newest tell most of where the search is now; the uniform ones are in the curve.
         let known = &known[known.len().saturating_sub(MOST)..];
-        let fits = DECAYS.map(|decay| Weights::fit(&curve, decay, known, layers));
-        let [four, less] = fits;
-        let Weights { decay, logs, covariance, .. } =
-            if less.objective < four.objective { less } else { four };
-        let mut model = Self { curve, decay, weights: logs, covariance, process: None };
+        let decays = DECAYS.map(Law::Decay).into_iter();
+        let laws = decays.chain(sensitivities.and_then(Law::measured));
+        let fits = laws.map(|law| Weights::fit(&curve, law, known, layers));
+        let best = fits.min_by(|a, b| a.objective.total_cmp(&b.objective));
+        let Weights { law, logs, covariance, .. } =
+            best.unwrap_or_else(|| Weights::fit(&curve, Law::Decay(DECAYS[0]), known, layers));
+        let mut model = Self { curve, law, weights: logs, covariance, process: None };
         let residuals: Vec<f64> =
             known.iter().map(|known| known.accuracy - model.by_weights(&known.bits).0).collect();
         let inputs = known.iter().map(|known| input(&known.bits)).collect();
@@ -77,13 +80,13 @@ impl Surrogate {
 
     /// By the first part of the model: mean, and its derivatives by the logarithms of the weights.
     fn by_weights(&self, bits: &[f64]) -> (f64, Vec<f64>) {
-        let damage = Damage::new(&self.weights, self.decay, bits);
+        let damage = Damage::new(&self.weights, &self.law, bits);
         (self.curve.at(damage.bits), damage.derivatives(self.curve.slope(damage.bits)))
     }
 
     /// A guess by the first part alone, without its uncertainty: cheap.
     pub(super) fn glance(&self, bits: &[f64]) -> f64 {
-        self.curve.at(Damage::new(&self.weights, self.decay, bits).bits)
+        self.curve.at(Damage::new(&self.weights, &self.law, bits).bits)
     }
 
     /// The accuracy of an assignment.
@@ -106,33 +109,31 @@ fn input(bits: &[f64]) -> Vec<f64> {
 struct Damage {
     /// The bitwidth that does as much damage when all layers have it.
     bits: f64,
+    /// Derivative of those bits by the logarithm of the damage.
+    slope: f64,
     /// Share of each layer in it.
     shares: Vec<f64>,
-    log_decay: f64,
 }
 
 impl Damage {
-    fn new(weights: &[f64], decay: f64, bits: &[f64]) -> Self {
-        let log_decay = decay.ln();
+    fn new(weights: &[f64], law: &Law, bits: &[f64]) -> Self {
+        let layers = weights.iter().zip(bits).enumerate();
         let each: Vec<f64> =
-            weights.iter().zip(bits).map(|(w, bits)| (w - log_decay * bits).exp()).collect();
+            layers.map(|(layer, (w, bits))| (w + law.log_damage(layer, *bits)).exp()).collect();
         let sum: f64 = each.iter().sum::<f64>().max(f64::MIN_POSITIVE);
-        Self {
-            bits: -(sum / weights.len() as f64).ln() / log_decay,
-            shares: each.into_iter().map(|damage| damage / sum).collect(),
-            log_decay,
-        }
+        let (bits, slope) = law.uniform_bits((sum / weights.len() as f64).ln());
+        Self { bits, slope, shares: each.into_iter().map(|damage| damage / sum).collect() }
     }
 
     /// Derivatives of the accuracy by the logarithms of the weights, where the curve has this slope.
     fn derivatives(&self, slope: f64) -> Vec<f64> {
-        self.shares.iter().map(|share| -slope * share / self.log_decay).collect()
+        self.shares.iter().map(|share| slope * self.slope * share).collect()
     }
 }
 
-/// The weights under one decay.
+/// The weights under one law.
 struct Weights {
-    decay: f64,
+    law: Law,
     logs: Vec<f64>,
     covariance: DMatrix<f64>,
     /// Twice the negative logarithm of the posterior, up to a constant.
@@ -140,15 +141,16 @@ struct Weights {
 }
 
 impl Weights {
-    fn fit(curve: &Curve, decay: f64, known: &[Known], layers: usize) -> Self {
+    fn fit(curve: &Curve, law: Law, known: &[Known], layers: usize) -> Self {
         const STEPS: usize = 30;
-        let prior_precision = 1.0 / (WEIGHT_SPREAD * WEIGHT_SPREAD);
+        let spread = law.weight_spread();
+        let prior_precision = 1.0 / (spread * spread);
         let precision = 1.0 / (SPREAD * SPREAD);
         let objective = |logs: &[f64]| {
             let misses: f64 = known
                 .iter()
                 .map(|known| {
-                    let damage = Damage::new(logs, decay, &known.bits);
+                    let damage = Damage::new(logs, &law, &known.bits);
                     (known.accuracy - curve.at(damage.bits)).powi(2)
                 })
                 .sum();
@@ -161,7 +163,7 @@ impl Weights {
             let mut descent =
                 DVector::from_iterator(layers, logs.iter().map(|log| -log * prior_precision));
             for known in known {
-                let damage = Damage::new(logs, decay, &known.bits);
+                let damage = Damage::new(logs, &law, &known.bits);
                 let slope = DVector::from_vec(damage.derivatives(curve.slope(damage.bits)));
                 let miss = known.accuracy - curve.at(damage.bits);
                 descent.axpy(miss * precision, &slope, 1.0);
@@ -200,7 +202,7 @@ impl Weights {
             Some(factor) => factor.inverse(),
             None => DMatrix::zeros(layers, layers),
         };
-        Self { decay, logs, covariance, objective: now }
+        Self { law, logs, covariance, objective: now }
     }
 }
 
@@ -256,7 +258,7 @@ mod tests {
             bits[layer] = 2.0;
             measured.push(known(&bits));
         }
-        let model = Surrogate::fit(&measured, &uniform, 4);
+        let model = Surrogate::fit(&measured, &uniform, 4, None);
         let order = |bits: [f64; 4]| model.guess(&bits).mean;
         assert!(order([2.0, 5.0, 4.0, 3.0]) > order([5.0, 2.0, 4.0, 3.0]) + 0.2);
         for bits in [[2.0, 5.0, 4.0, 3.0], [3.0, 6.0, 5.0, 3.0], [2.0, 4.0, 3.0, 2.0]] {
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn without_measurements_all_layers_are_alike() {
-        let model = Surrogate::fit(&[], &[(2.0, 0.2), (4.0, 0.9), (8.0, 1.0)], 2);
+        let model = Surrogate::fit(&[], &[(2.0, 0.2), (4.0, 0.9), (8.0, 1.0)], 2, None);
         assert!((model.glance(&[2.0, 4.0]) - model.glance(&[4.0, 2.0])).abs() < 1e-12);
         assert!(model.guess(&[4.0, 4.0]).mean > model.guess(&[4.0, 2.0]).mean);
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use rows::{Answer, FinalRow, LayerRow, Reference, RowCost};
 
-use crate::{ExperimentConfig, ReleqError, SearchOutcome};
+use crate::{ExperimentConfig, ReleqError, SearchOutcome, Sensitivities};
 
 /// Everything one [`Experiment`](crate::Experiment) found.
 ///
@@ -35,6 +35,9 @@ pub struct Report {
     /// What losses are measured against; `None` if no long retrain was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
+    /// What single layers suffer from each bitwidth; `None` where that was not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sensitivities: Option<Sensitivities>,
     /// The layers, with the bitwidths of `chosen`.
     pub layers: Vec<LayerRow>,
     /// The answer: of everything that got the long retrain, and that the search could have chosen, the cheapest
@@ -49,7 +52,7 @@ pub struct Report {
     pub rows: Vec<FinalRow>,
     /// The agent's search.
     pub search: SearchOutcome,
-    /// Local search, evolution and random search, each with at most as many evaluations.
+    /// The knapsack over the sensitivities, local search, evolution and random search, each with at most as many evaluations.
     pub comparisons: Vec<SearchOutcome>,
     /// Whether the caller stopped the run before its end.
     pub cancelled: bool,

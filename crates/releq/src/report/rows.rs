@@ -71,9 +71,17 @@ pub struct FinalRow {
     pub over_limit: Option<f64>,
     /// What the cost models say that the run names, as far as they have a price for all bitwidths.
     pub costs: Vec<RowCost>,
+    /// Retrains that differ by their seeds, whose mean the accuracies are: more than one where one left it uncertain
+    /// whether the assignment is within the tolerance.
+    #[serde(default = "one")]
+    pub seeds: usize,
     /// Why the retrain failed, if it did; the accuracies are 0 then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+const fn one() -> usize {
+    1
 }
 
 /// What one cost model says of an assignment, activations of 8 bits.

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Settings that the answer of a short retrain does not depend on.
-const AFTER_EVALUATIONS: [&str; 11] = [
+const AFTER_EVALUATIONS: [&str; 12] = [
     "actions",
     "agent",
     "beside",
@@ -23,14 +23,15 @@ const AFTER_EVALUATIONS: [&str; 11] = [
     "limits",
     "report_costs",
     "reward",
+    "sensitivity_images",
 ];
 
 /// Further ones, of the long retrains and what is made of them.
-const AFTER_SEARCH: [&str; 2] = ["long_retrain", "tolerance"];
+const AFTER_SEARCH: [&str; 3] = ["long_retrain", "seeds", "tolerance"];
 
 /// Further ones that the weights in full precision do not depend on either.
-const AFTER_WEIGHTS: [&str; 5] =
-    ["early_stop", "evaluator", "quantizer", "search_validation", "short_retrain"];
+const AFTER_WEIGHTS: [&str; 6] =
+    ["distilled", "early_stop", "evaluator", "quantizer", "search_validation", "short_retrain"];
 
 /// What of a run is valid for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,7 +208,7 @@ mod tests {
         let value = serde_json::to_value(ExperimentConfig::lenet(1)).unwrap();
         for name in AFTER_EVALUATIONS.iter().chain(&AFTER_SEARCH).chain(&AFTER_WEIGHTS) {
             // Settings that are left out where they are not given.
-            let optional = ["early_stop", "limits"].contains(name);
+            let optional = ["early_stop", "limits", "reward"].contains(name);
             assert!(optional || value.get(name).is_some(), "{name}");
         }
     }

@@ -558,7 +558,7 @@ mod tests {
         let reports = [(90, 100), (17, 20)]
             .map(|(correct, total)| releq_train::AccuracyReport { correct, total });
         for retrained in [Ok(reports), Err("diverged".to_owned())] {
-            let record = FinalRecord::new(records[0].bits.clone(), &retrained, 3.0);
+            let record = FinalRecord::new(records[0].bits.clone(), 0, &retrained, 3.0);
             assert_eq!(record.retrained(), retrained);
             run.record_final(&record, retrained.is_ok().then(weights).as_ref()).unwrap();
             assert!(run.has_retrained(&record.bits));

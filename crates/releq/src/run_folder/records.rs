@@ -1,11 +1,11 @@
 //! What the lines of a run's journals say.
 
 use releq_core::BitwidthAssignment;
-use releq_train::AccuracyReport;
+use releq_train::{AccuracyReport, Compared};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    SearchOutcome,
+    SearchOutcome, Sensitivities,
     evaluate::{Evaluation, Measurement},
 };
 
@@ -19,6 +19,8 @@ pub(crate) struct EvaluationRecord {
     accuracy: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     standard_error: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    compared: Option<Compared>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answered_by: Option<BitwidthAssignment>,
     /// The step after which the retrain was given up.
@@ -41,6 +43,7 @@ impl EvaluationRecord {
             bits,
             accuracy: seen.as_ref().map(|seen| seen.accuracy),
             standard_error: seen.as_ref().and_then(|seen| seen.standard_error),
+            compared: seen.as_ref().and_then(|seen| seen.compared),
             answered_by: seen.and_then(|seen| seen.answered_by),
             given_up_after,
             failure,
@@ -60,6 +63,8 @@ impl EvaluationRecord {
         let seen = Measurement {
             accuracy,
             standard_error: self.standard_error,
+            compared: self.compared,
+            estimated: None,
             answered_by: self.answered_by.clone(),
         };
         match self.given_up_after {
@@ -74,6 +79,9 @@ impl EvaluationRecord {
 #[serde(deny_unknown_fields)]
 pub(crate) struct FinalRecord {
     pub(crate) bits: BitwidthAssignment,
+    /// Which retrain of this assignment it is, from 0.
+    #[serde(default)]
+    pub(crate) seed: usize,
     /// On the validation and the test images; `None` if the retrain failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     validation: Option<AccuracyReport>,
@@ -88,12 +96,14 @@ pub(crate) struct FinalRecord {
 impl FinalRecord {
     pub(crate) fn new(
         bits: BitwidthAssignment,
+        seed: usize,
         retrained: &Result<[AccuracyReport; 2], String>,
         run_seconds: f64,
     ) -> Self {
         let reports = retrained.as_ref().ok();
         Self {
             bits,
+            seed,
             validation: reports.map(|reports| reports[0]),
             test: reports.map(|reports| reports[1]),
             failure: retrained.as_ref().err().cloned(),
@@ -123,6 +133,8 @@ pub(crate) enum StageRecord {
         search_validation: Option<f64>,
         run_seconds: f64,
     },
+    /// What single layers suffer is measured.
+    Sensitivities { sensitivities: Box<Sensitivities>, run_seconds: f64 },
     /// A search came to its end: the agent's first, then those that it is compared with.
     Search { outcome: Box<SearchOutcome>, run_seconds: f64 },
 }

@@ -2,7 +2,7 @@
 
 use super::Scored;
 
-/// The Pareto frontier of `scored`: no other has both lower State_Quantization and higher accuracy. What
+/// The Pareto frontier of `scored`: no other has both lower State_Quantization and higher State_Accuracy. What
 /// failed or exceeds a limit is not on it.
 ///
 /// Sorted by State_Quantization ascending, accuracies strictly increasing; of equal points the first
@@ -13,12 +13,12 @@ pub fn pareto_frontier(scored: &[Scored]) -> Vec<&Scored> {
     sorted.sort_by(|a, b| {
         a.quant_state
             .total_cmp(&b.quant_state)
-            .then(b.accuracy.total_cmp(&a.accuracy))
+            .then(b.acc_state.total_cmp(&a.acc_state))
             .then_with(|| a.bits.cmp(&b.bits))
     });
     let mut frontier: Vec<&Scored> = Vec::new();
     for scored in sorted {
-        if frontier.last().is_none_or(|last| scored.accuracy > last.accuracy) {
+        if frontier.last().is_none_or(|last| scored.acc_state > last.acc_state) {
             frontier.push(scored);
         }
     }

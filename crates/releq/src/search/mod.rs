@@ -15,7 +15,7 @@ pub use outcome::{BatchRecord, Scored, SearchOutcome};
 pub use state::SearchState;
 
 use crate::{
-    Cancel, Event, ReleqError, Stage,
+    Cancel, Event, ReleqError, Sensitivities, Stage,
     environment::BitwidthEnvironment,
     evaluate::Evaluator,
     guard::guard,
@@ -59,6 +59,7 @@ pub struct Search<'a> {
     environment: BitwidthEnvironment<'a>,
     budget: Budget,
     planning: Option<Planning>,
+    sensitivities: Option<Sensitivities>,
     cancel: Cancel,
     stage: Stage,
     on_event: Option<&'a (dyn Fn(&Event) + Sync)>,
@@ -104,6 +105,7 @@ impl<'a> Search<'a> {
             environment: BitwidthEnvironment::new(problem, evaluator),
             budget,
             planning: None,
+            sensitivities: None,
             cancel: Cancel::new(),
             stage: Stage::Search,
             on_event: None,
@@ -138,6 +140,7 @@ impl<'a> Search<'a> {
         agent.restore(&state.agent)?;
         let mut search = Self::new(problem, agent, evaluator, state.budget);
         search.planning = state.planning;
+        search.sensitivities = state.sensitivities;
         search.environment.restore(state.environment);
         search.episodes = state.episodes;
         search.last_new_at = state.last_new_at;
@@ -152,6 +155,14 @@ impl<'a> Search<'a> {
     #[must_use]
     pub fn planning(mut self, planning: impl Into<Option<Planning>>) -> Self {
         self.planning = planning.into();
+        self
+    }
+
+    /// Lets a search that plans know what is measured of single layers. A search that goes on from a state knows what it
+    /// did.
+    #[must_use]
+    pub fn sensitivities(mut self, sensitivities: impl Into<Option<Sensitivities>>) -> Self {
+        self.sensitivities = sensitivities.into();
         self
     }
 
@@ -188,6 +199,7 @@ impl<'a> Search<'a> {
             full_precision: self.evaluator.full_precision(),
             budget: self.budget,
             planning: self.planning,
+            sensitivities: self.sensitivities.clone(),
             agent: self.agent.snapshot()?,
             environment: self.environment.state(),
             episodes: self.episodes,
@@ -248,7 +260,7 @@ impl<'a> Search<'a> {
     ) -> Result<Option<StopReason>, ReleqError> {
         planning.check_for(self.problem)?;
         let name = self.agent.name().to_owned();
-        let measured = measured(&self.environment, self.evaluator);
+        let measured = measured(&self.environment, self.evaluator, self.sensitivities.as_ref());
         let next = guard(
             || format!("agent `{name}`"),
             || plan(planning, self.problem, self.agent, &measured, room),
@@ -266,7 +278,7 @@ impl<'a> Search<'a> {
     /// The last lessons of a planned search.
     fn concluded(&mut self, planning: &Planning) -> Result<(), ReleqError> {
         let name = self.agent.name().to_owned();
-        let measured = measured(&self.environment, self.evaluator);
+        let measured = measured(&self.environment, self.evaluator, self.sensitivities.as_ref());
         guard(
             || format!("agent `{name}`"),
             || conclude(planning, self.problem, self.agent, &measured),
@@ -429,11 +441,13 @@ impl<'a> Search<'a> {
 fn measured<'s>(
     environment: &'s BitwidthEnvironment<'_>,
     evaluator: &dyn Evaluator,
+    sensitivities: Option<&'s Sensitivities>,
 ) -> Measured<'s> {
     Measured {
         asked: environment.asked(),
         scored: environment.scored(),
         full_precision: evaluator.full_precision(),
+        sensitivities,
     }
 }
 

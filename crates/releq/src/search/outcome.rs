@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use releq_agent::UpdateStats;
 use releq_core::BitwidthAssignment;
+use releq_train::Compared;
 use serde::{Deserialize, Serialize};
 
 use super::StopReason;
@@ -19,7 +20,11 @@ pub struct Scored {
     /// Standard error of the accuracy, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub standard_error: Option<f64>,
-    /// State_Accuracy: accuracy over full-precision accuracy.
+    /// The outputs beside those in full precision, where they were compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compared: Option<Compared>,
+    /// State_Accuracy: accuracy over full-precision accuracy; what it is
+    /// [estimated](crate::evaluate::Measurement::estimated) at, where it is.
     pub acc_state: f64,
     /// State_Quantization: cost over the cost of the highest bitwidth to choose from.
     pub quant_state: f64,

@@ -6,7 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::Value;
 
 use super::{BatchRecord, Budget};
-use crate::{Planning, ReleqError, environment::EnvironmentState, problem::ProblemSummary};
+use crate::{
+    Planning, ReleqError, Sensitivities, environment::EnvironmentState, problem::ProblemSummary,
+};
 
 /// Changes whenever the meaning of a [`SearchState`] does.
 pub(super) const FORMAT: &str = "releq search 2";
@@ -27,6 +29,8 @@ pub struct SearchState {
     pub(super) budget: Budget,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) planning: Option<Planning>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) sensitivities: Option<Sensitivities>,
     pub(super) agent: AgentSnapshot,
     pub(super) environment: EnvironmentState,
     pub(super) episodes: usize,

@@ -390,7 +390,7 @@ impl Source {
                 let mut config = config.clone();
                 config.seed = seed;
                 config.agent = variant.agent.clone().into();
-                config.reward = variant.reward.clone().into();
+                config.reward = Some(variant.reward.clone().into());
                 std::fs::create_dir_all(folder.join("runs"))
                     .with_context(|| folder.display().to_string())?;
                 let run = RunFolder::open(&run)?;

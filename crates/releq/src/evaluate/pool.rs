@@ -1,0 +1,59 @@
+//! Trainers that wait for work.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use releq_train::{Taught, Trainer};
+
+use super::RetrainSetup;
+use crate::ReleqError;
+
+/// The idle trainers of one setup: their buffers live as long as the pool.
+pub(crate) struct TrainerPool<'a> {
+    setup: RetrainSetup<'a>,
+    /// Whether they learn from full precision in place of the labels.
+    distilled: bool,
+    idle: Mutex<Vec<Box<dyn Trainer>>>,
+}
+
+impl<'a> TrainerPool<'a> {
+    pub(crate) fn new(setup: RetrainSetup<'a>) -> Self {
+        Self { setup, distilled: false, idle: Mutex::default() }
+    }
+
+    /// Lets the trainers learn from the network in full precision in place of the labels.
+    pub(crate) const fn distilled(&mut self) {
+        self.distilled = true;
+    }
+
+    fn trainer(&self) -> Result<Box<dyn Trainer>, ReleqError> {
+        let RetrainSetup { network, quantizer, trainers, weights, .. } = self.setup;
+        let student = trainers.trainer(network, Arc::clone(quantizer))?;
+        if !self.distilled {
+            return Ok(student);
+        }
+        let mut teacher = trainers.trainer(network, Arc::clone(quantizer))?;
+        teacher.load(weights)?;
+        Ok(Box::new(Taught::new(student, teacher)?))
+    }
+
+    pub(crate) const fn setup(&self) -> &RetrainSetup<'a> {
+        &self.setup
+    }
+
+    /// What `f` makes of a trainer that has just loaded the full-precision weights.
+    pub(crate) fn with<R>(
+        &self,
+        f: impl FnOnce(&mut dyn Trainer) -> Result<R, ReleqError>,
+    ) -> Result<R, ReleqError> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = idle().pop();
+        let mut trainer = match taken {
+            Some(trainer) => trainer,
+            None => self.trainer()?,
+        };
+        trainer.load(self.setup.weights)?;
+        let answer = f(trainer.as_mut());
+        idle().push(trainer);
+        answer
+    }
+}

@@ -1,0 +1,186 @@
+//! A search's way through its candidates for the long retrain.
+
+use std::{collections::VecDeque, ops::Range};
+
+use releq_core::BitwidthAssignment;
+
+use crate::{SearchOutcome, pareto_frontier};
+
+/// What the long retrain of one candidate came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Verdict {
+    /// Whether it is within the tolerance.
+    pub(super) good: bool,
+    /// On the validation images; 0 where the retrain failed.
+    pub(super) accuracy: f64,
+}
+
+/// Looks for the cheapest candidate whose long retrain is within the tolerance, by bisection: of candidates on a
+/// frontier, a costlier one is more accurate.
+pub(super) struct Walk {
+    pub(super) label: String,
+    /// Cheapest first.
+    candidates: Vec<BitwidthAssignment>,
+    /// Most candidates that are retrained.
+    most: usize,
+}
+
+/// How far a walk is.
+struct Progress {
+    /// Places that may still have the answer.
+    open: Range<usize>,
+    /// Places that are retrained, and what came of them.
+    tried: Vec<(usize, Verdict)>,
+}
+
+impl Walk {
+    /// Among the frontier of what the search measured and its greedy answer, with at most `most` long retrains. After those
+    /// come the assignments of `beyond`, by cost, that are costlier than all of them: a search that looked too low must
+    /// not end without an answer.
+    pub(super) fn new(
+        label: String,
+        outcome: &SearchOutcome,
+        beyond: &[(f64, BitwidthAssignment)],
+        most: usize,
+    ) -> Self {
+        let mut frontier = pareto_frontier(&outcome.scored);
+        frontier.extend(outcome.greedy.as_ref().filter(|greedy| greedy.is_candidate()));
+        frontier.sort_by(|a, b| a.quant_state.total_cmp(&b.quant_state));
+        let costliest = frontier.last().map_or(0.0, |scored| scored.quant_state);
+        let measured = frontier.into_iter().map(|scored| &scored.bits);
+        let beyond = beyond.iter().filter(|(cost, _)| *cost > costliest).map(|(_, bits)| bits);
+        let mut candidates = Vec::new();
+        for bits in measured.chain(beyond) {
+            if !candidates.contains(bits) {
+                candidates.push(bits.clone());
+            }
+        }
+        Self { label, candidates, most }
+    }
+
+    fn progress(&self, verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>) -> Progress {
+        let mut progress = Progress { open: 0..self.candidates.len(), tried: Vec::new() };
+        while progress.tried.len() < self.most
+            && let Some(place) = middle(&progress.open)
+            && let Some(verdict) = verdict(&self.candidates[place])
+        {
+            progress.tried.push((place, verdict));
+            let [cheaper, costlier] = around(&progress.open, place);
+            progress.open = if verdict.good { cheaper } else { costlier };
+        }
+        progress
+    }
+
+    /// What it has tried.
+    pub(super) fn tried(
+        &self,
+        verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
+    ) -> Vec<&BitwidthAssignment> {
+        let tried = self.progress(verdict).tried;
+        tried.into_iter().map(|(place, _)| &self.candidates[place]).collect()
+    }
+
+    /// What it has yet to try, the next one first; those after it only if its verdict leads there. `verdict` is asked
+    /// about every candidate that was retrained.
+    pub(super) fn upcoming(
+        &self,
+        verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
+    ) -> Vec<&BitwidthAssignment> {
+        let Progress { open, tried } = self.progress(verdict);
+        let mut upcoming = Vec::new();
+        let mut parts = VecDeque::from([(open, self.most - tried.len())]);
+        while let Some((part, left)) = parts.pop_front() {
+            if left > 0
+                && let Some(place) = middle(&part)
+            {
+                upcoming.push(&self.candidates[place]);
+                parts.extend(around(&part, place).map(|part| (part, left - 1)));
+            }
+        }
+        upcoming
+    }
+
+    /// The candidate that stands for the search: the cheapest within the tolerance; if none was, the most accurate, the
+    /// cheapest of equals. `None` before the first verdict.
+    pub(super) fn chosen(
+        &self,
+        verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
+    ) -> Option<&BitwidthAssignment> {
+        let tried = self.progress(verdict).tried;
+        let good = tried.iter().filter(|(_, verdict)| verdict.good).map(|(place, _)| *place).min();
+        let place = good.or_else(|| {
+            let best = tried.iter().max_by(|(a, of_a), (b, of_b)| {
+                of_a.accuracy.total_cmp(&of_b.accuracy).then(b.cmp(a))
+            });
+            best.map(|(place, _)| *place)
+        });
+        place.map(|place| &self.candidates[place])
+    }
+}
+
+fn middle(range: &Range<usize>) -> Option<usize> {
+    (!range.is_empty()).then(|| range.start + range.len() / 2)
+}
+
+/// What is left of `range` on both sides of a place in it.
+fn around(range: &Range<usize>, place: usize) -> [Range<usize>; 2] {
+    [range.start..place, place + 1..range.end]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use releq_core::Bitwidth;
+
+    use super::*;
+
+    fn walk(candidates: usize, most: usize) -> Walk {
+        let bits = |i: usize| {
+            let both = [i / 16, i % 16].map(|x| Bitwidth::new(x as u8 + 1).unwrap());
+            BitwidthAssignment::new(both.to_vec()).unwrap()
+        };
+        Walk { label: String::new(), candidates: (0..candidates).map(bits).collect(), most }
+    }
+
+    /// Takes all steps, `at_once` retrains at a time; gives the place that was chosen and the number of retrains.
+    fn settle(walk: &Walk, first_good: usize, at_once: usize) -> (Option<usize>, usize) {
+        let place = |bits: &BitwidthAssignment| walk.candidates.iter().position(|c| c == bits);
+        let mut done: BTreeSet<usize> = BTreeSet::new();
+        loop {
+            let verdict = |bits: &BitwidthAssignment| {
+                let place = place(bits).filter(|place| done.contains(place))?;
+                Some(Verdict { good: place >= first_good, accuracy: place as f64 })
+            };
+            let next: Vec<usize> =
+                walk.upcoming(&verdict).into_iter().filter_map(place).take(at_once).collect();
+            if next.is_empty() {
+                return (walk.chosen(&verdict).and_then(place), done.len());
+            }
+            done.extend(next);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_finds_the_cheapest_good_one_with_any_number_of_threads(
+            (count, first_good) in (1usize..200).prop_flat_map(|n| (Just(n), 0..n)),
+            threads in 1usize..5,
+        ) {
+            let walk = walk(count, 8);
+            let (found, retrains) = settle(&walk, first_good, 1);
+            prop_assert_eq!(found, Some(first_good));
+            prop_assert!(retrains <= 8);
+            prop_assert_eq!(settle(&walk, first_good, threads).0, found);
+        }
+    }
+
+    #[test]
+    fn without_a_good_one_the_most_accurate_stands() {
+        assert_eq!(settle(&walk(5, 8), 9, 1).0, Some(4));
+        assert_eq!(settle(&walk(0, 8), 0, 1), (None, 0));
+        assert_eq!(settle(&walk(5, 1), 9, 1), (Some(2), 1));
+        assert_eq!(settle(&walk(5, 0), 9, 1), (None, 0));
+    }
+}

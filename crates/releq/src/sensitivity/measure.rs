@@ -1,0 +1,69 @@
+//! Measuring sensitivities.
+
+use releq_core::{Bitwidth, BitwidthAssignment, parallel};
+use releq_train::{compare_while, logits_while};
+
+use super::{LayerSensitivity, Sensitivities, Sensitivity};
+use crate::{
+    Problem, ReleqError,
+    evaluate::{EVALUATION_BATCH, RetrainSetup, TrainerPool, go_on},
+    guard::guard,
+};
+
+impl Sensitivities {
+    /// Measures the searched layers of `problem` on the validation images of `setup`, as many side by side as it has
+    /// threads. `on_done` is told of each, in any order: how many are done, this one included, and how many there are.
+    ///
+    /// # Errors
+    /// [`ReleqError`] if weights, images and network do not fit together; [`ReleqError::Cancelled`].
+    pub fn measure(
+        setup: &RetrainSetup<'_>,
+        problem: &Problem,
+        on_done: &(dyn Fn(&str, &Sensitivity) + Sync),
+    ) -> Result<Self, ReleqError> {
+        let images = setup.validation;
+        let pool = TrainerPool::new(*setup);
+        let piece = || "trainer".to_owned();
+        let go_on = || go_on(setup.cancel);
+        let reference = guard(piece, || {
+            pool.with(|trainer| {
+                trainer.set_bits(None)?;
+                logits_while(trainer, images, setup.normalization, EVALUATION_BATCH, &go_on)?
+                    .ok_or(ReleqError::Cancelled)
+            })
+        })?;
+        let alone = |layer: usize, bits: Bitwidth| {
+            let mut all = vec![Bitwidth::FLOAT; problem.layers().len()];
+            all[layer] = bits;
+            BitwidthAssignment::new(all)
+        };
+        let mut wanted = Vec::new();
+        for &layer in problem.searched() {
+            for &bits in problem.actions() {
+                wanted.push((layer, bits, alone(layer, bits)?));
+            }
+        }
+        let measured = parallel::try_map(wanted.iter(), setup.threads.get(), |asked| {
+            let (layer, bits, alone) = asked;
+            let compared = guard(piece, || {
+                pool.with(|trainer| {
+                    trainer.set_bits(Some(alone))?;
+                    let normalization = setup.normalization;
+                    let (batch, reference) = (EVALUATION_BATCH, &reference);
+                    compare_while(trainer, images, normalization, batch, reference, &go_on)?
+                        .ok_or(ReleqError::Cancelled)
+                })
+            })?;
+            let sensitivity = Sensitivity { bits: *bits, compared };
+            on_done(&problem.layers()[*layer].profile.name, &sensitivity);
+            Ok::<_, ReleqError>(sensitivity)
+        })?;
+        let mut each = measured.chunks(problem.actions().len());
+        let layers = problem.searched().iter().map(|&layer| LayerSensitivity {
+            layer,
+            name: problem.layers()[layer].profile.name.clone(),
+            bits: each.next().unwrap_or_default().to_vec(),
+        });
+        Ok(Self { images: images.len(), layers: layers.collect() })
+    }
+}
