@@ -108,8 +108,10 @@ fn the_divergence_orders_assignments_as_their_long_retrains_do() {
         seed: 1,
         cancel: &cancel,
     };
-    let assignments: Vec<BitwidthAssignment> =
-        TRUTH.iter().map(|(bits, _)| BitwidthAssignment::from_bits(bits.to_vec()).unwrap()).collect();
+    let assignments: Vec<BitwidthAssignment> = TRUTH
+        .iter()
+        .map(|(bits, _)| BitwidthAssignment::from_bits(bits.to_vec()).unwrap())
+        .collect();
 
     let sgd = Sgd { learning_rate: 0.003, momentum: 0.9, weight_decay: 5e-4 };
     let schedule = Schedule {
@@ -134,8 +136,7 @@ fn the_divergence_orders_assignments_as_their_long_retrains_do() {
     let bits = (2..=8).map(|bits| Bitwidth::new(bits).unwrap());
     let problem = Problem::builder().network(&network, None).actions(bits).build().unwrap();
     let known = Sensitivities::measure(&setup, &problem, &|_, _| {}).unwrap();
-    let sums: Vec<f64> =
-        assignments.iter().map(|bits| -known.divergence(bits).unwrap()).collect();
+    let sums: Vec<f64> = assignments.iter().map(|bits| -known.divergence(bits).unwrap()).collect();
     let [all, near] = fidelity(&sums);
     eprintln!("sum of the sensitivities: {all:.3}, near the best {near:.3}");
     assert!(all >= 0.92 && near >= 0.9, "{all:.3}, {near:.3}");

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use releq::{
     ActionSpace, AgentKind, AgentShape, Budget, EvaluationMode, Planning, Problem, ProblemBuilder,
-    ReleqError, Search, SearchLayer, SearchOutcome, StopReason,
+    ReleqError, Search, SearchLayer, SearchOutcome, Sensitivities, StopReason,
     core::{Bitwidth, BitwidthAssignment, LayerProfile},
     evaluate::{Evaluation, Evaluator},
     hw::{Bound, CostLimit, MeanBits},
 };
 use releq_test_support::Landscape;
+use serde_json::json;
 
 fn builder(layers: usize) -> ProblemBuilder {
     let layer = |index| SearchLayer {
@@ -50,6 +51,48 @@ fn it_is_ahead_of_local_search_on_drawn_landscapes() {
         ahead += best(&AgentKind::default()) - best(&AgentKind::Local);
     }
     assert!(ahead > 0.0, "{ahead}");
+}
+
+/// What a landscape's layers suffer alone, as if it had been measured.
+fn sensitivities(landscape: &Landscape, layers: usize) -> Sensitivities {
+    let known = |layer: usize, bits: u8| {
+        let divergence = json!({ "value": landscape.damage(layer, bits), "standard_error": 0.0 });
+        json!({ "bits": bits, "compared": { "divergence": divergence } })
+    };
+    let of = |layer: usize| {
+        let bits: Vec<_> = (2..=8).map(|bits| known(layer, bits)).collect();
+        json!({ "layer": layer, "name": format!("layer{layer}"), "bits": bits })
+    };
+    let all: Vec<_> = (0..layers).map(of).collect();
+    serde_json::from_value(json!({ "images": 1, "layers": all })).unwrap()
+}
+
+/// Layers that spoil each other, so that the sum of what they do alone is not all of it.
+#[test]
+fn what_is_known_of_single_layers_saves_measurements() {
+    let mut saved = 0.0;
+    for seed in 1..=3 {
+        let landscape = Landscape::draw(seed, 12);
+        let problem = builder(12).build().unwrap();
+        let best = |known: Option<Sensitivities>| {
+            let kind = AgentKind::default();
+            let mut agent = kind.build(&AgentShape::new(&problem, seed)).unwrap();
+            let budget = Budget { evaluations: Some(16), ..Budget::default() };
+            let search = Search::new(&problem, agent.as_mut(), &landscape, budget);
+            let found = search.planning(kind.planning()).sensitivities(known).run().unwrap();
+            found.best.unwrap().reward
+        };
+        let with = best(Some(sensitivities(&landscape, 12)));
+        saved += with - best(None);
+        let frontier = sensitivities(&landscape, 12).frontier(&problem).unwrap();
+        let proposed = frontier.iter().map(|p| problem.score(&p.bits, &landscape).unwrap().reward);
+        let knapsack = proposed.fold(f64::NEG_INFINITY, f64::max);
+        assert!(
+            with >= 0.97 * knapsack,
+            "seed {seed}: {with} of {knapsack} with all of the frontier"
+        );
+    }
+    assert!(saved > 0.0, "{saved}");
 }
 
 #[test]

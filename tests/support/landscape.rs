@@ -48,12 +48,16 @@ impl Landscape {
         Self { seed, damage, decay, pairs }
     }
 
+    /// Damage of one layer alone at this many bits.
+    #[must_use]
+    pub fn damage(&self, layer: usize, bits: u8) -> f64 {
+        self.damage[layer] * self.decay[layer].powf(4.0 - f64::from(bits))
+    }
+
     /// The accuracy without noise.
     #[must_use]
     pub fn accuracy(&self, bits: &[u8]) -> f64 {
-        let each: Vec<f64> = (0..bits.len())
-            .map(|layer| self.damage[layer] * self.decay[layer].powf(4.0 - f64::from(bits[layer])))
-            .collect();
+        let each: Vec<f64> = (0..bits.len()).map(|layer| self.damage(layer, bits[layer])).collect();
         let together =
             self.pairs.iter().map(|&(a, b, share)| share * (each[a] * each[b]).sqrt()).sum::<f64>();
         let damage = (each.iter().sum::<f64>() + together).max(0.2 * each.iter().sum::<f64>());

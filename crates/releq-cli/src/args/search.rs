@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Error, Result};
 use releq::{
-    Experiment, ExperimentConfig, ReleqError, Report, RunFolder, core::Network,
+    AgentKind, Experiment, ExperimentConfig, ReleqError, Report, RunFolder, core::Network,
     evaluate::EarlyStop, quant::QuantizerKind, train::Backend,
 };
 
@@ -249,7 +249,14 @@ impl SearchArgs {
             config.quantizer = quantizer.into();
         }
         if let Some(agent) = &self.agent {
-            config.agent = agent.load()?.into();
+            let agent = agent.load()?;
+            // The name alone stands for the default agent of experiments, which settles sooner than one that looks
+            // answers up in a table.
+            config.agent = if agent == AgentKind::default() {
+                ExperimentConfig::lenet(config.seed).agent
+            } else {
+                agent.into()
+            };
         }
         self.problem.configure(&mut config, network)?;
         config.compare &= !self.no_comparison;

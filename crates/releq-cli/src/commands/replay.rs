@@ -56,10 +56,10 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "N",
-        value_parser = options::whole::<usize>,
+        value_parser = options::count,
         allow_negative_numbers = true
     )]
-    evaluations: Option<usize>,
+    evaluations: Option<NonZeroUsize>,
     /// Seed of the agent; the same seed gives the same result
     #[arg(
         long,
@@ -171,7 +171,8 @@ impl Args {
         )?);
         let evaluator = Cached::new(table);
         let planning = agent.planning();
-        let evaluations = self.evaluations.or(planning.map(|_| PLANNED));
+        let asked = self.evaluations.map(NonZeroUsize::get);
+        let evaluations = asked.or(planning.map(|_| PLANNED));
         let mut agent = agent.build(&AgentShape::new(problem, self.seed))?;
         let on_event = |event: &Event| {
             if let Event::Episodes { record, best, .. } = event {

@@ -150,6 +150,17 @@ impl Args {
         let data = images::load_all(&source, &network)?;
         note(format_args!("data: {}", data.source));
         self.training.hold_out(&mut config, &data);
+        if let Some(warning) = unresolved(config.tolerance, config.validation) {
+            note(format_args!("{warning}"));
+        }
+        if let (Some(run), Some(from)) = (&self.run, &self.fork)
+            && same_file::is_same_file(run, from).unwrap_or(false)
+        {
+            anyhow::bail!(
+                "--run: {} is the run that --fork takes over; name another folder, or go on with it by `releq resume`",
+                run.display()
+            );
+        }
         let folder = match (&self.run, self.no_run) {
             (_, true) => None,
             (Some(folder), _) => Some(folder.clone()),
@@ -251,4 +262,36 @@ fn short_name(data: &DataConfig) -> String {
     };
     let name = name.unwrap_or_else(|| "data".into());
     name.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+}
+
+/// What to say of a tolerance below what this many held-out images can tell apart, if it is.
+fn unresolved(tolerance: f64, images: usize) -> Option<String> {
+    let image = 1.0 / images.max(1) as f64;
+    if tolerance >= image {
+        return None;
+    }
+    let (points, asked) = (100.0 * image, 100.0 * tolerance);
+    let remedy = match (1.0 / tolerance).ceil() {
+        needed if needed <= 1e9 => format!("{needed:.0} images would do (--held-out)"),
+        _ => "no number of images would do".to_owned(),
+    };
+    Some(format!(
+        "{images} held-out images tell accuracies apart by {points:.3} points at best, which is more than the loss of \
+         {asked} points that is allowed; {remedy}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tolerance_that_the_images_do_not_resolve_is_told_with_the_remedy() {
+        assert_eq!(unresolved(0.003, 5000), None);
+        assert_eq!(unresolved(0.001, 1000), None);
+        let told = unresolved(0.0001, 5000).unwrap();
+        assert!(told.contains("0.020 points") && told.contains("10000 images would do"), "{told}");
+        let none = unresolved(0.0, 5000).unwrap();
+        assert!(none.contains("no number of images"), "{none}");
+    }
 }

@@ -211,6 +211,8 @@ fn a_fork_measures_only_what_is_new_and_finds_what_a_run_of_its_own_would() {
     assert_eq!(second, alone);
 
     // What is valid under no setting is refused, and the setting named.
+    let output = fork("first", &[]);
+    assert!(text(&output).contains("is the run that --fork takes over"), "{}", text(&output));
     let output = fork("third", &["--seed", "9"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("`seed` 1, and cannot go on with 9"), "{}", text(&output));

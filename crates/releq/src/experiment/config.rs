@@ -379,7 +379,11 @@ impl ExperimentConfig {
             signal: Signal::Divergence,
             early_stop: None,
             long_retrain: schedule(Length::Epochs(1.5), 0.02),
-            agent: Choice::default(),
+            agent: AgentKind::PpoPlanned(PlannedPpo {
+                planning: Planning { negligible: 1e-3, ..Planning::default() },
+                ..PlannedPpo::default()
+            })
+            .into(),
             evaluator: Choice::default(),
             budget: Budget { evaluations: Some(100), patience: Some(96), ..Budget::default() },
             compare: true,

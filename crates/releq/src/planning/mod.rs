@@ -41,10 +41,6 @@ const CLOSELY: usize = 512;
 /// How often the agent imitates the best assignments in the end, at most.
 const LAST_LESSONS: usize = 20;
 
-/// A search has settled once no candidate is expected to improve on the best by this share of it, and the best with one
-/// bitwidth less in any layer is measured.
-const NEGLIGIBLE: f64 = 1e-7;
-
 /// How a [`Search`](crate::Search) plans: it measures few assignments, and lets the agent learn on a model of the
 /// accuracy in between.
 ///
@@ -71,13 +67,17 @@ pub struct Planning {
     /// The agent is shown this many standard deviations less than the surrogate's mean accuracy: optimism leads it
     /// over the cliff behind which networks collapse.
     pub pessimism: f64,
+    /// A search has settled once no candidate is expected to improve on the best by this share of it, and the best with
+    /// one bitwidth less in any layer is measured. A lookup in a table costs nothing and a retrain does, so experiments
+    /// are content with a thousandth.
+    pub negligible: f64,
 }
 
 releq_core::named_fields!(Planning);
 
 impl Default for Planning {
     fn default() -> Self {
-        Self { batch: 4, episodes: 64, imitated: 5, pessimism: 0.5 }
+        Self { batch: 4, episodes: 64, imitated: 5, pessimism: 0.5, negligible: 1e-7 }
     }
 }
 
@@ -100,6 +100,9 @@ impl Planning {
         }
         if !(0.0..=100.0).contains(&self.pessimism) {
             return wrong("pessimism", format!("{:?}", self.pessimism), "0 to 100");
+        }
+        if !(0.0..=1.0).contains(&self.negligible) {
+            return wrong("negligible", format!("{:?}", self.negligible), "0 to 1");
         }
         Ok(())
     }
@@ -376,7 +379,7 @@ impl Planner<'_> {
             candidates.sort_by(Candidate::better_first);
             around = candidates.iter().take(INCUMBENTS).map(|c| c.bits.clone()).collect();
         }
-        let negligible = NEGLIGIBLE * goal.abs();
+        let negligible = self.planning.negligible * goal.abs();
         let promises = |candidate: &Candidate| candidate.improvement > negligible;
         if !candidates.iter().any(promises)
             && let Some((bits, _)) = best.first()
