@@ -324,7 +324,7 @@ pub struct ExperimentConfig {
     /// as the agent used.
     pub compare: bool,
     /// How many assignments of a search may get the long retrain, where it looks for the cheapest within the tolerance.
-    /// It looks by bisection along its frontier, so six tell 63 apart.
+    /// It looks by bisection along its frontier, so seven tell 127 apart.
     pub finalists: usize,
     /// How many long retrains, with other seeds, an assignment may get where the first leaves it uncertain whether it is
     /// within the tolerance.
@@ -387,7 +387,7 @@ impl ExperimentConfig {
             evaluator: Choice::default(),
             budget: Budget { evaluations: Some(100), patience: Some(96), ..Budget::default() },
             compare: true,
-            finalists: 6,
+            finalists: 7,
             seeds: 2,
             beside: Vec::new(),
             report_costs: vec![

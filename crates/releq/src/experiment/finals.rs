@@ -16,7 +16,7 @@ use releq_train::Trainer;
 use super::{
     ExperimentConfig,
     seeds::{Final, Seeds},
-    walk::{Verdict, Walk},
+    walk::{Verdict, Walk, measured},
 };
 use crate::{
     Answer, Event, FinalRow, Problem, Reference, ReleqError, RowCost, SearchOutcome, Sensitivities,
@@ -90,10 +90,12 @@ impl Finals<'_> {
     ) -> Result<Finished, ReleqError> {
         let beside = self.beside()?;
         let most = self.config.finalists;
-        let beyond = self.beyond()?;
-        let mut walks = vec![Walk::new(RELEQ.to_owned(), found, &beyond, most)];
-        let rival =
-            |rival: &SearchOutcome| Walk::new(format!("{} search", rival.agent), rival, &[], most);
+        let mut candidates = measured(found);
+        candidates.extend(self.proposed(&candidates)?);
+        let mut walks = vec![Walk::new(RELEQ.to_owned(), candidates, most)];
+        let rival = |rival: &SearchOutcome| {
+            Walk::new(format!("{} search", rival.agent), measured(rival), most)
+        };
         walks.extend(comparisons.iter().map(rival));
         let done = Mutex::new(self.on_record());
         let (mut cancelled, mut error) = stopped(self.retrain_all(long, &beside, &walks, &done));
@@ -148,21 +150,33 @@ impl Finals<'_> {
         }
     }
 
-    /// Where the agent's candidates go on if none of them is good enough, the cheapest first: what the sensitivities
-    /// propose, or else uniform bitwidths.
-    fn beyond(&self) -> Result<Vec<(f64, BitwidthAssignment)>, ReleqError> {
+    /// Candidates that the agent's search has not measured, with their costs. A short retrain understates some networks so
+    /// much that the search looks too high, others so little that it looks too low; the answer must not be lost for that.
+    ///
+    /// They are what the sensitivities propose, as far as no measured candidate is as cheap and as little harmed by them. Without
+    /// sensitivities they are the uniform bitwidths above all that was measured.
+    fn proposed(
+        &self,
+        measured: &[(f64, BitwidthAssignment)],
+    ) -> Result<Vec<(f64, BitwidthAssignment)>, ReleqError> {
         if let Some(sensitivities) = self.sensitivities {
-            let proposed = sensitivities.frontier(self.problem)?;
-            return Ok(proposed.into_iter().map(|p| (p.quant_state, p.bits)).collect());
+            let proposed = sensitivities.frontier(self.problem)?.into_iter().filter(|proposed| {
+                !measured.iter().any(|(cost, bits)| {
+                    *cost <= proposed.quant_state
+                        && sensitivities.divergence(bits).is_some_and(|d| d <= proposed.divergence)
+                })
+            });
+            return Ok(proposed.map(|proposed| (proposed.quant_state, proposed.bits)).collect());
         }
+        let costliest = measured.iter().map(|(cost, _)| *cost).fold(0.0, f64::max);
         let mut uniform = Vec::new();
         for &bits in self.problem.actions() {
             let all = self.problem.all_at(bits);
-            if self.problem.over_limit(&all)?.is_none() {
-                uniform.push((self.problem.quant_state(&all)?, BitwidthAssignment::new(all)?));
+            let cost = self.problem.quant_state(&all)?;
+            if cost > costliest && self.problem.over_limit(&all)?.is_none() {
+                uniform.push((cost, BitwidthAssignment::new(all)?));
             }
         }
-        uniform.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         Ok(uniform)
     }
 

@@ -15,6 +15,13 @@ pub(super) struct Verdict {
     pub(super) accuracy: f64,
 }
 
+/// The frontier of what a search measured and its greedy answer, with their costs.
+pub(super) fn measured(outcome: &SearchOutcome) -> Vec<(f64, BitwidthAssignment)> {
+    let greedy = outcome.greedy.iter().filter(|greedy| greedy.is_candidate());
+    let all = pareto_frontier(&outcome.scored).into_iter().chain(greedy);
+    all.map(|scored| (scored.quant_state, scored.bits.clone())).collect()
+}
+
 /// Looks for the cheapest candidate whose long retrain is within the tolerance, by bisection: of candidates on a
 /// frontier, a costlier one is more accurate.
 pub(super) struct Walk {
@@ -34,28 +41,16 @@ struct Progress {
 }
 
 impl Walk {
-    /// Among the frontier of what the search measured and its greedy answer, with at most `most` long retrains. After those
-    /// come the assignments of `beyond`, by cost, that are costlier than all of them: a search that looked too low must
-    /// not end without an answer.
+    /// Among these candidates and what they cost, with at most `most` long retrains.
     pub(super) fn new(
         label: String,
-        outcome: &SearchOutcome,
-        beyond: &[(f64, BitwidthAssignment)],
+        mut candidates: Vec<(f64, BitwidthAssignment)>,
         most: usize,
     ) -> Self {
-        let mut frontier = pareto_frontier(&outcome.scored);
-        frontier.extend(outcome.greedy.as_ref().filter(|greedy| greedy.is_candidate()));
-        frontier.sort_by(|a, b| a.quant_state.total_cmp(&b.quant_state));
-        let costliest = frontier.last().map_or(0.0, |scored| scored.quant_state);
-        let measured = frontier.into_iter().map(|scored| &scored.bits);
-        let beyond = beyond.iter().filter(|(cost, _)| *cost > costliest).map(|(_, bits)| bits);
-        let mut candidates = Vec::new();
-        for bits in measured.chain(beyond) {
-            if !candidates.contains(bits) {
-                candidates.push(bits.clone());
-            }
-        }
-        Self { label, candidates, most }
+        candidates
+            .sort_by(|(a, a_bits), (b, b_bits)| a.total_cmp(b).then_with(|| a_bits.cmp(b_bits)));
+        candidates.dedup_by(|(_, a), (_, b)| a == b);
+        Self { label, candidates: candidates.into_iter().map(|(_, bits)| bits).collect(), most }
     }
 
     fn progress(&self, verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>) -> Progress {
