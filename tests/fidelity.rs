@@ -4,9 +4,9 @@
 use std::num::NonZeroUsize;
 
 use releq::{
-    Cancel, Problem, Sensitivities, WeightsConfig,
+    Cancel, DataConfig, Problem, Sensitivities, WeightsConfig,
     core::{Bitwidth, BitwidthAssignment},
-    data::{Augmentation, Subset, cifar10},
+    data::{Augmentation, Subset},
     evaluate::{Evaluation, Evaluator, Retrain, RetrainSetup},
     quant::QuantizerKind,
     train::{Backend, Decay, Length, Schedule, Sgd},
@@ -92,7 +92,8 @@ fn the_divergence_orders_assignments_as_their_long_retrains_do() {
     let preset = zoo::preset("simplenet").unwrap();
     let checkpoint = folder.join("weights/simplenet_cifar.pth.tar");
     let weights = WeightsConfig::File(checkpoint).load(&network).unwrap();
-    let splits = cifar10::load(&images).unwrap();
+    let images = DataConfig::Folder { path: images, kind: None, images: Default::default() };
+    let splits = images.load().unwrap();
     let (_, held_out) = Subset::all(splits.test).split(5000, 1).unwrap();
     let train = Subset::all(splits.train);
     let (quantizer, cancel) = (QuantizerKind::WrpnScaled.build(), Cancel::new());
