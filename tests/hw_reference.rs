@@ -61,8 +61,8 @@ fn networks() -> Option<HashMap<String, Vec<LayerProfile>>> {
         };
         (layer.in_height, layer.in_width) = (size("in_h"), size("in_w"));
         (layer.out_height, layer.out_width) = (size("out_h"), size("out_w"));
-        (layer.kernel, layer.stride) = (size("kernel"), size("stride"));
-        (layer.padding, layer.groups) = (size("pad"), size("groups"));
+        (layer.kernel, layer.stride) = (size("kernel").into(), size("stride").into());
+        (layer.padding, layer.groups) = (size("pad").into(), size("groups"));
         assert_eq!(layer.weights(), rows.number::<u64>(record, "weights"), "{layer:?}");
         assert_eq!(layer.macs(), rows.number::<u64>(record, "macs"), "{layer:?}");
         networks.entry(rows.text(record, "network").to_owned()).or_default().push(layer);

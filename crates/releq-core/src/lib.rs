@@ -24,7 +24,9 @@ pub use bitwidth::{Bitwidth, BitwidthAssignment, BitwidthError};
 pub use checksum::Checksum;
 pub use cost::{Cost, CostError, CostModel, LayerBits, checked_network_cost};
 pub use names::UnknownName;
-pub use network::{Conv2d, Network, NetworkBuilder, NetworkError, Node, Op, Pool2d, Shape};
+pub use network::{
+    Activation, Axes, Conv2d, Network, NetworkBuilder, NetworkError, Node, Op, Pool2d, Shape, Sides,
+};
 pub use profile::{LayerKind, LayerProfile};
 #[doc(hidden)]
 pub use settings::Named;

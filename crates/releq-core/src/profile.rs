@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Conv2d, Network, NetworkError};
+use crate::{
+    Axes, Conv2d, Network, NetworkError, Sides,
+    network::{is_no_dilation, no_dilation},
+};
 
 /// Kind of a layer with quantizable weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,12 +50,15 @@ pub struct LayerProfile {
     pub in_width: usize,
     /// Output channels or features.
     pub out_channels: usize,
-    /// Side of the square kernel.
-    pub kernel: usize,
-    /// Distance between windows, the same in both directions.
-    pub stride: usize,
+    /// Sides of the kernel.
+    pub kernel: Axes,
+    /// Distance between windows.
+    pub stride: Axes,
     /// Zeros added on each side of the image.
-    pub padding: usize,
+    pub padding: Sides,
+    /// Distance between the pixels of a window.
+    #[serde(default = "no_dilation", skip_serializing_if = "is_no_dilation")]
+    pub dilation: Axes,
     /// Groups that the channels are split into.
     pub groups: usize,
     /// Height of the output image.
@@ -61,7 +67,7 @@ pub struct LayerProfile {
     pub out_width: usize,
     /// Whether the layer adds a bias to every output channel.
     pub bias: bool,
-    /// Whether a batch norm reads the layer's output. Folded into the layer for inference, it becomes a bias
+    /// Whether a batch norm, or a factor and a summand for every channel, reads the layer's output. Folded into the layer for inference, it becomes a bias
     /// for every output channel.
     #[serde(default)]
     pub batch_norm: bool,
@@ -93,9 +99,10 @@ impl LayerProfile {
             in_height: 1,
             in_width: 1,
             out_channels: out_features,
-            kernel: 1,
-            stride: 1,
-            padding: 0,
+            kernel: 1.into(),
+            stride: 1.into(),
+            padding: 0.into(),
+            dilation: no_dilation(),
             groups: 1,
             out_height: 1,
             out_width: 1,
@@ -108,7 +115,7 @@ impl LayerProfile {
     #[must_use]
     pub fn weights(&self) -> u64 {
         (self.out_channels * (self.in_channels / self.groups.max(1))) as u64
-            * (self.kernel * self.kernel) as u64
+            * self.kernel.area() as u64
     }
 
     /// Multiply-accumulates of one inference, without biases.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use crate::{Network, Node, Op, Shape, checksum::hex};
+use crate::{Axes, Network, Node, Op, checksum::hex};
 
 /// One named tensor of a network in plain memory, row-major.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ pub struct Parameter {
 /// `layer.running_var`.
 ///
 /// # Shapes
-/// As in PyTorch: convolution weights `[out, in / groups, kernel, kernel]`, linear weights
+/// As in PyTorch: convolution weights `[out, in / groups, kernel height, kernel width]`, linear weights
 /// `[out, in]`, everything else `[channels]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Weights(pub BTreeMap<String, Parameter>);
@@ -50,7 +50,7 @@ pub enum WeightsError {
 /// What a parameter is to its layer: the last part of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParameterRole {
-    /// Kernel of a layer, or factor of a batch norm.
+    /// Kernel of a layer, or factors of a batch norm or of [`Op::ScaleShift`].
     Weight,
     /// Added to every output channel.
     Bias,
@@ -80,11 +80,7 @@ impl ParameterRole {
 /// If the network has no layer `index`.
 #[must_use]
 pub fn layer_parameters(network: &Network, index: usize) -> Vec<(ParameterRole, Vec<usize>)> {
-    let channels = |shape: Shape| match shape {
-        Shape::Image { channels, .. } => channels,
-        Shape::Vector { features } => features,
-    };
-    let inputs = channels(network.input_shape(index));
+    let inputs = network.input_shape(index).channels();
     let weight_and_bias = |weight: Vec<usize>, bias: bool| {
         let outputs = weight[0];
         let mut parameters = vec![(ParameterRole::Weight, weight)];
@@ -93,7 +89,8 @@ pub fn layer_parameters(network: &Network, index: usize) -> Vec<(ParameterRole, 
     };
     match network.nodes()[index].op {
         Op::Conv2d(conv) => {
-            let weight = vec![conv.out_channels, inputs / conv.groups, conv.kernel, conv.kernel];
+            let Axes { height, width } = conv.kernel;
+            let weight = vec![conv.out_channels, inputs / conv.groups, height, width];
             weight_and_bias(weight, conv.bias)
         }
         Op::Linear { out_features, bias } => weight_and_bias(vec![out_features, inputs], bias),
@@ -105,6 +102,9 @@ pub fn layer_parameters(network: &Network, index: usize) -> Vec<(ParameterRole, 
         ]
         .map(|role| (role, vec![inputs]))
         .into(),
+        Op::ScaleShift => {
+            [ParameterRole::Weight, ParameterRole::Bias].map(|role| (role, vec![inputs])).into()
+        }
         _ => Vec::new(),
     }
 }

@@ -80,7 +80,7 @@ impl BitSerialCpu {
         let planes = at_most(MAX_BITS, bits.weight, self.name(), layer)?
             * at_most(MAX_BITS, bits.activation, self.name(), layer)?;
         let channels = channels_per_group(layer);
-        let taps = (layer.kernel * layer.kernel) as u64;
+        let taps = layer.kernel.area() as u64;
         let word_bits = u64::from(self.word_bits.get());
         let words = match self.packing {
             Packing::Channels => taps * channels.div_ceil(word_bits),

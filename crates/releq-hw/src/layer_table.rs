@@ -93,12 +93,15 @@ impl LayerRow<'_> {
         let mut layer = LayerProfile::linear(name, inputs, outputs);
         layer.in_height = self.size("in_h", 1)?;
         layer.in_width = self.size("in_w", 1)?;
-        layer.kernel = self.size("kernel", 1)?;
-        layer.stride = self.size("stride", 1)?;
-        layer.padding = self.size("pad", 0)?;
+        let (kernel, stride) = (self.size("kernel", 1)?, self.size("stride", 1)?);
+        let padding = self.size("pad", 0)?;
+        layer.kernel = kernel.into();
+        layer.stride = stride.into();
+        layer.padding = padding.into();
         layer.groups = self.size("groups", 1)?;
-        layer.out_height = self.out_side(&layer, "in_h", layer.in_height)?;
-        layer.out_width = self.out_side(&layer, "in_w", layer.in_width)?;
+        let window = [kernel, stride, padding];
+        layer.out_height = self.out_side(window, "in_h", layer.in_height)?;
+        layer.out_width = self.out_side(window, "in_w", layer.in_width)?;
         layer.kind = self.checked_kind(kind, &layer)?;
         self.check_products(&layer)?;
         self.must_be("out_h", "the computed output height", layer.out_height as u64)?;
@@ -128,15 +131,14 @@ impl LayerRow<'_> {
 
     fn out_side(
         &self,
-        layer: &LayerProfile,
+        [kernel, stride, padding]: [usize; 3],
         column: &str,
         side: usize,
     ) -> Result<usize, TextError> {
-        let padded = side + 2 * layer.padding;
-        match padded.checked_sub(layer.kernel) {
-            Some(rest) => Ok(rest / layer.stride + 1),
+        let padded = side + 2 * padding;
+        match padded.checked_sub(kernel) {
+            Some(rest) => Ok(rest / stride + 1),
             None => {
-                let kernel = layer.kernel;
                 let reason =
                     format!("a kernel of {kernel} does not fit into {padded} padded pixels");
                 Err(self.0.error(column, reason))
@@ -147,9 +149,10 @@ impl LayerRow<'_> {
     /// The kind that the layer has, if the row is one of the kind that it names.
     fn checked_kind(&self, kind: LayerKind, layer: &LayerProfile) -> Result<LayerKind, TextError> {
         let LayerProfile { groups, in_channels, out_channels, .. } = *layer;
-        let square = [layer.kernel, layer.in_height, layer.in_width, layer.stride, groups];
+        let areas = [layer.kernel.area(), layer.stride.area()];
+        let one = [areas[0], areas[1], layer.in_height, layer.in_width, groups] == [1; 5];
         if kind == LayerKind::Linear {
-            if square != [1; 5] || layer.padding != 0 {
+            if !one || !layer.padding.is_zero() {
                 let reason = "a fully connected layer has in_h, in_w, kernel, stride and groups of 1 \
                               and pad of 0";
                 return Err(self.0.row_error(reason));
@@ -180,7 +183,14 @@ impl LayerRow<'_> {
             |sizes: &[usize]| sizes.iter().try_fold(1_u64, |p, &s| p.checked_mul(s as u64));
         let LayerProfile { in_channels, out_channels, kernel, .. } = *layer;
         let (out_height, out_width) = (layer.out_height, layer.out_width);
-        let macs = product(&[in_channels, out_channels, kernel, kernel, out_height, out_width]);
+        let macs = product(&[
+            in_channels,
+            out_channels,
+            kernel.height,
+            kernel.width,
+            out_height,
+            out_width,
+        ]);
         let inputs = product(&[in_channels, layer.in_height, layer.in_width]);
         if macs.zip(inputs).is_some_and(|(macs, inputs)| macs.max(inputs) < 1 << 43) {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Cycles of the Stripes bit-serial accelerator.
 
-use releq_core::{Bitwidth, Cost, CostError, CostModel, LayerBits, LayerKind, LayerProfile};
+use releq_core::{Axes, Bitwidth, Cost, CostError, CostModel, LayerBits, LayerKind, LayerProfile};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -192,23 +192,26 @@ impl StripesConfig {
         let filters = u64::from(self.rows) * u64::from(self.tiles);
         let window_groups = windows(layer).div_ceil(self.columns.into());
         let (channels, out_channels) = (layer.in_channels as u64, layer.out_channels as u64);
-        let (kernel, stride) = (layer.kernel as u64, layer.stride as u64);
+        let taps = layer.kernel.area() as u64;
         match layer.kind {
             LayerKind::Linear => Ok(channels.div_ceil(lanes) * out_channels.div_ceil(filters)),
             LayerKind::Conv2d if layer.groups <= 1 => {
                 // The three channels of an image would leave most lanes idle: neighbouring pixels, which
                 // fall under the same weights of other windows, fill them.
-                let (channels, kernel) = if channels == 3 && stride > 1 {
-                    (channels * stride * stride, kernel.div_ceil(stride))
+                let (channels, taps) = if channels == 3 && layer.stride.area() > 1 {
+                    let Axes { height: down, width: across } = layer.stride;
+                    let rows = layer.kernel.height.div_ceil(down);
+                    let columns = layer.kernel.width.div_ceil(across);
+                    (channels * layer.stride.area() as u64, (rows * columns) as u64)
                 } else {
-                    (channels, kernel)
+                    (channels, taps)
                 };
-                let bricks = kernel * kernel * channels.div_ceil(lanes);
+                let bricks = taps * channels.div_ceil(lanes);
                 Ok(window_groups * bricks * out_channels.div_ceil(filters))
             }
             LayerKind::Conv2d | LayerKind::DepthwiseConv2d => {
                 let groups = Groups::of(self.name(), layer)?;
-                Ok(window_groups * kernel * kernel * groups.rounds(lanes, filters))
+                Ok(window_groups * taps * groups.rounds(lanes, filters))
             }
         }
     }

@@ -5,7 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use releq_core::{Network, Op, Parameter, ParameterRole, Weights, layer_parameters};
 
 /// Random weights for `network`, as PyTorch initializes them: uniform within
-/// `1 / sqrt(fan_in)` for weights and biases alike; batch norm starts as the identity.
+/// `1 / sqrt(fan_in)` for weights and biases alike; batch norm, and scale and shift, start as the
+/// identity.
 ///
 /// The same seed gives the same bits.
 ///
@@ -21,7 +22,7 @@ pub fn initial_weights(network: &Network, seed: u64) -> Weights {
         let parameters = layer_parameters(network, index);
         let fan_in = |weight: &[usize]| weight[1..].iter().product::<usize>() as f32;
         let bound = match node.op {
-            Op::BatchNorm { .. } => None,
+            Op::BatchNorm { .. } | Op::ScaleShift => None,
             _ => parameters.first().map(|(_, weight)| fan_in(weight).sqrt().recip()),
         };
         for (role, shape) in parameters {

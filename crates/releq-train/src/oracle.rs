@@ -38,7 +38,8 @@ pub(crate) fn lenet() -> Network {
 
 /// Small networks that together hold every operation in every variant.
 pub(crate) fn networks() -> Vec<Network> {
-    let pool = |kernel, stride, padding| Pool2d { kernel, stride, padding };
+    let pool =
+        |kernel: usize, stride: usize, padding: usize| Pool2d::new(kernel, stride).padding(padding);
     let plain = Network::builder("plain", [1, 12, 12])
         .conv2d("conv1", 4, 3)
         .relu("relu1")

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use releq_core::{Conv2d, Network, Op, ParameterRole, Pool2d, Shape, Weights};
+use releq_core::{Activation, Conv2d, Network, Op, ParameterRole, Pool2d, Shape, Weights};
 
 use releq_data::Label;
 
@@ -96,10 +96,7 @@ pub(crate) fn forward(
             Op::MaxPool(pool) => {
                 windows(x, batch, from, to, pool, |window| window.fold(f64::NEG_INFINITY, f64::max))
             }
-            Op::AvgPool(pool) => windows(x, batch, from, to, pool, |window| {
-                let (sum, count) = window.fold((0.0, 0.0), |(s, n), x| (s + x, n + 1.0));
-                sum / count
-            }),
+            Op::AvgPool(pool) => average(x, batch, from, to, pool),
             Op::GlobalAvgPool => {
                 let plane = from.len() / to.len();
                 x.chunks_exact(plane).map(|p| p.iter().sum::<f64>() / plane as f64).collect()
@@ -131,6 +128,65 @@ pub(crate) fn forward(
                 output
             }
             Op::Add => (0..x.len()).map(|i| inputs.iter().map(|input| input[i]).sum()).collect(),
+            Op::ScaleShift => {
+                let plane = from.len() / from.channels();
+                let [weight, bias] = [ParameterRole::Weight, ParameterRole::Bias]
+                    .map(|role| parameter(role).unwrap());
+                let of = |(i, x): (usize, &f64)| {
+                    let channel = i / plane % from.channels();
+                    weight[channel] * x + bias[channel]
+                };
+                x.iter().enumerate().map(of).collect()
+            }
+            Op::Activation(activation) => x.iter().map(|&x| activate(activation, x)).collect(),
+            Op::Mul => {
+                let second = inputs[1];
+                if x.len() == second.len() {
+                    x.iter().zip(second).map(|(x, y)| x * y).collect()
+                } else {
+                    let (image, vector) =
+                        if x.len() > second.len() { (x, second) } else { (second, x) };
+                    let plane = image.len() / vector.len();
+                    (0..image.len()).map(|i| image[i] * vector[i / plane]).collect()
+                }
+            }
+            Op::Concat => {
+                let mut output = Vec::new();
+                for n in 0..batch {
+                    for input in &inputs {
+                        let sample = input.len() / batch;
+                        output.extend_from_slice(&input[n * sample..][..sample]);
+                    }
+                }
+                output
+            }
+            Op::ChannelSlice { start, channels } => {
+                let plane = from.len() / from.channels();
+                let samples = x.chunks_exact(from.len());
+                samples.flat_map(|x| x[start * plane..][..channels * plane].to_vec()).collect()
+            }
+            Op::ChannelShuffle { groups } => {
+                let (channels, plane) = (from.channels(), from.len() / from.channels());
+                let of = |i: usize| {
+                    let (channel, at) = (i / plane % channels, i % plane);
+                    let before = channel % groups * (channels / groups) + channel / groups;
+                    x[i - i % from.len() + before * plane + at]
+                };
+                (0..x.len()).map(of).collect()
+            }
+            Op::LocalResponseNorm { size, alpha, beta, bias } => {
+                let (channels, plane) = (from.channels(), from.len() / from.channels());
+                let [alpha, beta, bias] = [alpha, beta, bias].map(f64::from);
+                let of = |i: usize| {
+                    let channel = i / plane % channels;
+                    let near =
+                        channel.saturating_sub(size / 2)..channels.min(channel + size / 2 + 1);
+                    let squares = near.map(|c| x[i - channel * plane + c * plane].powi(2));
+                    let mean = squares.sum::<f64>() / size as f64;
+                    x[i] / (bias + alpha * mean).powf(beta)
+                };
+                (0..x.len()).map(of).collect()
+            }
             op => unimplemented!("{op:?}"),
         };
         assert_eq!(output.len(), batch * to.len(), "layer `{}`", node.name);
@@ -157,6 +213,7 @@ fn convolve(
 ) -> Vec<f64> {
     let ([channels, height, width], [_, out_height, out_width]) = (image(from), image(to));
     let (inputs, outputs) = (channels / conv.groups, conv.out_channels / conv.groups);
+    let [rows, columns]: [usize; 2] = conv.kernel.into();
     let mut output = Vec::new();
     for n in 0..batch {
         for o in 0..conv.out_channels {
@@ -165,14 +222,15 @@ fn convolve(
                 let mut sum = bias.map_or(0.0, |bias| bias[o]);
                 for i in 0..inputs {
                     let channel = o / outputs * inputs + i;
-                    for ky in 0..conv.kernel {
-                        for kx in 0..conv.kernel {
-                            let y = (out_y * conv.stride + ky).wrapping_sub(conv.padding);
-                            let x_ = (out_x * conv.stride + kx).wrapping_sub(conv.padding);
+                    for ky in 0..rows {
+                        for kx in 0..columns {
+                            let y = out_y * conv.stride.height + ky * conv.dilation.height;
+                            let x_ = out_x * conv.stride.width + kx * conv.dilation.width;
+                            let y = y.wrapping_sub(conv.padding.top);
+                            let x_ = x_.wrapping_sub(conv.padding.left);
                             if y < height && x_ < width {
                                 sum += x[((n * channels + channel) * height + y) * width + x_]
-                                    * weight
-                                        [((o * inputs + i) * conv.kernel + ky) * conv.kernel + kx];
+                                    * weight[((o * inputs + i) * rows + ky) * columns + kx];
                             }
                         }
                     }
@@ -196,17 +254,84 @@ fn windows(
     let mut output = Vec::new();
     for plane in x.chunks_exact(height * width).take(batch * channels) {
         for (out_y, out_x) in (0..out_height).flat_map(|y| (0..out_width).map(move |x| (y, x))) {
-            let side = |out: usize, size: usize| {
-                (0..pool.kernel)
-                    .map(move |k| (out * pool.stride + k).wrapping_sub(pool.padding))
-                    .filter(move |&at| at < size)
-            };
-            let mut window = side(out_y, height)
-                .flat_map(|y| side(out_x, width).map(move |x| plane[y * width + x]));
+            let (top, left) = (pool.padding.top, pool.padding.left);
+            let mut window = under(out_y, [pool.kernel.height, pool.stride.height, top], height)
+                .flat_map(|y| {
+                    let columns = under(out_x, [pool.kernel.width, pool.stride.width, left], width);
+                    columns.map(move |x| plane[y * width + x])
+                });
             output.push(reduce(&mut window));
         }
     }
     output
+}
+
+/// The places of window `out` that are below `size`, in one dimension.
+fn under(
+    out: usize,
+    [kernel, stride, before]: [usize; 3],
+    size: usize,
+) -> impl Iterator<Item = usize> {
+    (0..kernel).map(move |k| (out * stride + k).wrapping_sub(before)).filter(move |&at| at < size)
+}
+
+fn average(x: &[f64], batch: usize, from: Shape, to: Shape, pool: Pool2d) -> Vec<f64> {
+    let sum = |window: &mut dyn Iterator<Item = f64>| window.sum::<f64>();
+    let mut output = windows(x, batch, from, to, pool, sum);
+    // What counts is found by averaging ones, over the image or the padded image.
+    let [_, mut height, mut width] = image(from);
+    let mut counted = pool;
+    if pool.count_include_pad {
+        height += pool.padding.top + pool.padding.bottom;
+        width += pool.padding.left + pool.padding.right;
+        counted = counted.padding(0);
+    }
+    let plane = Shape::Image { channels: 1, height, width };
+    let counts = windows(&vec![1.0; height * width], 1, plane, to, counted, sum);
+    let [_, rows, columns] = image(to);
+    for plane in output.chunks_exact_mut(rows * columns) {
+        plane.iter_mut().zip(&counts).for_each(|(sum, count)| *sum /= count);
+    }
+    output
+}
+
+/// By its definition, in double precision.
+fn activate(activation: Activation, x: f64) -> f64 {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match activation {
+        Activation::Clip { min, max } => x.clamp(min.into(), max.into()),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::HardSigmoid { alpha, beta } => {
+            (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0)
+        }
+        Activation::Silu => x * sigmoid(x),
+        Activation::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+        Activation::LeakyRelu { slope } => {
+            if x > 0.0 {
+                x
+            } else {
+                f64::from(slope) * x
+            }
+        }
+        Activation::Tanh => x.tanh(),
+        Activation::Gelu => x * normal_cdf(x),
+        other => unimplemented!("{other:?}"),
+    }
+}
+
+/// Standard normal distribution function: half, and the density times `x + x^3 / 3 + x^5 / (3 * 5) + ...`.
+fn normal_cdf(x: f64) -> f64 {
+    let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let mut term = x;
+    let mut sum = 0.0;
+    for odd in (3..).step_by(2) {
+        sum += term;
+        term *= x * x / f64::from(odd);
+        if term.abs() <= 1e-18 * sum.abs() {
+            break;
+        }
+    }
+    0.5 + density * sum
 }
 
 /// Mean cross-entropy.

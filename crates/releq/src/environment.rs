@@ -51,16 +51,18 @@ pub(crate) struct BitwidthEnvironment<'a> {
 impl<'a> BitwidthEnvironment<'a> {
     pub(crate) fn new(problem: &'a Problem, evaluator: &'a dyn Evaluator) -> Self {
         let searched = problem.searched();
-        let column = |feature: &dyn Fn(&LayerProfile) -> usize| -> Vec<f64> {
+        let column = |feature: &dyn Fn(&LayerProfile) -> f64| -> Vec<f64> {
             let raw: Vec<f64> =
-                searched.iter().map(|&l| feature(&problem.layers()[l].profile) as f64).collect();
+                searched.iter().map(|&l| feature(&problem.layers()[l].profile)).collect();
             let min = raw.iter().copied().fold(f64::INFINITY, f64::min);
             let range = raw.iter().copied().fold(f64::NEG_INFINITY, f64::max) - min;
             raw.iter().map(|x| if range > 0.0 { (x - min) / range } else { 0.0 }).collect()
         };
-        let n = column(&|p| p.out_channels);
-        let c = column(&|p| p.in_channels);
-        let k = column(&|p| if p.kind == LayerKind::Linear { 0 } else { p.kernel });
+        let n = column(&|p| p.out_channels as f64);
+        let c = column(&|p| p.in_channels as f64);
+        // The side of the kernel, or of a square one with as many weights.
+        let side = |p: &LayerProfile| (p.kernel.area() as f64).sqrt();
+        let k = column(&|p| if p.kind == LayerKind::Linear { 0.0 } else { side(p) });
         let static_features = searched
             .iter()
             .enumerate()

@@ -1,6 +1,6 @@
 //! Writing a network down, layer by layer.
 
-use super::{Conv2d, Network, NetworkError, Node, Op, Pool2d};
+use super::{Activation, Axes, Conv2d, Network, NetworkError, Node, Op, Pool2d};
 
 /// Lists layers one after the other; [`from`](Self::from) and [`add`](Self::add) make it a graph.
 #[derive(Clone, Debug)]
@@ -8,11 +8,12 @@ pub struct NetworkBuilder {
     name: String,
     input: [usize; 3],
     nodes: Vec<Node>,
+    softmax: bool,
 }
 
 impl NetworkBuilder {
     pub(super) const fn new(name: String, input: [usize; 3]) -> Self {
-        Self { name, input, nodes: Vec::new() }
+        Self { name, input, nodes: Vec::new(), softmax: false }
     }
 
     /// Appends any layer; empty `inputs` mean the layer before it.
@@ -34,7 +35,12 @@ impl NetworkBuilder {
 
     /// Convolution with stride 1, no padding and a bias; for others see [`conv`](Self::conv).
     #[must_use]
-    pub fn conv2d(self, name: impl Into<String>, out_channels: usize, kernel: usize) -> Self {
+    pub fn conv2d(
+        self,
+        name: impl Into<String>,
+        out_channels: usize,
+        kernel: impl Into<Axes>,
+    ) -> Self {
         self.conv(name, Conv2d::new(out_channels, kernel))
     }
 
@@ -62,16 +68,38 @@ impl NetworkBuilder {
         self.layer(name, Op::Relu, &[])
     }
 
-    /// Max pooling without padding.
+    /// A function of every value.
     #[must_use]
-    pub fn max_pool(self, name: impl Into<String>, kernel: usize, stride: usize) -> Self {
-        self.layer(name, Op::MaxPool(Pool2d { kernel, stride, padding: 0 }), &[])
+    pub fn activation(self, name: impl Into<String>, activation: Activation) -> Self {
+        self.layer(name, Op::Activation(activation), &[])
     }
 
-    /// Average pooling without padding.
+    /// A factor and a summand for every channel.
     #[must_use]
-    pub fn avg_pool(self, name: impl Into<String>, kernel: usize, stride: usize) -> Self {
-        self.layer(name, Op::AvgPool(Pool2d { kernel, stride, padding: 0 }), &[])
+    pub fn scale_shift(self, name: impl Into<String>) -> Self {
+        self.layer(name, Op::ScaleShift, &[])
+    }
+
+    /// Max pooling without padding; for others see [`Pool2d`].
+    #[must_use]
+    pub fn max_pool(
+        self,
+        name: impl Into<String>,
+        kernel: impl Into<Axes>,
+        stride: impl Into<Axes>,
+    ) -> Self {
+        self.layer(name, Op::MaxPool(Pool2d::new(kernel, stride)), &[])
+    }
+
+    /// Average pooling without padding; for others see [`Pool2d`].
+    #[must_use]
+    pub fn avg_pool(
+        self,
+        name: impl Into<String>,
+        kernel: impl Into<Axes>,
+        stride: impl Into<Axes>,
+    ) -> Self {
+        self.layer(name, Op::AvgPool(Pool2d::new(kernel, stride)), &[])
     }
 
     /// Mean of every channel.
@@ -98,6 +126,18 @@ impl NetworkBuilder {
         self.layer(name, Op::Add, inputs)
     }
 
+    /// Product of two named layers, see [`Op::Mul`].
+    #[must_use]
+    pub fn mul(self, name: impl Into<String>, inputs: [&str; 2]) -> Self {
+        self.layer(name, Op::Mul, &inputs)
+    }
+
+    /// Channels of the named layers, one after the other.
+    #[must_use]
+    pub fn concat(self, name: impl Into<String>, inputs: &[&str]) -> Self {
+        self.layer(name, Op::Concat, inputs)
+    }
+
     /// Shortcut without parameters, see [`Op::PaddedShortcut`].
     #[must_use]
     pub fn padded_shortcut(
@@ -109,11 +149,20 @@ impl NetworkBuilder {
         self.layer(name, Op::PaddedShortcut { out_channels, stride }, &[])
     }
 
+    /// Says that users of the network see the softmax of what the last layer gives, see
+    /// [`Network::has_softmax`].
+    #[must_use]
+    pub const fn softmax(mut self) -> Self {
+        self.softmax = true;
+        self
+    }
+
     /// Checks everything and infers the shapes.
     ///
     /// # Errors
     /// [`NetworkError`], naming the first layer that does not fit.
     pub fn build(self) -> Result<Network, NetworkError> {
-        Network::new(self.name, self.input, self.nodes)
+        let network = Network::new(self.name, self.input, self.nodes)?;
+        Ok(network.with_softmax(self.softmax))
     }
 }

@@ -11,7 +11,9 @@ use std::collections::HashMap;
 pub use builder::NetworkBuilder;
 pub use error::NetworkError;
 use infer::{MAX_VALUES, infer};
-pub use op::{Conv2d, Op, Pool2d};
+use op::is_false;
+pub use op::{Activation, Axes, Conv2d, Op, Pool2d, Sides};
+pub(crate) use op::{is_no_dilation, no_dilation};
 use serde::{Deserialize, Serialize};
 pub use shape::Shape;
 
@@ -46,6 +48,7 @@ pub struct Network {
     /// For every node, the indices of its inputs; `None` is the network's input.
     sources: Vec<Vec<Option<usize>>>,
     shapes: Vec<Shape>,
+    softmax: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,18 +58,22 @@ struct RawNetwork {
     /// `[channels, height, width]`.
     input: [usize; 3],
     layers: Vec<Node>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    softmax: bool,
 }
 
 impl TryFrom<RawNetwork> for Network {
     type Error = NetworkError;
     fn try_from(raw: RawNetwork) -> Result<Self, NetworkError> {
-        Self::new(raw.name, raw.input, raw.layers)
+        let network = Self::new(raw.name, raw.input, raw.layers)?;
+        Ok(network.with_softmax(raw.softmax))
     }
 }
 
 impl From<Network> for RawNetwork {
     fn from(network: Network) -> Self {
-        Self { name: network.name, input: network.input, layers: network.nodes }
+        let Network { name, input, nodes, softmax, .. } = network;
+        Self { name, input, layers: nodes, softmax }
     }
 }
 
@@ -116,7 +123,22 @@ impl Network {
         if !nodes.iter().any(|node| node.op.is_quantizable()) {
             return Err(NetworkError::NothingToQuantize { network: name });
         }
-        Ok(Self { name, input, nodes, sources, shapes })
+        Ok(Self { name, input, nodes, sources, shapes, softmax: false })
+    }
+
+    /// Sets [`has_softmax`](Self::has_softmax).
+    #[must_use]
+    pub fn with_softmax(self, softmax: bool) -> Self {
+        Self { softmax, ..self }
+    }
+
+    /// Whether users of the network see probabilities: the softmax of what the last layer gives.
+    ///
+    /// It is no layer, because training, accuracies and distillation work on the logits, and the softmax leaves
+    /// their order as it is.
+    #[must_use]
+    pub const fn has_softmax(&self) -> bool {
+        self.softmax
     }
 
     /// Name of the network.
@@ -188,7 +210,8 @@ impl Network {
         let (input, output) = (self.input_shape(index), self.shapes[index]);
         let name = self.nodes[index].name.clone();
         let batch_norm = self.nodes.iter().zip(&self.sources).any(|(node, sources)| {
-            matches!(node.op, Op::BatchNorm { .. }) && sources.contains(&Some(index))
+            matches!(node.op, Op::BatchNorm { .. } | Op::ScaleShift)
+                && sources.contains(&Some(index))
         });
         match (self.nodes[index].op, input, output) {
             (
@@ -209,6 +232,7 @@ impl Network {
                 kernel: conv.kernel,
                 stride: conv.stride,
                 padding: conv.padding,
+                dilation: conv.dilation,
                 groups: conv.groups,
                 out_height,
                 out_width,
@@ -280,6 +304,123 @@ mod tests {
     }
 
     #[test]
+    fn geometry_may_differ_by_axis_and_side() {
+        let image = |channels, height, width| Shape::Image { channels, height, width };
+        let check = |op: Op, expected: Shape| {
+            let network = Network::builder("geometry", [4, 13, 9])
+                .layer("layer", op, &[])
+                .flatten("flatten")
+                .linear("fc", 2)
+                .build()
+                .unwrap();
+            assert_eq!(network.shape(0), expected, "{op:?}");
+            let json = serde_json::to_string(&network).unwrap();
+            assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network, "{json}");
+        };
+        // PyTorch's shapes.
+        let conv = Conv2d::new(8, [1, 7]).padding(Axes::new(0, 3));
+        check(Op::Conv2d(conv), image(8, 13, 9));
+        check(Op::Conv2d(conv.stride([2, 1])), image(8, 7, 9));
+        check(Op::Conv2d(Conv2d::new(8, 3).stride(2).padding([0, 0, 1, 1])), image(8, 6, 4));
+        check(
+            Op::Conv2d(Conv2d::new(8, 3).dilation([2, 3]).padding([4, 6, 0, 0])),
+            image(8, 13, 9),
+        );
+        check(Op::MaxPool(Pool2d::new([3, 2], [2, 3]).padding([1, 0, 1, 0])), image(4, 7, 3));
+        let pool = Pool2d::new(3, 4);
+        check(Op::AvgPool(pool), image(4, 3, 2));
+        check(Op::AvgPool(pool.ceil_mode(true)), image(4, 4, 3));
+        // A sixth window down would begin in the padding below.
+        let pool = Pool2d::new(2, [3, 4]).padding([1, 1, 1, 1]).ceil_mode(true);
+        check(Op::MaxPool(pool), image(4, 5, 3));
+        check(Op::MaxPool(Pool2d::new(2, 7).padding(1).ceil_mode(true)), image(4, 2, 2));
+    }
+
+    #[test]
+    fn profiles_count_kernels_that_are_not_square() {
+        let profile = LayerProfile::conv2d(
+            "conv",
+            [6, 13, 9],
+            Conv2d::new(8, [1, 7]).padding(Axes::new(0, 3)).stride([2, 1]).groups(2),
+        )
+        .unwrap();
+        assert_eq!((profile.weights(), profile.macs()), (8 * 3 * 7, 8 * 3 * 7 * 7 * 9));
+        let json = serde_json::to_string(&profile).unwrap();
+        assert!(json.contains(r#""kernel":[1,7],"stride":[2,1],"padding":[0,3,0,3],"groups""#));
+        assert_eq!(serde_json::from_str::<LayerProfile>(&json).unwrap(), profile);
+    }
+
+    /// A block with squeeze and excitation beside a branch that is concatenated.
+    fn branches() -> NetworkBuilder {
+        Network::builder("branches", [3, 8, 8])
+            .conv2d("conv", 6, 3)
+            .activation("act", Activation::RELU6)
+            .global_avg_pool("squeeze")
+            .linear("fc1", 2)
+            .relu("relu")
+            .linear("fc2", 6)
+            .activation("gate", Activation::HardSigmoid { alpha: 0.2, beta: 0.5 })
+            .mul("scaled", ["act", "gate"])
+            .mul("squared", ["scaled", "scaled"])
+            .concat("joined", &["act", "squared", "scaled"])
+            .scale_shift("affine")
+            .layer("shuffle", Op::ChannelShuffle { groups: 3 }, &[])
+            .layer("part", Op::ChannelSlice { start: 2, channels: 7 }, &[])
+            .layer(
+                "lrn",
+                Op::LocalResponseNorm { size: 5, alpha: 1e-4, beta: 0.75, bias: 1.0 },
+                &[],
+            )
+            .flatten("flatten")
+            .linear("fc", 4)
+            .concat("ends", &["fc", "fc2"])
+            .softmax()
+    }
+
+    #[test]
+    fn branches_join_by_channels_and_by_products() {
+        let network = branches().build().unwrap();
+        let shape = |name: &str| {
+            let index = network.nodes().iter().position(|node| node.name == name).unwrap();
+            network.shape(index)
+        };
+        let image = |channels| Shape::Image { channels, height: 6, width: 6 };
+        assert_eq!((shape("scaled"), shape("joined")), (image(6), image(18)));
+        assert_eq!((shape("affine"), shape("shuffle")), (image(18), image(18)));
+        assert_eq!((shape("part"), shape("lrn")), (image(7), image(7)));
+        assert_eq!(network.outputs(), 10);
+        assert!(network.has_softmax());
+        let parameters: Vec<_> = crate::parameter_shapes(&network).collect();
+        assert!(parameters.contains(&("affine.weight".to_owned(), vec![18])));
+        assert!(parameters.contains(&("affine.bias".to_owned(), vec![18])));
+
+        let json = serde_json::to_string(&network).unwrap();
+        for part in [
+            r#""op":"activation","function":"clip","min":0.0,"max":6.0"#,
+            r#""op":"activation","function":"hard_sigmoid","alpha":0.2,"beta":0.5"#,
+            r#""op":"scale_shift""#,
+            r#""softmax":true"#,
+        ] {
+            assert!(json.contains(part), "`{json}` lacks `{part}`");
+        }
+        assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
+    }
+
+    #[test]
+    fn json_is_as_before_where_nothing_new_is_used() {
+        let network = Network::builder("plain", [1, 8, 8])
+            .conv("conv", Conv2d::new(4, 3).stride(2).padding(1))
+            .layer("pool", Op::MaxPool(Pool2d::new(2, 2)), &[])
+            .flatten("flatten")
+            .linear("fc", 2)
+            .build()
+            .unwrap();
+        let json = r#"{"name":"plain","input":[1,8,8],"layers":[{"name":"conv","op":"conv2d","out_channels":4,"kernel":3,"stride":2,"padding":1,"groups":1,"bias":true},{"name":"pool","op":"max_pool","kernel":2,"stride":2,"padding":0},{"name":"flatten","op":"flatten"},{"name":"fc","op":"linear","out_features":2,"bias":true}]}"#;
+        assert_eq!(serde_json::to_string(&network).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Network>(json).unwrap(), network);
+    }
+
+    #[test]
     fn json_round_trips_and_is_checked_again() {
         let network = residual().build().unwrap();
         let json = serde_json::to_string(&network).unwrap();
@@ -307,7 +448,7 @@ mod tests {
         check(start().conv2d("c", 4, 9), "layer `c`: conv2d cannot take");
         check(start().conv2d("c", 0, 3), "layer `c`: sizes [0, 1, 3, 3]");
         check(start().conv2d("c", usize::MAX, 3), "layer `c`: sizes");
-        check(start().conv("c", Conv2d::new(4, 3).stride(0)), "layer `c`: kernel and stride");
+        check(start().conv("c", Conv2d::new(4, 3).stride(0)), "layer `c`: kernel, stride");
         check(start().conv("c", Conv2d::new(4, 3).groups(2)), "2 groups do not divide 1");
         check(start().conv("c", Conv2d::new(4, 3).groups(0)), "0 groups");
         check(start().conv("c", Conv2d::new(4, 3).padding(3)), "padding 3 must be below");
@@ -322,10 +463,50 @@ mod tests {
             start().relu("r").max_pool("p", 2, 2).add("a", &["r", "p"]),
             "layer `a`: add cannot take an input of shape [1, 4, 4]",
         );
-        check(start().padded_shortcut("s", 2, 0), "layer `s`: kernel and stride");
+        check(start().padded_shortcut("s", 2, 0), "layer `s`: kernel, stride");
         check(start().relu("r").padded_shortcut("s", 0, 2), "it cannot leave 0 channels of 1");
         check(start().padded_shortcut("s", usize::MAX, 2), "layer `s`: sizes");
         check(start().flatten("f").padded_shortcut("s", 64, 2), "padded_shortcut cannot take");
+        check(
+            start().conv("c", Conv2d::new(4, 3).dilation([1, 0])),
+            "layer `c`: kernel, stride and",
+        );
+        check(
+            start().conv("c", Conv2d::new(4, [1, 3]).padding([0, 0, 1, 1])),
+            "padding [0, 0, 1, 1]",
+        );
+        check(start().conv("c", Conv2d::new(4, 3).dilation(4)), "a kernel of 9 with padding 0");
+        check(start().conv("c", Conv2d::new(4, 3).dilation(usize::MAX)), "does not fit");
+        check(
+            start().max_pool("p", 2, 2).mul("m", ["p", "input"]),
+            "layer `m`: mul cannot take an input of shape [1, 8, 8]: its first input has shape [1, 4, 4]",
+        );
+        check(start().relu("r").layer("m", Op::Mul, &["r"]), "mul takes two inputs, got 1");
+        check(start().flatten("f").mul("m", ["input", "f"]), "a factor for every channel");
+        check(start().relu("r").concat("c", &["r"]), "concat takes two or more inputs, got 1");
+        check(
+            start().max_pool("p", 2, 2).concat("c", &["input", "p"]),
+            "layer `c`: concat cannot take an input of shape [1, 4, 4]",
+        );
+        let slice = |start, channels| Op::ChannelSlice { start, channels };
+        check(start().layer("s", slice(0, 2), &[]), "layer `s`: channel_slice cannot take");
+        check(
+            start().layer("s", slice(usize::MAX, 1), &[]),
+            "from channel 18446744073709551615 on",
+        );
+        check(start().layer("s", slice(0, 0), &[]), "it has no 0 channels");
+        check(
+            start().layer("s", Op::ChannelShuffle { groups: 2 }, &[]),
+            "2 groups do not divide 1",
+        );
+        let clip = |min, max| Activation::Clip { min, max };
+        check(start().activation("a", clip(1.0, 1.0)), "layer `a`: Clip { min: 1.0, max: 1.0 }");
+        check(start().activation("a", clip(0.0, f32::INFINITY)), "must be finite");
+        check(start().activation("a", Activation::LeakyRelu { slope: f32::NAN }), "must be finite");
+        let lrn = |size, bias| Op::LocalResponseNorm { size, alpha: 1e-4, beta: 0.75, bias };
+        check(start().layer("n", lrn(4, 1.0), &[]), "must be odd, got 4");
+        check(start().layer("n", lrn(5, 0.0), &[]), "a positive bias");
+        check(start().flatten("f").layer("n", lrn(5, 1.0), &[]), "local_response_norm cannot take");
         check(start().dropout("d", 1.0), "dropout probability 1.0 is not in [0, 1)");
         check(start().dropout("d", f64::NAN), "dropout probability NaN");
     }

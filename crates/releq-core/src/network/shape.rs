@@ -34,6 +34,23 @@ impl Shape {
         }
     }
 
+    /// Number of channels of an image, or of features of a vector.
+    #[must_use]
+    pub const fn channels(&self) -> usize {
+        match *self {
+            Self::Image { channels, .. } => channels,
+            Self::Vector { features } => features,
+        }
+    }
+
+    /// The same shape with another number of channels (or features).
+    pub(super) const fn with_channels(self, channels: usize) -> Self {
+        match self {
+            Self::Image { height, width, .. } => Self::Image { channels, height, width },
+            Self::Vector { .. } => Self::Vector { features: channels },
+        }
+    }
+
     /// Whether a sample of this shape holds no value. Shapes of a checked network never are.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -144,14 +144,24 @@ fn shape(profile: &LayerProfile) -> Result<(LayerShape, usize), LatencyError> {
         let (outputs, depth) = (profile.out_channels, profile.in_channels);
         return Ok((LayerShape::Gemm(GemmShape { pixels: 1, outputs, depth }), 1));
     }
+    let LayerProfile { kernel, stride, padding, dilation, .. } = *profile;
+    let (Some(side), Some(step), Some(margin), Some(1)) =
+        (kernel.equal(), stride.equal(), padding.equal(), dilation.equal())
+    else {
+        let what = format!(
+            "a convolution with kernel {kernel}, stride {stride}, padding {padding} and dilation {dilation}: \
+             the integer kernels take the same on all sides, and no dilation"
+        );
+        return Err(LatencyError::Unsupported { layer: profile.name.clone(), what });
+    };
     let conv = |channels, outputs| ConvShape {
         channels,
         height: profile.in_height,
         width: profile.in_width,
         outputs,
-        kernel: profile.kernel,
-        stride: profile.stride,
-        padding: profile.padding,
+        kernel: side,
+        stride: step,
+        padding: margin,
     };
     let LayerProfile { in_channels, out_channels, groups, .. } = *profile;
     Groups::of("the CPU", profile).map_err(|error| LatencyError::Layer(Box::new(error)))?;

@@ -103,7 +103,7 @@ struct Operands {
 
 #[derive(Debug)]
 enum Weight {
-    /// `[out, in / groups, kernel, kernel]`.
+    /// `[out, in / groups, kernel height, kernel width]`.
     Conv(Tensor<4>),
     /// `[out, in]`.
     Linear(Tensor<2>),
@@ -840,7 +840,7 @@ mod tests {
             trainer.load(&state).unwrap();
             trainer.logits(&[-1.0, -2.0, -3.0, -4.0]).unwrap()
         };
-        let pool = Pool2d { kernel: 2, stride: 2, padding: 1 };
+        let pool = Pool2d::new(2, 2).padding(1);
         // Every window holds one pixel and three of padding.
         assert_eq!(pooled(Op::MaxPool(pool)), [-10.0]);
         assert_eq!(pooled(Op::AvgPool(pool)), [-10.0]);

@@ -6,12 +6,12 @@ use burn::tensor::{
     module,
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
-use releq_core::{Conv2d, Pool2d};
+use releq_core::{Conv2d, Pool2d, Sides};
 
 /// Convolution.
 ///
 /// # Shapes
-/// - `x`: `[batch, in, height, width]`, `weight`: `[out, in / groups, kernel, kernel]`
+/// - `x`: `[batch, in, height, width]`, `weight`: `[out, in / groups, kernel height, kernel width]`
 /// - output: `[batch, out, out_height, out_width]`
 pub(super) fn conv2d(
     x: Tensor<4>,
@@ -19,8 +19,15 @@ pub(super) fn conv2d(
     bias: Option<Tensor<1>>,
     conv: Conv2d,
 ) -> Tensor<4> {
-    let options = ConvOptions::new([conv.stride; 2], [conv.padding; 2], [1; 2], conv.groups);
+    let (stride, dilation) = (conv.stride.into(), conv.dilation.into());
+    let mut options = ConvOptions::new(stride, [0; 2], dilation, conv.groups);
+    options.padding = pairs(conv.padding);
     module::conv2d(x, weight, bias, options)
+}
+
+/// What is added before and behind the rows, and the columns.
+const fn pairs(Sides { top, left, bottom, right }: Sides) -> [(usize, usize); 2] {
+    [(top, bottom), (left, right)]
 }
 
 /// `x * weight^T + bias`.
@@ -36,21 +43,23 @@ pub(super) fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -
 /// # Shapes
 /// - `x`: `[batch, channels, height, width]`
 pub(super) fn max_pool(x: Tensor<4>, pool: Pool2d) -> Tensor<4> {
-    let mut options = MaxPoolOptions::new([pool.kernel; 2]);
-    options.stride = [pool.stride; 2];
-    options.padding = [(pool.padding, pool.padding); 2];
+    let mut options = MaxPoolOptions::new(pool.kernel.into());
+    options.stride = pool.stride.into();
+    options.padding = pairs(pool.padding);
+    options.ceil_mode = pool.ceil_mode;
     module::max_pool2d(x, options)
 }
 
-/// Mean value of every window; padding does not count.
+/// Mean value of every window.
 ///
 /// # Shapes
 /// - `x`: `[batch, channels, height, width]`
 pub(super) fn avg_pool(x: Tensor<4>, pool: Pool2d) -> Tensor<4> {
-    let mut options = AvgPoolOptions::new([pool.kernel; 2]);
-    options.stride = [pool.stride; 2];
-    options.padding = [(pool.padding, pool.padding); 2];
-    options.count_include_pad = false;
+    let mut options = AvgPoolOptions::new(pool.kernel.into());
+    options.stride = pool.stride.into();
+    options.padding = pairs(pool.padding);
+    options.ceil_mode = pool.ceil_mode;
+    options.count_include_pad = pool.count_include_pad;
     module::avg_pool2d(x, options)
 }
 
@@ -70,7 +79,7 @@ pub(super) fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
 /// - output: `[batch, out_channels, out_height, out_width]`
 pub(super) fn padded_shortcut(x: Tensor<4>, out_channels: usize, stride: usize) -> Tensor<4> {
     // A window of one pixel keeps it, whatever the mean; its gradient is what we need, too.
-    let pool = Pool2d { kernel: 1, stride, padding: 0 };
+    let pool = Pool2d::new(1, stride);
     let x = if stride == 1 { x } else { avg_pool(x, pool) };
     let [batch, channels, height, width] = x.dims();
     let added = out_channels - channels;

@@ -1,6 +1,6 @@
 //! Convolution.
 
-use releq_core::{Conv2d, Shape};
+use releq_core::{Axes, Conv2d, Shape, Sides};
 use releq_kernels::{
     ConvGradients, ConvShape, FloatConv, FloatConvShape, FloatDepthwise, Isa, KernelError, Upstream,
 };
@@ -28,7 +28,11 @@ impl Conv {
             Shape::Image { channels, height, width } => (channels, height, width),
             Shape::Vector { features } => (features, 1, 1),
         };
-        let Conv2d { out_channels: outputs, kernel, stride, padding, groups, .. } = conv;
+        let Conv2d { out_channels: outputs, groups, dilation, .. } = conv;
+        let [kernel, stride, padding] = even(conv.kernel, conv.stride, conv.padding)?;
+        if dilation.equal() != Some(1) {
+            return Err(uneven("dilation"));
+        }
         let image = ConvShape { channels, height, width, outputs, kernel, stride, padding };
         let shape = FloatConvShape { image, groups };
         let kernel = if FloatDepthwise::fits(shape) && groups > 1 {
@@ -37,6 +41,24 @@ impl Conv {
             Kernel::Direct(FloatConv::new(shape, isa)?)
         };
         Ok(Self { kernel, relu })
+    }
+}
+
+/// A geometry that is the same on all sides.
+pub(super) fn even(kernel: Axes, stride: Axes, padding: Sides) -> Result<[usize; 3], KernelError> {
+    let of = |what, size: Option<usize>| size.ok_or(uneven(what));
+    Ok([
+        of("kernel", kernel.equal())?,
+        of("stride", stride.equal())?,
+        of("padding", padding.equal())?,
+    ])
+}
+
+const fn uneven(what: &'static str) -> KernelError {
+    KernelError::Shape {
+        what,
+        got: 0,
+        reason: "must be the same on all sides, and pixels of a window adjacent",
     }
 }
 

@@ -436,7 +436,7 @@ mod tests {
             .conv("conv1", Conv2d::new(8, 3).stride(2).padding(1))
             .relu("relu1")
             .conv("conv2", Conv2d::new(5, 4).padding(3).without_bias())
-            .layer("pool1", Op::MaxPool(Pool2d { kernel: 3, stride: 2, padding: 1 }), &[])
+            .layer("pool1", Op::MaxPool(Pool2d::new(3, 2).padding(1)), &[])
             .conv("conv3", Conv2d::new(7, 1).stride(3))
             .flatten("flatten")
             .layer("fc", Op::Linear { out_features: 4, bias: false }, &[]);

@@ -3,15 +3,22 @@
 use releq_core::{Pool2d, Shape};
 use releq_kernels::{AvgPool, Isa, KernelError, MaxPool, PoolShape};
 
-use super::layer::{Backward, Layer, Parameters, Pass};
+use super::{
+    conv::even,
+    layer::{Backward, Layer, Parameters, Pass},
+};
 
-fn shape(pool: Pool2d, input: Shape) -> PoolShape {
+fn shape(pool: Pool2d, input: Shape) -> Result<PoolShape, KernelError> {
     let (channels, height, width) = match input {
         Shape::Image { channels, height, width } => (channels, height, width),
         Shape::Vector { features } => (features, 1, 1),
     };
-    let Pool2d { kernel, stride, padding } = pool;
-    PoolShape { channels, height, width, kernel, stride, padding }
+    let [kernel, stride, padding] = even(pool.kernel, pool.stride, pool.padding)?;
+    if pool.ceil_mode || pool.count_include_pad {
+        let reason = "must not be rounded up or counted";
+        return Err(KernelError::Shape { what: "padding", got: padding, reason });
+    }
+    Ok(PoolShape { channels, height, width, kernel, stride, padding })
 }
 
 /// Largest value of every window.
@@ -23,7 +30,7 @@ pub(super) struct Max {
 
 impl Max {
     pub(super) fn new(pool: Pool2d, input: Shape, isa: Isa) -> Result<Self, KernelError> {
-        Ok(Self { kernel: MaxPool::new(shape(pool, input), isa)?, places: Vec::new() })
+        Ok(Self { kernel: MaxPool::new(shape(pool, input)?, isa)?, places: Vec::new() })
     }
 }
 
@@ -56,7 +63,7 @@ pub(super) struct Avg(AvgPool);
 
 impl Avg {
     pub(super) fn new(pool: Pool2d, input: Shape, isa: Isa) -> Result<Self, KernelError> {
-        AvgPool::new(shape(pool, input), isa).map(Self)
+        AvgPool::new(shape(pool, input)?, isa).map(Self)
     }
 }
 

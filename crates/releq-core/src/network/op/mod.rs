@@ -1,66 +1,17 @@
 //! What a layer computes.
 
+mod activation;
+mod conv;
+mod geometry;
+mod pool;
+
+pub use activation::Activation;
+pub use conv::Conv2d;
+pub(crate) use conv::{is_no_dilation, no_dilation};
+pub use geometry::{Axes, Sides};
+pub use pool::Pool2d;
+pub(crate) use pool::is_false;
 use serde::{Deserialize, Serialize};
-
-/// Square two-dimensional convolution; the input channels come from shape inference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conv2d {
-    /// Number of output channels.
-    pub out_channels: usize,
-    /// Side of the kernel.
-    pub kernel: usize,
-    /// Distance between windows.
-    pub stride: usize,
-    /// Zeros added on every side.
-    pub padding: usize,
-    /// Groups that the channels are split into; the number of input channels makes it depthwise.
-    pub groups: usize,
-    /// Whether a bias is added.
-    pub bias: bool,
-}
-
-impl Conv2d {
-    /// Stride 1, no padding, one group, with bias.
-    #[must_use]
-    pub const fn new(out_channels: usize, kernel: usize) -> Self {
-        Self { out_channels, kernel, stride: 1, padding: 0, groups: 1, bias: true }
-    }
-
-    /// Sets the distance between windows.
-    #[must_use]
-    pub const fn stride(self, stride: usize) -> Self {
-        Self { stride, ..self }
-    }
-
-    /// Sets the zeros added on every side.
-    #[must_use]
-    pub const fn padding(self, padding: usize) -> Self {
-        Self { padding, ..self }
-    }
-
-    /// Sets the number of groups.
-    #[must_use]
-    pub const fn groups(self, groups: usize) -> Self {
-        Self { groups, ..self }
-    }
-
-    /// Leaves the bias out, as before a batch norm.
-    #[must_use]
-    pub const fn without_bias(self) -> Self {
-        Self { bias: false, ..self }
-    }
-}
-
-/// Window of a pooling layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool2d {
-    /// Side of the window.
-    pub kernel: usize,
-    /// Distance between windows.
-    pub stride: usize,
-    /// Padding on every side: never the maximum, and not counted in an average.
-    pub padding: usize,
-}
 
 /// What a layer computes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,8 +34,13 @@ pub enum Op {
         /// Weight of the newest batch in the running statistics.
         momentum: f64,
     },
+    /// A factor and a summand for every channel (or feature), without statistics: what remains of a batch norm
+    /// whose statistics were made part of it.
+    ScaleShift,
     /// `max(x, 0)`.
     Relu,
+    /// Another function of every value.
+    Activation(Activation),
     /// Largest value of every window.
     MaxPool(Pool2d),
     /// Mean value of every window.
@@ -100,6 +56,37 @@ pub enum Op {
     },
     /// Sum of its inputs, as in a residual block.
     Add,
+    /// Product of its two inputs: of one shape, or an image and a vector with a factor for every channel, as in
+    /// squeeze and excitation (Hu et al. 2017, arXiv 1709.01507).
+    Mul,
+    /// Channels (or features) of its inputs, one input after the other.
+    Concat,
+    /// Some of the channels (or features).
+    ChannelSlice {
+        /// The first of them.
+        start: usize,
+        /// Their number.
+        channels: usize,
+    },
+    /// Channels (or features) of the groups in turn: the first of every group, then the second of every group,
+    /// and so on (Zhang et al. 2017, arXiv 1707.01083).
+    ChannelShuffle {
+        /// Number of groups that the channels are in.
+        groups: usize,
+    },
+    /// Every value divided by `(bias + alpha / size * s) ^ beta`, where `s` is the sum of the squares of `size`
+    /// neighbouring channels of the same pixel, `(size - 1) / 2` (rounded down) of them before it
+    /// (Krizhevsky et al. 2012, section 3.3, with `alpha` divided as in PyTorch and ONNX).
+    LocalResponseNorm {
+        /// Number of channels.
+        size: usize,
+        /// Weight of their mean square.
+        alpha: f32,
+        /// Exponent.
+        beta: f32,
+        /// What is added.
+        bias: f32,
+    },
     /// Shortcut without parameters: every `stride`-th pixel of every `stride`-th row, and channels of
     /// zeros around the ones that came, half of them (rounded down) before.
     ///
@@ -122,13 +109,20 @@ impl Op {
             Self::Conv2d(_) => "conv2d",
             Self::Linear { .. } => "linear",
             Self::BatchNorm { .. } => "batch_norm",
+            Self::ScaleShift => "scale_shift",
             Self::Relu => "relu",
+            Self::Activation(activation) => activation.name(),
             Self::MaxPool(_) => "max_pool",
             Self::AvgPool(_) => "avg_pool",
             Self::GlobalAvgPool => "global_avg_pool",
             Self::Flatten => "flatten",
             Self::Dropout { .. } => "dropout",
             Self::Add => "add",
+            Self::Mul => "mul",
+            Self::Concat => "concat",
+            Self::ChannelSlice { .. } => "channel_slice",
+            Self::ChannelShuffle { .. } => "channel_shuffle",
+            Self::LocalResponseNorm { .. } => "local_response_norm",
             Self::PaddedShortcut { .. } => "padded_shortcut",
         }
     }
