@@ -4,18 +4,18 @@ use std::{fmt, sync::Arc};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use releq_core::{
-    Bitwidth, BitwidthAssignment, Network, Node, Op, Parameter, ParameterRole, Shape, Weights,
+    Bitwidth, BitwidthAssignment, Network, Op, Parameter, ParameterRole, Shape, Weights,
     layer_parameters,
 };
 use releq_quant::Quantizer;
 
 mod device;
+mod forward;
 mod ops;
 
+use self::forward::{Mode, Operands, Value, as_vector, is_covered};
 use crate::{
-    Batch, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState,
-    dropout::dropout_mask,
-    initial_weights,
+    Batch, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState, initial_weights,
     trainer::{layer_bits, layer_weights},
 };
 
@@ -92,58 +92,6 @@ struct Used {
     tensor: Tensor<1>,
     /// If it is quantized: the bitwidth, and the master weights in host memory.
     master: Option<(Bitwidth, Vec<f32>)>,
-}
-
-/// The tensors of one node as the forward pass sees them: perhaps quantized, perhaps tracked.
-#[derive(Debug, Default)]
-struct Operands {
-    weight: Option<Weight>,
-    bias: Option<Tensor<1>>,
-}
-
-#[derive(Debug)]
-enum Weight {
-    /// `[out, in / groups, kernel height, kernel width]`.
-    Conv(Tensor<4>),
-    /// `[out, in]`.
-    Linear(Tensor<2>),
-    /// `[channels]`.
-    Norm(Tensor<1>),
-}
-
-/// A batch between two layers.
-#[derive(Clone, Debug)]
-enum Value {
-    /// `[batch, channels, height, width]`.
-    Image(Tensor<4>),
-    /// `[batch, features]`.
-    Vector(Tensor<2>),
-}
-
-/// What the forward pass does besides.
-enum Mode {
-    /// Dropout, and batch norm with the statistics of the batch, which are kept for every node.
-    Train(Vec<Option<[Tensor<1>; 2]>>),
-    /// Running statistics.
-    Eval,
-}
-
-/// Whether [`BurnTrainer::forward`] has an arm for `op`.
-const fn is_covered(op: Op) -> bool {
-    matches!(
-        op,
-        Op::Conv2d(_)
-            | Op::Linear { .. }
-            | Op::BatchNorm { .. }
-            | Op::Relu
-            | Op::MaxPool(_)
-            | Op::AvgPool(_)
-            | Op::GlobalAvgPool
-            | Op::Flatten
-            | Op::Dropout { .. }
-            | Op::Add
-            | Op::PaddedShortcut { .. }
-    )
 }
 
 impl BurnTrainer {
@@ -247,127 +195,6 @@ impl BurnTrainer {
         self.quantizer.backward(weights, *bits, &floats(gradient), &mut values)?;
         let data = TensorData::new(values, [master.len()]);
         Ok(Tensor::from_data(data, &self.device))
-    }
-
-    /// Gives the flat tensors of node `index` their shapes.
-    fn shaped(&self, index: usize, weight: Option<Tensor<1>>, bias: Option<Tensor<1>>) -> Operands {
-        let (Some(flat), Some(trained)) = (weight, &self.layers[index].weight) else {
-            return Operands { weight: None, bias };
-        };
-        let weight = match *trained.shape.as_slice() {
-            [out, inputs, rows, columns] => {
-                Weight::Conv(flat.reshape([out, inputs, rows, columns]))
-            }
-            [out, inputs] => Weight::Linear(flat.reshape([out, inputs])),
-            _ => Weight::Norm(flat),
-        };
-        Operands { weight: Some(weight), bias }
-    }
-
-    /// Walks the layers.
-    fn forward(&self, input: Value, weights: &[Operands], mode: &mut Mode) -> Value {
-        let nodes = self.network.nodes();
-        // A value is let go after its last reader, so that memory is bounded and reused.
-        let mut last_reader = vec![nodes.len(); nodes.len()];
-        for reader in 0..nodes.len() {
-            for source in self.network.sources(reader).iter().flatten() {
-                last_reader[*source] = reader;
-            }
-        }
-        let mut values: Vec<Option<Value>> = vec![None; nodes.len()];
-        for (index, node) in nodes.iter().enumerate() {
-            let inputs = self.network.sources(index).iter().map(|&source| match source {
-                None => input.clone(),
-                Some(source) => known(values[source].clone()),
-            });
-            let inputs: Vec<Value> = inputs.collect();
-            for &source in self.network.sources(index).iter().flatten() {
-                if last_reader[source] == index {
-                    values[source] = None;
-                }
-            }
-            values[index] = Some(self.apply(index, node, inputs, &weights[index], mode));
-        }
-        known(values.pop().flatten())
-    }
-
-    fn apply(
-        &self,
-        index: usize,
-        node: &Node,
-        mut inputs: Vec<Value>,
-        weights: &Operands,
-        mode: &mut Mode,
-    ) -> Value {
-        let x = inputs.remove(0);
-        let bias = weights.bias.clone();
-        match (node.op, x, &weights.weight) {
-            (Op::Conv2d(conv), Value::Image(x), Some(Weight::Conv(weight))) => {
-                Value::Image(ops::conv2d(x, weight.clone(), bias, conv))
-            }
-            (Op::Linear { .. }, Value::Vector(x), Some(Weight::Linear(weight))) => {
-                Value::Vector(ops::linear(x, weight.clone(), bias))
-            }
-            (Op::BatchNorm { epsilon, .. }, x, Some(Weight::Norm(weight))) => {
-                let affine = [weight.clone(), known(bias)];
-                match x {
-                    Value::Image(x) => Value::Image(self.norm(index, x, affine, epsilon, mode)),
-                    Value::Vector(x) => Value::Vector(self.norm(index, x, affine, epsilon, mode)),
-                }
-            }
-            (Op::Relu, Value::Image(x), _) => Value::Image(burn::tensor::activation::relu(x)),
-            (Op::Relu, Value::Vector(x), _) => Value::Vector(burn::tensor::activation::relu(x)),
-            (Op::MaxPool(pool), Value::Image(x), _) => Value::Image(ops::max_pool(x, pool)),
-            (Op::AvgPool(pool), Value::Image(x), _) => Value::Image(ops::avg_pool(x, pool)),
-            (Op::GlobalAvgPool, Value::Image(x), _) => Value::Vector(ops::global_avg_pool(x)),
-            (Op::Flatten, Value::Image(x), _) => Value::Vector(x.flatten(1, 3)),
-            (Op::Flatten, x @ Value::Vector(_), _) => x,
-            (Op::Dropout { probability }, x, _) => match (x, mode) {
-                (x, Mode::Eval) => x,
-                (Value::Image(x), Mode::Train(_)) => {
-                    Value::Image(self.dropout(index, x, probability))
-                }
-                (Value::Vector(x), Mode::Train(_)) => {
-                    Value::Vector(self.dropout(index, x, probability))
-                }
-            },
-            (Op::PaddedShortcut { out_channels, stride }, Value::Image(x), _) => {
-                Value::Image(ops::padded_shortcut(x, out_channels, stride))
-            }
-            (Op::Add, x, _) => inputs.into_iter().fold(x, |sum, x| match (sum, x) {
-                (Value::Image(sum), Value::Image(x)) => Value::Image(sum + x),
-                (Value::Vector(sum), Value::Vector(x)) => Value::Vector(sum + x),
-                _ => unreachable!("a checked network adds equal shapes"),
-            }),
-            _ => unreachable!("a checked network gives layer `{}` what it needs", node.name),
-        }
-    }
-
-    fn norm<const D: usize>(
-        &self,
-        index: usize,
-        x: Tensor<D>,
-        affine: [Tensor<1>; 2],
-        epsilon: f64,
-        mode: &mut Mode,
-    ) -> Tensor<D> {
-        match mode {
-            Mode::Train(seen) => {
-                let (x, statistics) = ops::batch_norm_train(x, affine, epsilon);
-                seen[index] = Some(statistics);
-                x
-            }
-            Mode::Eval => {
-                ops::batch_norm(x, affine, known(self.layers[index].running.clone()), epsilon)
-            }
-        }
-    }
-
-    fn dropout<const D: usize>(&self, index: usize, x: Tensor<D>, probability: f64) -> Tensor<D> {
-        let dims = x.dims();
-        let mask = dropout_mask(self.steps, index, probability, dims.iter().product());
-        let mask = Tensor::from_data(TensorData::new(mask, dims), &x.device());
-        x * mask
     }
 
     /// Moves the running statistics towards those that the batch showed.
@@ -617,19 +444,6 @@ fn values_per_channel(shape: Shape) -> usize {
     match shape {
         Shape::Image { height, width, .. } => height * width,
         Shape::Vector { .. } => 1,
-    }
-}
-
-/// What the checks on [`Network`] and [`Weights`] promise to be there.
-#[allow(clippy::expect_used, reason = "network and state are checked before")]
-fn known<T>(value: Option<T>) -> T {
-    value.expect("a checked network has it")
-}
-
-fn as_vector(value: Value) -> Tensor<2> {
-    match value {
-        Value::Image(x) => x.flatten(1, 3),
-        Value::Vector(x) => x,
     }
 }
 
