@@ -141,6 +141,24 @@ impl Network {
         self.softmax
     }
 
+    /// The same network with another number of outputs of its last layer: classes of a classifier.
+    ///
+    /// # Errors
+    /// [`NetworkError`] unless the last layer is fully connected and `outputs` is positive.
+    pub fn with_outputs(mut self, outputs: usize) -> Result<Self, NetworkError> {
+        match self.nodes.last_mut() {
+            Some(Node { op: Op::Linear { out_features, .. }, .. }) => *out_features = outputs,
+            last => {
+                let layer = last.map_or_else(String::new, |node| node.name.clone());
+                let reason =
+                    "only the outputs of a fully connected layer can be changed".to_owned();
+                return Err(NetworkError::Parameter { layer, reason });
+            }
+        }
+        let network = Self::new(self.name, self.input, self.nodes)?;
+        Ok(network.with_softmax(self.softmax))
+    }
+
     /// Name of the network.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -404,6 +422,16 @@ mod tests {
             assert!(json.contains(part), "`{json}` lacks `{part}`");
         }
         assert_eq!(serde_json::from_str::<Network>(&json).unwrap(), network);
+    }
+
+    #[test]
+    fn the_number_of_outputs_can_be_changed_where_a_linear_layer_gives_them() {
+        let network = residual().softmax().build().unwrap().with_outputs(7).unwrap();
+        assert_eq!((network.outputs(), network.has_softmax()), (7, true));
+        let message = network.with_outputs(0).unwrap_err().to_string();
+        assert!(message.contains("layer `fc`: sizes [32, 0]"), "{message}");
+        let message = residual().relu("end").build().unwrap().with_outputs(7).unwrap_err();
+        assert!(message.to_string().contains("layer `end`: only the outputs"), "{message}");
     }
 
     #[test]
