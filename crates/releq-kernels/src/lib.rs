@@ -12,8 +12,9 @@ mod vectorise;
 
 pub use error::KernelError;
 pub use f32::{
-    AvgPool, BatchMoments, ConvGradients, FloatConv, FloatConvShape, FloatDepthwise, FloatNorm,
-    FloatScratch, Matrix, MaxPool, Upstream, matmul,
+    AvgPool, BatchMoments, ConvGradients, FloatAxis, FloatConv, FloatConvShape, FloatDepthwise,
+    FloatFunction, FloatMap, FloatNorm, FloatPoolShape, FloatScratch, Matrix, MaxPool, Rectifier,
+    Upstream, matmul,
 };
 pub use int::{
     Addend, BitPlanes, BitSerialConv, BitSerialWeights, Choice, DepthwiseConv, Epilogue, Int8Conv,

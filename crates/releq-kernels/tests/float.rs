@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
 use releq_kernels::{
-    ConvGradients, ConvShape, FloatConv, FloatConvShape, FloatDepthwise, FloatScratch, Isa,
-    Upstream,
+    ConvGradients, FloatAxis, FloatConv, FloatConvShape, FloatDepthwise, FloatScratch, Isa,
+    Rectifier, Upstream,
 };
 
 /// Tolerated rounding error of a sum, relative to the sum of the magnitudes of its terms: 64 times that of one addition.
@@ -50,27 +50,33 @@ struct Results {
 
 /// Where every product comes from: calls `f(output, input, weight)`.
 fn products(shape: FloatConvShape, images: usize, mut f: impl FnMut(usize, usize, usize)) {
-    let FloatConvShape { image: s, groups } = shape;
-    let (inputs, outputs) = (s.channels / groups, s.outputs / groups);
+    let FloatConvShape { channels, groups, rows, columns, .. } = shape;
+    let (inputs, outputs) = (channels / groups, shape.outputs / groups);
+    // The pixel under a tap of a window, if it lies inside the image.
+    let under = |axis: FloatAxis, window: usize, tap: usize| {
+        let at = (window * axis.stride + tap * axis.dilation).checked_sub(axis.padding[0]);
+        at.filter(|&at| at < axis.size)
+    };
     for image in 0..images {
         for (row, column) in
-            (0..s.out_height()).flat_map(|row| (0..s.out_width()).map(move |column| (row, column)))
+            (0..rows.windows()).flat_map(|r| (0..columns.windows()).map(move |c| (r, c)))
         {
-            for output in 0..s.outputs {
-                let out =
-                    ((image * s.out_height() + row) * s.out_width() + column) * s.outputs + output;
+            for output in 0..shape.outputs {
+                let pixel = (image * rows.windows() + row) * columns.windows() + column;
+                let out = pixel * shape.outputs + output;
                 for input in 0..inputs {
                     for (ky, kx) in
-                        (0..s.kernel).flat_map(|ky| (0..s.kernel).map(move |kx| (ky, kx)))
+                        (0..rows.kernel).flat_map(|y| (0..columns.kernel).map(move |x| (y, x)))
                     {
-                        let y = (row * s.stride + ky).wrapping_sub(s.padding);
-                        let x = (column * s.stride + kx).wrapping_sub(s.padding);
-                        if y < s.height && x < s.width {
+                        if let (Some(y), Some(x)) =
+                            (under(rows, row, ky), under(columns, column, kx))
+                        {
                             let channel = output / outputs * inputs + input;
                             let from =
-                                ((image * s.height + y) * s.width + x) * s.channels + channel;
-                            let weight =
-                                ((output * inputs + input) * s.kernel + ky) * s.kernel + kx;
+                                ((image * rows.size + y) * columns.size + x) * channels + channel;
+                            let weight = ((output * inputs + input) * rows.kernel + ky)
+                                * columns.kernel
+                                + kx;
                             f(out, from, weight);
                         }
                     }
@@ -85,9 +91,14 @@ fn reference(
     shape: FloatConvShape,
     images: usize,
     [x, weights, bias, gradient, upstream]: [&[f32]; 5],
-    relu: bool,
+    rectifier: Rectifier,
 ) -> Results {
-    let channels = shape.image.outputs;
+    let channels = shape.outputs;
+    let ceiling = match rectifier {
+        Rectifier::Clipped { ceiling } => f64::from(ceiling),
+        _ => f64::INFINITY,
+    };
+    let rectifies = rectifier != Rectifier::None;
     let mut out: Vec<Sum> = (0..images * shape.outputs())
         .map(|index| bias.get(index % channels).copied().unwrap_or(0.0).into())
         .collect();
@@ -103,7 +114,10 @@ fn reference(
     let masked: Vec<f64> = gradient
         .iter()
         .zip(&out)
-        .map(|(g, out)| if relu && out.value <= 0.0 { 0.0 } else { f64::from(*g) })
+        .map(|(g, out)| {
+            let inside = out.value > 0.0 && out.value < ceiling;
+            if rectifies && !inside { 0.0 } else { f64::from(*g) }
+        })
         .collect();
     products(shape, images, |to, from, weight| {
         results.weights[weight] += masked[to] * f64::from(x[from]);
@@ -112,8 +126,8 @@ fn reference(
     for (index, gradient) in masked.iter().enumerate() {
         results.bias[index % channels] += *gradient;
     }
-    if relu {
-        out.iter_mut().for_each(|out| out.value = out.value.max(0.0));
+    if rectifies {
+        out.iter_mut().for_each(|out| out.value = out.value.clamp(0.0, ceiling));
     }
     results.out = out;
     results
@@ -142,17 +156,23 @@ impl Kernel {
         }
     }
 
-    fn forward(&self, x: &[f32], relu: bool, out: &mut [f32], scratch: &mut FloatScratch) {
+    fn forward(
+        &self,
+        x: &[f32],
+        rectifier: Rectifier,
+        out: &mut [f32],
+        scratch: &mut FloatScratch,
+    ) {
         match self {
-            Self::Direct(conv) => conv.forward(x, relu, out, scratch),
-            Self::Depthwise(conv) => conv.forward(x, relu, out),
+            Self::Direct(conv) => conv.forward(x, rectifier, out, scratch),
+            Self::Depthwise(conv) => conv.forward(x, rectifier, out),
         }
     }
 
     fn backward(
         &mut self,
         x: &[f32],
-        output: Option<&[f32]>,
+        output: (Rectifier, &[f32]),
         gradient: &[f32],
         into: ConvGradients<'_>,
         scratch: &mut FloatScratch,
@@ -169,7 +189,7 @@ fn check(shape: FloatConvShape, images: usize, scratch: &mut FloatScratch) {
     let shape = shape.check().unwrap();
     let x = numbers(images * shape.inputs(), 1);
     let weights = numbers(shape.weights(), 2);
-    let all_bias = numbers(shape.image.outputs, 3);
+    let all_bias = numbers(shape.outputs, 3);
     let gradient = numbers(images * shape.outputs(), 4);
     for isa in Isa::available() {
         let mut kernels = vec![Kernel::Direct(FloatConv::new(shape, isa).unwrap())];
@@ -177,23 +197,28 @@ fn check(shape: FloatConvShape, images: usize, scratch: &mut FloatScratch) {
             kernels.push(Kernel::Depthwise(FloatDepthwise::new(shape, isa).unwrap()));
         }
         for (index, mut conv) in kernels.into_iter().enumerate() {
-            for (relu, bias, accumulate) in [(false, false, false), (true, true, true)] {
-                let context = format!("{isa}, kernel {index}, {shape:?}, {images} images, {relu}");
+            for (rectifier, bias, accumulate) in [
+                (Rectifier::None, false, false),
+                (Rectifier::Relu, true, true),
+                (Rectifier::Clipped { ceiling: 0.75 }, true, false),
+            ] {
+                let context =
+                    format!("{isa}, kernel {index}, {shape:?}, {images} images, {rectifier:?}");
                 let bias = if bias { &all_bias[..] } else { &[] };
                 let upstream = if accumulate { numbers(x.len(), 5) } else { vec![0.0; x.len()] };
                 let operands = [&x[..], &weights, bias, &gradient, &upstream];
-                let expected = reference(shape, images, operands, relu);
+                let expected = reference(shape, images, operands, rectifier);
 
                 conv.load(&weights, (!bias.is_empty()).then_some(bias));
                 let mut out = vec![f32::NAN; images * shape.outputs()];
-                conv.forward(&x, relu, &mut out, scratch);
+                conv.forward(&x, rectifier, &mut out, scratch);
                 close(&out, &expected.out, &format!("{context}: out"));
 
                 // The sign of what is zero up to rounding may differ between the two.
                 let mask: Vec<f32> = expected.out.iter().map(|out| out.value as f32).collect();
                 for ask in [true, false] {
                     let mut got = vec![f32::NAN; weights.len()];
-                    let mut got_bias = vec![f32::NAN; shape.image.outputs];
+                    let mut got_bias = vec![f32::NAN; shape.outputs];
                     let mut input =
                         if accumulate { upstream.clone() } else { vec![f32::NAN; x.len()] };
                     let into = ConvGradients {
@@ -201,7 +226,7 @@ fn check(shape: FloatConvShape, images: usize, scratch: &mut FloatScratch) {
                         bias: Some(&mut got_bias),
                         input: ask.then_some(Upstream { gradient: &mut input, accumulate }),
                     };
-                    conv.backward(&x, relu.then_some(&mask[..]), &gradient, into, scratch);
+                    conv.backward(&x, (rectifier, &mask), &gradient, into, scratch);
                     close(&got, &expected.weights, &format!("{context}: weights"));
                     close(&got_bias, &expected.bias, &format!("{context}: bias"));
                     if ask {
@@ -218,8 +243,8 @@ fn shape(
     [height, width]: [usize; 2],
     [kernel, stride, padding]: [usize; 3],
 ) -> FloatConvShape {
-    let image = ConvShape { channels, height, width, outputs, kernel, stride, padding };
-    FloatConvShape { image, groups }
+    let axis = |size| FloatAxis { size, kernel, stride, dilation: 1, padding: [padding; 2] };
+    FloatConvShape { channels, outputs, groups, rows: axis(height), columns: axis(width) }
 }
 
 #[test]
@@ -266,12 +291,12 @@ fn equal_calls_give_equal_bits_whatever_the_scratch_was_used_for() {
         conv.load(&numbers(shape.weights(), 2), None);
         let mut run = |scratch: &mut FloatScratch| {
             let mut out = vec![0.0; 3 * shape.outputs()];
-            conv.forward(&x, true, &mut out, scratch);
+            conv.forward(&x, Rectifier::Relu, &mut out, scratch);
             let mut weights = vec![0.0; shape.weights()];
             let mut input = vec![0.0; x.len()];
             let upstream = Upstream { gradient: &mut input, accumulate: false };
             let into = ConvGradients { weights: &mut weights, bias: None, input: Some(upstream) };
-            conv.backward(&x, Some(&out), &numbers(out.len(), 4), into, scratch);
+            conv.backward(&x, (Rectifier::Relu, &out), &numbers(out.len(), 4), into, scratch);
             (out, weights, input)
         };
         let mut used = FloatScratch::default();
@@ -303,9 +328,26 @@ fn what_is_not_a_number_comes_out() {
         let mut conv = FloatConv::new(shape([1, 3, 1], [3, 3], [3, 1, 0]), isa).unwrap();
         conv.load(&[1.0; 27], None);
         let mut out = [0.0; 3];
-        conv.forward(&[f32::NAN; 9], true, &mut out, &mut FloatScratch::default());
-        assert!(out.iter().all(|out| out.is_nan()), "{isa}: {out:?}");
+        let scratch = &mut FloatScratch::default();
+        for rectifier in [Rectifier::Relu, Rectifier::Clipped { ceiling: 6.0 }] {
+            conv.forward(&[f32::NAN; 9], rectifier, &mut out, scratch);
+            assert!(out.iter().all(|out| out.is_nan()), "{isa}: {out:?}");
+        }
     }
+}
+
+/// Windows along an axis, which may be shorter than the kernel.
+fn any_axis() -> impl Strategy<Value = FloatAxis> {
+    let padding = [0usize..5, 0usize..5];
+    (1usize..15, 1usize..6, 1usize..5, 1usize..4, padding).prop_map(
+        |(size, kernel, stride, dilation, padding)| FloatAxis {
+            size,
+            kernel,
+            stride,
+            dilation,
+            padding,
+        },
+    )
 }
 
 proptest! {
@@ -322,6 +364,30 @@ proptest! {
         let shape = shape(channels, sides.into(), [kernel, stride, padding]);
         prop_assume!(shape.check().is_ok());
         check(shape, images, &mut FloatScratch::default());
+    }
+
+    #[test]
+    fn windows_may_differ_by_axis_and_side_and_leave_pixels_out(
+        (groups, inputs, outputs) in (1usize..3, 1usize..9, 1usize..20),
+        rows in any_axis(),
+        columns in any_axis(),
+        images in 1usize..4,
+    ) {
+        let (channels, outputs) = (groups * inputs, groups * outputs);
+        let shape = FloatConvShape { channels, outputs, groups, rows, columns };
+        prop_assume!(shape.check().is_ok());
+        check(shape, images, &mut FloatScratch::default());
+    }
+
+    #[test]
+    fn depthwise_windows_may_differ_too(
+        channels in 1usize..20,
+        rows in any_axis(),
+        columns in any_axis(),
+    ) {
+        let shape = FloatConvShape { channels, outputs: channels, groups: channels, rows, columns };
+        prop_assume!(shape.check().is_ok());
+        check(shape, 2, &mut FloatScratch::default());
     }
 
     #[test]

@@ -4,7 +4,8 @@ use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use releq_core::{
-    BitwidthAssignment, Conv2d, Network, Op, Parameter, Pool2d, Weights, WeightsError,
+    Activation, Axes, BitwidthAssignment, Conv2d, Network, NetworkBuilder, Op, Parameter, Pool2d,
+    Weights, WeightsError,
 };
 use releq_quant::QuantizerKind;
 
@@ -94,7 +95,102 @@ pub(crate) fn networks() -> Vec<Network> {
         .padded_shortcut("narrower", 8, 3)
         .flatten("flatten")
         .linear("fc", 3);
-    [plain, strided, residual, dropout, padded].map(|builder| builder.build().unwrap()).into()
+    [plain, strided, residual, dropout, padded, uneven(), pooled(), gated(), branches()]
+        .map(|builder| builder.build().unwrap())
+        .into()
+}
+
+/// Convolutions whose windows differ by axis and side.
+fn uneven() -> NetworkBuilder {
+    Network::builder("uneven", [3, 11, 9])
+        .conv("wide", Conv2d::new(4, [1, 5]).padding(Axes::new(0, 2)))
+        .activation("clip", Activation::Clip { min: 0.0, max: 0.8 })
+        .conv("tall", Conv2d::new(6, [3, 1]).stride([2, 1]).padding([0, 0, 1, 0]).groups(2))
+        .conv("same", Conv2d::new(6, 3).stride([1, 2]).padding([0, 0, 1, 1]).groups(6))
+        .conv("dilated", Conv2d::new(5, 3).dilation([1, 2]).padding([1, 2, 1, 1]))
+        .conv("both", Conv2d::new(5, 2).dilation(2).stride([2, 1]).padding([2, 1, 0, 2]).groups(5))
+        .flatten("flatten")
+        .linear("fc", 4)
+}
+
+/// Pooling windows that differ by axis and side, are rounded up, and count padding.
+fn pooled() -> NetworkBuilder {
+    let counted = Pool2d::new(3, 2).padding([1, 0, 1, 1]).ceil_mode(true).count_include_pad(true);
+    Network::builder("pooled", [3, 15, 13])
+        .conv("strided", Conv2d::new(5, 3).stride([1, 2]).padding([2, 0, 1, 1]))
+        .layer("pool1", Op::AvgPool(Pool2d::new([3, 2], [2, 3]).ceil_mode(true)), &[])
+        .conv("conv", Conv2d::new(6, 3).padding(1).without_bias())
+        .layer(
+            "pool2",
+            Op::MaxPool(Pool2d::new([2, 3], [3, 1]).padding([1, 0, 0, 2]).ceil_mode(true)),
+            &[],
+        )
+        .layer("pool3", Op::AvgPool(counted), &[])
+        .flatten("flatten")
+        .linear("fc", 4)
+}
+
+/// Activations and products.
+fn gated() -> NetworkBuilder {
+    let conv = |channels, kernel: usize| Conv2d::new(channels, kernel).padding(kernel / 2);
+    Network::builder("gated", [2, 8, 7])
+        .conv("conv1", conv(6, 3))
+        .activation("act1", Activation::Silu)
+        .global_avg_pool("squeeze1")
+        .linear("fc1", 3)
+        .activation("act2", Activation::HardSwish)
+        .linear("fc2", 6)
+        .activation("gate1", Activation::HardSigmoid { alpha: 0.2, beta: 0.5 })
+        .mul("scaled1", ["act1", "gate1"])
+        .conv("conv2", conv(6, 3))
+        .activation("act3", Activation::LeakyRelu { slope: 0.1 })
+        .global_avg_pool("squeeze2")
+        .linear("fc3", 6)
+        .activation("gate2", Activation::Sigmoid)
+        .mul("scaled2", ["gate2", "act3"])
+        .mul("squared", ["scaled2", "scaled2"])
+        .conv("conv3", conv(4, 1))
+        .activation("act4", Activation::Tanh)
+        .conv("conv4", conv(4, 1))
+        .from("scaled2")
+        .activation("act5", Activation::Gelu)
+        .mul("product", ["act4", "act5"])
+        .activation("act6", Activation::Clip { min: -0.2, max: 0.3 })
+        .flatten("flatten")
+        .linear("fc4", 3)
+}
+
+/// Channels that are joined, split, mixed and normalized by each other.
+fn branches() -> NetworkBuilder {
+    let conv = |channels, kernel: usize| Conv2d::new(channels, kernel).padding(kernel / 2);
+    let norm = |size, alpha, beta, bias| Op::LocalResponseNorm { size, alpha, beta, bias };
+    let slice = |start, channels| Op::ChannelSlice { start, channels };
+    Network::builder("branches", [3, 7, 6])
+        .conv("conv1", conv(6, 3))
+        .relu("relu1")
+        .conv("conv2", conv(4, 1))
+        .scale_shift("affine1")
+        .activation("clip1", Activation::Clip { min: 0.0, max: 0.4 })
+        .conv("conv3", conv(5, 3))
+        .from("relu1")
+        .scale_shift("affine2")
+        .concat("joined", &["relu1", "clip1", "affine2", "relu1"])
+        .layer("shuffle1", Op::ChannelShuffle { groups: 3 }, &[])
+        .layer("norm1", norm(5, 0.5, 0.75, 1.0), &[])
+        .layer("left", slice(0, 9), &[])
+        .layer("right", slice(9, 12), &["norm1"])
+        .conv("conv4", conv(9, 1))
+        .add("sum", &["left", "conv4"])
+        .activation("clip2", Activation::RELU6)
+        .layer("norm2", norm(3, 0.3, 0.5, 2.0), &[])
+        .global_avg_pool("pool")
+        .linear("fc1", 12)
+        .activation("clip3", Activation::Clip { min: 0.0, max: 0.3 })
+        .concat("ends", &["clip3", "pool"])
+        .layer("shuffle2", Op::ChannelShuffle { groups: 7 }, &[])
+        .layer("middle", slice(2, 17), &[])
+        .scale_shift("affine3")
+        .linear("fc2", 3)
 }
 
 /// `len` normalized images and their labels.
@@ -112,8 +208,11 @@ pub(crate) fn state(network: &Network, seed: u64) -> Weights {
     let mut state = initial_weights(network, seed);
     let mut rng = ChaCha8Rng::seed_from_u64(seed + 1);
     for (name, Parameter { values, .. }) in &mut state.0 {
-        if name.starts_with("bn") {
+        if name.starts_with("bn") || name.starts_with("affine") {
             values.iter_mut().for_each(|value| *value += rng.random_range(-0.4..0.4));
+        } else if network.name() == "gated" {
+            // The bound of He et al. 2015 for ReLU, so that gradients of the first layers are not tiny.
+            values.iter_mut().for_each(|value| *value *= 6f32.sqrt());
         }
     }
     state

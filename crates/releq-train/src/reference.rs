@@ -353,8 +353,8 @@ pub(crate) fn gradients(
     labels: &[Label],
     step: u64,
 ) -> Values {
-    // The error falls with the square of the distance, and rounding is 1e-16 over it.
-    const DISTANCE: f64 = 1e-5;
+    // Rounding is some 1e-16 over the distance. The smaller that is, the fewer values pass an edge of ReLU on it.
+    const DISTANCE: f64 = 1e-7;
     let mut moved = values.clone();
     let mut gradients = Values::new();
     for (name, old) in values.iter().filter(|(name, _)| !name.contains(".running_")) {

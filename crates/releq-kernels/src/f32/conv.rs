@@ -6,12 +6,14 @@
 //! the stride (see [`Phase`]).
 
 use super::{
+    axis::FloatAxis,
     blocks::{Block, blocks, padded},
     operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
+    rectifier::Rectifier,
     tile::{Clip, Correlate, Start, Taps, Walk, Windows},
     vector::{Family, FloatCpu, Task, Vector, dispatch},
 };
-use crate::{ConvShape, Isa, KernelError};
+use crate::{Isa, KernelError};
 
 /// Values of temporary memory to use at a time: at 4 bytes each, they stay in the L2 cache.
 const SCRATCH: usize = 1 << 16;
@@ -40,31 +42,57 @@ pub struct FloatConv {
 
 /// In one dimension: the inputs with one residue modulo the stride, and the windows that reach them.
 ///
-/// Input `stride * i + residue` lies under tap `first + stride * t` of window `i + offset - t`. So with the
-/// taps in reverse order the windows are consecutive, and the gradient of these inputs is a convolution with
-/// stride 1.
+/// With `g` the greatest common divisor of stride and dilation, input `stride * i + residue` lies under tap
+/// `first + (stride / g) * t` of window `i + offset - (dilation / g) * t`, and under no other. So with the taps in
+/// reverse order the windows are evenly spaced, and the gradient of these inputs is a convolution with stride 1.
 #[derive(Clone, Copy, Debug)]
 struct Phase {
     residue: usize,
     count: usize,
     first: usize,
+    /// Number of taps that reach the inputs.
     taps: usize,
+    /// From one of these taps to the next.
+    step: usize,
+    /// From one of their windows to the next.
+    spread: usize,
     /// The window whose last tap reaches input 0; negative if it is before the image.
     window: isize,
 }
 
 impl Phase {
-    fn all(side: usize, shape: ConvShape) -> Vec<Self> {
-        let ConvShape { kernel, stride, padding, .. } = shape;
+    fn all(axis: FloatAxis) -> Vec<Self> {
+        let FloatAxis { size, kernel, stride, dilation, padding: [before, _] } = axis;
+        let divisor = greatest_common_divisor(stride, dilation);
+        let (step, spread) = (stride / divisor, dilation / divisor);
         let phase = |residue: usize| {
-            let first = (residue + padding) % stride;
-            let taps = kernel.saturating_sub(first).div_ceil(stride);
-            let offset = ((residue + padding) / stride) as isize;
-            let count = (side - residue).div_ceil(stride);
-            Self { residue, count, first, taps, window: offset + 1 - taps as isize }
+            let at = residue + before;
+            let first = (0..kernel.min(step)).find(|tap| tap * dilation % stride == at % stride);
+            let count = (size - residue).div_ceil(stride);
+            let Some(first) = first else {
+                return Self { residue, count, first: 0, taps: 0, step, spread, window: 0 };
+            };
+            let taps = (kernel - first).div_ceil(step);
+            let offset = (at as isize - (first * dilation) as isize) / stride as isize;
+            let window = offset - ((taps - 1) * spread) as isize;
+            Self { residue, count, first, taps, step, spread, window }
         };
-        (0..stride.min(side)).map(phase).collect()
+        (0..stride.min(size)).map(phase).collect()
     }
+
+    /// The windows that reach the inputs, from the first to behind the last; those before and behind the image
+    /// count as well.
+    const fn windows(self) -> [isize; 2] {
+        if self.taps == 0 {
+            return [0, 0];
+        }
+        let last = self.count - 1 + (self.taps - 1) * self.spread;
+        [self.window, self.window + last as isize + 1]
+    }
+}
+
+const fn greatest_common_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 impl FloatConv {
@@ -75,14 +103,13 @@ impl FloatConv {
     pub fn new(shape: FloatConvShape, isa: Isa) -> Result<Self, KernelError> {
         let shape = shape.check()?;
         let cpu = FloatCpu::new(isa)?;
-        let image = shape.image;
         Ok(Self {
             shape,
             cpu,
-            out_blocks: blocks(cpu.isa(), image.outputs / shape.groups),
-            in_blocks: blocks(cpu.isa(), image.channels / shape.groups),
+            out_blocks: blocks(cpu.isa(), shape.outputs / shape.groups),
+            in_blocks: blocks(cpu.isa(), shape.channels / shape.groups),
             forward: Vec::new(),
-            phases: [Phase::all(image.height, image), Phase::all(image.width, image)],
+            phases: [Phase::all(shape.rows), Phase::all(shape.columns)],
             backward: Vec::new(),
             bias: Vec::new(),
             weights: vec![0.0; shape.weights()],
@@ -100,11 +127,11 @@ impl FloatConv {
     /// # Panics
     /// If their numbers do not match the shape.
     pub fn load(&mut self, weights: &[f32], bias: Option<&[f32]>) {
-        let FloatConvShape { image, groups } = self.shape;
-        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
+        let FloatConvShape { channels, groups, .. } = self.shape;
+        let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
         self.weights.copy_from_slice(weights);
         self.backward.clear();
-        let area = image.kernel * image.kernel;
+        let area = self.shape.area();
         self.forward.clear();
         for group in 0..groups {
             for block in &self.out_blocks {
@@ -122,7 +149,7 @@ impl FloatConv {
         }
         self.bias.clear();
         if let Some(bias) = bias {
-            assert_eq!(bias.len(), image.outputs, "one bias for every output");
+            assert_eq!(bias.len(), self.shape.outputs, "one bias for every output");
             for bias in bias.chunks_exact(outputs) {
                 self.bias.extend(bias);
                 self.bias.extend(std::iter::repeat_n(0.0, padded(&self.out_blocks) - outputs));
@@ -133,11 +160,11 @@ impl FloatConv {
     /// Packs the weights for the gradient of the input: taps in reverse order, one set for every pair of
     /// phases, with the inputs in the lanes.
     fn pack_backward(&mut self) {
-        let FloatConvShape { image, groups } = self.shape;
-        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
-        let ConvShape { kernel, stride, .. } = image;
-        let area = kernel * kernel;
-        let at = |phase: &Phase, tap: usize| phase.first + stride * (phase.taps - 1 - tap);
+        let FloatConvShape { channels, groups, .. } = self.shape;
+        let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
+        let area = self.shape.area();
+        let width = self.shape.columns.kernel;
+        let at = |phase: &Phase, tap: usize| phase.first + phase.step * (phase.taps - 1 - tap);
         let packed = &mut self.backward;
         for group in 0..groups {
             for rows in &self.phases[0] {
@@ -148,7 +175,7 @@ impl FloatConv {
                                 (at(rows, tap / columns.taps), at(columns, tap % columns.taps));
                             for output in 0..outputs {
                                 let filter = (group * outputs + output) * inputs + block.first;
-                                let from = filter * area + ky * kernel + kx;
+                                let from = filter * area + ky * width + kx;
                                 let lane = |lane: usize| self.weights[from + lane * area];
                                 packed.extend((0..block.channels).map(lane));
                                 let empty = block.width() - block.channels;
@@ -161,22 +188,27 @@ impl FloatConv {
         }
     }
 
-    /// `out = conv(x) + bias`, followed by ReLU if `relu` is set.
+    /// `out = rectifier(conv(x) + bias)`.
     ///
     /// # Shapes
     /// - `x`: `[images][height][width][channels]`, `out`: `[images][out_height][out_width][outputs]`
     ///
     /// # Panics
     /// If a buffer has the wrong length.
-    pub fn forward(&self, x: &[f32], relu: bool, out: &mut [f32], scratch: &mut FloatScratch) {
+    pub fn forward(
+        &self,
+        x: &[f32],
+        rectifier: Rectifier,
+        out: &mut [f32],
+        scratch: &mut FloatScratch,
+    ) {
         let batch = self.shape.batch(x, out);
-        let FloatConvShape { image, groups } = self.shape;
-        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
-        let (rows, columns) = (image.out_height(), image.out_width());
+        let FloatConvShape { channels, groups, .. } = self.shape;
+        let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
+        let [rows, columns] = [self.shape.rows.windows(), self.shape.columns.windows()];
         let lanes = padded(&self.out_blocks);
-        let depth = inputs * image.kernel * image.kernel;
-        let first = -(image.padding as isize);
-        let clip = Clip { first, step: image.stride, height: image.height };
+        let depth = inputs * self.shape.area();
+        let clip = self.clip();
         // The padded images of a chunk are made once and stay in the cache for all blocks of outputs.
         for group in 0..groups {
             for (first, images) in self.chunks(batch, self.framed()) {
@@ -198,8 +230,8 @@ impl FloatConv {
                             to: Walk {
                                 start: group * outputs + block.first,
                                 image: self.shape.outputs(),
-                                row: columns * image.outputs,
-                                column: image.outputs,
+                                row: columns * self.shape.outputs,
+                                column: self.shape.outputs,
                             },
                             block: *block,
                             start: if self.bias.is_empty() {
@@ -207,7 +239,7 @@ impl FloatConv {
                             } else {
                                 Start::Bias(&self.bias[at..][..block.width()])
                             },
-                            relu,
+                            rectifier,
                         },
                     );
                 }
@@ -217,8 +249,7 @@ impl FloatConv {
 
     /// The backward pass: computes the gradients in `into` from `gradient`, that of the output.
     ///
-    /// After a forward pass with ReLU, `output` must be its result; the gradient then counts only where that is
-    /// positive.
+    /// `output` is what the forward pass with this rectifier gave; without one it may be empty.
     ///
     /// # Shapes
     /// - `x`, `output`, `gradient`: as in [`forward`](Self::forward)
@@ -228,17 +259,18 @@ impl FloatConv {
     pub fn backward(
         &mut self,
         x: &[f32],
-        output: Option<&[f32]>,
+        (rectifier, output): (Rectifier, &[f32]),
         gradient: &[f32],
         into: ConvGradients<'_>,
         scratch: &mut FloatScratch,
     ) {
         let batch = self.shape.batch(x, gradient);
-        assert!(output.is_none_or(|output| output.len() == gradient.len()), "an output for all");
+        let rectified = rectifier != Rectifier::None;
+        assert!(!rectified || output.len() == gradient.len(), "an output for all");
         let ConvGradients { weights, mut bias, mut input } = into;
         assert_eq!(weights.len(), self.shape.weights(), "a gradient for every weight");
         if let Some(bias) = &mut bias {
-            assert_eq!(bias.len(), self.shape.image.outputs, "a gradient for every bias");
+            assert_eq!(bias.len(), self.shape.outputs, "a gradient for every bias");
             bias.fill(0.0);
         }
         if let Some(input) = &input {
@@ -249,15 +281,14 @@ impl FloatConv {
             }
         }
         let (margin, framed) = self.frame(input.is_some());
-        let FloatConvShape { image, groups } = self.shape;
-        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
-        let (rows, columns) = (image.out_height(), image.out_width());
+        let FloatConvShape { channels, groups, .. } = self.shape;
+        let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
+        let [rows, columns] = [self.shape.rows.windows(), self.shape.columns.windows()];
         let lanes = padded(&self.out_blocks);
-        let depth = inputs * image.kernel * image.kernel;
-        let first = -(image.padding as isize);
-        let clip = Clip { first, step: image.stride, height: image.height };
+        let depth = inputs * self.shape.area();
+        let clip = self.clip();
         let by = Walk {
-            start: (margin * framed[1] + margin) * lanes,
+            start: (margin[0] * framed[1] + margin[1]) * lanes,
             image: framed[0] * framed[1] * lanes,
             row: framed[1] * lanes,
             column: lanes,
@@ -278,8 +309,8 @@ impl FloatConv {
                     self.cpu,
                     Frame {
                         from: &gradient[part.clone()],
-                        output: output.map(|output| &output[part]),
-                        channels: [image.outputs, group * outputs, outputs],
+                        output: rectified.then(|| (rectifier, &output[part])),
+                        channels: [self.shape.outputs, group * outputs, outputs],
                         sides: [rows, columns],
                         margin,
                         framed,
@@ -327,8 +358,9 @@ impl FloatConv {
         to: &mut [f32],
         accumulate: bool,
     ) {
-        let FloatConvShape { image, groups } = self.shape;
-        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
+        let FloatConvShape { channels, groups, .. } = self.shape;
+        let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
+        let width = self.shape.columns.size;
         let mut packed = &self.backward[group * (self.backward.len() / groups)..];
         for rows in &self.phases[0] {
             for columns in &self.phases[1] {
@@ -340,12 +372,12 @@ impl FloatConv {
                 for block in &self.in_blocks {
                     let (weights, others) = packed.split_at(taps * outputs * block.width());
                     packed = others;
-                    let at = (rows.residue * image.width + columns.residue) * image.channels;
+                    let at = (rows.residue * width + columns.residue) * channels;
                     let walk = Walk {
                         start: at + group * inputs + block.first,
                         image: self.shape.inputs(),
-                        row: image.stride * image.width * image.channels,
-                        column: image.stride * image.channels,
+                        row: self.shape.rows.stride * width * channels,
+                        column: self.shape.columns.stride * channels,
                     };
                     let extent = [images, rows.count, columns.count];
                     if taps == 0 {
@@ -363,18 +395,23 @@ impl FloatConv {
                             from: Walk { start: start as usize, ..by },
                             taps: Taps {
                                 rows: rows.taps,
-                                row: by.row,
+                                row: rows.spread * by.row,
                                 runs: columns.taps,
-                                run: by.column,
+                                run: columns.spread * by.column,
                                 len: outputs,
                             },
-                            clip: Clip { first: rows.window, step: 1, height: image.out_height() },
+                            clip: Clip {
+                                first: rows.window,
+                                step: 1,
+                                spread: rows.spread,
+                                height: self.shape.rows.windows(),
+                            },
                             weights,
                             y: to,
                             to: walk,
                             block: *block,
                             start: if accumulate { Start::There } else { Start::Zero },
-                            relu: false,
+                            rectifier: Rectifier::None,
                         },
                     );
                 }
@@ -384,9 +421,9 @@ impl FloatConv {
 
     /// Copies the gradients of packed weights to the layout of the network.
     fn unpack(&self, sums: &[f32], weights: &mut [f32]) {
-        let FloatConvShape { image, groups } = self.shape;
-        let (inputs, outputs) = (image.channels / groups, image.outputs / groups);
-        let area = image.kernel * image.kernel;
+        let FloatConvShape { channels, groups, .. } = self.shape;
+        let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
+        let area = self.shape.area();
         let mut sums = sums.iter();
         for group in 0..groups {
             for block in &self.out_blocks {
@@ -408,16 +445,21 @@ impl FloatConv {
     /// Splits a batch into runs of images, `(first, number)`, such that a run needs little enough temporary
     /// memory when an image needs `values`.
     fn chunks(&self, batch: usize, values: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let pixels = self.shape.image.out_height() * self.shape.image.out_width();
+        let pixels = self.shape.rows.windows() * self.shape.columns.windows();
         let step = (SCRATCH / values.max(1)).max(PIXELS / pixels).clamp(1, batch.max(1));
         (0..batch).step_by(step).map(move |first| (first, step.min(batch - first)))
     }
 
+    /// The rows of the image that windows reach.
+    const fn clip(&self) -> Clip {
+        let FloatAxis { size, stride, dilation, padding, .. } = self.shape.rows;
+        Clip { first: -(padding[0] as isize), step: stride, spread: dilation, height: size }
+    }
+
     /// Number of values of one image and one group, padding included.
-    fn framed(&self) -> usize {
-        let FloatConvShape { image, groups } = self.shape;
-        let margin = 2 * image.padding;
-        (image.height + margin) * (image.width + margin) * (image.channels / groups)
+    const fn framed(&self) -> usize {
+        let FloatConvShape { channels, groups, rows, columns, .. } = self.shape;
+        rows.padded() * columns.padded() * (channels / groups)
     }
 
     /// The windows of one group: in place if possible, otherwise in a copy with padding and only the channels
@@ -428,11 +470,10 @@ impl FloatConv {
         group: usize,
         scratch: &'a mut Vec<f32>,
     ) -> (&'a [f32], Walk, Taps) {
-        let FloatConvShape { image, groups } = self.shape;
-        let ConvShape { kernel, stride, padding, .. } = image;
-        let channels = image.channels / groups;
-        let framed = [image.height + 2 * padding, image.width + 2 * padding];
-        let x = if padding == 0 && groups == 1 {
+        let FloatConvShape { channels: all, groups, rows, columns, .. } = self.shape;
+        let channels = all / groups;
+        let framed = [rows.padded(), columns.padded()];
+        let x = if framed == [rows.size, columns.size] && groups == 1 {
             x
         } else {
             let images = x.len() / self.shape.inputs();
@@ -442,9 +483,9 @@ impl FloatConv {
                 Frame {
                     from: x,
                     output: None,
-                    channels: [image.channels, group * channels, channels],
-                    sides: [image.height, image.width],
-                    margin: padding,
+                    channels: [all, group * channels, channels],
+                    sides: [rows.size, columns.size],
+                    margin: [rows.padding[0], columns.padding[0]],
                     framed,
                     lanes: channels,
                     to: scratch,
@@ -454,27 +495,35 @@ impl FloatConv {
             &*scratch
         };
         let row = framed[1] * channels;
-        let from =
-            Walk { start: 0, image: framed[0] * row, row: stride * row, column: stride * channels };
-        // Columns of a window are adjacent, so that a kernel row is one run.
-        (x, from, Taps { rows: kernel, row, runs: 1, run: 0, len: kernel * channels })
+        let from = Walk {
+            start: 0,
+            image: framed[0] * row,
+            row: rows.stride * row,
+            column: columns.stride * channels,
+        };
+        // Adjacent columns of a window are one run; others are a run each.
+        let (runs, len) = match columns.dilation {
+            1 => (1, columns.kernel * channels),
+            _ => (columns.kernel, channels),
+        };
+        let run = columns.dilation * channels;
+        (x, from, Taps { rows: rows.kernel, row: rows.dilation * row, runs, run, len })
     }
 
-    /// The padding of the output gradient that the gradient of the input needs, and the padded sides.
-    fn frame(&self, input: bool) -> (usize, [usize; 2]) {
-        let sides = [self.shape.image.out_height(), self.shape.image.out_width()];
+    /// The padding above and left of the output gradient that the gradient of the input needs, and the padded
+    /// sides.
+    fn frame(&self, input: bool) -> ([usize; 2], [usize; 2]) {
+        let sides = [self.shape.rows.windows(), self.shape.columns.windows()];
         if !input {
-            return (0, sides);
+            return ([0; 2], sides);
         }
-        let reach = |(phases, side): (&Vec<Phase>, usize)| {
-            let reach = |phase: &Phase| {
-                let end = phase.window + phase.count as isize - 1 + phase.taps as isize;
-                if phase.taps == 0 { 0 } else { (-phase.window).max(end - side as isize).max(0) }
-            };
-            phases.iter().map(reach).max().unwrap_or(0) as usize
+        let most = |axis: usize, beyond: &dyn Fn([isize; 2]) -> isize| {
+            let beyond = self.phases[axis].iter().map(|phase| beyond(phase.windows()));
+            beyond.max().unwrap_or(0).max(0) as usize
         };
-        let margin = self.phases.iter().zip(sides).map(reach).max().unwrap_or(0);
-        (margin, sides.map(|side| side + 2 * margin))
+        let margin = [0, 1].map(|axis| most(axis, &|[first, _]| -first));
+        let behind = [0, 1].map(|axis| most(axis, &|[_, end]| end - sides[axis] as isize));
+        (margin, [0, 1].map(|axis| margin[axis] + sides[axis] + behind[axis]))
     }
 }
 
@@ -494,12 +543,13 @@ fn clear([images, rows, columns]: [usize; 3], to: &mut [f32], walk: Walk, channe
 /// each pixel.
 struct Frame<'a> {
     from: &'a [f32],
-    /// If given, zero is written where this is not positive: the backward pass of ReLU.
-    output: Option<&'a [f32]>,
+    /// If given, `from` is the gradient of what this rectifier gave, and its backward pass is done on the way.
+    output: Option<(Rectifier, &'a [f32])>,
     /// Channels of a pixel, the first that is copied, and the number that are copied.
     channels: [usize; 3],
     sides: [usize; 2],
-    margin: usize,
+    /// Zeros above and on the left.
+    margin: [usize; 2],
     framed: [usize; 2],
     /// Number of values of a pixel in `to`.
     lanes: usize,
@@ -515,21 +565,21 @@ impl Task for Frame<'_> {
         let [all, first, copied] = self.channels;
         assert!(copied <= self.lanes, "room for all channels of a pixel");
         let [height, width] = self.sides;
-        let side = self.margin * self.lanes;
+        let [above, left] = [self.margin[0], self.margin[1] * self.lanes];
         let plain =
             self.output.is_none() && self.sums.is_none() && copied == all && all == self.lanes;
         let mut sums = self.sums;
         let images = self.to.chunks_exact_mut(self.framed[0] * self.framed[1] * self.lanes);
         for (image, to) in images.enumerate() {
             for (row, to) in to.chunks_exact_mut(self.framed[1] * self.lanes).enumerate() {
-                let Some(row) = row.checked_sub(self.margin).filter(|&row| row < height) else {
+                let Some(row) = row.checked_sub(above).filter(|&row| row < height) else {
                     to.fill(0.0);
                     continue;
                 };
                 let at = (image * height + row) * width * all;
                 let part = at..at + width * all;
                 let from = &self.from[part.clone()];
-                let (left, to) = to.split_at_mut(side);
+                let (left, to) = to.split_at_mut(left);
                 let (to, right) = to.split_at_mut(width * self.lanes);
                 left.fill(0.0);
                 right.fill(0.0);
@@ -537,12 +587,14 @@ impl Task for Frame<'_> {
                     to.copy_from_slice(from);
                     continue;
                 }
-                let output = self.output.map(|output| &output[part]);
+                let output = self.output.map(|(rectifier, output)| (rectifier, &output[part]));
                 let pixels =
                     to.chunks_exact_mut(self.lanes).zip(from.chunks_exact(all)).enumerate();
                 for (pixel, (to, from)) in pixels {
                     let from = &from[first..first + copied];
-                    let output = output.map(|output| &output[pixel * all + first..][..copied]);
+                    let output = output.map(|(rectifier, output)| {
+                        (rectifier, &output[pixel * all + first..][..copied])
+                    });
                     let mut at = 0;
                     while at < copied {
                         let len = copied - at;
@@ -551,9 +603,9 @@ impl Task for Frame<'_> {
                         // is no fewer.
                         unsafe {
                             let mut values = F::Full::load_up_to(from.as_ptr().add(at), len);
-                            if let Some(output) = output {
+                            if let Some((rectifier, output)) = output {
                                 let output = F::Full::load_up_to(output.as_ptr().add(at), len);
-                                values = values.where_positive(output);
+                                values = rectifier.backward(values, output);
                             }
                             values.store_up_to(to.as_mut_ptr().add(at), len);
                             if let Some(sums) = &mut sums {

@@ -1,12 +1,11 @@
 //! Depthwise convolution: each channel is convolved with its own kernel.
 
-use std::ops::Range;
-
 use super::{
     operands::{ConvGradients, FloatConvShape, Upstream},
+    rectifier::Rectifier,
     vector::{Family, FloatCpu, Task, Vector, dispatch},
 };
-use crate::{ConvShape, Isa, KernelError};
+use crate::{Isa, KernelError};
 
 /// A depthwise convolution layer, with as many groups as input channels and as outputs.
 #[derive(Clone, Debug)]
@@ -24,7 +23,7 @@ impl FloatDepthwise {
     /// Whether a shape is that of a depthwise convolution with one output per channel.
     #[must_use]
     pub const fn fits(shape: FloatConvShape) -> bool {
-        shape.groups == shape.image.channels && shape.groups == shape.image.outputs
+        shape.groups == shape.channels && shape.groups == shape.outputs
     }
 
     /// A convolution whose weights are still to be loaded.
@@ -67,10 +66,10 @@ impl FloatDepthwise {
     ///
     /// # Panics
     /// If a buffer has the wrong length.
-    pub fn forward(&self, x: &[f32], relu: bool, out: &mut [f32]) {
+    pub fn forward(&self, x: &[f32], rectifier: Rectifier, out: &mut [f32]) {
         self.shape.batch(x, out);
         let Self { shape, weights, bias, .. } = self;
-        dispatch(self.cpu, Forward { shape: *shape, weights, bias, x, relu, out });
+        dispatch(self.cpu, Forward { shape: *shape, weights, bias, x, rectifier, out });
     }
 
     /// As [`FloatConv::backward`](super::FloatConv::backward).
@@ -80,12 +79,13 @@ impl FloatDepthwise {
     pub fn backward(
         &mut self,
         x: &[f32],
-        output: Option<&[f32]>,
+        (rectifier, output): (Rectifier, &[f32]),
         gradient: &[f32],
         into: ConvGradients<'_>,
     ) {
         self.shape.batch(x, gradient);
-        assert!(output.is_none_or(|output| output.len() == gradient.len()), "an output for all");
+        let rectified = rectifier != Rectifier::None;
+        assert!(!rectified || output.len() == gradient.len(), "an output for all");
         let channels = self.shape.groups;
         let ConvGradients { weights, mut bias, mut input } = into;
         assert_eq!(weights.len(), self.weights.len(), "a gradient for every weight");
@@ -108,7 +108,7 @@ impl FloatDepthwise {
                 shape: self.shape,
                 weights: &self.weights,
                 x,
-                output,
+                output: rectified.then_some((rectifier, output)),
                 gradient,
                 sums: &mut self.sums,
                 bias,
@@ -124,31 +124,33 @@ impl FloatDepthwise {
     }
 }
 
-/// In one dimension: the taps of window `out` that lie inside the image, and the position of the first of them.
-#[inline(always)]
-fn inside(out: usize, side: usize, shape: ConvShape) -> (Range<usize>, usize) {
-    let start = out * shape.stride;
-    let first = shape.padding.saturating_sub(start);
-    let last = (side + shape.padding).saturating_sub(start).min(shape.kernel);
-    (first..last.max(first), start + first - shape.padding.min(start + first))
+/// The part of one kernel row that lies inside the image.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Pixel of the input under its first tap.
+    pixel: usize,
+    /// Its first tap.
+    tap: usize,
+    /// Number of taps.
+    count: usize,
 }
 
-/// Calls `f(pixel of the result, runs)` for every pixel of the result. A run is the part of one kernel row inside the
-/// image: `(first pixel of the input, first tap, number of taps)`.
+/// Calls `f(pixel of the result, runs)` for every pixel of the result.
 #[inline(always)]
-fn runs(shape: ConvShape, mut f: impl FnMut(usize, &[(usize, usize, usize)])) {
-    let columns = shape.out_width();
-    let mut found = Vec::with_capacity(shape.kernel);
-    for row in 0..shape.out_height() {
-        let (rows, y) = inside(row, shape.height, shape);
-        for column in 0..columns {
-            let (taps, x) = inside(column, shape.width, shape);
+fn runs(shape: FloatConvShape, mut f: impl FnMut(usize, &[Run])) {
+    let (rows, columns) = (shape.rows.all_inside(), shape.columns.all_inside());
+    let mut found = Vec::with_capacity(shape.rows.kernel);
+    for (row, (down, y)) in rows.iter().enumerate() {
+        for (column, (across, x)) in columns.iter().enumerate() {
             found.clear();
-            for (below, ky) in rows.clone().enumerate() {
-                let tap = ky * shape.kernel + taps.start;
-                found.push(((y + below) * shape.width + x, tap, taps.len()));
+            for (below, ky) in down.clone().enumerate() {
+                found.push(Run {
+                    pixel: (y + below * shape.rows.dilation) * shape.columns.size + x,
+                    tap: ky * shape.columns.kernel + across.start,
+                    count: across.len(),
+                });
             }
-            f(row * columns + column, &found);
+            f(row * columns.len() + column, &found);
         }
     }
 }
@@ -158,7 +160,7 @@ struct Forward<'a> {
     weights: &'a [f32],
     bias: &'a [f32],
     x: &'a [f32],
-    relu: bool,
+    rectifier: Rectifier,
     out: &'a mut [f32],
 }
 
@@ -167,11 +169,12 @@ impl Task for Forward<'_> {
     #[inline(always)]
     fn run<F: Family>(self, _family: F) {
         let channels = self.shape.groups;
+        let apart = self.shape.columns.dilation;
         assert_eq!(self.weights.len(), self.shape.weights(), "weights");
         assert_eq!(self.bias.len(), channels, "a bias for every channel");
         let images = self.x.chunks_exact(self.shape.inputs());
         for (x, out) in images.zip(self.out.chunks_exact_mut(self.shape.outputs())) {
-            runs(self.shape.image, |pixel, runs| {
+            runs(self.shape, |pixel, runs| {
                 let out = &mut out[pixel * channels..][..channels];
                 let mut at = 0;
                 while at < channels {
@@ -180,17 +183,15 @@ impl Task for Forward<'_> {
                     // has `channels` values, `len` of which are left, and all of them lie inside their slices.
                     unsafe {
                         let mut sum = F::Full::load_up_to(self.bias.as_ptr().add(at), len);
-                        for &(from, tap, count) in runs {
+                        for &Run { pixel, tap, count } in runs {
                             for i in 0..count {
-                                let x = x.as_ptr().add((from + i) * channels + at);
+                                let x = x.as_ptr().add((pixel + i * apart) * channels + at);
                                 let weight = self.weights.as_ptr().add((tap + i) * channels + at);
                                 let x = F::Full::load_up_to(x, len);
                                 sum = sum.add_product(x, F::Full::load_up_to(weight, len));
                             }
                         }
-                        if self.relu {
-                            sum = sum.relu();
-                        }
+                        let sum = self.rectifier.apply(sum);
                         sum.store_up_to(out.as_mut_ptr().add(at), len);
                     }
                     at += F::Full::LANES;
@@ -204,7 +205,7 @@ struct Backward<'a> {
     shape: FloatConvShape,
     weights: &'a [f32],
     x: &'a [f32],
-    output: Option<&'a [f32]>,
+    output: Option<(Rectifier, &'a [f32])>,
     gradient: &'a [f32],
     sums: &'a mut [f32],
     bias: Option<&'a mut [f32]>,
@@ -216,6 +217,7 @@ impl Task for Backward<'_> {
     #[inline(always)]
     fn run<F: Family>(mut self, _family: F) {
         let channels = self.shape.groups;
+        let apart = self.shape.columns.dilation;
         let (inputs, outputs) = (self.shape.inputs(), self.shape.outputs());
         assert_eq!(self.weights.len(), self.shape.weights(), "weights");
         assert_eq!(self.sums.len(), self.shape.weights(), "a sum for every weight");
@@ -224,27 +226,28 @@ impl Task for Backward<'_> {
             let x = &self.x[image * inputs..][..inputs];
             let mut into =
                 self.input.as_deref_mut().map(|input| &mut input[image * inputs..][..inputs]);
-            runs(self.shape.image, |pixel, runs| {
+            runs(self.shape, |pixel, runs| {
                 let here = image * outputs + pixel * channels;
                 let gradient = &self.gradient[here..][..channels];
-                let output = self.output.map(|output| &output[here..][..channels]);
+                let output =
+                    self.output.map(|(rectifier, output)| (rectifier, &output[here..][..channels]));
                 let mut at = 0;
                 while at < channels {
                     let len = channels - at;
                     // SAFETY: as in `Forward`; the sums have the length of the weights.
                     unsafe {
                         let mut gradient = F::Full::load_up_to(gradient.as_ptr().add(at), len);
-                        if let Some(output) = output {
+                        if let Some((rectifier, output)) = output {
                             let output = F::Full::load_up_to(output.as_ptr().add(at), len);
-                            gradient = gradient.where_positive(output);
+                            gradient = rectifier.backward(gradient, output);
                         }
                         if let Some(bias) = &mut self.bias {
                             let bias = bias.as_mut_ptr().add(at);
                             F::Full::load_up_to(bias, len).add(gradient).store_up_to(bias, len);
                         }
-                        for &(from, tap, count) in runs {
+                        for &Run { pixel, tap, count } in runs {
                             for i in 0..count {
-                                let from = (from + i) * channels + at;
+                                let from = (pixel + i * apart) * channels + at;
                                 let tap = (tap + i) * channels + at;
                                 let x = F::Full::load_up_to(x.as_ptr().add(from), len);
                                 let sum = self.sums.as_mut_ptr().add(tap);

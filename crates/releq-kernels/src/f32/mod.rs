@@ -4,6 +4,8 @@
 //! equal bits. Results of two instruction sets may differ in the last bits, because they add products in a
 //! different order and fused multiply-adds round once instead of twice.
 
+mod activation;
+mod axis;
 mod blocks;
 mod conv;
 mod depthwise;
@@ -11,12 +13,16 @@ mod matmul;
 mod norm;
 mod operands;
 mod pool;
+mod rectifier;
 mod tile;
 mod vector;
 
+pub use activation::{FloatFunction, FloatMap};
+pub use axis::FloatAxis;
 pub use conv::FloatConv;
 pub use depthwise::FloatDepthwise;
 pub use matmul::{Matrix, matmul};
 pub use norm::{BatchMoments, FloatNorm};
 pub use operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream};
-pub use pool::{AvgPool, MaxPool};
+pub use pool::{AvgPool, FloatPoolShape, MaxPool};
+pub use rectifier::Rectifier;

@@ -1,6 +1,9 @@
 //! Batch norm over channels-last values. Sums over a batch are kept in double precision.
 
-use super::vector::{Family, FloatCpu, Task, Vector, dispatch};
+use super::{
+    rectifier::Rectifier,
+    vector::{Family, FloatCpu, Task, Vector, dispatch},
+};
 use crate::{Isa, KernelError};
 
 /// Values that are processed at a time, so that a second pass over them finds them in the L1 cache.
@@ -113,7 +116,7 @@ impl FloatNorm {
             .extend(self.totals[1].iter().map(|&spread| (spread / seen).max(0.0) as f32));
     }
 
-    /// `out = (x - mean) * scale + shift`, followed by ReLU if `relu` is set.
+    /// `out = rectifier((x - mean) * scale + shift)`.
     ///
     /// # Shapes
     /// - `x`, `out`: `[pixels][channels]`; the others: `[channels]`
@@ -124,7 +127,7 @@ impl FloatNorm {
         &self,
         x: &[f32],
         [mean, scale, shift]: [&[f32]; 3],
-        relu: bool,
+        rectifier: Rectifier,
         out: &mut [f32],
     ) {
         assert_eq!(x.len(), out.len(), "as many values");
@@ -135,7 +138,7 @@ impl FloatNorm {
         for (x, out) in x.chunks(self.chunk()).zip(out.chunks_mut(self.chunk())) {
             dispatch(
                 self.cpu,
-                Affine { channels: self.channels, x, mean, scale, shift, relu, out },
+                Affine { channels: self.channels, x, mean, scale, shift, rectifier, out },
             );
         }
     }
@@ -144,27 +147,30 @@ impl FloatNorm {
     /// `scale = weight * inverse`. Replaces `gradient`, that of the output, by that of `x`, and computes those
     /// of weight and shift.
     ///
+    /// Without `inverse`, mean and scale do not depend on `x`, and `scale` itself is the weight.
+    ///
     /// # Panics
     /// If a slice has the wrong length.
     pub fn backward(
         &mut self,
         x: &[f32],
         [mean, scale, shift]: [&[f32]; 3],
-        inverse: &[f32],
-        relu: bool,
+        inverse: Option<&[f32]>,
+        rectifier: Rectifier,
         gradient: &mut [f32],
         [weight_gradient, shift_gradient]: [&mut [f32]; 2],
     ) {
         let channels = self.channels;
         assert_eq!(x.len(), gradient.len(), "as many values");
         assert!(x.len().is_multiple_of(channels), "whole pixels");
-        for factors in [mean, scale, shift, inverse, weight_gradient, shift_gradient] {
+        for factors in [mean, scale, shift, weight_gradient, shift_gradient] {
             assert_eq!(factors.len(), channels, "one factor for every channel");
         }
+        assert!(inverse.is_none_or(|inverse| inverse.len() == channels), "one for every channel");
         self.clear();
         let len = self.chunk();
         for (x, gradient) in x.chunks(len).zip(gradient.chunks(len)) {
-            self.pass(Pass::Gradient { x, gradient, factors: [mean, scale, shift], relu });
+            self.pass(Pass::Gradient { x, gradient, factors: [mean, scale, shift], rectifier });
             for (totals, sums) in self.totals.iter_mut().zip(&self.sums) {
                 for (total, sum) in totals.iter_mut().zip(sums) {
                     *total += f64::from(*sum);
@@ -179,15 +185,21 @@ impl FloatNorm {
         slopes.clear();
         let [plain, weighted] = &self.totals;
         for channel in 0..channels {
-            let inverse = f64::from(inverse[channel]);
             shift_gradient[channel] = plain[channel] as f32;
+            let Some(inverse) = inverse else {
+                weight_gradient[channel] = weighted[channel] as f32;
+                offsets.push(0.0);
+                slopes.push(0.0);
+                continue;
+            };
+            let inverse = f64::from(inverse[channel]);
             weight_gradient[channel] = (weighted[channel] * inverse) as f32;
             offsets.push((plain[channel] / count) as f32);
             slopes.push((weighted[channel] * inverse * inverse / count) as f32);
         }
         for (x, gradient) in x.chunks(len).zip(gradient.chunks_mut(len)) {
             let factors = [mean, scale, shift, offsets, slopes];
-            dispatch(self.cpu, Slope { channels, x, factors, relu, gradient });
+            dispatch(self.cpu, Slope { channels, x, factors, rectifier, gradient });
         }
     }
 }
@@ -199,7 +211,7 @@ enum Pass<'a> {
     /// `x - mean` and its square.
     Spread(&'a [f32], &'a [f32]),
     /// The gradient, and the gradient times `x - mean`.
-    Gradient { x: &'a [f32], gradient: &'a [f32], factors: [&'a [f32]; 3], relu: bool },
+    Gradient { x: &'a [f32], gradient: &'a [f32], factors: [&'a [f32]; 3], rectifier: Rectifier },
 }
 
 struct Sums<'a> {
@@ -257,15 +269,14 @@ impl Task for Sums<'_> {
                             second = second.add_product(apart, apart);
                         }
                     }
-                    Pass::Gradient { x, gradient, factors, relu } => {
+                    Pass::Gradient { x, gradient, factors, rectifier } => {
                         let [mean, scale, shift] = factors.map(factor);
                         for pixel in 0..x.len() / channels {
                             let apart = value(x, pixel).sub(mean);
                             let mut gradient = value(gradient, pixel);
-                            if relu {
-                                // The same operations as in the forward pass, so that the sign is the same.
-                                gradient = gradient.where_positive(shift.add_product(apart, scale));
-                            }
+                            // The same operations as in the forward pass, so that the sign is the same.
+                            gradient =
+                                rectifier.backward(gradient, shift.add_product(apart, scale));
                             first = first.add(gradient);
                             second = second.add_product(gradient, apart);
                         }
@@ -284,7 +295,7 @@ struct Affine<'a> {
     mean: &'a [f32],
     scale: &'a [f32],
     shift: &'a [f32],
-    relu: bool,
+    rectifier: Rectifier,
     out: &'a mut [f32],
 }
 
@@ -304,10 +315,7 @@ impl Task for Affine<'_> {
                 for pixel in 0..self.x.len() / channels {
                     let index = pixel * channels + at;
                     let x = F::Full::load_up_to(self.x.as_ptr().add(index), len);
-                    let mut y = shift.add_product(x.sub(mean), scale);
-                    if self.relu {
-                        y = y.relu();
-                    }
+                    let y = self.rectifier.apply(shift.add_product(x.sub(mean), scale));
                     y.store_up_to(self.out.as_mut_ptr().add(index), len);
                 }
             }
@@ -319,7 +327,7 @@ struct Slope<'a> {
     channels: usize,
     x: &'a [f32],
     factors: [&'a [f32]; 5],
-    relu: bool,
+    rectifier: Rectifier,
     gradient: &'a mut [f32],
 }
 
@@ -342,9 +350,7 @@ impl Task for Slope<'_> {
                     let to = self.gradient.as_mut_ptr().add(index);
                     let mut gradient = F::Full::load_up_to(to, len);
                     let apart = x.sub(mean);
-                    if self.relu {
-                        gradient = gradient.where_positive(shift.add_product(apart, scale));
-                    }
+                    gradient = self.rectifier.backward(gradient, shift.add_product(apart, scale));
                     let gradient = gradient.sub(offset).sub(apart.mul(slope)).mul(scale);
                     gradient.store_up_to(to, len);
                 }
@@ -390,25 +396,33 @@ mod tests {
                         got.variance.iter().map(|v| 1.0 / (v + 1e-2).sqrt()).collect();
                     let scale: Vec<f32> = weight.iter().zip(&inverse).map(|(w, i)| w * i).collect();
                     let factors = [&got.mean[..], &scale, &shift];
-                    for relu in [false, true] {
+                    for (rectifier, ceiling, depends) in [
+                        (Rectifier::None, f64::INFINITY, true),
+                        (Rectifier::Relu, f64::INFINITY, true),
+                        (Rectifier::Clipped { ceiling: 0.5 }, 0.5, true),
+                        (Rectifier::Clipped { ceiling: 0.5 }, 0.5, false),
+                    ] {
                         let mut out = vec![0.0; x.len()];
-                        norm.normalize(&x, factors, relu, &mut out);
+                        norm.normalize(&x, factors, rectifier, &mut out);
                         let upstream = numbers(x.len(), 9);
                         let mut gradient = upstream.clone();
                         let mut sums = [vec![0.0; channels], vec![0.0; channels]];
                         let [first, second] = &mut sums;
                         let into = [&mut first[..], &mut second[..]];
-                        norm.backward(&x, factors, &inverse, relu, &mut gradient, into);
+                        let inverse = depends.then_some(&inverse[..]);
+                        norm.backward(&x, factors, inverse, rectifier, &mut gradient, into);
+                        let rectifies = rectifier != Rectifier::None;
                         for channel in 0..channels {
                             let (mean, variance) = moments(&x, channels, channel);
                             close(got.mean[channel], mean, &context);
                             close(got.variance[channel], variance, &context);
                             let scale = f64::from(scale[channel]);
-                            let inverse = f64::from(inverse[channel]);
+                            let inverse = inverse.map_or(1.0, |inverse| inverse[channel].into());
                             let apart = |i: usize| f64::from(x[i]) - f64::from(got.mean[channel]);
                             let here = |i: &usize| i % channels == channel;
                             let masked = |i: usize| {
-                                if relu && out[i] <= 0.0 { 0.0 } else { f64::from(upstream[i]) }
+                                let inside = out[i] > 0.0 && f64::from(out[i]) < ceiling;
+                                if rectifies && !inside { 0.0 } else { f64::from(upstream[i]) }
                             };
                             let all = || (0..x.len()).filter(here);
                             let plain: f64 = all().map(masked).sum();
@@ -426,11 +440,12 @@ mod tests {
                             loose(sums[0][channel], weighted * inverse);
                             for i in all() {
                                 let y = apart(i) * scale + f64::from(shift[channel]);
-                                close(out[i], if relu { y.max(0.0) } else { y }, &context);
+                                let rectified = if rectifies { y.clamp(0.0, ceiling) } else { y };
+                                close(out[i], rectified, &context);
                                 let slope = weighted * inverse * inverse / count;
-                                let expected =
-                                    scale * (masked(i) - plain / count - apart(i) * slope);
-                                loose(gradient[i], expected);
+                                let through = masked(i) - plain / count - apart(i) * slope;
+                                let expected = if depends { through } else { masked(i) };
+                                loose(gradient[i], scale * expected);
                             }
                         }
                     }

@@ -1,17 +1,24 @@
 //! Shapes, temporary memory and gradients of the f32 convolutions.
 
-use crate::{ConvShape, KernelError};
+use super::axis::FloatAxis;
+use crate::KernelError;
 
-/// A square convolution over channels-last images, optionally in groups.
+/// A convolution over channels-last images, optionally in groups.
 ///
 /// # Shapes
-/// - weights: `[outputs][channels / groups][kernel][kernel]`, as in PyTorch
+/// - weights: `[outputs][channels / groups][kernel rows][kernel columns]`, as in PyTorch
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FloatConvShape {
-    /// The convolution without groups.
-    pub image: ConvShape,
+    /// Input channels.
+    pub channels: usize,
+    /// Output channels.
+    pub outputs: usize,
     /// Number of groups that the channels are split into.
     pub groups: usize,
+    /// Rows of images and windows.
+    pub rows: FloatAxis,
+    /// Columns of images and windows.
+    pub columns: FloatAxis,
 }
 
 impl FloatConvShape {
@@ -20,34 +27,51 @@ impl FloatConvShape {
     /// # Errors
     /// [`KernelError`] for an invalid shape.
     pub fn check(self) -> Result<Self, KernelError> {
-        self.image.check()?;
-        let (channels, outputs) = (self.image.channels, self.image.outputs);
-        if self.groups == 0
-            || !channels.is_multiple_of(self.groups)
-            || !outputs.is_multiple_of(self.groups)
-        {
-            let reason = "does not divide the channels and the outputs";
-            return Err(KernelError::Shape { what: "groups", got: self.groups, reason });
+        let Self { channels, outputs, groups, rows, columns } = self;
+        for (what, got) in [("channels", channels), ("outputs", outputs)] {
+            if got == 0 {
+                return Err(KernelError::Shape { what, got, reason: "must be positive" });
+            }
         }
+        rows.check("height")?;
+        columns.check("width")?;
+        if groups == 0 || !channels.is_multiple_of(groups) || !outputs.is_multiple_of(groups) {
+            let reason = "does not divide the channels and the outputs";
+            return Err(KernelError::Shape { what: "groups", got: groups, reason });
+        }
+        let fits = |what, factors: &[usize]| {
+            let product = factors.iter().try_fold(1_usize, |a, &b| a.checked_mul(b));
+            let product = product.filter(|&p| p <= isize::MAX as usize / 8);
+            product.ok_or(KernelError::TooLarge { what }).map(drop)
+        };
+        fits("activations", &[rows.padded(), columns.padded(), channels])?;
+        fits("weights", &[outputs, rows.kernel, columns.kernel, channels])?;
+        fits("out", &[rows.windows(), columns.windows(), outputs])?;
         Ok(self)
+    }
+
+    /// Taps of a window.
+    #[must_use]
+    pub const fn area(self) -> usize {
+        self.rows.kernel * self.columns.kernel
     }
 
     /// Number of weights.
     #[must_use]
     pub const fn weights(self) -> usize {
-        self.image.outputs * self.image.depth() / self.groups
+        self.outputs * self.area() * (self.channels / self.groups)
     }
 
     /// Number of input values of one image.
     #[must_use]
     pub const fn inputs(self) -> usize {
-        self.image.height * self.image.width * self.image.channels
+        self.rows.size * self.columns.size * self.channels
     }
 
     /// Number of output values of one image.
     #[must_use]
     pub const fn outputs(self) -> usize {
-        self.image.out_height() * self.image.out_width() * self.image.outputs
+        self.rows.windows() * self.columns.windows() * self.outputs
     }
 
     /// Number of images in a batch.

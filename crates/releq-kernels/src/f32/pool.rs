@@ -2,30 +2,64 @@
 
 use std::ops::Range;
 
-use super::vector::{Family, FloatCpu, Task, Vector, dispatch};
+use super::{
+    axis::FloatAxis,
+    vector::{Family, FloatCpu, Task, Vector, dispatch},
+};
 use crate::{
-    Isa, KernelError, PoolShape,
+    Isa, KernelError,
     cpu::Cpu,
     vectorise::{Loops, vectorise},
 };
 
-impl PoolShape {
-    /// Checks the shape, and that positions in a window are small integers, which f32 holds exactly.
-    fn check_window(self) -> Result<Self, KernelError> {
-        self.check()?;
-        if self.kernel > 255 {
-            let reason = "exceeds 255, the largest supported window";
-            return Err(KernelError::Shape { what: "kernel", got: self.kernel, reason });
+/// Pooling windows over images `[height][width][channels]`. Padding is never the maximum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloatPoolShape {
+    /// Channels.
+    pub channels: usize,
+    /// Rows of images and windows.
+    pub rows: FloatAxis,
+    /// Columns of images and windows.
+    pub columns: FloatAxis,
+}
+
+impl FloatPoolShape {
+    /// Checks the shape, that no window lies in the padding alone, and that positions in a window are small
+    /// integers, which f32 holds exactly.
+    fn check(self) -> Result<Self, KernelError> {
+        if self.channels == 0 {
+            let reason = "must be positive";
+            return Err(KernelError::Shape { what: "channels", got: 0, reason });
         }
-        Ok(self)
+        for (axis, name) in [(self.rows, "height"), (self.columns, "width")] {
+            axis.check(name)?;
+            let shape = |what, got, reason| Err(KernelError::Shape { what, got, reason });
+            if axis.dilation != 1 {
+                return shape("dilation", axis.dilation, "must be 1 in a pooling window");
+            }
+            if axis.kernel > 255 {
+                let reason = "exceeds 255, the largest supported window";
+                return shape("kernel", axis.kernel, reason);
+            }
+            if let Some(&padding) = axis.padding.iter().find(|&&padding| padding >= axis.kernel) {
+                let reason = "must be less than the kernel, or a window would be empty";
+                return shape("padding", padding, reason);
+            }
+        }
+        let sides = [self.rows, self.columns].map(FloatAxis::padded);
+        let product = sides[0].checked_mul(sides[1]).and_then(|p| p.checked_mul(self.channels));
+        match product.filter(|&product| product <= isize::MAX as usize / 8) {
+            Some(_) => Ok(self),
+            None => Err(KernelError::TooLarge { what: "activations" }),
+        }
     }
 
     const fn inputs(self) -> usize {
-        self.height * self.width * self.channels
+        self.rows.size * self.columns.size * self.channels
     }
 
     const fn outputs(self) -> usize {
-        self.out_height() * self.out_width() * self.channels
+        self.rows.windows() * self.columns.windows() * self.channels
     }
 
     fn batch(self, x: &[f32], out: &[f32]) -> usize {
@@ -37,30 +71,26 @@ impl PoolShape {
 
     /// Whether every pixel is in exactly one window.
     const fn is_tiling(self) -> bool {
-        self.kernel == self.stride
-            && self.padding == 0
-            && self.height.is_multiple_of(self.kernel)
-            && self.width.is_multiple_of(self.kernel)
-    }
-
-    /// In one dimension: the rows (or columns) of window `out` that lie inside the image, and how many rows of
-    /// the window lie before the image.
-    #[inline(always)]
-    fn inside(self, out: usize, side: usize) -> (Range<usize>, usize) {
-        let start = out * self.stride;
-        let from = start.saturating_sub(self.padding);
-        let to = (start + self.kernel).saturating_sub(self.padding).min(side);
-        (from..to, self.padding.saturating_sub(start))
+        const fn tiles(axis: FloatAxis) -> bool {
+            axis.kernel == axis.stride
+                && axis.padded() == axis.size
+                && axis.size.is_multiple_of(axis.kernel)
+        }
+        tiles(self.rows) && tiles(self.columns)
     }
 
     /// Calls `f(window, [rows, columns] of it before the image, rows, columns)` for all windows of an image.
     #[inline(always)]
     fn windows(self, mut f: impl FnMut(usize, [usize; 2], Range<usize>, Range<usize>)) {
-        for row in 0..self.out_height() {
-            let (rows, above) = self.inside(row, self.height);
-            for column in 0..self.out_width() {
-                let (columns, left) = self.inside(column, self.width);
-                f(row * self.out_width() + column, [above, left], rows.clone(), columns);
+        // The pixels of every window in one dimension, and how many of the window lie before the image.
+        let pixels = |axis: FloatAxis| -> Vec<(Range<usize>, usize)> {
+            let inside = axis.all_inside().into_iter();
+            inside.map(|(taps, first)| (first..first + taps.len(), taps.start)).collect()
+        };
+        let columns = pixels(self.columns);
+        for (row, (rows, above)) in pixels(self.rows).into_iter().enumerate() {
+            for (column, (inside, left)) in columns.iter().enumerate() {
+                f(row * columns.len() + column, [above, *left], rows.clone(), inside.clone());
             }
         }
     }
@@ -71,7 +101,7 @@ impl PoolShape {
         self.windows(|window, _, rows, columns| {
             for y in rows {
                 for x in columns.clone() {
-                    f(window, y * self.width + x);
+                    f(window, y * self.columns.size + x);
                 }
             }
         });
@@ -81,7 +111,7 @@ impl PoolShape {
 /// Max pooling.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPool {
-    shape: PoolShape,
+    shape: FloatPoolShape,
     cpu: FloatCpu,
 }
 
@@ -90,8 +120,8 @@ impl MaxPool {
     ///
     /// # Errors
     /// [`KernelError`] for an invalid shape, or an instruction set that this processor lacks.
-    pub fn new(shape: PoolShape, isa: Isa) -> Result<Self, KernelError> {
-        Ok(Self { shape: shape.check_window()?, cpu: FloatCpu::new(isa)? })
+    pub fn new(shape: FloatPoolShape, isa: Isa) -> Result<Self, KernelError> {
+        Ok(Self { shape: shape.check()?, cpu: FloatCpu::new(isa)? })
     }
 
     /// The maximum of every window and, if `places` is given, its position in the window: the first of equal
@@ -119,7 +149,7 @@ impl MaxPool {
 }
 
 struct MaxForward<'a> {
-    shape: PoolShape,
+    shape: FloatPoolShape,
     x: &'a [f32],
     out: &'a mut [f32],
     places: Option<&'a mut [f32]>,
@@ -147,16 +177,17 @@ impl Task for MaxForward<'_> {
                     // images, whose pixels all have `channels` values, `len` of which are left.
                     unsafe {
                         let value = |y: usize, column: usize| {
-                            let from = (y * shape.width + column) * channels + at;
+                            let from = (y * shape.columns.size + column) * channels + at;
                             F::Full::load_up_to(x.as_ptr().add(from), len)
                         };
                         // The first value is the first candidate, even if it is NaN.
                         let mut best = value(rows.start, columns.start);
-                        let mut place = F::Full::splat((above * shape.kernel + left) as f32);
+                        let mut place =
+                            F::Full::splat((above * shape.columns.kernel + left) as f32);
                         for (ky, y) in rows.clone().enumerate() {
                             for (kx, column) in columns.clone().enumerate() {
                                 let value = value(y, column);
-                                let here = (ky + above) * shape.kernel + kx + left;
+                                let here = (ky + above) * shape.columns.kernel + kx + left;
                                 let here = F::Full::splat(here as f32);
                                 place = place.replace_where_greater(here, value, best);
                                 best = best.replace_where_greater(value, value, best);
@@ -175,7 +206,7 @@ impl Task for MaxForward<'_> {
 }
 
 struct MaxBackward<'a> {
-    shape: PoolShape,
+    shape: FloatPoolShape,
     gradient: &'a [f32],
     places: &'a [f32],
     into: &'a mut [f32],
@@ -209,10 +240,10 @@ impl Task for MaxBackward<'_> {
                         let (gradient, place) = (load(self.gradient), load(self.places));
                         for (ky, y) in rows.clone().enumerate() {
                             for (kx, column) in columns.clone().enumerate() {
-                                let here = (ky + above) * shape.kernel + kx + left;
+                                let here = (ky + above) * shape.columns.kernel + kx + left;
                                 let here = F::Full::splat(here as f32);
                                 let mut gradient = gradient.where_equal(place, here);
-                                let to = (y * shape.width + column) * channels + at;
+                                let to = (y * shape.columns.size + column) * channels + at;
                                 let to = into.as_mut_ptr().add(to);
                                 if adds {
                                     gradient = gradient.add(F::Full::load_up_to(to, len));
@@ -229,19 +260,41 @@ impl Task for MaxBackward<'_> {
 }
 
 /// Average pooling.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct AvgPool {
-    shape: PoolShape,
+    shape: FloatPoolShape,
     cpu: Cpu,
+    /// The reciprocal of what every window counts.
+    shares: Vec<f32>,
 }
 
 impl AvgPool {
-    /// A pooling layer.
+    /// A pooling layer. The mean of a window is over its pixels inside the image and inside `counted`: the rows and
+    /// the columns of padding, before and behind the image, that count as zeros.
     ///
     /// # Errors
     /// [`KernelError`] for an invalid shape, or an instruction set that this processor lacks.
-    pub fn new(shape: PoolShape, isa: Isa) -> Result<Self, KernelError> {
-        Ok(Self { shape: shape.check_window()?, cpu: Cpu::new(isa)? })
+    pub fn new(
+        shape: FloatPoolShape,
+        counted: [[usize; 2]; 2],
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        let (shape, cpu) = (shape.check()?, Cpu::new(isa)?);
+        let counts = |axis: FloatAxis, counted: [usize; 2]| {
+            let [before, behind] = [0, 1].map(|side| counted[side].min(axis.padding[side]));
+            let count = move |window: usize| {
+                let start = window * axis.stride;
+                let first = axis.padding[0] - before;
+                let end = (start + axis.kernel).min(axis.padding[0] + axis.size + behind);
+                (end - start.max(first)) as f32
+            };
+            (0..axis.windows()).map(count)
+        };
+        let down = counts(shape.rows, counted[0]);
+        let shares = down.flat_map(|rows| {
+            counts(shape.columns, counted[1]).map(move |columns| 1.0 / (rows * columns))
+        });
+        Ok(Self { shape, cpu, shares: shares.collect() })
     }
 
     /// The mean of every window.
@@ -252,30 +305,26 @@ impl AvgPool {
     /// # Panics
     /// If a slice has the wrong length.
     pub fn forward(&self, x: &[f32], out: &mut [f32]) {
-        self.shape.batch(x, out);
-        vectorise(self.cpu, AvgForward { shape: self.shape, x, out });
+        let Self { shape, shares, .. } = self;
+        shape.batch(x, out);
+        vectorise(self.cpu, AvgForward { shape: *shape, shares, x, out });
     }
 
-    /// Distributes the gradient of every window evenly over its pixels. With `accumulate`, adds to `into` instead of
-    /// replacing it.
+    /// Distributes the gradient of every window evenly over what it counts. With `accumulate`, adds to `into`
+    /// instead of replacing it.
     ///
     /// # Panics
     /// If a slice has the wrong length.
     pub fn backward(&self, gradient: &[f32], into: &mut [f32], accumulate: bool) {
-        self.shape.batch(into, gradient);
-        vectorise(self.cpu, AvgBackward { shape: self.shape, gradient, into, accumulate });
+        let Self { shape, shares, .. } = self;
+        shape.batch(into, gradient);
+        vectorise(self.cpu, AvgBackward { shape: *shape, shares, gradient, into, accumulate });
     }
 }
 
-/// The reciprocal of the number of pixels of every window.
-fn shares(shape: PoolShape) -> Vec<f32> {
-    let mut counts = vec![0.0_f32; shape.out_height() * shape.out_width()];
-    shape.visit(|window, _| counts[window] += 1.0);
-    counts.into_iter().map(|count| 1.0 / count).collect()
-}
-
 struct AvgForward<'a> {
-    shape: PoolShape,
+    shape: FloatPoolShape,
+    shares: &'a [f32],
     x: &'a [f32],
     out: &'a mut [f32],
 }
@@ -285,7 +334,6 @@ impl Loops for AvgForward<'_> {
     fn run(self) {
         let shape = self.shape;
         let channels = shape.channels;
-        let shares = shares(shape);
         let results = self.out.chunks_exact_mut(shape.outputs());
         for (x, out) in self.x.chunks_exact(shape.inputs()).zip(results) {
             out.fill(0.0);
@@ -295,7 +343,7 @@ impl Loops for AvgForward<'_> {
                     *out += x;
                 }
             });
-            for (out, share) in out.chunks_exact_mut(channels).zip(&shares) {
+            for (out, share) in out.chunks_exact_mut(channels).zip(self.shares) {
                 out.iter_mut().for_each(|out| *out *= share);
             }
         }
@@ -303,7 +351,8 @@ impl Loops for AvgForward<'_> {
 }
 
 struct AvgBackward<'a> {
-    shape: PoolShape,
+    shape: FloatPoolShape,
+    shares: &'a [f32],
     gradient: &'a [f32],
     into: &'a mut [f32],
     accumulate: bool,
@@ -314,7 +363,6 @@ impl Loops for AvgBackward<'_> {
     fn run(self) {
         let shape = self.shape;
         let channels = shape.channels;
-        let shares = shares(shape);
         let results = self.gradient.chunks_exact(shape.outputs());
         for (into, gradient) in self.into.chunks_exact_mut(shape.inputs()).zip(results) {
             if !self.accumulate {
@@ -322,7 +370,7 @@ impl Loops for AvgBackward<'_> {
             }
             shape.visit(|window, pixel| {
                 let gradient = &gradient[window * channels..][..channels];
-                let share = shares[window];
+                let share = self.shares[window];
                 for (into, gradient) in
                     into[pixel * channels..][..channels].iter_mut().zip(gradient)
                 {
@@ -342,34 +390,43 @@ mod tests {
         (0..len).map(|i| ((i * 7919 + seed * 104_729) % 17) as f32 / 8.0 - 1.0).collect()
     }
 
-    fn shapes() -> Vec<PoolShape> {
+    fn shapes() -> Vec<FloatPoolShape> {
         let mut shapes = Vec::new();
+        let axis = |size, kernel, stride, padding| FloatAxis {
+            stride,
+            padding,
+            ..FloatAxis::new(size, kernel)
+        };
         for (height, width) in [(2, 2), (4, 6), (5, 7), (9, 11)] {
             for (kernel, stride, padding) in
                 [(2, 2, 0), (2, 1, 0), (3, 2, 0), (3, 2, 1), (3, 1, 1), (2, 3, 1), (1, 2, 0)]
             {
                 for channels in [1, 3, 8, 17] {
-                    let shape = PoolShape { channels, height, width, kernel, stride, padding };
-                    shapes.extend(shape.check_window().ok());
+                    let rows = axis(height, kernel, stride, [padding; 2]);
+                    let columns = axis(width, kernel, stride, [padding; 2]);
+                    let shape = FloatPoolShape { channels, rows, columns };
+                    shapes.extend(shape.check().ok());
+                    let columns = axis(width, 4, 3, [1, 3]);
+                    shapes.extend(FloatPoolShape { columns, ..shape }.check().ok());
                 }
             }
         }
-        assert!(shapes.len() > 80);
+        assert!(shapes.len() > 160);
         shapes
     }
 
     /// Indices of the values of a window in an image, by the definition.
-    fn window(shape: PoolShape, index: usize) -> Vec<usize> {
-        let channel = index % shape.channels;
-        let pixel = index / shape.channels;
-        let (row, column) = (pixel / shape.out_width(), pixel % shape.out_width());
+    fn window(shape: FloatPoolShape, index: usize) -> Vec<usize> {
+        let FloatPoolShape { channels, rows, columns } = shape;
+        let (channel, pixel) = (index % channels, index / channels);
+        let (row, column) = (pixel / columns.windows(), pixel % columns.windows());
         let mut window = Vec::new();
-        for ky in 0..shape.kernel {
-            for kx in 0..shape.kernel {
-                let y = (row * shape.stride + ky).wrapping_sub(shape.padding);
-                let x = (column * shape.stride + kx).wrapping_sub(shape.padding);
-                if y < shape.height && x < shape.width {
-                    window.push((y * shape.width + x) * shape.channels + channel);
+        for ky in 0..rows.kernel {
+            for kx in 0..columns.kernel {
+                let y = (row * rows.stride + ky).wrapping_sub(rows.padding[0]);
+                let x = (column * columns.stride + kx).wrapping_sub(columns.padding[0]);
+                if y < rows.size && x < columns.size {
+                    window.push((y * columns.size + x) * channels + channel);
                 }
             }
         }
@@ -413,10 +470,13 @@ mod tests {
 
     #[test]
     fn means_and_their_gradients_equal_the_definition() {
-        for (isa, shape) in
-            Isa::available().flat_map(|isa| shapes().into_iter().map(move |s| (isa, s)))
-        {
-            let pool = AvgPool::new(shape, isa).expect("it is available");
+        let cases = Isa::available().flat_map(|isa| shapes().into_iter().map(move |s| (isa, s)));
+        for (isa, shape, counts) in cases.flat_map(|(isa, s)| [(isa, s, false), (isa, s, true)]) {
+            // All padding but the last row and column behind the image, as where the last window was rounded up.
+            let padding = [shape.rows, shape.columns].map(|axis| axis.padding);
+            let counted =
+                padding.map(|[b, a]| if counts { [b, a.saturating_sub(1)] } else { [0; 2] });
+            let pool = AvgPool::new(shape, counted, isa).expect("it is available");
             let x = numbers(2 * shape.inputs(), 1);
             let mut out = vec![0.0; 2 * shape.outputs()];
             pool.forward(&x, &mut out);
@@ -425,7 +485,19 @@ mod tests {
             for (index, got) in out.iter().enumerate() {
                 let image = index / shape.outputs() * shape.inputs();
                 let window = window(shape, index % shape.outputs());
-                let share = 1.0 / window.len() as f32;
+                let count = |axis: FloatAxis, [before, behind]: [usize; 2], window: usize| {
+                    let counts = |tap: &usize| {
+                        let at = (window * axis.stride + tap) as isize - axis.padding[0] as isize;
+                        at >= -(before as isize) && at < (axis.size + behind) as isize
+                    };
+                    (0..axis.kernel).filter(counts).count()
+                };
+                let pixel = index % shape.outputs() / shape.channels;
+                let across = shape.columns.windows();
+                let rows = count(shape.rows, counted[0], pixel / across);
+                let columns = count(shape.columns, counted[1], pixel % across);
+                assert!(counts || rows * columns == window.len());
+                let share = 1.0 / (rows * columns) as f32;
                 let mean: f32 = window.iter().map(|at| x[image + at] * share).sum();
                 assert!((got - mean).abs() < 1e-5, "{isa}, {shape:?}");
                 window.iter().for_each(|at| expected[image + at] += gradient[index] * share);
@@ -444,14 +516,8 @@ mod tests {
     #[test]
     fn what_is_not_a_number_is_the_maximum() {
         for kernel in [2, 3] {
-            let shape = PoolShape {
-                channels: 1,
-                height: kernel,
-                width: kernel,
-                kernel,
-                stride: 2,
-                padding: 0,
-            };
+            let axis = FloatAxis { stride: 2, ..FloatAxis::new(kernel, kernel) };
+            let shape = FloatPoolShape { channels: 1, rows: axis, columns: axis };
             let pool = MaxPool::new(shape, Isa::Portable).expect("a valid shape");
             for at in 0..kernel * kernel {
                 let mut x = vec![1.0; kernel * kernel];
@@ -465,13 +531,16 @@ mod tests {
 
     #[test]
     fn shapes_that_cannot_be_are_refused() {
-        let good = PoolShape { channels: 1, height: 4, width: 4, kernel: 2, stride: 2, padding: 0 };
+        let good = FloatAxis { stride: 2, ..FloatAxis::new(4, 2) };
         for (bad, named) in [
-            (PoolShape { stride: 0, ..good }, "stride"),
-            (PoolShape { padding: 2, ..good }, "padding"),
-            (PoolShape { kernel: 5, ..good }, "height"),
-            (PoolShape { kernel: 256, ..good }, "kernel"),
+            (FloatAxis { stride: 0, ..good }, "stride"),
+            (FloatAxis { padding: [0, 2], ..good }, "padding"),
+            (FloatAxis { kernel: 5, ..good }, "width"),
+            (FloatAxis { kernel: 256, size: 256, ..good }, "kernel"),
+            (FloatAxis { dilation: 2, ..good }, "dilation"),
+            (FloatAxis { kernel: 1, size: 1 << 62, ..good }, "activations"),
         ] {
+            let bad = FloatPoolShape { channels: 1, rows: good, columns: bad };
             let error = MaxPool::new(bad, Isa::Portable).expect_err("it cannot be").to_string();
             assert!(error.contains(named), "{error}");
         }

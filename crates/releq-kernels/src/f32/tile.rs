@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::{
     blocks::Block,
+    rectifier::Rectifier,
     vector::{Family, Task, Vector},
 };
 
@@ -55,6 +56,8 @@ pub(super) struct Clip {
     pub(super) first: isize,
     /// Rows of the image between rows of the result.
     pub(super) step: usize,
+    /// Rows of the image between rows of taps.
+    pub(super) spread: usize,
     /// Rows of the image.
     pub(super) height: usize,
 }
@@ -64,20 +67,18 @@ impl Clip {
     #[inline(always)]
     fn taps(self, row: usize, taps: usize) -> Range<usize> {
         let top = self.first + (row * self.step) as isize;
-        let from = (-top).clamp(0, taps as isize);
-        let to = (self.height as isize - top).clamp(from, taps as isize);
-        from as usize..to as usize
+        let before = |rows: isize| (rows.max(0) as usize).div_ceil(self.spread).min(taps);
+        let from = before(-top);
+        from..before(self.height as isize - top).max(from)
     }
 
     /// Rows of the result for which one row of taps lies inside the image.
     #[inline(always)]
     fn rows(self, tap: usize, rows: usize) -> Range<usize> {
-        let top = self.first + tap as isize;
-        let step = self.step as isize;
-        let from = (-top).max(0).div_euclid(step) + isize::from((-top).max(0) % step != 0);
-        let to = (self.height as isize - top + step - 1).max(0) / step;
-        let from = from.min(rows as isize);
-        from as usize..to.clamp(from, rows as isize) as usize
+        let top = self.first + (tap * self.spread) as isize;
+        let before = |height: isize| (height.max(0) as usize).div_ceil(self.step).min(rows);
+        let from = before(-top);
+        from..before(self.height as isize - top).max(from)
     }
 }
 
@@ -120,7 +121,7 @@ pub(super) struct Windows<'a> {
     pub(super) to: Walk,
     pub(super) block: Block,
     pub(super) start: Start<'a>,
-    pub(super) relu: bool,
+    pub(super) rectifier: Rectifier,
 }
 
 impl Task for Windows<'_> {
@@ -253,7 +254,7 @@ impl Windows<'_> {
             for (p, sums) in sums.into_iter().enumerate() {
                 let y = self.y.as_mut_ptr().add(y + p * self.to.column);
                 for (v, sum) in sums.into_iter().enumerate() {
-                    let sum = if self.relu { sum.relu() } else { sum };
+                    let sum = self.rectifier.apply(sum);
                     let len = if v + 1 == N { rest } else { V::LANES };
                     sum.store_up_to(y.add(v * V::LANES), len);
                 }
@@ -390,13 +391,15 @@ mod tests {
 
     #[test]
     fn clipped_rows_are_those_of_the_definition() {
-        for (first, step, height) in
-            (-6..4).flat_map(|f| (1..4).flat_map(move |s| (1..7).map(move |h| (f, s, h))))
-        {
-            let clip = Clip { first, step, height };
+        for (first, (step, spread), height) in (-6..4).flat_map(|first| {
+            [(1, 1), (2, 1), (3, 1), (1, 2), (2, 3)]
+                .into_iter()
+                .flat_map(move |steps| (1..7).map(move |height| (first, steps, height)))
+        }) {
+            let clip = Clip { first, step, spread, height };
             for (rows, taps) in (1..6).flat_map(|rows| (1..6).map(move |taps| (rows, taps))) {
                 let inside = |row: usize, tap: usize| {
-                    let at = first + (row * step + tap) as isize;
+                    let at = first + (row * step + tap * spread) as isize;
                     at >= 0 && at < height as isize
                 };
                 for row in 0..rows {

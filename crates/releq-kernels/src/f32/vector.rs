@@ -32,6 +32,8 @@ pub(super) trait Vector: Copy {
     unsafe fn mul(self, other: Self) -> Self;
     /// Replaces negative lanes by zero; NaN stays.
     unsafe fn relu(self) -> Self;
+    /// Replaces lanes greater than `limit` by it; NaN stays.
+    unsafe fn at_most(self, limit: Self) -> Self;
     /// Replaces lanes by zero in which `sign` is not positive.
     unsafe fn where_positive(self, sign: Self) -> Self;
     /// Replaces lanes by zero in which `a` and `b` differ.
@@ -218,6 +220,12 @@ impl Vector for Plain {
         Self(self.0.map(|value| if value < 0.0 { 0.0 } else { value }))
     }
     #[inline(always)]
+    unsafe fn at_most(self, limit: Self) -> Self {
+        let least =
+            |lane: usize| if self.0[lane] > limit.0[lane] { limit.0[lane] } else { self.0[lane] };
+        Self(std::array::from_fn(least))
+    }
+    #[inline(always)]
     unsafe fn where_equal(self, a: Self, b: Self) -> Self {
         Self(std::array::from_fn(|lane| if a.0[lane] == b.0[lane] { self.0[lane] } else { 0.0 }))
     }
@@ -294,6 +302,12 @@ impl Vector for __m256 {
         // The maximum is its second operand if one of them is NaN.
         // SAFETY: the caller has AVX2.
         unsafe { _mm256_max_ps(_mm256_setzero_ps(), self) }
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, limit: Self) -> Self {
+        // The minimum is its second operand if one of them is NaN.
+        // SAFETY: the caller has AVX2.
+        unsafe { _mm256_min_ps(limit, self) }
     }
     #[inline(always)]
     unsafe fn where_equal(self, a: Self, b: Self) -> Self {
@@ -392,6 +406,12 @@ impl Vector for __m512 {
         // The maximum is its second operand if one of them is NaN.
         // SAFETY: the caller has AVX-512.
         unsafe { _mm512_max_ps(_mm512_setzero_ps(), self) }
+    }
+    #[inline(always)]
+    unsafe fn at_most(self, limit: Self) -> Self {
+        // The minimum is its second operand if one of them is NaN.
+        // SAFETY: the caller has AVX-512.
+        unsafe { _mm512_min_ps(limit, self) }
     }
     #[inline(always)]
     unsafe fn where_equal(self, a: Self, b: Self) -> Self {

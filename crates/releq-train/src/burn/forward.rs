@@ -1,7 +1,7 @@
 //! The forward pass: a walk over the layers as tensor operations.
 
 use burn::tensor::{Tensor, TensorData};
-use releq_core::{Node, Op};
+use releq_core::{Activation, Node, Op};
 
 use super::{BurnTrainer, ops};
 use crate::dropout::dropout_mask;
@@ -55,6 +55,22 @@ pub(super) const fn is_covered(op: Op) -> bool {
             | Op::Dropout { .. }
             | Op::Add
             | Op::PaddedShortcut { .. }
+            | Op::ScaleShift
+            | Op::Mul
+            | Op::Concat
+            | Op::ChannelSlice { .. }
+            | Op::ChannelShuffle { .. }
+            | Op::LocalResponseNorm { .. }
+            | Op::Activation(
+                Activation::Clip { .. }
+                    | Activation::Sigmoid
+                    | Activation::HardSigmoid { .. }
+                    | Activation::Silu
+                    | Activation::HardSwish
+                    | Activation::LeakyRelu { .. }
+                    | Activation::Tanh
+                    | Activation::Gelu
+            )
     )
 }
 
@@ -132,6 +148,19 @@ impl BurnTrainer {
             }
             (Op::Relu, Value::Image(x), _) => Value::Image(burn::tensor::activation::relu(x)),
             (Op::Relu, Value::Vector(x), _) => Value::Vector(burn::tensor::activation::relu(x)),
+            (Op::Activation(activation), Value::Image(x), _) => {
+                Value::Image(ops::activate(x, activation))
+            }
+            (Op::Activation(activation), Value::Vector(x), _) => {
+                Value::Vector(ops::activate(x, activation))
+            }
+            (Op::ScaleShift, x, Some(Weight::Norm(scale))) => {
+                let affine = [scale.clone(), known(bias)];
+                match x {
+                    Value::Image(x) => Value::Image(ops::scale_shift(x, affine)),
+                    Value::Vector(x) => Value::Vector(ops::scale_shift(x, affine)),
+                }
+            }
             (Op::MaxPool(pool), Value::Image(x), _) => Value::Image(ops::max_pool(x, pool)),
             (Op::AvgPool(pool), Value::Image(x), _) => Value::Image(ops::avg_pool(x, pool)),
             (Op::GlobalAvgPool, Value::Image(x), _) => Value::Vector(ops::global_avg_pool(x)),
@@ -154,6 +183,39 @@ impl BurnTrainer {
                 (Value::Vector(sum), Value::Vector(x)) => Value::Vector(sum + x),
                 _ => unreachable!("a checked network adds equal shapes"),
             }),
+            (Op::Mul, x, _) => match (x, inputs.remove(0)) {
+                (Value::Image(x), Value::Image(y)) => Value::Image(x * y),
+                (Value::Vector(x), Value::Vector(y)) => Value::Vector(x * y),
+                (Value::Image(image), Value::Vector(factors))
+                | (Value::Vector(factors), Value::Image(image)) => {
+                    Value::Image(image * factors.unsqueeze_dims(&[2, 3]))
+                }
+            },
+            (Op::Concat, x @ Value::Image(_), _) => {
+                let all = std::iter::once(x).chain(inputs).filter_map(|value| match value {
+                    Value::Image(x) => Some(x),
+                    Value::Vector(_) => None,
+                });
+                Value::Image(Tensor::cat(all.collect(), 1))
+            }
+            (Op::Concat, x @ Value::Vector(_), _) => {
+                let all = std::iter::once(x).chain(inputs).filter_map(|value| match value {
+                    Value::Image(_) => None,
+                    Value::Vector(x) => Some(x),
+                });
+                Value::Vector(Tensor::cat(all.collect(), 1))
+            }
+            (Op::ChannelSlice { start, channels }, x, _) => match x {
+                Value::Image(x) => Value::Image(x.narrow(1, start, channels)),
+                Value::Vector(x) => Value::Vector(x.narrow(1, start, channels)),
+            },
+            (Op::ChannelShuffle { groups }, x, _) => match x {
+                Value::Image(x) => Value::Image(ops::shuffle(x, groups)),
+                Value::Vector(x) => Value::Vector(ops::shuffle(x, groups)),
+            },
+            (Op::LocalResponseNorm { size, alpha, beta, bias }, Value::Image(x), _) => {
+                Value::Image(ops::response_norm(x, size, [alpha, beta, bias]))
+            }
             _ => unreachable!("a checked network gives layer `{}` what it needs", node.name),
         }
     }

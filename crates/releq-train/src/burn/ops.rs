@@ -2,11 +2,11 @@
 
 use burn::tensor::{
     Int, Tensor,
-    activation::{log_softmax, softmax},
+    activation::{hard_sigmoid, leaky_relu, log_softmax, sigmoid, softmax},
     module,
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
-use releq_core::{Conv2d, Pool2d, Sides};
+use releq_core::{Activation, Axes, Conv2d, Pool2d, Sides};
 
 /// Convolution.
 ///
@@ -90,6 +90,66 @@ pub(super) fn padded_shortcut(x: Tensor<4>, out_channels: usize, stride: usize) 
     parts.push(x.clone());
     parts.extend((added > before).then(|| zeros(added - before)));
     Tensor::cat(parts, 1)
+}
+
+/// A function of every value.
+pub(super) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    match activation {
+        Activation::Clip { min, max } => {
+            // Unlike `clamp`, this has no slope at the ends, like PyTorch's `relu6` and `hardtanh`.
+            let (below, above) =
+                (x.clone().lower_equal_elem(min), x.clone().greater_equal_elem(max));
+            x.mask_fill(below, min).mask_fill(above, max)
+        }
+        Activation::Sigmoid => sigmoid(x),
+        Activation::HardSigmoid { alpha, beta } => hard_sigmoid(x, alpha.into(), beta.into()),
+        Activation::Silu => x.clone() * sigmoid(x),
+        Activation::HardSwish => x.clone() * hard_sigmoid(x, 1.0 / 6.0, 0.5),
+        Activation::LeakyRelu { slope } => leaky_relu(x, slope.into()),
+        Activation::Tanh => x.tanh(),
+        Activation::Gelu => {
+            // By its parts, since some backends have an approximation for the derivative of the whole.
+            let half = x.clone().mul_scalar(0.5);
+            half * (x.mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0))
+        }
+        other => unreachable!("`is_covered` lacks {other:?}"),
+    }
+}
+
+/// `x * scale + shift` for every channel.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, ...]`, everything else `[channels]`
+pub(super) fn scale_shift<const D: usize>(
+    x: Tensor<D>,
+    [scale, shift]: [Tensor<1>; 2],
+) -> Tensor<D> {
+    let mut shape = [1; D];
+    shape[1] = x.dims()[1];
+    x * scale.reshape(shape) + shift.reshape(shape)
+}
+
+/// The first channel of every group, then the second, and so on.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, ...]`
+pub(super) fn shuffle<const D: usize>(x: Tensor<D>, groups: usize) -> Tensor<D> {
+    let dims = x.dims();
+    let area: usize = dims[2..].iter().product();
+    let grouped: Tensor<4> = x.reshape([dims[0], groups, dims[1] / groups, area]);
+    grouped.swap_dims(1, 2).reshape(dims)
+}
+
+/// Every value over a power of the mean square of its neighbours in other channels.
+///
+/// # Shapes
+/// - `x`: `[batch, channels, height, width]`
+pub(super) fn response_norm(x: Tensor<4>, size: usize, [alpha, beta, bias]: [f32; 3]) -> Tensor<4> {
+    let [batch, channels, height, width] = x.dims();
+    let squares = (x.clone() * x.clone()).reshape([batch, 1, channels, height * width]);
+    let window = Pool2d::new([size, 1], 1).padding(Axes::new(size / 2, 0)).count_include_pad(true);
+    let mean = avg_pool(squares, window).reshape([batch, channels, height, width]);
+    x / mean.mul_scalar(alpha).add_scalar(bias).powf_scalar(beta)
 }
 
 /// Batch norm with the statistics of the batch, and those: mean and biased variance, untracked.

@@ -1,15 +1,18 @@
 //! Batch norm: statistics of the batch in training, running ones in evaluation.
 
-use releq_kernels::{BatchMoments, FloatNorm, Isa, KernelError};
+use releq_kernels::{BatchMoments, FloatNorm, Isa, KernelError, Rectifier};
 
-use super::layer::{Backward, Layer, Parameters, Pass};
+use super::{
+    affine::Affine,
+    layer::{Backward, Layer, Parameters, Pass},
+};
 
 pub(super) struct BatchNorm {
     kernel: FloatNorm,
     channels: usize,
     epsilon: f64,
     momentum: f64,
-    relu: bool,
+    rectifier: Rectifier,
     moments: BatchMoments,
     inverse: Vec<f32>,
     scale: Vec<f32>,
@@ -19,7 +22,7 @@ impl BatchNorm {
     pub(super) fn new(
         channels: usize,
         (epsilon, momentum): (f64, f64),
-        relu: bool,
+        rectifier: Rectifier,
         isa: Isa,
     ) -> Result<Self, KernelError> {
         Ok(Self {
@@ -27,7 +30,7 @@ impl BatchNorm {
             channels,
             epsilon,
             momentum,
-            relu,
+            rectifier,
             moments: BatchMoments::default(),
             inverse: Vec::new(),
             scale: Vec::new(),
@@ -49,31 +52,15 @@ fn factors(
     scale.extend(weight.iter().zip(&*inverse).map(|(weight, inverse)| weight * inverse));
 }
 
-/// Weights and bias of a convolution that does the work of the batch norm behind it, in evaluation.
-pub(super) fn fold(
-    parameters: &Parameters,
-    epsilon: f64,
-    weights: &mut [f32],
-    bias: Option<&[f32]>,
-) -> Vec<f32> {
-    let (Some(weight), Some(shift)) = (&parameters.weight, &parameters.bias) else {
-        return Vec::new();
-    };
-    let [mean, variance] = &parameters.running;
-    let (mut inverse, mut scale) = (Vec::new(), Vec::new());
-    factors(variance, epsilon, &weight.values, &mut inverse, &mut scale);
-    let filter = weights.len() / scale.len();
-    for (filter, scale) in weights.chunks_exact_mut(filter).zip(&scale) {
-        filter.iter_mut().for_each(|weight| *weight *= scale);
-    }
-    let of = |channel: usize| {
-        let bias = bias.map_or(0.0, |bias| bias[channel]);
-        (bias - mean[channel]) * scale[channel] + shift.values[channel]
-    };
-    (0..scale.len()).map(of).collect()
-}
-
 impl Layer for BatchNorm {
+    fn affine(&self, parameters: &Parameters) -> Option<Affine> {
+        let (weight, shift) = (parameters.weight.as_ref()?, parameters.bias.as_ref()?);
+        let [mean, variance] = &parameters.running;
+        let (mut inverse, mut scale) = (Vec::new(), Vec::new());
+        factors(variance, self.epsilon, &weight.values, &mut inverse, &mut scale);
+        Some(Affine { mean: mean.clone(), scale, shift: shift.values.clone() })
+    }
+
     fn forward(
         &mut self,
         inputs: &[&[f32]],
@@ -104,7 +91,7 @@ impl Layer for BatchNorm {
         }
         let BatchMoments { mean, variance } = &self.moments;
         factors(variance, self.epsilon, &weight.values, &mut self.inverse, &mut self.scale);
-        self.kernel.normalize(inputs[0], [mean, &self.scale, &bias.values], self.relu, out);
+        self.kernel.normalize(inputs[0], [mean, &self.scale, &bias.values], self.rectifier, out);
     }
 
     fn backward(&mut self, back: Backward<'_>, parameters: &mut Parameters, pass: &mut Pass<'_>) {
@@ -113,8 +100,8 @@ impl Layer for BatchNorm {
         self.kernel.backward(
             inputs[0],
             [&self.moments.mean, &self.scale, &bias.values],
-            &self.inverse,
-            self.relu,
+            Some(&self.inverse),
+            self.rectifier,
             &mut gradient,
             [&mut weight.gradient, &mut bias.gradient],
         );

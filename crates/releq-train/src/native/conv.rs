@@ -2,14 +2,15 @@
 
 use releq_core::{Axes, Conv2d, Shape, Sides};
 use releq_kernels::{
-    ConvGradients, ConvShape, FloatConv, FloatConvShape, FloatDepthwise, Isa, KernelError, Upstream,
+    ConvGradients, FloatAxis, FloatConv, FloatConvShape, FloatDepthwise, Isa, KernelError,
+    Rectifier, Upstream,
 };
 
 use super::layer::{Backward, Layer, Parameters, Pass};
 
 pub(super) struct Conv {
     kernel: Kernel,
-    relu: bool,
+    rectifier: Rectifier,
 }
 
 enum Kernel {
@@ -21,50 +22,47 @@ impl Conv {
     pub(super) fn new(
         conv: Conv2d,
         input: Shape,
-        relu: bool,
+        rectifier: Rectifier,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        let (channels, height, width) = match input {
-            Shape::Image { channels, height, width } => (channels, height, width),
-            Shape::Vector { features } => (features, 1, 1),
+        let [rows, columns] = axes(input, conv.kernel, conv.stride, conv.padding);
+        let shape = FloatConvShape {
+            channels: input.channels(),
+            outputs: conv.out_channels,
+            groups: conv.groups,
+            rows: FloatAxis { dilation: conv.dilation.height, ..rows },
+            columns: FloatAxis { dilation: conv.dilation.width, ..columns },
         };
-        let Conv2d { out_channels: outputs, groups, dilation, .. } = conv;
-        let [kernel, stride, padding] = even(conv.kernel, conv.stride, conv.padding)?;
-        if dilation.equal() != Some(1) {
-            return Err(uneven("dilation"));
-        }
-        let image = ConvShape { channels, height, width, outputs, kernel, stride, padding };
-        let shape = FloatConvShape { image, groups };
-        let kernel = if FloatDepthwise::fits(shape) && groups > 1 {
+        let kernel = if FloatDepthwise::fits(shape) && shape.groups > 1 {
             Kernel::Depthwise(FloatDepthwise::new(shape, isa)?)
         } else {
             Kernel::Direct(FloatConv::new(shape, isa)?)
         };
-        Ok(Self { kernel, relu })
+        Ok(Self { kernel, rectifier })
     }
 }
 
-/// A geometry that is the same on all sides.
-pub(super) fn even(kernel: Axes, stride: Axes, padding: Sides) -> Result<[usize; 3], KernelError> {
-    let of = |what, size: Option<usize>| size.ok_or(uneven(what));
-    Ok([
-        of("kernel", kernel.equal())?,
-        of("stride", stride.equal())?,
-        of("padding", padding.equal())?,
-    ])
-}
-
-const fn uneven(what: &'static str) -> KernelError {
-    KernelError::Shape {
-        what,
-        got: 0,
-        reason: "must be the same on all sides, and pixels of a window adjacent",
-    }
+/// Windows down and across an image, of adjacent pixels; a vector is one pixel.
+pub(super) fn axes(input: Shape, kernel: Axes, stride: Axes, padding: Sides) -> [FloatAxis; 2] {
+    let [height, width] = match input {
+        Shape::Image { height, width, .. } => [height, width],
+        Shape::Vector { .. } => [1, 1],
+    };
+    let Sides { top, left, bottom, right } = padding;
+    let axis = |size, kernel, stride, padding| FloatAxis {
+        stride,
+        padding,
+        ..FloatAxis::new(size, kernel)
+    };
+    [
+        axis(height, kernel.height, stride.height, [top, bottom]),
+        axis(width, kernel.width, stride.width, [left, right]),
+    ]
 }
 
 impl Layer for Conv {
-    fn prepare(&mut self, weights: &[f32], bias: Option<&[f32]>, relu: bool) {
-        self.relu = relu;
+    fn prepare(&mut self, weights: &[f32], bias: Option<&[f32]>, rectifier: Rectifier) {
+        self.rectifier = rectifier;
         match &mut self.kernel {
             Kernel::Direct(kernel) => kernel.load(weights, bias),
             Kernel::Depthwise(kernel) => kernel.load(weights, bias),
@@ -72,7 +70,7 @@ impl Layer for Conv {
     }
 
     fn keeps_output(&self) -> bool {
-        self.relu
+        self.rectifier != Rectifier::None
     }
 
     fn forward(
@@ -83,15 +81,15 @@ impl Layer for Conv {
         out: &mut [f32],
     ) {
         match &self.kernel {
-            Kernel::Direct(kernel) => kernel.forward(inputs[0], self.relu, out, pass.scratch),
-            Kernel::Depthwise(kernel) => kernel.forward(inputs[0], self.relu, out),
+            Kernel::Direct(kernel) => kernel.forward(inputs[0], self.rectifier, out, pass.scratch),
+            Kernel::Depthwise(kernel) => kernel.forward(inputs[0], self.rectifier, out),
         }
     }
 
     fn backward(&mut self, back: Backward<'_>, parameters: &mut Parameters, pass: &mut Pass<'_>) {
         let Backward { inputs, output, gradient, mut upstream } = back;
         let Parameters { weight: Some(weight), bias, .. } = parameters else { return };
-        let output = self.relu.then_some(output);
+        let output = (self.rectifier, output);
         let (scratch, buffers) = (&mut *pass.scratch, &mut *pass.buffers);
         let kernel = &mut self.kernel;
         let mut run = |input: Option<Upstream<'_>>| {

@@ -1,16 +1,15 @@
-//! Layers that change values in place: ReLU that could not be folded into the layer before it, sums, dropout.
+//! Layers that change values in place: rectifiers that could not be folded into the layer before, sums, dropout.
 
 use releq_core::Shape;
+use releq_kernels::Rectifier;
 
-use super::layer::{
-    Backward, Layer, Parameters, Pass, pixels, relu, relu_backward, to_channels_last,
-};
+use super::layer::{Backward, Layer, Parameters, Pass, pixels, to_channels_last};
 use crate::dropout::dropout_mask;
 
-/// `max(x, 0)`.
-pub(super) struct Relu;
+/// A rectifier on its own.
+pub(super) struct Rectify(pub(super) Rectifier);
 
-impl Layer for Relu {
+impl Layer for Rectify {
     fn is_in_place(&self) -> bool {
         true
     }
@@ -20,19 +19,19 @@ impl Layer for Relu {
     }
 
     fn forward(&mut self, _: &[&[f32]], _: &mut Parameters, _: &mut Pass<'_>, out: &mut [f32]) {
-        relu(out);
+        self.0.rectify(out);
     }
 
     fn backward(&mut self, back: Backward<'_>, _: &mut Parameters, pass: &mut Pass<'_>) {
         let Backward { output, mut gradient, mut upstream, .. } = back;
-        relu_backward(&mut gradient, output);
+        self.0.rectify_backward(&mut gradient, output);
         upstream.hand_on(0, gradient, pass.buffers);
     }
 }
 
 /// Sum of the inputs.
 pub(super) struct Add {
-    pub(super) relu: bool,
+    pub(super) rectifier: Rectifier,
 }
 
 impl Layer for Add {
@@ -41,7 +40,7 @@ impl Layer for Add {
     }
 
     fn keeps_output(&self) -> bool {
-        self.relu
+        self.rectifier != Rectifier::None
     }
 
     fn forward(
@@ -52,27 +51,30 @@ impl Layer for Add {
         out: &mut [f32],
     ) {
         let Some((last, others)) = inputs.split_last() else {
-            if self.relu {
-                relu(out);
-            }
-            return;
+            return self.rectifier.rectify(out);
         };
         for input in others {
             for (out, value) in out.iter_mut().zip(*input) {
                 *out += value;
             }
         }
-        for (out, value) in out.iter_mut().zip(*last) {
-            let sum = *out + value;
-            *out = if self.relu && sum < 0.0 { 0.0 } else { sum };
+        // One pass for the last sum and the rectifier.
+        let pairs = out.iter_mut().zip(*last);
+        match self.rectifier {
+            Rectifier::Relu => pairs.for_each(|(out, value)| {
+                let sum = *out + value;
+                *out = if sum < 0.0 { 0.0 } else { sum };
+            }),
+            rectifier => {
+                pairs.for_each(|(out, value)| *out += value);
+                rectifier.rectify(out);
+            }
         }
     }
 
     fn backward(&mut self, back: Backward<'_>, _: &mut Parameters, pass: &mut Pass<'_>) {
         let Backward { output, mut gradient, mut upstream, .. } = back;
-        if self.relu {
-            relu_backward(&mut gradient, output);
-        }
+        self.rectifier.rectify_backward(&mut gradient, output);
         for input in 1..upstream.sources.len() {
             upstream.write(input, gradient.len(), pass.buffers, |into, accumulate| {
                 if accumulate {

@@ -1,18 +1,24 @@
 //! What every kind of layer does, and the memory that layers share.
 
 use releq_core::{ParameterRole, Shape};
-use releq_kernels::FloatScratch;
+use releq_kernels::{FloatScratch, Rectifier};
 
+use super::affine::Affine;
 use crate::Sgd;
 
 /// One layer of the native trainer. Images are channels-last; a batch is one slice.
 ///
 /// Gradients travel as owned buffers, so that a layer can turn one into the next in place.
 pub(super) trait Layer: Send {
-    /// Takes the weights as they are used from now on, perhaps quantized, and whether negative outputs become
-    /// zero.
-    fn prepare(&mut self, weights: &[f32], bias: Option<&[f32]>, relu: bool) {
-        let _ = (weights, bias, relu);
+    /// Takes the weights as they are used from now on, perhaps quantized, and what becomes of the outputs.
+    fn prepare(&mut self, weights: &[f32], bias: Option<&[f32]>, rectifier: Rectifier) {
+        let _ = (weights, bias, rectifier);
+    }
+
+    /// What it does to every channel in evaluation, if that does not depend on other channels or pixels.
+    fn affine(&self, parameters: &Parameters) -> Option<Affine> {
+        let _ = parameters;
+        None
     }
 
     /// Whether `out` comes with the first input in it, to be changed in place; `inputs` are the others then.
@@ -186,20 +192,6 @@ impl Trained {
             *velocity = sgd.momentum * *velocity + (gradient + sgd.weight_decay * *value);
             *value -= sgd.learning_rate * *velocity;
         }
-    }
-}
-
-/// `max(x, 0)`; what is not a number stays, so that a diverged network shows.
-pub(super) fn relu(values: &mut [f32]) {
-    for value in values {
-        *value = if *value < 0.0 { 0.0 } else { *value };
-    }
-}
-
-/// Gradient of [`relu`], in place.
-pub(super) fn relu_backward(gradient: &mut [f32], output: &[f32]) {
-    for (gradient, output) in gradient.iter_mut().zip(output) {
-        *gradient = if *output > 0.0 { *gradient } else { 0.0 };
     }
 }
 

@@ -1,31 +1,31 @@
 //! Fully connected layer, as matrix products over the batch.
 
-use releq_kernels::{Matrix, matmul};
+use releq_kernels::{Matrix, Rectifier, matmul};
 
-use super::layer::{Backward, Layer, Parameters, Pass, relu, relu_backward, transpose};
+use super::layer::{Backward, Layer, Parameters, Pass, transpose};
 
 pub(super) struct Linear {
     inputs: usize,
     outputs: usize,
-    relu: bool,
+    rectifier: Rectifier,
     /// The weights as `[inputs, outputs]`, made by the first evaluation that uses them. The product packs
     /// weights in the other order anew for every batch, which costs more than multiplying a few images.
     transposed: Vec<f32>,
 }
 
 impl Linear {
-    pub(super) fn new(inputs: usize, outputs: usize, relu: bool) -> Self {
-        Self { inputs, outputs, relu, transposed: Vec::new() }
+    pub(super) fn new(inputs: usize, outputs: usize, rectifier: Rectifier) -> Self {
+        Self { inputs, outputs, rectifier, transposed: Vec::new() }
     }
 }
 
 impl Layer for Linear {
-    fn prepare(&mut self, _: &[f32], _: Option<&[f32]>, _: bool) {
+    fn prepare(&mut self, _: &[f32], _: Option<&[f32]>, _: Rectifier) {
         self.transposed.clear();
     }
 
     fn keeps_output(&self) -> bool {
-        self.relu
+        self.rectifier != Rectifier::None
     }
 
     fn forward(
@@ -49,16 +49,12 @@ impl Layer for Linear {
         };
         let x = Matrix::new(inputs[0], pass.batch, self.inputs);
         matmul(x, weight, out, parameters.bias.is_some());
-        if self.relu {
-            relu(out);
-        }
+        self.rectifier.rectify(out);
     }
 
     fn backward(&mut self, back: Backward<'_>, parameters: &mut Parameters, pass: &mut Pass<'_>) {
         let Backward { inputs, output, mut gradient, mut upstream } = back;
-        if self.relu {
-            relu_backward(&mut gradient, output);
-        }
+        self.rectifier.rectify_backward(&mut gradient, output);
         if let Some(bias) = &mut parameters.bias {
             bias.gradient.fill(0.0);
             for row in gradient.chunks_exact(self.outputs) {

@@ -2,7 +2,10 @@
 //!
 //! One file for each layer kind; [`plan`](plan::plan) chooses between them.
 
+mod activation;
+mod affine;
 mod batch_norm;
+mod channels;
 mod conv;
 mod elementwise;
 mod flatten;
@@ -11,12 +14,15 @@ mod linear;
 mod loss;
 mod plan;
 mod pool;
+mod product;
+mod response_norm;
+mod scale_shift;
 mod shortcut;
 
 use std::{fmt, sync::Arc};
 
 use releq_core::{
-    Bitwidth, BitwidthAssignment, Network, Op, Parameter, ParameterRole, Weights, layer_parameters,
+    Bitwidth, BitwidthAssignment, Network, Parameter, ParameterRole, Weights, layer_parameters,
 };
 use releq_kernels::{FloatScratch, Isa};
 use releq_quant::Quantizer;
@@ -138,21 +144,16 @@ impl NativeTrainer {
             }
             let mut used = std::mem::take(&mut parameters.used);
             let bias = parameters.bias.as_ref().map(|bias| bias.values.clone());
-            let (mut bias, mut relu) = (bias, unit.relu);
+            let (mut bias, mut rectifier) = (bias, unit.rectifier);
             if let (Mode::Evaluate, Some(norm)) = (mode, unit.norm) {
                 let norm = &self.units[norm];
-                if let Op::BatchNorm { epsilon, .. } = self.network.nodes()[norm.node].op {
-                    bias = Some(batch_norm::fold(
-                        &norm.parameters,
-                        epsilon,
-                        &mut used,
-                        bias.as_deref(),
-                    ));
-                    relu = norm.relu;
+                if let Some(affine) = norm.layer.affine(&norm.parameters) {
+                    bias = Some(affine.fold(&mut used, bias.as_deref()));
+                    rectifier = norm.rectifier;
                 }
             }
             let unit = &mut self.units[index];
-            unit.layer.prepare(&used, bias.as_deref(), relu);
+            unit.layer.prepare(&used, bias.as_deref(), rectifier);
             unit.parameters.used = used;
         }
         self.prepared = Some(mode);
@@ -416,7 +417,7 @@ impl Trainer for NativeTrainer {
 
 #[cfg(test)]
 mod tests {
-    use releq_core::{Conv2d, Pool2d};
+    use releq_core::{Conv2d, Op, Pool2d};
     use releq_quant::QuantizerKind;
 
     use super::*;

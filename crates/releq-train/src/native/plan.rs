@@ -1,16 +1,21 @@
 //! From a network to the layers that run: which of its operations need no pass of their own.
 
-use releq_core::{Bitwidth, Network, Op, Shape};
-use releq_kernels::{Isa, KernelError};
+use releq_core::{Activation, Bitwidth, Network, Op, Shape};
+use releq_kernels::{Isa, KernelError, Rectifier};
 
 use super::{
+    activation::Activate,
     batch_norm::BatchNorm,
+    channels::Channels,
     conv::Conv,
-    elementwise::{Add, Dropout, Relu},
+    elementwise::{Add, Dropout, Rectify},
     flatten::Flatten,
     layer::{Layer, Parameters, pixels},
     linear::Linear,
     pool::{Avg, GlobalAvg, Max},
+    product::{Gate, Mul},
+    response_norm::ResponseNorm,
+    scale_shift::ScaleShift,
     shortcut::PaddedShortcut,
 };
 use crate::TrainError;
@@ -26,13 +31,14 @@ pub(super) struct Unit {
     pub(super) sources: Vec<Option<usize>>,
     /// Values of one sample as they leave.
     pub(super) values: usize,
-    /// Whether negative outputs become zero.
-    pub(super) relu: bool,
+    /// What becomes of its outputs.
+    pub(super) rectifier: Rectifier,
     /// Whether it works in its first source's buffer, which nobody else needs.
     pub(super) takes_over: bool,
-    /// The batch norm that reads nothing but this convolution; in evaluation it is part of the weights.
+    /// The batch norm (or scale and shift) that reads nothing but this convolution; in evaluation it is part of the
+    /// weights.
     pub(super) norm: Option<usize>,
-    /// Whether this is such a batch norm.
+    /// Whether this is such a norm.
     pub(super) absorbed: bool,
     /// The last unit that reads this one; itself if none does.
     pub(super) last_reader: usize,
@@ -56,14 +62,14 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
         };
         (0..nodes.len()).flat_map(|reader| vec![reader; reads(&reader)]).collect()
     };
-    // A ReLU is folded into the layer before it, if that can do it and nobody else reads that layer.
-    let folded = |relu: usize| {
-        let &[Some(source)] = network.sources(relu) else { return false };
+    // A rectifier is folded into the layer before it, if that can do it and nobody else reads that layer.
+    let folded = |node: usize| {
+        let &[Some(source)] = network.sources(node) else { return false };
         let folds = matches!(
             nodes[source].op,
-            Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm { .. } | Op::Add
+            Op::Conv2d(_) | Op::Linear { .. } | Op::BatchNorm { .. } | Op::ScaleShift | Op::Add
         );
-        nodes[relu].op == Op::Relu && folds && readers(source).len() == 1
+        rectifier(nodes[node].op) != Rectifier::None && folds && readers(source).len() == 1
     };
     let mut units: Vec<Unit> = Vec::new();
     // For every layer of the network, the unit that gives its values; `None` is the network's input.
@@ -77,21 +83,23 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
         let input = network.input_shape(index);
         let (channels, area) = pixels(input);
         let same = match node.op {
-            Op::Relu => folded(index),
             Op::Flatten => channels == 1 || area == 1,
-            _ => false,
+            _ => folded(index),
         };
         if same {
             home.push(sources[0]);
             continue;
         }
-        let relu = matches!(readers(index)[..], [reader] if folded(reader));
+        let rectifier = match readers(index)[..] {
+            [reader] if folded(reader) => rectifier(nodes[reader].op),
+            _ => Rectifier::None,
+        };
         let unsupported = |what: String| TrainError::Unsupported {
             layer: node.name.clone(),
             trainer: "native",
             what,
         };
-        let layer = layer(network, index, relu, isa)
+        let layer = layer(network, index, rectifier, isa)
             .map_err(|error| unsupported(format!("it: {error}; the flex backend does")))?
             .ok_or_else(|| unsupported(format!("the operation `{}`", node.op.kind())))?;
         home.push(Some(units.len()));
@@ -102,7 +110,7 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
             bits: None,
             sources,
             values: network.shape(index).len(),
-            relu,
+            rectifier,
             takes_over: false,
             norm: None,
             absorbed: false,
@@ -113,6 +121,17 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
     let output = home.last().copied().flatten();
     connect(&mut units, output, network);
     Ok(Plan { units, output })
+}
+
+/// The rectifier that an operation is, if it is one.
+fn rectifier(op: Op) -> Rectifier {
+    match op {
+        Op::Relu => Rectifier::Relu,
+        Op::Activation(Activation::Clip { min, max }) if min == 0.0 => {
+            Rectifier::Clipped { ceiling: max }
+        }
+        _ => Rectifier::None,
+    }
 }
 
 /// Fills in what depends on who reads a unit.
@@ -136,8 +155,9 @@ fn connect(units: &mut [Unit], output: Option<usize>, network: &Network) {
         }
         units[index].takes_over =
             units[index].layer.is_in_place() && !units[source].layer.keeps_output();
-        let norm = matches!(op(&units[index]), Op::BatchNorm { .. });
-        if norm && matches!(op(&units[source]), Op::Conv2d(_)) && !units[source].relu {
+        let norm = matches!(op(&units[index]), Op::BatchNorm { .. } | Op::ScaleShift);
+        let plain = units[source].rectifier == Rectifier::None;
+        if norm && matches!(op(&units[source]), Op::Conv2d(_)) && plain {
             units[source].norm = Some(index);
             units[index].absorbed = true;
         }
@@ -148,32 +168,67 @@ fn connect(units: &mut [Unit], output: Option<usize>, network: &Network) {
 fn layer(
     network: &Network,
     index: usize,
-    relu: bool,
+    rectifier: Rectifier,
     isa: Isa,
 ) -> Result<Option<Box<dyn Layer>>, KernelError> {
-    let input: Shape = network.input_shape(index);
+    let (input, output) = (network.input_shape(index), network.shape(index));
     let (channels, area) = pixels(input);
+    // A rectifier that stayed a layer of its own.
+    let alone = self::rectifier(network.nodes()[index].op);
     let layer: Box<dyn Layer> = match network.nodes()[index].op {
-        Op::Conv2d(conv) => Box::new(Conv::new(conv, input, relu, isa)?),
+        Op::Conv2d(conv) => Box::new(Conv::new(conv, input, rectifier, isa)?),
         Op::Linear { out_features: outputs, .. } => {
-            Box::new(Linear::new(input.len(), outputs, relu))
+            Box::new(Linear::new(input.len(), outputs, rectifier))
         }
         Op::BatchNorm { epsilon, momentum } => {
-            Box::new(BatchNorm::new(channels, (epsilon, momentum), relu, isa)?)
+            Box::new(BatchNorm::new(channels, (epsilon, momentum), rectifier, isa)?)
         }
-        Op::Relu => Box::new(Relu),
-        Op::MaxPool(pool) => Box::new(Max::new(pool, input, isa)?),
-        Op::AvgPool(pool) => Box::new(Avg::new(pool, input, isa)?),
+        Op::ScaleShift => Box::new(ScaleShift::new(channels, rectifier, isa)?),
+        Op::Relu | Op::Activation(_) if alone != Rectifier::None => Box::new(Rectify(alone)),
+        Op::Activation(activation) => match Activate::new(activation, isa)? {
+            Some(layer) => Box::new(layer),
+            None => return Ok(None),
+        },
+        Op::MaxPool(pool) => Box::new(Max::new(pool, [input, output], isa)?),
+        Op::AvgPool(pool) => Box::new(Avg::new(pool, [input, output], isa)?),
         Op::GlobalAvgPool => Box::new(GlobalAvg { channels, area }),
         Op::Flatten => Box::new(Flatten { channels, area }),
         Op::Dropout { probability } => {
             Box::new(Dropout { node: index, probability, shape: input, mask: Vec::new() })
         }
-        Op::Add => Box::new(Add { relu }),
+        Op::Add => Box::new(Add { rectifier }),
+        Op::Mul => match inputs(network, index)[..] {
+            [first, second] if first == second => Box::new(Mul),
+            [first, _] => {
+                let image = usize::from(first != output);
+                let (channels, area) = pixels(output);
+                Box::new(Gate { image, channels, area })
+            }
+            _ => return Ok(None),
+        },
+        Op::Concat => {
+            let channels = inputs(network, index).iter().map(Shape::channels).collect();
+            Box::new(Channels::concat(channels))
+        }
+        Op::ChannelSlice { start, channels: count } => {
+            Box::new(Channels::slice(channels, start, count))
+        }
+        Op::ChannelShuffle { groups } => Box::new(Channels::shuffle(channels, groups)),
+        Op::LocalResponseNorm { size, alpha, beta, bias } => {
+            Box::new(ResponseNorm::new(channels, size, [alpha, beta, bias]))
+        }
         Op::PaddedShortcut { out_channels, stride } => {
             Box::new(PaddedShortcut::new(input, out_channels, stride))
         }
         _ => return Ok(None),
     };
     Ok(Some(layer))
+}
+
+/// Shapes of one sample of every input of a layer.
+fn inputs(network: &Network, index: usize) -> Vec<Shape> {
+    let [channels, height, width] = network.input();
+    let input = Shape::Image { channels, height, width };
+    let sources = network.sources(index).iter();
+    sources.map(|source| source.map_or(input, |source| network.shape(source))).collect()
 }

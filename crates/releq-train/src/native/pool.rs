@@ -1,24 +1,26 @@
 //! Pooling.
 
-use releq_core::{Pool2d, Shape};
-use releq_kernels::{AvgPool, Isa, KernelError, MaxPool, PoolShape};
+use releq_core::{Pool2d, Shape, Sides};
+use releq_kernels::{AvgPool, FloatAxis, FloatPoolShape, Isa, KernelError, MaxPool};
 
 use super::{
-    conv::even,
+    conv::axes,
     layer::{Backward, Layer, Parameters, Pass},
 };
 
-fn shape(pool: Pool2d, input: Shape) -> Result<PoolShape, KernelError> {
-    let (channels, height, width) = match input {
-        Shape::Image { channels, height, width } => (channels, height, width),
-        Shape::Vector { features } => (features, 1, 1),
+/// Windows of which a last one, rounded up, has the padding behind the image that it needs to be whole.
+fn shape(pool: Pool2d, input: Shape, output: Shape) -> FloatPoolShape {
+    let windows = match output {
+        Shape::Image { height, width, .. } => [height, width],
+        Shape::Vector { .. } => [1, 1],
     };
-    let [kernel, stride, padding] = even(pool.kernel, pool.stride, pool.padding)?;
-    if pool.ceil_mode || pool.count_include_pad {
-        let reason = "must not be rounded up or counted";
-        return Err(KernelError::Shape { what: "padding", got: padding, reason });
-    }
-    Ok(PoolShape { channels, height, width, kernel, stride, padding })
+    let axes = axes(input, pool.kernel, pool.stride, pool.padding);
+    let [rows, columns] = [0, 1].map(|at| {
+        let FloatAxis { size, kernel, stride, padding: [before, behind], .. } = axes[at];
+        let needed = ((windows[at] - 1) * stride + kernel).saturating_sub(before + size);
+        FloatAxis { padding: [before, behind.max(needed)], ..axes[at] }
+    });
+    FloatPoolShape { channels: input.channels(), rows, columns }
 }
 
 /// Largest value of every window.
@@ -29,8 +31,13 @@ pub(super) struct Max {
 }
 
 impl Max {
-    pub(super) fn new(pool: Pool2d, input: Shape, isa: Isa) -> Result<Self, KernelError> {
-        Ok(Self { kernel: MaxPool::new(shape(pool, input)?, isa)?, places: Vec::new() })
+    pub(super) fn new(
+        pool: Pool2d,
+        [input, output]: [Shape; 2],
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        let kernel = MaxPool::new(shape(pool, input, output), isa)?;
+        Ok(Self { kernel, places: Vec::new() })
     }
 }
 
@@ -62,8 +69,15 @@ impl Layer for Max {
 pub(super) struct Avg(AvgPool);
 
 impl Avg {
-    pub(super) fn new(pool: Pool2d, input: Shape, isa: Isa) -> Result<Self, KernelError> {
-        AvgPool::new(shape(pool, input)?, isa).map(Self)
+    pub(super) fn new(
+        pool: Pool2d,
+        [input, output]: [Shape; 2],
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        let Sides { top, left, bottom, right } = pool.padding;
+        let counted =
+            if pool.count_include_pad { [[top, bottom], [left, right]] } else { [[0; 2]; 2] };
+        AvgPool::new(shape(pool, input, output), counted, isa).map(Self)
     }
 }
 
