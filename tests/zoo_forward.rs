@@ -1,7 +1,7 @@
 //! Forward passes and published checkpoints against PyTorch's own logits.
 //!
 //! The rows in `golden/` come from `golden/make_forward.py`, which builds every network again in PyTorch and
-//! fills it by the formula that stands here, too.
+//! fills it by the formula of `releq_test_support::formula`, too.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -10,51 +10,16 @@ use releq::{
     core::{Conv2d, Network, Parameter, Weights},
     format,
     quant::QuantizerKind,
-    train::{BurnTrainer, NativeTrainer, Trainer, initial_weights},
+    train::{BurnTrainer, NativeTrainer, Trainer},
     zoo,
 };
-use releq_test_support::data_dir;
+use releq_test_support::{
+    data_dir,
+    formula::{by_formula, images},
+};
 
 /// Both sides sum in single precision, each in its own order: measured, the worst is 2e-6.
 const TOLERANCE: f32 = 1e-4;
-
-/// Numbers in [-1, 1), multiples of 2^-23: the integer hash `lowbias32`, started by FNV-1a of a name.
-fn noise(name: &str, count: usize) -> Vec<f32> {
-    let start = name
-        .bytes()
-        .fold(0x811C_9DC5_u32, |state, byte| (state ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    let value = |index: usize| {
-        let mut x = (index as u32).wrapping_add(start);
-        x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);
-        x = (x ^ (x >> 15)).wrapping_mul(0x846C_A68B);
-        x ^= x >> 16;
-        (x >> 8) as f32 / 8_388_608.0 - 1.0
-    };
-    (0..count).map(value).collect()
-}
-
-/// The parameters of `network` by formula.
-fn by_formula(network: &Network) -> Weights {
-    let mut state = initial_weights(network, 0);
-    for (name, Parameter { shape, values }) in &mut state.0 {
-        *values = noise(name, values.len());
-        let (offset, scale) = match name.rsplit_once('.').unwrap().1 {
-            "weight" if shape.len() > 1 => {
-                let fan_in: usize = shape[1..].iter().product();
-                (0.0, (6.0 / fan_in as f64).sqrt() as f32)
-            }
-            "weight" => (1.0, 0.25),
-            "running_var" => (1.0, 0.5),
-            _ => (0.0, 0.125),
-        };
-        values.iter_mut().for_each(|value| *value = offset + scale * *value);
-    }
-    state
-}
-
-fn images(network: &Network) -> Vec<f32> {
-    noise("input", 2 * network.input().iter().product::<usize>())
-}
 
 fn golden(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(file)
