@@ -213,18 +213,28 @@ def alexnet():
 
 
 class MobileNetV1(nn.Module):
-    def __init__(self):
+    def __init__(self, tensorflow):
         super().__init__()
+        epsilon, act = (1e-3, nn.ReLU6) if tensorflow else (1e-5, nn.ReLU)
+
+        def windows(before, out, stride, groups):
+            conv = nn.Conv2d(before, out, 3, stride, 1, groups=groups, bias=False)
+            if tensorflow and stride == 2:
+                # `SAME` on an even side: nothing above and on the left.
+                conv.padding = (0, 0)
+                conv.register_forward_pre_hook(lambda _, x: (F.pad(x[0], (0, 1, 0, 1)),))
+            return conv
+
+        def norm(channels):
+            return nn.BatchNorm2d(channels, eps=epsilon)
 
         def first(before, out, stride):
-            conv = nn.Conv2d(before, out, 3, stride, 1, bias=False)
-            return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU(inplace=True))
+            return nn.Sequential(windows(before, out, stride, 1), norm(out), act())
 
         def pair(before, out, stride):
-            depthwise = nn.Conv2d(before, before, 3, stride, 1, groups=before, bias=False)
             pointwise = nn.Conv2d(before, out, 1, bias=False)
             return nn.Sequential(
-                depthwise, nn.BatchNorm2d(before), nn.ReLU(inplace=True), pointwise, nn.BatchNorm2d(out), nn.ReLU(inplace=True)
+                windows(before, before, stride, before), norm(before), act(), pointwise, norm(out), act()
             )
 
         self.model = nn.Sequential(
@@ -252,7 +262,8 @@ NETWORKS = {
     "resnet20": (lambda: ResNet20(padded=False), (3, 32, 32)),
     "resnet20_option_a": (lambda: ResNet20(padded=True), (3, 32, 32)),
     "alexnet": (alexnet, (3, 224, 224)),
-    "mobilenet_v1": (MobileNetV1, (3, 224, 224)),
+    "mobilenet_v1": (lambda: MobileNetV1(tensorflow=False), (3, 224, 224)),
+    "mobilenet_v1_tf": (lambda: MobileNetV1(tensorflow=True), (3, 224, 224)),
 }
 
 CHECKPOINTS = {"simplenet": "simplenet_cifar.pth.tar", "resnet20_option_a": "resnet20-12fca82f.th"}

@@ -13,7 +13,7 @@ use releq_core::{BitwidthAssignment, Network, NetworkBuilder, UnknownName};
 
 pub use alexnet::alexnet;
 pub use lenet::lenet;
-pub use mobilenet::mobilenet_v1;
+pub use mobilenet::{MobileNetV1, mobilenet_v1, mobilenet_v1_tf};
 pub use preset::{Preset, Published, preset};
 pub use resnet::{resnet20, resnet20_option_a};
 pub use simplenet::simplenet;
@@ -23,8 +23,11 @@ pub use vgg::{vgg11, vgg16, vgg16_3fc};
 /// Name, definition, and the weight bitwidths that the paper publishes.
 type Entry = (&'static str, fn() -> Network, Option<&'static str>);
 
+/// Bitwidths of MobileNet-V1, in either variant.
+const MOBILENET_V1: &str = "5-6-6-4-4-7-8-4-6-8-5-5-8-6-7-7-7-6-8-6-8-8-6-7-5-5-7-8";
+
 /// All networks.
-const ZOO: [Entry; 11] = [
+const ZOO: [Entry; 12] = [
     ("lenet", lenet, Some("2-2-3-2")),
     ("simplenet", simplenet, Some("5-5-5-5-5")),
     ("svhn", svhn, Some("4-4-4-4-4-4-4-4")),
@@ -35,7 +38,8 @@ const ZOO: [Entry; 11] = [
     ("resnet20", resnet20, Some("8-2-2-3-2-2-2-3-2-3-3-3-2-2-2-3-2-2-2-2-2-8")),
     ("resnet20_option_a", resnet20_option_a, Some("8-2-2-3-2-2-2-3-2-3-3-2-2-2-3-2-2-2-2-8")),
     ("alexnet", alexnet, Some("8-4-4-4-4-4-4-8")),
-    ("mobilenet_v1", mobilenet_v1, Some("5-6-6-4-4-7-8-4-6-8-5-5-8-6-7-7-7-6-8-6-8-8-6-7-5-5-7-8")),
+    ("mobilenet_v1", mobilenet_v1, Some(MOBILENET_V1)),
+    ("mobilenet_v1_tf", mobilenet_v1_tf, Some(MOBILENET_V1)),
 ];
 
 /// The names of all networks, for [`by_name`].
@@ -63,7 +67,7 @@ pub fn by_name(name: &str) -> Result<Network, UnknownName> {
 ///
 /// Some published lists do not fit the authors' networks. The mappings are our interpretation:
 ///
-/// - `svhn` and `mobilenet_v1`: the list is longer than the network. The 8s at both ends, which have no
+/// - `svhn`, `mobilenet_v1` and `mobilenet_v1_tf`: the list is longer than the network. The 8s at both ends, which have no
 ///   layer, are left out.
 /// - `svhn10` and `vgg16_3fc`: networks that have as many layers as the published list.
 /// - `resnet20_option_a`: the list of `resnet20` without its two projections.

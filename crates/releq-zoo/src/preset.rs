@@ -33,6 +33,7 @@ use crate::published_bits;
 /// | `resnet20_option_a` | as `resnet20` | as `resnet20` | ours: 40 | as `resnet20` | akamaster's checkpoint |
 /// | `alexnet` | WRPN | 2, 0.001 | ours: 8 | all but the ends | ImageNet's |
 /// | `mobilenet_v1` | WRPN | 1, 0.01 | ours: 4 | all | ImageNet's |
+/// | `mobilenet_v1_tf` | as `mobilenet_v1` | as `mobilenet_v1` | ours: 4 | all | TensorFlow's: 0.5 |
 ///
 /// With a normalization of 0.5, the authors' checkpoint of `simplenet` classifies 7,114 of the 10,000 CIFAR-10
 /// test images (as JPEG of quality 75) correctly; with the other common normalizations, at most 6,562. The
@@ -95,6 +96,7 @@ pub fn preset(name: &str) -> Option<Preset> {
         "resnet20_option_a" => ("CIFAR-10", Dorefa, 1..19, (10.0, 0.001), 40.0, None, Some(0.12)),
         "alexnet" => ("ImageNet", Wrpn, 1..7, (2.0, 0.001), 8.0, Some(0.65), Some(0.08)),
         "mobilenet_v1" => ("ImageNet", Wrpn, 0..28, (1.0, 0.01), 4.0, Some(0.70), Some(0.26)),
+        "mobilenet_v1_tf" => ("ImageNet", Wrpn, 0..28, (1.0, 0.01), 4.0, None, Some(0.26)),
         _ => return None,
     };
     let (epochs, learning_rate) = short;
@@ -105,6 +107,7 @@ pub fn preset(name: &str) -> Option<Preset> {
     let (mean, std): (&[f32], &[f32]) = match (name, data) {
         (_, "MNIST") => (&[0.1307], &[0.3081]),
         // The published CIFAR-10 checkpoint was trained with the normalization of ImageNet.
+        ("mobilenet_v1_tf", _) => (&[0.5; 3], &[0.5; 3]),
         ("resnet20_option_a", _) | (_, "ImageNet") => {
             (&[0.485, 0.456, 0.406], &[0.229, 0.224, 0.225])
         }
