@@ -21,6 +21,8 @@ mod schedule;
 mod taught;
 mod trainer;
 mod training;
+#[cfg(test)]
+mod windows;
 
 pub use self::burn::BurnTrainer;
 pub use accuracy::{AccuracyReport, accuracy, accuracy_while};

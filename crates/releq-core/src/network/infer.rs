@@ -235,6 +235,17 @@ impl Layer<'_> {
     }
 
     fn pool(&self, input: Shape, pool: Pool2d) -> Result<Shape, NetworkError> {
+        let (Axes { height: rows, width: columns }, padding) = (pool.kernel, pool.padding);
+        let Sides { top, left, bottom, right } = padding;
+        // Otherwise a window may lie in the padding alone, and has neither a maximum nor a mean.
+        let below = |padding: usize, kernel: usize| padding == 0 || padding < kernel;
+        if ![(top, rows), (bottom, rows), (left, columns), (right, columns)]
+            .into_iter()
+            .all(|(padding, kernel)| below(padding, kernel))
+        {
+            let reason = format!("padding {padding} must be below the kernel {}", pool.kernel);
+            return Err(self.parameter(reason));
+        }
         let window = Window {
             kernel: pool.kernel,
             stride: pool.stride,
@@ -286,17 +297,13 @@ impl Layer<'_> {
             dilated(kernel.width, dilation.width),
         );
         let Sides { top, left, bottom, right } = padding;
-        let below = |padding: usize, extent: usize| padding == 0 || padding < extent;
-        if ![top, bottom].into_iter().all(|padding| below(padding, extent.height))
-            || ![left, right].into_iter().all(|padding| below(padding, extent.width))
-        {
-            let reason = format!("padding {padding} must be below the kernel {extent}");
-            return Err(self.parameter(reason));
-        }
+        let padded = |side: usize, before: usize, after: usize| {
+            side.saturating_add(before).saturating_add(after)
+        };
+        self.fits(&[channels, padded(height, top, bottom), padded(width, left, right)])?;
         let places =
             |side: usize, (before, after): (usize, usize), extent: usize, stride: usize| {
-                let padded = side.saturating_add(before).saturating_add(after);
-                let Some(room) = padded.checked_sub(extent) else {
+                let Some(room) = padded(side, before, after).checked_sub(extent) else {
                     let reason =
                         format!("a kernel of {extent} with padding {padding} does not fit");
                     return Err(self.wrong(input, reason));

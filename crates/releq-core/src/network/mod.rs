@@ -479,7 +479,19 @@ mod tests {
         check(start().conv("c", Conv2d::new(4, 3).stride(0)), "layer `c`: kernel, stride");
         check(start().conv("c", Conv2d::new(4, 3).groups(2)), "2 groups do not divide 1");
         check(start().conv("c", Conv2d::new(4, 3).groups(0)), "0 groups");
-        check(start().conv("c", Conv2d::new(4, 3).padding(3)), "padding 3 must be below");
+        let pool = |kernel: [usize; 2], padding: [usize; 4]| {
+            Op::MaxPool(Pool2d::new(kernel, 1).padding(padding))
+        };
+        check(
+            start().layer("p", pool([3, 3], [3; 4]), &[]),
+            "padding 3 must be below the kernel 3",
+        );
+        check(start().layer("p", pool([1, 3], [0, 0, 1, 1]), &[]), "padding [0, 0, 1, 1] must be");
+        check(
+            start().conv("c", Conv2d::new(4, 3).padding(1 << 20)),
+            "layer `c`: sizes [1, 2097160,",
+        );
+        check(start().conv("c", Conv2d::new(4, 3).padding(usize::MAX)), "layer `c`: sizes");
         check(start().flatten("f").max_pool("p", 2, 2), "layer `p`: max_pool cannot take");
         check(start().flatten("f").linear("fc", 0), "layer `fc`: sizes [64, 0]");
         check(start().relu("r").relu("r").flatten("f"), "layer `r`: the name is empty, taken");
@@ -498,10 +510,6 @@ mod tests {
         check(
             start().conv("c", Conv2d::new(4, 3).dilation([1, 0])),
             "layer `c`: kernel, stride and",
-        );
-        check(
-            start().conv("c", Conv2d::new(4, [1, 3]).padding([0, 0, 1, 1])),
-            "padding [0, 0, 1, 1]",
         );
         check(start().conv("c", Conv2d::new(4, 3).dilation(4)), "a kernel of 9 with padding 0");
         check(start().conv("c", Conv2d::new(4, 3).dilation(usize::MAX)), "does not fit");
