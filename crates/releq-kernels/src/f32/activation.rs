@@ -146,7 +146,7 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
 fn exp(x: f32) -> f32 {
     // Adding it leaves the nearest whole number in the lowest bits of the sum.
     const SHIFT: f32 = 12_582_912.0;
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     let x = clamp(x, -87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + SHIFT;
     let n = shifted - SHIFT;
@@ -270,7 +270,7 @@ impl Curve for Tanh {
     fn value(self, x: f32) -> f32 {
         let square = x * x;
         let mut p = -5.704_988_7e-3;
-        for factor in [2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+        for factor in [2.063_908_8e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
             p = p * square + factor;
         }
         let near = p * square * x + x;

@@ -127,9 +127,7 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
 fn rectifier(op: Op) -> Rectifier {
     match op {
         Op::Relu => Rectifier::Relu,
-        Op::Activation(Activation::Clip { min, max }) if min == 0.0 => {
-            Rectifier::Clipped { ceiling: max }
-        }
+        Op::Activation(Activation::Clip { min: 0.0, max }) => Rectifier::Clipped { ceiling: max },
         _ => Rectifier::None,
     }
 }
