@@ -247,6 +247,7 @@ impl CostModel for Stripes {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use releq_core::Conv2d;
 
     use super::*;
     use crate::price::layers::{at, conv, depthwise, grouped, lenet, linear};
@@ -350,6 +351,19 @@ mod tests {
             assert_eq!(swapped.cycles(&layer, at(8, 3)), weights);
             assert_eq!(swapped.cycles(&layer, at(2, 3)), weights);
         }
+    }
+
+    #[test]
+    fn kernels_and_strides_that_differ_by_axis_count_as_they_are() {
+        let cycles = |input, conv: Conv2d| {
+            let layer = LayerProfile::conv2d("uneven", input, conv).unwrap();
+            Stripes::default().cycles(&layer, at(4, 8)).unwrap()
+        };
+        // ceil(196 / 16) * 7 * ceil(64 / 16) * ceil(64 / 256) * 4
+        let wide = Conv2d::new(64, [1, 7]).padding(Axes::new(0, 3));
+        assert_eq!(cycles([64, 14, 14], wide), 1456);
+        // Three channels and two rows of strides share the lanes: ceil(3 * 7 / 16) * (2 * 2) * 1 * 4
+        assert_eq!(cycles([3, 8, 8], Conv2d::new(64, [3, 2]).stride([2, 1])), 32);
     }
 
     #[test]

@@ -210,6 +210,23 @@ fn a_table_that_an_editor_saved_is_read() {
 }
 
 #[test]
+fn windows_that_the_integer_kernels_lack_are_refused_by_name() {
+    let eight = uniform(8, 1).unwrap()[0];
+    for (conv, part) in [
+        (Conv2d::new(4, [1, 3]), "kernel [1, 3]"),
+        (Conv2d::new(4, 3).stride([1, 2]), "stride [1, 2]"),
+        (Conv2d::new(4, 3).padding([0, 0, 1, 1]), "padding [0, 0, 1, 1]"),
+        (Conv2d::new(4, 3).dilation(2), "dilation 2"),
+    ] {
+        let layer = LayerProfile::conv2d("uneven", [4, 8, 8], conv).unwrap();
+        let settings = quick(CpuKernels::Best);
+        let error = LatencyTable::measure([(&layer, eight)], &settings, &mut |_, _| ());
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("layer `uneven`") && message.contains(part), "{message}");
+    }
+}
+
+#[test]
 fn grouped_convolutions_are_measured() {
     let conv = |outputs, groups| {
         let conv = Conv2d::new(outputs, 3).padding(1).groups(groups).without_bias();
