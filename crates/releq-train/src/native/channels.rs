@@ -1,4 +1,4 @@
-//! Layers that move channels from their inputs to their output: concatenation, slices and shuffles.
+//! Layers that move channels from their inputs to their output: concatenation, slices, shuffles.
 
 use super::layer::{Backward, Layer, Parameters, Pass};
 
@@ -36,13 +36,6 @@ impl Channels {
     /// `count` channels of one input, from `start` on.
     pub(super) fn slice(channels: usize, start: usize, count: usize) -> Self {
         Self::new(vec![Run { input: 0, from: start, count }], vec![channels])
-    }
-
-    /// The first channel of every group, then the second, and so on.
-    pub(super) fn shuffle(channels: usize, groups: usize) -> Self {
-        let size = channels / groups;
-        let run = |to: usize| Run { input: 0, from: to % groups * size + to / groups, count: 1 };
-        Self::new((0..channels).map(run).collect(), vec![channels])
     }
 
     /// The runs that come from an input, and where they begin in the output.
@@ -96,6 +89,48 @@ impl Layer for Channels {
                 }
             });
         }
+        pass.buffers.give(gradient);
+    }
+}
+
+/// Channels in another order: the first of every group, then the second, and so on.
+pub(super) struct Shuffle {
+    /// For every channel of the output, the one that it is of the input.
+    order: Vec<usize>,
+}
+
+impl Shuffle {
+    pub(super) fn new(channels: usize, groups: usize) -> Self {
+        let size = channels / groups;
+        Self { order: (0..channels).map(|to| to % groups * size + to / groups).collect() }
+    }
+}
+
+impl Layer for Shuffle {
+    fn forward(
+        &mut self,
+        inputs: &[&[f32]],
+        _: &mut Parameters,
+        _: &mut Pass<'_>,
+        out: &mut [f32],
+    ) {
+        let channels = self.order.len();
+        for (pixel, out) in inputs[0].chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
+            out.iter_mut().zip(&self.order).for_each(|(out, from)| *out = pixel[*from]);
+        }
+    }
+
+    fn backward(&mut self, back: Backward<'_>, _: &mut Parameters, pass: &mut Pass<'_>) {
+        let Backward { inputs, gradient, mut upstream, .. } = back;
+        let channels = self.order.len();
+        upstream.write(0, inputs[0].len(), pass.buffers, |into, accumulate| {
+            let pixels = into.chunks_exact_mut(channels).zip(gradient.chunks_exact(channels));
+            for (into, gradient) in pixels {
+                for (to, gradient) in self.order.iter().zip(gradient) {
+                    into[*to] = if accumulate { into[*to] + gradient } else { *gradient };
+                }
+            }
+        });
         pass.buffers.give(gradient);
     }
 }

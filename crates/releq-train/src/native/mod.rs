@@ -44,8 +44,11 @@ const INFERENCE_BATCH: usize = 16;
 
 /// Trains a network on one thread of the CPU, several times faster than general tensors do.
 ///
-/// Images lie channels-last between the layers; convolutions read them in place; ReLU is part of the
-/// layer before it; weights are quantized and packed once in a step. It covers every operation.
+/// Images lie channels-last between the layers; convolutions read them in place; ReLU and ReLU6 are part of the
+/// layer before them; weights are quantized and packed once in a step. It covers every operation.
+///
+/// One operation is slow: a local response norm with another exponent than 0.75 takes 7 ns a value in inference and
+/// 20 in training, six times as long as with that exponent (one core of an Intel Xeon, Sapphire Rapids).
 ///
 /// Equal calls give equal bits on any thread. Processors of other instruction sets ([`Isa`]) may differ in
 /// the last bits.

@@ -6,7 +6,7 @@ use releq_kernels::{Isa, KernelError, Rectifier};
 use super::{
     activation::Activate,
     batch_norm::BatchNorm,
-    channels::Channels,
+    channels::{Channels, Shuffle},
     conv::Conv,
     elementwise::{Add, Dropout, Rectify},
     flatten::Flatten,
@@ -211,7 +211,7 @@ fn layer(
         Op::ChannelSlice { start, channels: count } => {
             Box::new(Channels::slice(channels, start, count))
         }
-        Op::ChannelShuffle { groups } => Box::new(Channels::shuffle(channels, groups)),
+        Op::ChannelShuffle { groups } => Box::new(Shuffle::new(channels, groups)),
         Op::LocalResponseNorm { size, alpha, beta, bias } => {
             Box::new(ResponseNorm::new(channels, size, [alpha, beta, bias]))
         }
