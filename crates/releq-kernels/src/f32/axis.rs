@@ -58,7 +58,7 @@ impl FloatAxis {
         self.size + self.padding[0] + self.padding[1]
     }
 
-    /// Number of windows. Only meaningful if [`check`](Self::check) passed.
+    /// Number of windows. Only meaningful if the kernel fits, as in every checked shape.
     #[must_use]
     pub const fn windows(self) -> usize {
         (self.padded() - (self.kernel - 1) * self.dilation - 1) / self.stride + 1

@@ -19,7 +19,7 @@ pub enum Rectifier {
 
 #[allow(unsafe_code, reason = "vector instructions")]
 impl Rectifier {
-    /// Applies it to values; what is not a number stays, so that a diverged network shows.
+    /// As [`rectify`](Self::rectify).
     ///
     /// # Safety
     /// The processor has the instructions of `V`.
@@ -54,7 +54,7 @@ impl Rectifier {
         }
     }
 
-    /// As [`apply`](Self::apply), for all values of a slice.
+    /// Applies it to all values; what is not a number stays, so that a diverged network shows.
     pub fn rectify(self, values: &mut [f32]) {
         match self {
             Self::None => {}
