@@ -36,6 +36,16 @@ pub struct Node {
     pub inputs: Vec<String>,
 }
 
+impl Node {
+    /// The shape that leaves the layer, from those that enter it, in the order of its inputs.
+    ///
+    /// # Errors
+    /// [`NetworkError`], naming the layer, if it does not take them.
+    pub fn infer(&self, inputs: &[Shape]) -> Result<Shape, NetworkError> {
+        infer(self, inputs)
+    }
+}
+
 /// A checked network: every layer has a unique name, known inputs and an inferred shape.
 ///
 /// The last layer is the output. Read back through `serde`, it is checked again.
@@ -157,6 +167,12 @@ impl Network {
         }
         let network = Self::new(self.name, self.input, self.nodes)?;
         Ok(network.with_softmax(self.softmax))
+    }
+
+    /// The same layers under another name.
+    #[must_use]
+    pub fn with_name(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
     }
 
     /// Name of the network.
