@@ -7,6 +7,7 @@ mod error;
 mod extra;
 mod found;
 mod names;
+pub mod onnx;
 mod place;
 mod pytorch;
 mod recipe;
