@@ -38,6 +38,16 @@ pub enum DataError {
         /// What it has.
         what: StandIn,
     },
+    /// An array of NumPy that is not there, or not read.
+    #[error("{}: array `{name}`: {reason}", path.display())]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// Name of the array.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The compressed data is damaged.
     #[error("{}: corrupt gzip data after {decompressed} decompressed bytes; fetch the file again", path.display())]
     Gzip {

@@ -22,7 +22,7 @@ pub use files::{
     cache::Cache,
     decode::{BadImage, ImageSize},
     download::{Download, DownloadProgress, download},
-    idx,
+    idx, npz,
     planes::Color,
 };
 pub use fingerprint::fingerprint;

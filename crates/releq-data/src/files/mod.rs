@@ -7,6 +7,7 @@ pub(crate) mod download;
 pub mod idx;
 mod jpeg;
 pub(crate) mod matlab;
+pub mod npz;
 pub(crate) mod open;
 pub(crate) mod pickle;
 pub(crate) mod planes;

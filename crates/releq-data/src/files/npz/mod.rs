@@ -1,0 +1,111 @@
+//! Arrays of NumPy: `.npz`, an archive of arrays by name, and `.npy`, one array.
+//!
+//! ```
+//! use releq_data::npz::{self, Array};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("logits.npz");
+//! let logits = Array { shape: vec![2, 3], values: vec![0.5, 1.0, -1.0, 0.0, 2.0, 0.25] };
+//! npz::write(&path, &[("logits", &logits)])?;
+//! assert_eq!(npz::read(&path, "logits")?, logits);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod npy;
+
+use std::{
+    fs::File,
+    io::{BufReader, Cursor, Read, Seek, SeekFrom},
+    path::Path,
+};
+
+use releq_core::{StandIn, atomic_file};
+use zip::{CompressionMethod, ZipArchive, ZipWriter, result::ZipError, write::SimpleFileOptions};
+
+pub use self::npy::Array;
+use crate::DataError;
+
+/// Reads the array of this name, in single precision, from `.npz`; or the only array, from `.npy`.
+///
+/// # Errors
+/// [`DataError`], naming the file and the arrays that it has, or what is wrong with the one it was asked for.
+pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Array, DataError> {
+    let path = path.as_ref();
+    let wrong =
+        |reason: String| DataError::Array { path: path.to_owned(), name: name.to_owned(), reason };
+    let unreadable = |source| DataError::Read { path: path.to_owned(), source };
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut start = Vec::new();
+    (&mut file).take(StandIn::START as u64).read_to_end(&mut start).map_err(unreadable)?;
+    if let Some(what) = StandIn::of(&start) {
+        return Err(DataError::StandIn { path: path.to_owned(), what });
+    }
+    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    if start.starts_with(npy::MAGIC) {
+        return npy::read(&mut file).map_err(wrong);
+    }
+    let mut archive = ZipArchive::new(file).map_err(|error| {
+        wrong(format!("the file is no archive of NumPy, such as savez writes ({error})"))
+    })?;
+    let names = archive.file_names().flatten().take(8);
+    let names: Vec<String> = names.map(|name| name.trim_end_matches(".npy").to_owned()).collect();
+    match archive.by_name(&format!("{name}.npy")) {
+        Ok(mut entry) => npy::read(&mut entry).map_err(wrong),
+        Err(ZipError::FileNotFound) => {
+            Err(wrong(format!("there is none; the file has `{}`", names.join("`, `"))))
+        }
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+/// Writes arrays under their names as `.npz`; a file of that name is replaced at once or not at all.
+///
+/// # Errors
+/// [`DataError::Write`].
+pub fn write(path: impl AsRef<Path>, arrays: &[(&str, &Array)]) -> Result<(), DataError> {
+    let path = path.as_ref();
+    let archive = || {
+        let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        for (name, array) in arrays {
+            let large = array.values.len() >= 1 << 29;
+            archive.start_file(format!("{name}.npy"), options.large_file(large))?;
+            npy::write(&mut archive, array)?;
+        }
+        archive.finish()
+    };
+    let written = archive().map_err(std::io::Error::other);
+    written
+        .and_then(|bytes| atomic_file::write(path, bytes.get_ref()))
+        .map_err(|source| DataError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_are_found_by_name_and_others_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("arrays.npz");
+        let x = Array { shape: vec![2, 1, 2], values: vec![1.0, -2.5, 3.0, f32::MIN_POSITIVE] };
+        let y = Array { shape: vec![2], values: vec![0.0, 9.0] };
+        write(&path, &[("x", &x), ("y", &y)]).unwrap();
+        assert_eq!(read(&path, "x").unwrap(), x);
+        assert_eq!(read(&path, "y").unwrap(), y);
+        let message = read(&path, "z").unwrap_err().to_string();
+        assert!(message.contains("array `z`: there is none; the file has `x`, `y`"), "{message}");
+        let whole = std::fs::read(&path).unwrap();
+        for (file, expected) in [
+            (&b"x, y\n1, 2\n"[..], "is no archive of NumPy"),
+            (&whole[..whole.len() / 2], "is no archive of NumPy"),
+            (b"\x93NUMPY", "ends before its values"),
+            (b"", "is empty"),
+        ] {
+            std::fs::write(&path, file).unwrap();
+            let message = read(&path, "x").unwrap_err().to_string();
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+            assert!(message.contains("arrays.npz"), "{message}");
+        }
+    }
+}
