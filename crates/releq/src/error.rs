@@ -22,6 +22,12 @@ pub enum ReleqError {
     /// A checkpoint that cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] releq_format::CheckpointError),
+    /// An ONNX model that cannot be used.
+    #[error(transparent)]
+    Onnx(#[from] releq_format::onnx::OnnxError),
+    /// Weights that are not those of the network.
+    #[error(transparent)]
+    Weights(#[from] releq_core::WeightsError),
     /// A table of measured accuracies that cannot be read.
     #[error(transparent)]
     Table(#[from] TextError),

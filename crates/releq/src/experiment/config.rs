@@ -8,7 +8,7 @@ use releq_data::{
     DataKind, ImageFolderConfig, Normalization, Splits,
     digits::{self, DigitsConfig},
 };
-use releq_format::{Checkpoint, NameMap};
+use releq_format::{Checkpoint, NameMap, onnx};
 use releq_hw::{CostKind, LimitConfig, ModelSize, Stripes};
 use releq_quant::QuantizerKind;
 use releq_reward::{Exchange, RewardKind};
@@ -208,7 +208,7 @@ impl DataConfig {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum WeightsConfig {
-    /// A checkpoint: safetensors, or PyTorch's formats.
+    /// A checkpoint, safetensors or one of PyTorch's formats; or the ONNX model that the network is from.
     File(PathBuf),
     /// A part of a checkpoint.
     Part {
@@ -227,8 +227,16 @@ impl WeightsConfig {
     /// Reads the weights of `network`.
     ///
     /// # Errors
-    /// [`ReleqError::Checkpoint`] if the file cannot be read or does not fit.
+    /// [`ReleqError::Checkpoint`], or [`ReleqError::Onnx`] and [`ReleqError::Weights`], if the file cannot be read or
+    /// does not fit.
     pub fn load(&self, network: &Network) -> Result<Weights, ReleqError> {
+        if let Self::File(path) = self
+            && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+        {
+            let weights = onnx::open(path)?.weights;
+            weights.check(network)?;
+            return Ok(weights);
+        }
         let names = NameMap::of(network.name());
         let (path, names) = match self {
             Self::File(path) => (path, names),
