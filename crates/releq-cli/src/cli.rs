@@ -29,6 +29,7 @@ const HELP_WIDTH: usize = 80;
   releq train lenet --data digits --output lenet.safetensors
   releq evaluate lenet --data digits --weights lenet.safetensors --bits 2,2,3,2
   releq cost lenet --bits 2,2,3,2
+  releq import model.onnx --explain
   releq list networks
 
 Results go to standard output, everything else to standard error. Exit codes:

@@ -1,40 +1,61 @@
 //! The options that name a network and its weights, and the precision of the weights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use releq::{
-    core::{BitwidthAssignment, Network},
+    core::{BitwidthAssignment, Network, Weights},
     quant::QuantizerKind,
 };
 
-use super::{UsageError, checkpoint, options, usage};
+use super::{NetworkName, UsageError, checkpoint, model::NamedNetwork, options, usage};
 
 /// The network that a command is about: the first word after the command, or an option.
 #[derive(clap::Args, Clone, Debug)]
 pub struct NetworkArgs {
-    /// Network, one of `releq list networks`
-    #[arg(value_name = "NETWORK", value_parser = options::network, conflicts_with = "network")]
-    network_name: Option<Network>,
+    /// Network: one of `releq list networks`, or a file, model.onnx or net.json
+    #[arg(value_name = "NETWORK", conflicts_with = "network")]
+    network_name: Option<NetworkName>,
     /// Network, as an option instead of the first word
-    #[arg(long, value_name = "NETWORK", value_parser = options::network)]
-    network: Option<Network>,
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<NetworkName>,
 }
 
 impl NetworkArgs {
-    /// The network, if one is named.
-    #[must_use]
-    pub fn get(&self) -> Option<&Network> {
+    fn name(&self) -> Option<&NetworkName> {
         self.network_name.as_ref().or(self.network.as_ref())
+    }
+
+    /// The file that the network is read from, if it is in one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.name().and_then(NetworkName::file)
+    }
+
+    /// The network, if one is named.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    pub fn get(&self) -> Result<Option<NamedNetwork>> {
+        self.name().map(NetworkName::read).transpose()
+    }
+
+    /// The network without its weights, if one is named.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn layers(&self) -> Result<Option<Network>> {
+        Ok(self.get()?.map(|named| named.network))
     }
 
     /// The network.
     ///
     /// # Errors
-    /// [`UsageError`] if none is named.
-    pub fn required(&self) -> Result<Network> {
-        self.get().cloned().ok_or_else(|| {
-            let reason = "name a network, such as lenet; `releq list networks` lists them";
+    /// [`UsageError`] if none is named; as [`get`](Self::get).
+    pub fn required(&self) -> Result<NamedNetwork> {
+        self.get()?.ok_or_else(|| {
+            let reason =
+                "name a network, such as lenet or model.onnx; `releq list networks` lists those with a name";
             UsageError(reason.to_owned()).into()
         })
     }
@@ -43,7 +64,7 @@ impl NetworkArgs {
 /// Weights in a file.
 #[derive(clap::Args, Clone, Debug)]
 pub struct WeightsArgs {
-    /// Weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors
+    /// Weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors [default: those of an ONNX model]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Key of the checkpoint under which the weights are stored [default: detected]
@@ -52,6 +73,23 @@ pub struct WeightsArgs {
     /// Layer of the checkpoint that the network lacks and that is passed over; may be given several times
     #[arg(long, value_name = "LAYER", requires = "weights")]
     pub ignore: Vec<String>,
+}
+
+impl WeightsArgs {
+    /// The network with its weights and the file that they are from: the one that the option names, or else that of the
+    /// network.
+    ///
+    /// # Errors
+    /// As [`checkpoint::open`].
+    pub fn of(&self, named: NamedNetwork) -> Result<(Network, Option<(PathBuf, Weights)>)> {
+        match &self.weights {
+            Some(path) => {
+                let (network, weights) = checkpoint::open(path, self, named.network)?;
+                Ok((network, Some((path.clone(), weights))))
+            }
+            None => Ok((named.network, named.weights)),
+        }
+    }
 }
 
 /// At what bitwidths the weights of a network are.

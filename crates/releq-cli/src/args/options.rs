@@ -8,7 +8,6 @@ use releq::{
     data::Normalization,
     quant::QuantizerKind,
     reward::{RewardError, RewardKind},
-    zoo,
 };
 use serde::de::DeserializeOwned;
 
@@ -125,14 +124,6 @@ pub fn threads(text: &str) -> Parsed<NonZeroUsize> {
     count.ok_or_else(|| {
         format!("expected 1 to {MOST_THREADS}; without the option, all cores are used")
     })
-}
-
-/// A network of the zoo.
-///
-/// # Errors
-/// For a name that none has, with the nearest.
-pub fn network(name: &str) -> Parsed<Network> {
-    zoo::by_name(name).map_err(|error| error.to_string())
 }
 
 /// A reward by its name and settings.

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::timed::{RepeatsArg, Timed, is_dense};
 use crate::{
-    args::{UsageError, checkpoint, options, usage},
+    args::{NetworkName, UsageError, checkpoint, options, usage},
     terminal::{output::print, tables},
 };
 
@@ -36,18 +36,12 @@ use crate::{
   releq bench lenet --explain      which kernel each layer gets, and why
   releq bench lenet --json")]
 pub(crate) struct Args {
-    /// Networks to time, of `releq list networks` [default: all with bitwidths in the paper]
-    #[arg(value_name = "NETWORK", value_parser = options::network)]
-    network_names: Vec<Network>,
+    /// Networks to time, of `releq list networks` or in files [default: all with bitwidths in the paper]
+    #[arg(value_name = "NETWORK")]
+    network_names: Vec<NetworkName>,
     /// Networks to time, comma-separated, as an option
-    #[arg(
-        long,
-        value_name = "NETWORK",
-        value_delimiter = ',',
-        value_parser = options::network,
-        conflicts_with = "network_names"
-    )]
-    network: Vec<Network>,
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', conflicts_with = "network_names")]
+    network: Vec<NetworkName>,
     /// Weight bitwidths, such as 8,4,4,8, or one for all layers [default: the paper's]
     #[arg(
         long,
@@ -151,8 +145,9 @@ impl Args {
 
     /// The networks that are named, or all with published bitwidths.
     fn work(&self) -> Result<Vec<Work>> {
+        let named = self.network_names.iter().chain(&self.network);
         let mut networks: Vec<Network> =
-            self.network_names.iter().chain(&self.network).cloned().collect();
+            named.map(|name| Ok(name.read()?.network)).collect::<Result<_>>()?;
         if networks.is_empty() {
             let known = zoo::NAMES.into_iter().filter(|name| zoo::published_bits(name).is_some());
             networks = known.map(zoo::by_name).collect::<Result<_, _>>()?;

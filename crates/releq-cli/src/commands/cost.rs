@@ -190,7 +190,7 @@ impl Args {
                 Ok((name, layers))
             }
             None => {
-                let network = self.network.required()?;
+                let network = self.network.required()?.network;
                 Ok((network.name().to_owned(), network.profiles()))
             }
         }

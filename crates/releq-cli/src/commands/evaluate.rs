@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     ExperimentConfig,
@@ -22,9 +22,9 @@ use serde::Serialize;
 
 use crate::{
     args::{
-        DataArgs, Files, NetworkArgs, PrecisionArgs, UsageError, WeightsArgs, checkpoint,
+        DataArgs, Files, NetworkArgs, NormalizationArgs, PrecisionArgs, UsageError, WeightsArgs,
         images::{self, Split},
-        options, usage,
+        options,
     },
     terminal::{output::print, tables},
 };
@@ -38,6 +38,7 @@ const CHUNK: usize = 100;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   releq evaluate simplenet --weights simplenet_cifar.pth.tar --data cifar10
+  releq evaluate model.onnx --data photos/ --mean 0.5 --std 0.5
   releq evaluate ... --bits 8            8 bits for the weights of every layer
   releq evaluate ... --bits 8,5,5,5,8 --quantizer wrpn
   releq evaluate ... --bits 32,2,2,2,32  first and last layer in full precision
@@ -67,26 +68,8 @@ pub(crate) struct Args {
         allow_negative_numbers = true
     )]
     batch_norm_steps: Option<usize>,
-    /// Mean of each channel, for pixels scaled to 0..1, such as 0.5,0.5,0.5 [default: the network's preset]
-    #[arg(
-        long,
-        value_name = "MEAN",
-        value_delimiter = ',',
-        value_parser = options::mean,
-        allow_hyphen_values = true,
-        requires = "std"
-    )]
-    mean: Vec<f32>,
-    /// Standard deviation of each channel [default: the network's preset]
-    #[arg(
-        long,
-        value_name = "STD",
-        value_delimiter = ',',
-        value_parser = options::deviation,
-        allow_hyphen_values = true,
-        requires = "mean"
-    )]
-    std: Vec<f32>,
+    #[command(flatten)]
+    normalization: NormalizationArgs,
     /// Number of threads; does not affect the result [default: all cores]
     #[arg(long, value_name = "N", value_parser = options::threads, allow_negative_numbers = true)]
     threads: Option<NonZeroUsize>,
@@ -126,18 +109,25 @@ struct Outcome {
 impl Args {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         // The network, its weights, its bitwidths: whatever is wrong shows before any image is read.
-        let network = self.network.required()?;
-        let path = self.weights.weights.as_ref().ok_or_else(|| {
-            UsageError("--weights: name the file with the weights to measure".to_owned())
-        })?;
-        Files::new().reads("--weights", Some(path)).check()?;
-        let (network, state) = checkpoint::open(path, &self.weights, network)?;
-        let preset = zoo::preset(network.name()).context("every network has a preset")?;
-        let bits = self.precision.assignment(&network)?;
-        let normalization = match self.mean.as_slice() {
-            [] => preset.normalization,
-            mean => usage(options::normalization(mean, &self.std, &network))?,
+        let named = self.network.required()?;
+        Files::new()
+            .reads("--network", self.network.file())
+            .reads("--weights", self.weights.weights.as_ref())
+            .check()?;
+        let (network, weights) = self.weights.of(named)?;
+        let Some((path, state)) = weights else {
+            let reason = "--weights: name the file with the weights to measure";
+            return Err(UsageError(reason.to_owned()).into());
         };
+        let bits = self.precision.assignment(&network)?;
+        let preset = || zoo::preset(network.name()).map(|preset| preset.normalization);
+        let normalization = self.normalization.given(&network)?.or_else(preset).ok_or_else(|| {
+            UsageError(format!(
+                "--mean and --std: say how images were normalized in the training of `{}`, such as --mean \
+                 0.485,0.456,0.406 --std 0.229,0.224,0.225 with torchvision's networks",
+                network.name()
+            ))
+        })?;
         let (backend, mut first) = self.trainer(&network)?;
         first.load(&state)?;
         first.set_bits(bits.as_ref())?;
@@ -174,7 +164,7 @@ impl Args {
 
         let outcome = Outcome {
             network: network.name().to_owned(),
-            weights: path.clone(),
+            weights: path,
             data,
             split: self.split,
             correct: report.correct,

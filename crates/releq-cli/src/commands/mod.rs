@@ -5,12 +5,14 @@ mod completions;
 mod cost;
 mod evaluate;
 mod experiment;
+mod import;
 mod list;
 mod pareto;
 mod quantize;
 mod replay;
 mod report;
 mod resume;
+mod run;
 mod search;
 mod timed;
 mod train;
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Evaluate(evaluate::Args),
     Cost(cost::Args),
     Replay(replay::Args),
+    Import(import::Args),
+    Run(run::Args),
     Quantize(quantize::Args),
     Bench(bench::Args),
     List(list::Args),
@@ -50,6 +54,8 @@ impl Command {
             Self::Evaluate(args) => args.run(),
             Self::Cost(args) => args.run(),
             Self::Replay(args) => args.run(),
+            Self::Import(args) => args.run(),
+            Self::Run(args) => args.run(),
             Self::Quantize(args) => args.run(),
             Self::Bench(args) => args.run(),
             Self::List(args) => args.run(),

@@ -126,7 +126,7 @@ impl Args {
         };
         let table = self.read.read(&self.table)?;
         let started = Instant::now();
-        let problem = self.read.problem(&table, self.network.get(), &self.problem)?;
+        let problem = self.read.problem(&table, self.network.layers()?.as_ref(), &self.problem)?;
         let interrupt = Interrupt::new()?;
         let outcomes = self.search(&problem, &agent, &table, &interrupt)?;
         let seconds = started.elapsed().as_secs_f64();

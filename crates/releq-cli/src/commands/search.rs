@@ -17,7 +17,8 @@ use releq::{
 
 use crate::{
     args::{
-        DataArgs, NetworkArgs, SearchArgs, TrainingArgs, WeightsArgs, checkpoint, images, settings,
+        DataArgs, NamedNetwork, NetworkArgs, NormalizationArgs, SearchArgs, TrainingArgs,
+        WeightsArgs, images, settings,
     },
     terminal::output::{note, print},
 };
@@ -31,6 +32,7 @@ use crate::{
 #[command(after_help = "Examples:
   releq search                                    LeNet, on MNIST or drawn digits
   releq search simplenet --data cifar10 --weights simplenet_cifar.pth.tar
+  releq search model.onnx --data photos/ --mean 0.5 --std 0.5
   releq search lenet --limit size=80kB --cost stripes-energy --max-loss 0.5
   releq search lenet --keep conv1=float --evaluations 30
   releq search ... --short-epochs 1 --long-epochs 10 --learning-rate 0.01
@@ -49,6 +51,8 @@ pub(crate) struct Args {
     data: DataArgs,
     #[command(flatten)]
     weights: WeightsArgs,
+    #[command(flatten)]
+    normalization: NormalizationArgs,
     /// Settings to put over the network's preset: TOML, or JSON as in the config.json of a run; any part of them
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -98,20 +102,15 @@ impl Args {
             .map(|value| serde_json::from_value(value.clone()))
             .transpose()
             .context("--config")?;
-        let network = match (self.network.get(), named) {
-            (Some(network), _) => network.clone(),
-            (None, Some(named)) => named.build()?,
-            (None, None) => zoo::lenet(),
+        let named = match (self.network.get()?, named) {
+            (Some(named), _) => named,
+            (None, Some(named)) => NamedNetwork::layers(named.build()?),
+            (None, None) => NamedNetwork::layers(zoo::lenet()),
         };
-        let (network, weights) = match &self.weights.weights {
-            Some(path) => {
-                let (network, weights) = checkpoint::open(path, &self.weights, network)?;
-                (network, Some(weights))
-            }
-            None => (network, None),
-        };
+        named.remark();
+        let (network, weights) = self.weights.of(named)?;
 
-        let mut config = self.preset(&network)?;
+        let mut config = self.preset(&network, weights.is_some());
         for (settings, path) in &files {
             config = settings::put_over(&config, settings, path)?;
         }
@@ -119,8 +118,16 @@ impl Args {
         self.training.configure(&mut config)?;
         adjust(&mut config, &network)?;
         config.network = Some(NetworkConfig::from(&network));
+        config.normalization = self.normalization.given(&network)?.or(config.normalization);
+        if weights.is_some() && config.normalization.is_none() {
+            note(
+                "pixels are normalized as the training images are; if the weights were trained on others, say how with \
+                 --mean and --std",
+            );
+        }
         // The weights can be read again from the configuration alone.
-        if let WeightsArgs { weights: Some(path), key, ignore } = &self.weights {
+        if let Some((path, _)) = &weights {
+            let WeightsArgs { key, ignore, .. } = &self.weights;
             let (path, key, ignore) = (absolute(path)?, key.clone(), ignore.clone());
             let whole = key.is_none() && ignore.is_empty();
             let weights = match whole {
@@ -135,7 +142,7 @@ impl Args {
             print(settings::to_toml(&config)?.trim_end())?;
             return Ok(ExitCode::SUCCESS);
         }
-        self.search(network, weights, config)
+        self.search(network, weights.map(|(_, weights)| weights), config)
     }
 
     fn search(
@@ -179,15 +186,15 @@ impl Args {
     }
 
     /// The network's settings.
-    fn preset(&self, network: &Network) -> Result<ExperimentConfig> {
+    fn preset(&self, network: &Network, has_weights: bool) -> ExperimentConfig {
         let seed = self.search.seed.unwrap_or(1);
         let mut config = ExperimentConfig::preset(network.name(), seed)
             .unwrap_or_else(|| ExperimentConfig::lenet(seed));
-        if self.weights.weights.is_none() {
+        if !has_weights {
             // The preset's normalization belongs to published weights.
             config.normalization = None;
         }
-        Ok(config)
+        config
     }
 
     /// The images that the options name, else those of the settings, else the network's usual ones; for LeNet drawn

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     DataConfig, ExperimentConfig,
     core::{BitwidthAssignment, Network, Weights},
-    data::Splits,
+    data::{Normalization, Splits},
     format,
     train::{
         self, AccuracyReport, Backend, Length, Schedule, StateSaver, TrainReport, Trainer,
@@ -24,7 +24,10 @@ use releq::{
 use serde::Serialize;
 
 use crate::{
-    args::{DataArgs, Files, NetworkArgs, PrecisionArgs, WeightsArgs, checkpoint, images, options},
+    args::{
+        DataArgs, Files, NamedNetwork, NetworkArgs, NormalizationArgs, PrecisionArgs, WeightsArgs,
+        images, options,
+    },
     terminal::{
         interrupt::Interrupt,
         output::{note, print},
@@ -68,6 +71,8 @@ pub(crate) struct Args {
     weights: WeightsArgs,
     #[command(flatten)]
     precision: PrecisionArgs,
+    #[command(flatten)]
+    normalization: NormalizationArgs,
     /// JSON or TOML file with the training schedule, as printed by --print-schedule [default: the network's preset]
     #[arg(long, value_name = "FILE")]
     schedule: Option<PathBuf>,
@@ -137,20 +142,21 @@ struct Plan {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        let network = self.network.required()?;
+        let named = self.network.required()?;
         let files = Files::new()
+            .reads("--network", self.network.file())
             .reads("--weights", self.weights.weights.as_ref())
             .reads("--schedule", self.schedule.as_ref())
             .reads("--data", self.data.folder())
             .writes("--output", self.output.as_ref())
             .writes("--state", self.state.as_ref());
         files.check()?;
-        let schedule = self.schedule(network.name())?;
+        let schedule = self.schedule(named.network.name())?;
         let (Some(output), false) = (&self.output, self.print_schedule) else {
             print(serde_json::to_string_pretty(&schedule)?)?;
             return Ok(ExitCode::SUCCESS);
         };
-        let plan = self.plan(network, schedule)?;
+        let plan = self.plan(named, schedule)?;
         let mut trainer = self.backend.trainer(&plan.network, self.precision.quantizer.build())?;
         trainer.load(&plan.start)?;
         trainer.set_bits(plan.bits.as_ref())?;
@@ -167,17 +173,18 @@ impl Args {
     }
 
     /// Whatever is wrong shows before any image is read.
-    fn plan(&self, network: Network, schedule: Schedule) -> Result<Plan> {
+    fn plan(&self, named: NamedNetwork, schedule: Schedule) -> Result<Plan> {
         let saved = match &self.state {
-            Some(path) if path.exists() => Some(self.saved(path, network.name(), &schedule)?),
+            Some(path) if path.exists() => {
+                Some(self.saved(path, named.network.name(), &schedule)?)
+            }
             _ => None,
         };
-        let (network, start) = match &self.weights.weights {
-            Some(path) => checkpoint::open(path, &self.weights, network)?,
-            None => {
-                let start = initial_weights(&network, self.seed);
-                (network, start)
-            }
+        named.remark();
+        let (network, weights) = self.weights.of(named)?;
+        let start = match weights {
+            Some((_, weights)) => weights,
+            None => initial_weights(&network, self.seed),
         };
         let bits = self.precision.assignment(&network)?;
         if let Some(state) = &saved
@@ -196,8 +203,15 @@ impl Args {
         output: &Path,
     ) -> Result<ExitCode> {
         let started = Instant::now();
-        let preset = zoo::preset(plan.network.name()).context("every network has a preset")?;
-        let (set, norm) = (&images.train, &preset.normalization);
+        let set = &images.train;
+        let norm = match self.normalization.given(&plan.network)? {
+            Some(normalization) => normalization,
+            None => match zoo::preset(plan.network.name()) {
+                Some(preset) => preset.normalization,
+                None => Normalization::measured(set)?,
+            },
+        };
+        let norm = &norm;
         plan.schedule.check_images(set)?;
         let interrupt = Interrupt::new()?;
         let bar = bar(plan.schedule.steps(set.len()), plan.schedule.batch_size)?;
@@ -320,11 +334,11 @@ impl Args {
     fn schedule(&self, network: &str) -> Result<Schedule> {
         let preset = || {
             let preset = ExperimentConfig::preset(network, self.seed);
-            preset.map(|config| config.pretrain).context("every network of the zoo has a preset")
+            preset.unwrap_or_else(|| ExperimentConfig::lenet(self.seed)).pretrain
         };
         let mut schedule = match &self.schedule {
             Some(path) => options::settings(path).context("--schedule")?,
-            None => preset()?,
+            None => preset(),
         };
         schedule.length = self.epochs.map_or(schedule.length, Length::Epochs);
         schedule.sgd.learning_rate = self.learning_rate.unwrap_or(schedule.sgd.learning_rate);

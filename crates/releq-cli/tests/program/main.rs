@@ -8,6 +8,7 @@ mod help;
 mod interrupted_training;
 mod kills;
 mod mistakes;
+mod models;
 mod results;
 mod searches;
 mod support;

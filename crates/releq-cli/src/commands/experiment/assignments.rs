@@ -85,8 +85,8 @@ impl AssignmentArgs {
     /// # Errors
     /// If assignments are given for several networks, or a table.
     pub(super) fn networks(&self, otherwise: &[&str]) -> Result<Vec<Network>> {
-        if let Some(network) = self.source.network() {
-            return Ok(vec![network.clone()]);
+        if let Some(network) = self.source.network()? {
+            return Ok(vec![network]);
         }
         if !self.assignment.is_empty() || self.source.is_named() {
             let reason =

@@ -85,7 +85,7 @@ impl Args {
             return Ok(interrupt.exit_code().into());
         };
 
-        let named = self.named(&all, &searched);
+        let named = self.named(&all, &searched)?;
         let rows: Vec<Row> =
             named.iter().map(|(name, scored, found)| row(name, scored, *found, &all)).collect();
         let full_precision = source.table().context("a table is searched")?.full_precision();
@@ -113,7 +113,14 @@ impl Args {
     }
 
     /// What has a name: the agent's answers, the published bits, the highest reward, and uniform bits.
-    fn named<'a>(&self, all: &'a [Scored], searched: &Searched) -> Vec<(String, &'a Scored, bool)> {
+    ///
+    /// # Errors
+    /// If the file of the network cannot be read.
+    fn named<'a>(
+        &self,
+        all: &'a [Scored],
+        searched: &Searched,
+    ) -> Result<Vec<(String, &'a Scored, bool)>> {
         let at = |bits: &BitwidthAssignment| all.iter().find(|scored| scored.bits == *bits);
         let mut found: BTreeMap<&BitwidthAssignment, usize> = BTreeMap::new();
         for greedy in searched.outcomes.iter().filter_map(|(_, outcome)| outcome.greedy.as_ref()) {
@@ -128,8 +135,8 @@ impl Args {
                 Some((format!("found, {count} of {seeds}"), at(bits)?, true))
             })
             .collect();
-        let published =
-            self.source.network().and_then(|network| zoo::published_bits(network.name()));
+        let network = self.source.network()?;
+        let published = network.and_then(|network| zoo::published_bits(network.name()));
         let optimum = searched.optimum.as_ref().map(|optimum| &optimum.bits);
         for (name, bits) in [("published", published.as_ref()), ("highest reward", optimum)] {
             named.extend(bits.and_then(at).map(|scored| (name.to_owned(), scored, false)));
@@ -138,7 +145,7 @@ impl Args {
             let scored = all.iter().find(|scored| scored.bits.iter().all(|&other| other == bits));
             named.extend(scored.map(|scored| (format!("uniform {bits}"), scored, false)));
         }
-        named
+        Ok(named)
     }
 }
 

@@ -112,7 +112,12 @@ pub(super) struct Source {
 }
 
 enum Answers {
-    Table { table: Table, problem: Box<ProblemArgs>, read: TableArgs, network: Box<NetworkArgs> },
+    Table {
+        table: Table,
+        problem: Box<ProblemArgs>,
+        read: TableArgs,
+        network: Option<Box<Network>>,
+    },
     Live(Box<ExperimentConfig>),
 }
 
@@ -131,8 +136,11 @@ impl SourceArgs {
     }
 
     /// The network that is named.
-    pub(super) fn network(&self) -> Option<&Network> {
-        self.network.get()
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    pub(super) fn network(&self) -> Result<Option<Network>> {
+        self.network.layers()
     }
 
     /// Whether there is anything to search.
@@ -155,7 +163,8 @@ impl SourceArgs {
         if let Some(path) = &self.table {
             let table = self.read.read(path)?;
             // Whatever is wrong with the problem shows now.
-            self.read.problem(&table, self.network.get(), &self.problem)?;
+            let network = self.network()?;
+            self.read.problem(&table, network.as_ref(), &self.problem)?;
             let episodes = self.episodes.map_or(EPISODES, NonZeroUsize::get);
             let budget = Budget {
                 episodes: Some(episodes),
@@ -166,7 +175,7 @@ impl SourceArgs {
                 "table": path,
                 "table_entries": table.len(),
                 "table_sum_of_accuracies": table.iter().map(|(_, accuracy)| accuracy).sum::<f64>(),
-                "network": self.network.get().map(Network::name),
+                "network": network.as_ref().map(Network::name),
                 "full_precision_percent": 100.0 * table.full_precision(),
                 "on_miss": self.read.on_miss.to_string(),
                 "seeds": seeds,
@@ -182,7 +191,7 @@ impl SourceArgs {
                 table,
                 problem: Box::new(self.problem.clone()),
                 read: self.read.clone(),
-                network: Box::new(self.network.clone()),
+                network: network.map(Box::new),
             };
             return Ok(Source { answers, seeds, budget, threads, settings });
         }
@@ -216,8 +225,8 @@ impl SourceArgs {
     /// The settings of live searches.
     fn live(&self, path: &Path) -> Result<ExperimentConfig> {
         let given = settings::read(path)?;
-        let network = match (self.network.get(), given.get("network")) {
-            (Some(network), _) => network.clone(),
+        let network = match (self.network()?, given.get("network")) {
+            (Some(network), _) => network,
             (None, Some(named)) => {
                 let named: NetworkConfig =
                     serde_json::from_value(named.clone()).context("--config")?;
@@ -298,7 +307,7 @@ impl Source {
         };
         let mut problem = problem.clone();
         problem.reward = Some(reward.clone());
-        read.problem(table, network.get(), &problem).map(Some)
+        read.problem(table, network.as_deref(), &problem).map(Some)
     }
 
     /// Every entry of the table that the problem admits, with its score.

@@ -1,0 +1,116 @@
+//! Networks by name and from files.
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, Result};
+use releq::{
+    core::{Network, UnknownName, Weights, text},
+    format::onnx::{self, End, Remark},
+    zoo,
+};
+
+use crate::terminal::output::note;
+
+/// How a network is named: as one of the zoo, or by the file that it is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkName {
+    /// One of [`zoo::NAMES`].
+    Zoo(String),
+    /// An ONNX model, with its weights.
+    Onnx(PathBuf),
+    /// Layers in JSON.
+    Layers(PathBuf),
+}
+
+impl FromStr for NetworkName {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let path = Path::new(name);
+        let is = |extension: &str| {
+            path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(extension))
+        };
+        match name {
+            _ if is("onnx") => Ok(Self::Onnx(path.to_owned())),
+            _ if is("json") => Ok(Self::Layers(path.to_owned())),
+            _ => zoo::by_name(name).map(|network| Self::Zoo(network.name().to_owned())),
+        }
+    }
+}
+
+/// A network that was named.
+#[derive(Clone, Debug)]
+pub struct NamedNetwork {
+    /// Its layers.
+    pub network: Network,
+    /// The weights that came with it, and the file.
+    pub weights: Option<(PathBuf, Weights)>,
+    /// What its model does with what the last layer gives.
+    pub end: End,
+    /// What whoever trains it should know.
+    pub remarks: Vec<Remark>,
+}
+
+impl NetworkName {
+    /// The file, if it is in one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Zoo(_) => None,
+            Self::Onnx(path) | Self::Layers(path) => Some(path),
+        }
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is no network.
+    pub fn read(&self) -> Result<NamedNetwork> {
+        match self {
+            Self::Zoo(name) => Ok(NamedNetwork::layers(zoo::by_name(name)?)),
+            Self::Layers(path) => {
+                let layers = text::read(path)?;
+                let network: Network = serde_json::from_str(&layers)
+                    .with_context(|| format!("{} is no network", path.display()))?;
+                Ok(NamedNetwork::layers(unlike_the_zoo(network)))
+            }
+            Self::Onnx(path) => {
+                let model = onnx::open(path)?;
+                Ok(NamedNetwork {
+                    network: unlike_the_zoo(model.network),
+                    weights: Some((path.clone(), model.weights)),
+                    end: model.frame.end,
+                    remarks: model.remarks,
+                })
+            }
+        }
+    }
+}
+
+impl NamedNetwork {
+    /// Prints what whoever trains it should know.
+    pub fn remark(&self) {
+        self.remarks.iter().for_each(note);
+    }
+
+    /// Without weights.
+    #[must_use]
+    pub fn layers(network: Network) -> Self {
+        let end = if network.has_softmax() { End::Softmax } else { End::Logits };
+        Self { network, weights: None, end, remarks: Vec::new() }
+    }
+}
+
+/// A network under a name that is not that of another one in the zoo, whose settings it would get.
+fn unlike_the_zoo(network: Network) -> Network {
+    match zoo::by_name(network.name()) {
+        Ok(known) if known != network => {
+            let name = format!("{}_imported", network.name());
+            network.with_name(name)
+        }
+        _ => network,
+    }
+}

@@ -1,0 +1,44 @@
+//! The options that say how pixels become numbers.
+
+use anyhow::Result;
+use releq::{core::Network, data::Normalization};
+
+use super::{options, usage};
+
+/// How the pixels of an image become the numbers that a network was trained on.
+#[derive(clap::Args, Clone, Debug)]
+pub struct NormalizationArgs {
+    /// Mean of each channel, for pixels scaled to 0..1, such as 0.5,0.5,0.5 [default: the network's preset]
+    #[arg(
+        long,
+        value_name = "MEAN",
+        value_delimiter = ',',
+        value_parser = options::mean,
+        allow_hyphen_values = true,
+        requires = "std"
+    )]
+    mean: Vec<f32>,
+    /// Standard deviation of each channel [default: the network's preset]
+    #[arg(
+        long,
+        value_name = "STD",
+        value_delimiter = ',',
+        value_parser = options::deviation,
+        allow_hyphen_values = true,
+        requires = "mean"
+    )]
+    std: Vec<f32>,
+}
+
+impl NormalizationArgs {
+    /// The normalization for the images of `network`, if the options name one.
+    ///
+    /// # Errors
+    /// [`UsageError`](super::UsageError) for more or fewer numbers than channels.
+    pub fn given(&self, network: &Network) -> Result<Option<Normalization>> {
+        match self.mean.as_slice() {
+            [] => Ok(None),
+            mean => usage(options::normalization(mean, &self.std, network)).map(Some),
+        }
+    }
+}
