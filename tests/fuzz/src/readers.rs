@@ -14,9 +14,9 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use releq_core::{Network, sealed, tables::TextTable, text};
 use releq_data::{
-    BadImages, Cache, Dataset, ImageFolder, ImageFolderConfig, ImageSize, cifar10, idx, svhn,
+    BadImages, Cache, Dataset, ImageFolder, ImageFolderConfig, ImageSize, cifar10, idx, npz, svhn,
 };
-use releq_format::{Checkpoint, NameMap, safetensors};
+use releq_format::{Checkpoint, NameMap, onnx, safetensors};
 use releq_hw::{LatencyTable, read_layers};
 use releq_pickle::{Instruction, Instructions};
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub struct Reader {
 }
 
 /// All of them, except those that need Burn.
-pub const READERS: [Reader; 17] = [
+pub const READERS: [Reader; 19] = [
     Reader { name: "idx", read: idx, seeds: seeds::idx },
     Reader { name: "gzip", read: idx, seeds: seeds::gzip },
     Reader { name: "tar", read: tar, seeds: seeds::tar },
@@ -53,6 +53,8 @@ pub const READERS: [Reader; 17] = [
     Reader { name: "layers", read: layers, seeds: seeds::layers },
     Reader { name: "latencies", read: latencies, seeds: seeds::latencies },
     Reader { name: "text", read: text, seeds: seeds::text },
+    Reader { name: "onnx", read: onnx, seeds: seeds::onnx },
+    Reader { name: "npz", read: npz, seeds: seeds::npz },
 ];
 
 /// Images and labels of MNIST, plain or compressed.
@@ -253,6 +255,20 @@ pub fn text(bytes: &[u8]) -> bool {
     let words = text.split_whitespace().map(|word| (text::decimal(word), text::whole(word)));
     let numbers = words.filter(|number| *number != (None, None)).count();
     text::read_numbers(&path).is_ok() || numbers > 0
+}
+
+/// An ONNX model, with its weights in it or in a file beside it.
+pub fn onnx(bytes: &[u8]) -> bool {
+    let folder = folder("onnx", |folder| {
+        file(folder, seeds::ONNX_DATA_NAME, seeds::ONNX_DATA);
+    });
+    onnx::open(file(&folder, "model.onnx", bytes))
+        .is_ok_and(|model| model.weights.check(&model.network).is_ok())
+}
+
+/// Arrays of NumPy, in an archive or alone.
+pub fn npz(bytes: &[u8]) -> bool {
+    npz::read(file(&folder("npz", |_| {}), "arrays.npz", bytes), "x").is_ok()
 }
 
 /// The folder of a reader. `fill` puts in it, once, what the reader needs beside its input.

@@ -304,3 +304,35 @@ pub fn text() -> Vec<Vec<u8>> {
         b"3,0\n3.000 1,234.5 \xef\xbb\xbf".to_vec(),
     ]
 }
+
+/// Weights beside one of the models, and what the model calls their file.
+pub const ONNX_DATA: &[u8] =
+    include_bytes!("../../golden/onnx/residual_a_dynamo_external.onnx.data");
+/// Its name.
+pub const ONNX_DATA_NAME: &str = "residual_a_dynamo_external.onnx.data";
+
+/// Models of all exporters.
+pub fn onnx() -> Vec<Vec<u8>> {
+    let models: [&[u8]; 6] = [
+        include_bytes!("../../golden/onnx/caffe_inputs.onnx"),
+        include_bytes!("../../golden/onnx/functions_legacy.onnx"),
+        include_bytes!("../../golden/onnx/keras_channels_last.onnx"),
+        include_bytes!("../../golden/onnx/paddle_constants.onnx"),
+        include_bytes!("../../golden/onnx/residual_a_dynamo_external.onnx"),
+        include_bytes!("../../golden/onnx/shuffle_dynamo.onnx"),
+    ];
+    models.map(<[u8]>::to_vec).into()
+}
+
+/// Images in an archive, as they are and compressed, and alone.
+pub fn npz() -> Vec<Vec<u8>> {
+    let archive = include_bytes!("../../golden/onnx/mlp_softmax_dynamo.npz");
+    let array = || {
+        let mut array = Vec::new();
+        let mut archive = ZipArchive::new(Cursor::new(archive)).ok()?;
+        archive.by_name("x.npy").ok()?.read_to_end(&mut array).ok()?;
+        Some(array)
+    };
+    let array = array().unwrap_or_default();
+    vec![archive.to_vec(), zipped(&[("x.npy", &array)], CompressionMethod::Deflated), array]
+}
