@@ -394,6 +394,35 @@ fn given_weights_replace_the_pretraining_and_change_nothing() {
 }
 
 #[test]
+fn the_best_of_the_tried_learning_rates_is_that_of_both_retrains() {
+    let weights =
+        Experiment::new(lenet(), data(), config(5)).pretrain(&Cancel::new(), &|_| {}).unwrap();
+    // The first of the rates destroys any network.
+    let high = changed(5, |c| c.short_retrain.sgd.learning_rate = 100.0);
+    let long = high.long_retrain.sgd.learning_rate;
+    let probe =
+        || Experiment::new(lenet(), data(), high.clone()).weights(weights.clone()).probe_rates();
+    let (experiment, probed) = probe().unwrap();
+    let rates: Vec<f32> = probed.tried.iter().map(|&(rate, _)| rate).collect();
+    assert_eq!((probed.bits.get(), rates), (3, vec![100.0, 10.0, 3.0]));
+    let best = probed.tried.iter().map(|&(_, accuracy)| accuracy).fold(0.0, f64::max);
+    let chosen = probed.tried.iter().find(|(_, accuracy)| *accuracy == best).unwrap().0;
+    assert_eq!(probed.chosen, chosen);
+    let config = experiment.config();
+    assert_eq!(config.short_retrain.sgd.learning_rate, chosen);
+    assert_eq!(config.long_retrain.sgd.learning_rate, long * (chosen / 100.0));
+    assert!(
+        probed
+            .to_string()
+            .starts_with(&format!("learning rate {chosen}: after 40 steps at 3 bits, "))
+    );
+    // The same seed tries the same, and nothing is tried on no weights.
+    assert_eq!(probe().unwrap().1, probed);
+    let without = Experiment::new(lenet(), data(), high.clone()).probe_rates().unwrap_err();
+    assert!(matches!(without, ReleqError::Setting { setting: "weights", .. }));
+}
+
+#[test]
 fn fixed_layers_keep_their_bitwidth_and_the_reward_is_the_callers() {
     let eight = Bitwidth::new(8).unwrap();
     let first = lenet().profiles()[0].name.clone();

@@ -20,7 +20,7 @@ pub use error::ReleqError;
 pub use event::{Event, Stage};
 pub use experiment::{
     AgentKind, AgentShape, Choice, DataConfig, EvaluatorKind, Experiment, ExperimentConfig,
-    HeldOut, NetworkConfig, PlannedPpo, Signal, WeightsConfig,
+    HeldOut, NetworkConfig, PlannedPpo, RateProbe, Signal, WeightsConfig,
 };
 pub use planning::Planning;
 pub use problem::{

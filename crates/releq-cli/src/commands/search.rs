@@ -43,7 +43,8 @@ use crate::{
   releq search --fork runs/lenet-mnist-1 --reward division
 
 A preset knows the quantizer, the layers to search, normalization and retraining
-of each network. Options win over --config, which wins over the preset.")]
+of each network. Options win over --config, which wins over the preset. For an
+ONNX model, the learning rate of the retrains is tried out first.")]
 pub(crate) struct Args {
     #[command(flatten)]
     network: NetworkArgs,
@@ -108,6 +109,7 @@ impl Args {
             (None, None) => NamedNetwork::layers(zoo::lenet()),
         };
         named.remark();
+        let comes_with_weights = named.weights.is_some() && self.weights.weights.is_none();
         let (network, weights) = self.weights.of(named)?;
 
         let mut config = self.preset(&network, weights.is_some());
@@ -142,7 +144,10 @@ impl Args {
             print(settings::to_toml(&config)?.trim_end())?;
             return Ok(ExitCode::SUCCESS);
         }
-        self.search(network, weights.map(|(_, weights)| weights), config)
+        // A rate that somebody has chosen stays.
+        let probes =
+            comes_with_weights && files.is_empty() && self.training.learning_rate.is_none();
+        self.search(network, weights.map(|(_, weights)| weights), config, probes)
     }
 
     fn search(
@@ -150,6 +155,7 @@ impl Args {
         network: Network,
         weights: Option<Weights>,
         mut config: ExperimentConfig,
+        probes: bool,
     ) -> Result<ExitCode> {
         let Some(Choice::Ours(source)) = config.data.clone() else {
             anyhow::bail!("--config: `data` must name images that can be read")
@@ -168,15 +174,20 @@ impl Args {
                 run.display()
             );
         }
-        let folder = match (&self.run, self.no_run) {
-            (_, true) => None,
-            (Some(folder), _) => Some(folder.clone()),
-            (None, _) => Some(folder_for(&network, &source, &config)?),
-        };
-        let mut experiment = Experiment::new(network, data, config);
+        let mut experiment = Experiment::new(network.clone(), data, config);
         if let Some(weights) = weights {
             experiment = experiment.weights(weights);
         }
+        if probes {
+            let (probed, probe) = experiment.probe_rates()?;
+            note(probe);
+            experiment = probed;
+        }
+        let folder = match (&self.run, self.no_run) {
+            (_, true) => None,
+            (Some(folder), _) => Some(folder.clone()),
+            (None, _) => Some(folder_for(&network, &source, experiment.config())?),
+        };
         let folder = folder.map(RunFolder::open).transpose()?;
         let folder = match (folder, &self.fork) {
             (Some(folder), Some(from)) => Some(folder.fork(from)),

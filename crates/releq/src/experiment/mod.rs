@@ -5,6 +5,7 @@ mod config;
 mod finals;
 mod pieces;
 mod preset;
+mod probe;
 mod seeds;
 mod stages;
 mod walk;
@@ -18,6 +19,7 @@ pub use config::{
 };
 pub use pieces::AgentShape;
 use pieces::{GIVEN, OwnPieces};
+pub use probe::RateProbe;
 use releq_agent::Agent;
 use releq_core::{CostModel, Network, Weights};
 use releq_data::{Dataset, Splits};

@@ -32,12 +32,12 @@ use crate::{
 const BESIDE: usize = 4;
 
 /// The data of an experiment, split and normalized once.
-struct Images {
-    train: Subset,
+pub(super) struct Images {
+    pub(super) train: Subset,
     validation: Subset,
-    search_validation: Subset,
+    pub(super) search_validation: Subset,
     test: Subset,
-    normalization: Normalization,
+    pub(super) normalization: Normalization,
     source: String,
 }
 
@@ -665,7 +665,7 @@ fn check_bits(
     Ok(())
 }
 
-fn split(data: AnySplits, config: &ExperimentConfig) -> Result<Images, ReleqError> {
+pub(super) fn split(data: AnySplits, config: &ExperimentConfig) -> Result<Images, ReleqError> {
     let (train, test) = (Subset::all(data.train), Subset::all(data.test));
     let ((train, test), validation) = match config.held_out {
         HeldOut::Training => {
