@@ -96,7 +96,7 @@ pub fn preset(name: &str) -> Option<Preset> {
         "resnet20_option_a" => ("CIFAR-10", Dorefa, 1..19, (10.0, 0.001), 40.0, None, Some(0.12)),
         "alexnet" => ("ImageNet", Wrpn, 1..7, (2.0, 0.001), 8.0, Some(0.65), Some(0.08)),
         "mobilenet_v1" => ("ImageNet", Wrpn, 0..28, (1.0, 0.01), 4.0, Some(0.70), Some(0.26)),
-        "mobilenet_v1_tf" => ("ImageNet", Wrpn, 0..28, (1.0, 0.01), 4.0, None, Some(0.26)),
+        "mobilenet_v1_tf" => ("ImageNet", Wrpn, 0..28, (1.0, 0.01), 4.0, None, None),
         _ => return None,
     };
     let (epochs, learning_rate) = short;
