@@ -56,10 +56,10 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "N",
-        value_parser = options::count,
+        value_parser = options::whole::<usize>,
         allow_negative_numbers = true
     )]
-    evaluations: Option<NonZeroUsize>,
+    evaluations: Option<usize>,
     /// Seed of the agent; the same seed gives the same result
     #[arg(
         long,
@@ -171,8 +171,7 @@ impl Args {
         )?);
         let evaluator = Cached::new(table);
         let planning = agent.planning();
-        let asked = self.evaluations.map(NonZeroUsize::get);
-        let evaluations = asked.or(planning.map(|_| PLANNED));
+        let evaluations = self.evaluations.or(planning.map(|_| PLANNED));
         let mut agent = agent.build(&AgentShape::new(problem, self.seed))?;
         let on_event = |event: &Event| {
             if let Event::Episodes { record, best, .. } = event {
