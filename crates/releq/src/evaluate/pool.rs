@@ -21,8 +21,10 @@ impl<'a> TrainerPool<'a> {
     }
 
     /// Lets the trainers learn from the network in full precision in place of the labels.
-    pub(crate) const fn distilled(&mut self) {
+    pub(crate) fn distilled(&mut self) {
         self.distilled = true;
+        // Those that wait already learn from the labels.
+        self.idle.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn trainer(&self) -> Result<Box<dyn Trainer>, ReleqError> {
