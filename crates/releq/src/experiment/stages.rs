@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Budget, Cancel, Event, LayerRow, Planning, Problem, ReleqError, Report, RunFolder, Search,
-    SearchOutcome, Sensitivities, Stage, StopReason,
+    SearchOutcome, Sensitivities, Sensitivity, Stage, StopReason,
     evaluate::{ByDivergence, Cached, Evaluator, Retrain, RetrainSetup, classify},
     run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, Recorded, SHORT, StageRecord},
 };
@@ -246,34 +246,37 @@ impl<'a> Run<'a> {
         if images == 0 {
             return Ok(None);
         }
-        let recorded = self.kept.iter().flat_map(|kept| &kept.stage_records);
-        let recorded = recorded.into_iter().find_map(|stage| match stage {
-            StageRecord::Sensitivities { sensitivities, run_seconds } => {
-                Some((sensitivities, *run_seconds))
+        let mut known = BTreeMap::new();
+        for stage in self.kept.iter().flat_map(|kept| &kept.stage_records) {
+            if let StageRecord::Sensitivity { layer, bits, compared, run_seconds } = stage {
+                self.clock.replayed(*run_seconds);
+                known.insert((*layer, *bits), *compared);
             }
-            _ => None,
-        });
-        if let Some((sensitivities, run_seconds)) = recorded {
-            self.clock.replayed(run_seconds);
-            return Ok(Some((**sensitivities).clone()));
         }
         let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
         let images = self.images.search_validation.take(images, self.config.seed)?;
         let setup = RetrainSetup { validation: &images, ..self.setup(weights) };
         let total = problem.episode_len() * problem.actions().len();
-        let done = AtomicUsize::new(0);
-        let sensitivities = Sensitivities::measure(&setup, &problem, &|layer, sensitivity| {
+        let done = AtomicUsize::new(known.len());
+        let measured = |layer: usize, sensitivity: &Sensitivity| {
+            let Sensitivity { bits, compared } = *sensitivity;
+            if let Some(kept) = &self.kept {
+                let run_seconds = self.clock.seconds();
+                kept.record_stage(&StageRecord::Sensitivity {
+                    layer,
+                    bits,
+                    compared,
+                    run_seconds,
+                })?;
+            }
             let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            let (layer, bits) = (layer.to_owned(), sensitivity.bits);
-            let divergence = sensitivity.compared.divergence.value;
+            let (layer, divergence) =
+                (problem.layers()[layer].profile.name.clone(), compared.divergence.value);
             (self.on_event)(&Event::Sensitivity { done, total, layer, bits, divergence });
-        })?;
-        if let Some(kept) = &self.kept {
-            kept.record_stage(&StageRecord::Sensitivities {
-                sensitivities: Box::new(sensitivities.clone()),
-                run_seconds: self.clock.seconds(),
-            })?;
-        }
+            Ok(())
+        };
+        let known = |layer: usize, bits: Bitwidth| known.get(&(layer, bits)).copied();
+        let sensitivities = Sensitivities::measure_rest(&setup, &problem, &known, &measured)?;
         Ok(Some(sensitivities))
     }
 

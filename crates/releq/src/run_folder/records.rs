@@ -1,11 +1,11 @@
 //! What the lines of a run's journals say.
 
-use releq_core::BitwidthAssignment;
+use releq_core::{Bitwidth, BitwidthAssignment};
 use releq_train::{AccuracyReport, Compared};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    SearchOutcome, Sensitivities,
+    SearchOutcome,
     evaluate::{Evaluation, Measurement},
 };
 
@@ -133,8 +133,8 @@ pub(crate) enum StageRecord {
         search_validation: Option<f64>,
         run_seconds: f64,
     },
-    /// What single layers suffer is measured.
-    Sensitivities { sensitivities: Box<Sensitivities>, run_seconds: f64 },
+    /// What one layer suffers at one bitwidth is measured.
+    Sensitivity { layer: usize, bits: Bitwidth, compared: Compared, run_seconds: f64 },
     /// A search came to its end: the agent's first, then those that it is compared with.
     Search { outcome: Box<SearchOutcome>, run_seconds: f64 },
 }

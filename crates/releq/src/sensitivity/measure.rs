@@ -1,7 +1,7 @@
 //! Measuring sensitivities.
 
 use releq_core::{Bitwidth, BitwidthAssignment, parallel};
-use releq_train::{compare_while, logits_while};
+use releq_train::{Compared, compare_while, logits_while};
 
 use super::{LayerSensitivity, Sensitivities, Sensitivity};
 use crate::{
@@ -21,17 +21,38 @@ impl Sensitivities {
         problem: &Problem,
         on_done: &(dyn Fn(&str, &Sensitivity) + Sync),
     ) -> Result<Self, ReleqError> {
+        Self::measure_rest(setup, problem, &|_, _| None, &|layer, sensitivity| {
+            on_done(&problem.layers()[layer].profile.name, sensitivity);
+            Ok(())
+        })
+    }
+
+    /// As [`measure`](Self::measure), but what is `known` of a layer at a bitwidth is not measured again.
+    pub(crate) fn measure_rest(
+        setup: &RetrainSetup<'_>,
+        problem: &Problem,
+        known: &(dyn Fn(usize, Bitwidth) -> Option<Compared> + Sync),
+        on_done: &(dyn Fn(usize, &Sensitivity) -> Result<(), ReleqError> + Sync),
+    ) -> Result<Self, ReleqError> {
         let images = setup.validation;
         let pool = TrainerPool::new(*setup);
         let piece = || "trainer".to_owned();
         let go_on = || go_on(setup.cancel);
-        let reference = guard(piece, || {
-            pool.with(|trainer| {
-                trainer.set_bits(None)?;
-                logits_while(trainer, images, setup.normalization, EVALUATION_BATCH, &go_on)?
-                    .ok_or(ReleqError::Cancelled)
-            })
-        })?;
+        let all_known = problem
+            .searched()
+            .iter()
+            .all(|&layer| problem.actions().iter().all(|&bits| known(layer, bits).is_some()));
+        let reference = match all_known {
+            true => Vec::new(),
+            false => guard(piece, || {
+                pool.with(|trainer| {
+                    trainer.set_bits(None)?;
+                    let normalization = setup.normalization;
+                    logits_while(trainer, images, normalization, EVALUATION_BATCH, &go_on)?
+                        .ok_or(ReleqError::Cancelled)
+                })
+            })?,
+        };
         let alone = |layer: usize, bits: Bitwidth| {
             let mut all = vec![Bitwidth::FLOAT; problem.layers().len()];
             all[layer] = bits;
@@ -45,6 +66,9 @@ impl Sensitivities {
         }
         let measured = parallel::try_map(wanted.iter(), setup.threads.get(), |asked| {
             let (layer, bits, alone) = asked;
+            if let Some(compared) = known(*layer, *bits) {
+                return Ok(Sensitivity { bits: *bits, compared });
+            }
             let compared = guard(piece, || {
                 pool.with(|trainer| {
                     trainer.set_bits(Some(alone))?;
@@ -55,7 +79,7 @@ impl Sensitivities {
                 })
             })?;
             let sensitivity = Sensitivity { bits: *bits, compared };
-            on_done(&problem.layers()[*layer].profile.name, &sensitivity);
+            on_done(*layer, &sensitivity)?;
             Ok::<_, ReleqError>(sensitivity)
         })?;
         let mut each = measured.chunks(problem.actions().len());
