@@ -128,8 +128,9 @@ fn recorded(every: usize) -> Recorded {
     let on_event = |event: &Event| {
         let mut seen = seen.lock().unwrap();
         *seen += 1;
-        // Pretraining has many events, the other stages few.
-        if (*seen).is_multiple_of(every) || event.stage() != Stage::Pretrain {
+        // These two stages have many events, the others few.
+        let many = [Stage::Pretrain, Stage::Sensitivities].contains(&event.stage());
+        if (*seen).is_multiple_of(every) || !many {
             let to = root.path().join(format!("copy-{}", *seen));
             copy(&whole, &to);
             copies.lock().unwrap().push(to);
