@@ -17,8 +17,8 @@ fn every_layer_has_the_reference_shape() {
     let mut seen = 0;
     for name in zoo::NAMES {
         let expected: Vec<_> = rows.iter().filter(|row| row["network"] == name).collect();
-        // The one is ours, the other is `resnet20` less two layers.
-        if ["svhn10", "resnet20_option_a"].contains(&name) {
+        // The first is ours, the second is `resnet20` less two layers, the third `mobilenet_v1` with other padding.
+        if ["svhn10", "resnet20_option_a", "mobilenet_v1_tf"].contains(&name) {
             assert!(expected.is_empty(), "{name} has a reference now: compare with it");
             continue;
         }

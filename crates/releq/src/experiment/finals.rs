@@ -91,7 +91,10 @@ impl Finals<'_> {
         let beside = self.beside()?;
         let most = self.config.finalists;
         let mut candidates = measured(found);
-        candidates.extend(self.proposed(&candidates)?);
+        // Without a search there is nothing to add to.
+        if !candidates.is_empty() {
+            candidates.extend(self.proposed(&candidates)?);
+        }
         let mut walks = vec![Walk::new(RELEQ.to_owned(), candidates, most)];
         let rival = |rival: &SearchOutcome| {
             Walk::new(format!("{} search", rival.agent), measured(rival), most)

@@ -243,7 +243,8 @@ impl<'a> Run<'a> {
         weights: &Weights,
     ) -> Result<Option<Sensitivities>, ReleqError> {
         let images = self.config.sensitivity_images.min(self.images.search_validation.len());
-        if images == 0 {
+        // They are for the search, which a budget of no evaluations leaves out.
+        if images == 0 || self.config.budget.evaluations == Some(0) {
             return Ok(None);
         }
         let mut known = BTreeMap::new();
