@@ -243,24 +243,27 @@ impl Finals<'_> {
         beside: &[(String, BitwidthAssignment)],
         walks: &[Walk],
     ) -> Vec<BitwidthAssignment> {
-        let reference = self.reference(done);
-        let floor = reference.validation_accuracy - self.config.tolerance;
+        // By the first seeds alone, so that a run that was killed between two second ones decides alike.
+        let firsts: Done = done.iter().map(|(bits, seeds)| (bits.clone(), seeds.first())).collect();
+        let floor = self.reference(&firsts).validation_accuracy - self.config.tolerance;
         let near = |bits: &BitwidthAssignment| {
             let Some(seeds) = done.get(bits) else { return false };
             seeds.count() < self.config.seeds
-                && seeds.accuracies().zip(seeds.standard_error()).is_some_and(
+                && seeds.first().accuracies().zip(seeds.standard_error()).is_some_and(
                     |([validation, _], error)| (validation - floor).abs() <= BORDER * error,
                 )
         };
         let known = |bits: &BitwidthAssignment| self.verdict(done, bits);
         let admitted = beside.iter().map(|(_, bits)| bits).filter(|bits| self.problem.admits(bits));
         let tried = walks.iter().flat_map(|walk| walk.tried(&known));
+        let all: BTreeSet<&BitwidthAssignment> = admitted.chain(tried).collect();
         let mut again: BTreeSet<&BitwidthAssignment> =
-            admitted.chain(tried).filter(|bits| near(bits)).collect();
-        let most = again.iter().filter_map(|bits| done.get(bits)).map(Seeds::count).max();
+            all.iter().copied().filter(|bits| near(bits)).collect();
+        let count = |bits: &BitwidthAssignment| done.get(bits).map_or(0, Seeds::count);
+        let wanted = all.iter().map(|bits| count(bits) + usize::from(again.contains(bits))).max();
         let float = done.iter().find(|(bits, _)| bits.iter().all(|bits| bits.is_float()));
         if let Some((float, seeds)) = float
-            && most.is_some_and(|most| seeds.count() <= most)
+            && wanted.is_some_and(|wanted| seeds.count() < wanted)
             && seeds.count() < self.config.seeds
         {
             again.insert(float);

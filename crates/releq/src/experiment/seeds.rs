@@ -14,6 +14,11 @@ impl Seeds {
         self.0.push(retrained);
     }
 
+    /// The first one alone.
+    pub(super) fn first(&self) -> Self {
+        Self(self.0.first().cloned().into_iter().collect())
+    }
+
     /// How many there are.
     pub(super) const fn count(&self) -> usize {
         self.0.len()
