@@ -285,16 +285,11 @@ fn sensitivities_are_measured_once_and_propose_what_the_knapsack_measures() {
 #[test]
 fn more_seeds_decide_where_one_leaves_it_uncertain() {
     let report = run(changed(1, |c| (c.seeds, c.tolerance) = (3, 0.05)));
-    let floor = report.reference.unwrap().validation_accuracy - 0.05;
     let most = report.rows.iter().map(|row| row.seeds).max();
     assert!(most > Some(1), "{:?}", report.rows);
     for row in &report.rows {
         if row.label == "full precision" {
             assert_eq!(Some(row.seeds), most, "the border is as sure as what is compared with it");
-        } else if row.seeds == 1 {
-            let p = row.validation_accuracy;
-            let error = (p * (1.0 - p) / report.images[1] as f64).sqrt();
-            assert!((p - floor).abs() > error, "{row:?} is {floor} within {error}");
         }
     }
 }
