@@ -2,7 +2,7 @@
 
 use crate::{
     Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
-    sequences::{Played, Sequences},
+    sequences::{Best, Sequences},
 };
 
 /// Plays every sequence of actions once, in lexicographic order.
@@ -13,7 +13,7 @@ pub struct Exhaustive {
     sequences: Sequences,
     /// The next sequence to play; `None` after the last.
     next: Option<Vec<usize>>,
-    best: Option<Played>,
+    best: Best,
 }
 
 impl Exhaustive {
@@ -33,7 +33,7 @@ impl Exhaustive {
     #[must_use]
     pub fn new(action_count: usize, episode_len: usize, episodes_per_batch: usize) -> Self {
         let sequences = Sequences::new(action_count, episode_len, episodes_per_batch);
-        Self { next: Some(vec![0; sequences.episode_len]), sequences, best: None }
+        Self { next: Some(vec![0; sequences.episode_len]), sequences, best: Best::default() }
     }
 
     /// The sequence after `sequence`; `None` after the last.
@@ -57,7 +57,7 @@ impl Agent for Exhaustive {
 
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
         match mode {
-            Mode::Greedy => self.sequences.greedy(self.best.as_ref(), max_episodes),
+            Mode::Greedy => self.sequences.greedy(self.best.get(), max_episodes),
             // `next` moves on when the batch is finished, so that a dropped batch is played again.
             Mode::Explore => {
                 let next = std::iter::successors(self.next.clone(), |last| self.following(last));
@@ -76,21 +76,14 @@ impl Agent for Exhaustive {
         if let Some(last) = batch.last() {
             self.next = self.following(&last.actions);
         }
-        for played in batch {
-            if played.is_better(self.best.as_ref()) {
-                self.best = Some(played);
-            }
-        }
+        self.best.see(batch);
         Ok(stats)
     }
 
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
         let mut snapshot = self.sequences.snapshot(Self::NAME, Self::VERSION)?;
-        let best = self.best.as_ref();
-        snapshot.check_finite("best_return", best.map(|best| best.episode_return))?;
+        self.best.save(&mut snapshot)?;
         snapshot.set("next", &self.next)?;
-        snapshot.set("best_return", &best.map(|best| best.episode_return))?;
-        snapshot.set("best_actions", &best.map(|best| &best.actions))?;
         Ok(snapshot)
     }
 
@@ -98,18 +91,11 @@ impl Agent for Exhaustive {
         snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
         self.sequences.expect(snapshot)?;
         let Sequences { actions: count, episode_len, .. } = self.sequences;
-        let actions = |field: &str| snapshot.get_actions(field, episode_len, count);
         let next = match snapshot.state["next"].is_null() {
             true => None,
-            false => Some(actions("next")?),
+            false => Some(snapshot.get_actions("next", episode_len, count)?),
         };
-        let best = match snapshot.get::<Option<f64>>("best_return")? {
-            None => None,
-            Some(episode_return) => {
-                Some(Played { actions: actions("best_actions")?, episode_return })
-            }
-        };
-        (self.next, self.best) = (next, best);
+        (self.best, self.next) = (Best::load(snapshot, &self.sequences)?, next);
         self.sequences.reset();
         Ok(())
     }

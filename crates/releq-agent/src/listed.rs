@@ -2,7 +2,7 @@
 
 use crate::{
     Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
-    sequences::{Played, Sequences},
+    sequences::{Best, Sequences},
 };
 
 /// Plays given sequences of actions, one after the other, and learns nothing.
@@ -16,7 +16,7 @@ pub struct Listed {
     sequences: Sequences,
     /// How many of the list are played.
     played: usize,
-    best: Option<Played>,
+    best: Best,
 }
 
 impl Listed {
@@ -54,7 +54,7 @@ impl Listed {
             }
         }
         let sequences = Sequences::new(action_count, episode_len, episodes_per_batch);
-        Ok(Self { name: name.into(), list, sequences, played: 0, best: None })
+        Ok(Self { name: name.into(), list, sequences, played: 0, best: Best::default() })
     }
 }
 
@@ -65,7 +65,7 @@ impl Agent for Listed {
 
     fn begin(&mut self, max_episodes: usize, mode: Mode) -> Option<usize> {
         match mode {
-            Mode::Greedy => self.sequences.greedy(self.best.as_ref(), max_episodes),
+            Mode::Greedy => self.sequences.greedy(self.best.get(), max_episodes),
             Mode::Explore => {
                 let next = self.list.iter().skip(self.played);
                 let batch = next.take(self.sequences.most(max_episodes)).cloned().collect();
@@ -81,22 +81,15 @@ impl Agent for Listed {
     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
         let (stats, batch) = self.sequences.finish(rewards)?;
         self.played += batch.len();
-        for played in batch {
-            if played.is_better(self.best.as_ref()) {
-                self.best = Some(played);
-            }
-        }
+        self.best.see(batch);
         Ok(stats)
     }
 
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
         let mut snapshot = self.sequences.snapshot(&self.name, Self::VERSION)?;
-        let best = self.best.as_ref();
-        snapshot.check_finite("best_return", best.map(|best| best.episode_return))?;
+        self.best.save(&mut snapshot)?;
         snapshot.set("list", &self.list)?;
         snapshot.set("played", &self.played)?;
-        snapshot.set("best_return", &best.map(|best| best.episode_return))?;
-        snapshot.set("best_actions", &best.map(|best| &best.actions))?;
         Ok(snapshot)
     }
 
@@ -107,15 +100,7 @@ impl Agent for Listed {
             return Err(snapshot.error("list", "this agent plays another list"));
         }
         let played = snapshot.get::<usize>("played")?.min(self.list.len());
-        let Sequences { actions: count, episode_len, .. } = self.sequences;
-        let best = match snapshot.get::<Option<f64>>("best_return")? {
-            None => None,
-            Some(episode_return) => {
-                let actions = snapshot.get_actions("best_actions", episode_len, count)?;
-                Some(Played { actions, episode_return })
-            }
-        };
-        (self.played, self.best) = (played, best);
+        (self.best, self.played) = (Best::load(snapshot, &self.sequences)?, played);
         self.sequences.reset();
         Ok(())
     }

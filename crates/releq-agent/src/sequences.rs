@@ -22,6 +22,46 @@ impl Played {
     }
 }
 
+/// The sequence of highest return so far, the first of equals.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Best(Option<Played>);
+
+impl Best {
+    pub(crate) const fn get(&self) -> Option<&Played> {
+        self.0.as_ref()
+    }
+
+    /// Learns from a batch.
+    pub(crate) fn see(&mut self, batch: Vec<Played>) {
+        for played in batch {
+            if played.is_better(self.get()) {
+                self.0 = Some(played);
+            }
+        }
+    }
+
+    /// Puts it into a snapshot.
+    pub(crate) fn save(&self, snapshot: &mut AgentSnapshot) -> Result<(), AgentError> {
+        let episode_return = self.get().map(|best| best.episode_return);
+        snapshot.check_finite("best_return", episode_return)?;
+        snapshot.set("best_return", &episode_return)?;
+        snapshot.set("best_actions", &self.get().map(|best| &best.actions))
+    }
+
+    /// The one in a snapshot of an agent that plays such `sequences`.
+    pub(crate) fn load(
+        snapshot: &AgentSnapshot,
+        sequences: &Sequences,
+    ) -> Result<Self, AgentError> {
+        let Some(episode_return) = snapshot.get::<Option<f64>>("best_return")? else {
+            return Ok(Self(None));
+        };
+        let Sequences { actions: count, episode_len, .. } = *sequences;
+        let actions = snapshot.get_actions("best_actions", episode_len, count)?;
+        Ok(Self(Some(Played { actions, episode_return })))
+    }
+}
+
 /// Plays sequences that the agent has chosen.
 #[derive(Clone, Debug)]
 pub(crate) struct Sequences {
