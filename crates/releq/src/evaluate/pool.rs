@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use releq_train::{Taught, Trainer};
+use releq_train::{Compared, Taught, Trainer, compare_while, logits_while};
 
-use super::RetrainSetup;
+use super::{EVALUATION_BATCH, RetrainSetup, go_on};
 use crate::ReleqError;
 
 /// The idle trainers of one setup: their buffers live as long as the pool.
@@ -40,6 +40,29 @@ impl<'a> TrainerPool<'a> {
 
     pub(crate) const fn setup(&self) -> &RetrainSetup<'a> {
         &self.setup
+    }
+
+    /// Outputs in full precision for the validation images.
+    pub(crate) fn reference(&self) -> Result<Vec<f32>, ReleqError> {
+        let RetrainSetup { validation, normalization, cancel, .. } = self.setup;
+        self.with(|trainer| {
+            trainer.set_bits(None)?;
+            let go_on = || go_on(cancel);
+            logits_while(trainer, validation, normalization, EVALUATION_BATCH, &go_on)?
+                .ok_or(ReleqError::Cancelled)
+        })
+    }
+
+    /// The validation images seen by `trainer` as it is, beside those outputs.
+    pub(crate) fn compared(
+        &self,
+        trainer: &mut dyn Trainer,
+        reference: &[f32],
+    ) -> Result<Compared, ReleqError> {
+        let RetrainSetup { validation, normalization, cancel, .. } = self.setup;
+        let (batch, go_on) = (EVALUATION_BATCH, || go_on(cancel));
+        compare_while(trainer, validation, normalization, batch, reference, &go_on)?
+            .ok_or(ReleqError::Cancelled)
     }
 
     /// What `f` makes of a trainer that has just loaded the full-precision weights.

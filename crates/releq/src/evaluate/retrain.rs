@@ -13,7 +13,6 @@ use releq_data::{DataError, Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
     AccuracyReport, Schedule, TrainError, TrainProgress, Trainer, TrainerFactory, accuracy_while,
-    compare_while, logits_while,
 };
 
 use super::{EarlyStop, Evaluation, Evaluator, Measurement, TrainerPool};
@@ -177,14 +176,7 @@ impl<'a> Retrain<'a> {
         if let Some(known) = &*reference {
             return Ok(Arc::clone(known));
         }
-        let logits = self.pool.with(|trainer| {
-            let RetrainSetup { validation, normalization, cancel, .. } = *self.pool.setup();
-            trainer.set_bits(None)?;
-            let go_on = || go_on(cancel);
-            logits_while(trainer, validation, normalization, EVALUATION_BATCH, &go_on)?
-                .ok_or(ReleqError::Cancelled)
-        })?;
-        Ok(Arc::clone(reference.insert(Arc::new(logits))))
+        Ok(Arc::clone(reference.insert(Arc::new(self.pool.reference()?))))
     }
 
     /// What the validation images tell of a retrained network.
@@ -193,12 +185,9 @@ impl<'a> Retrain<'a> {
         trainer: &mut dyn Trainer,
         reference: &[f32],
     ) -> Result<Measurement, ReleqError> {
-        let RetrainSetup { validation, normalization, cancel, .. } = *self.pool.setup();
-        let (batch, go_on) = (EVALUATION_BATCH, || go_on(cancel));
-        let compared = compare_while(trainer, validation, normalization, batch, reference, &go_on)?
-            .ok_or(ReleqError::Cancelled)?;
+        let compared = self.pool.compared(trainer, reference)?;
         let Some(labelled) = &compared.labelled else {
-            let name = validation.name().to_owned();
+            let name = self.pool.setup().validation.name().to_owned();
             return Err(TrainError::from(DataError::Unlabelled { name }).into());
         };
         let accuracy = labelled.accuracy;

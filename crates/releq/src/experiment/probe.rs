@@ -6,7 +6,7 @@ use releq_core::{Bitwidth, BitwidthAssignment};
 use releq_train::{Length, Schedule, TrainerFactory as _, accuracy, train};
 
 use super::{Experiment, pieces::Pieces, stages::split};
-use crate::ReleqError;
+use crate::{ReleqError, evaluate::EVALUATION_BATCH};
 
 /// Shares of the configured rates that are tried, from the highest down.
 ///
@@ -87,7 +87,7 @@ impl Experiment {
                 config.seed,
                 &mut go_on,
             )?;
-            let report = accuracy(trainer, &validation, &images.normalization, 256)?;
+            let report = accuracy(trainer, &validation, &images.normalization, EVALUATION_BATCH)?;
             tried.push((part(rate, share), report.accuracy()));
         }
         // Of equals the highest, with which a retrain gets furthest.

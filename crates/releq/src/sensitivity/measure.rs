@@ -1,18 +1,18 @@
 //! Measuring sensitivities.
 
 use releq_core::{Bitwidth, BitwidthAssignment, parallel};
-use releq_train::{Compared, compare_while, logits_while};
+use releq_train::Compared;
 
 use super::{LayerSensitivity, Sensitivities, Sensitivity};
 use crate::{
     Problem, ReleqError,
-    evaluate::{EVALUATION_BATCH, RetrainSetup, TrainerPool, go_on},
+    evaluate::{RetrainSetup, TrainerPool},
     guard::guard,
 };
 
 impl Sensitivities {
     /// Measures the searched layers of `problem` on the validation images of `setup`, as many side by side as it has
-    /// threads. `on_done` is told of each, in any order: how many are done, this one included, and how many there are.
+    /// threads. `on_done` is told the layer's name and what was measured of it, each in any order.
     ///
     /// # Errors
     /// [`ReleqError`] if weights, images and network do not fit together; [`ReleqError::Cancelled`].
@@ -34,24 +34,15 @@ impl Sensitivities {
         known: &(dyn Fn(usize, Bitwidth) -> Option<Compared> + Sync),
         on_done: &(dyn Fn(usize, &Sensitivity) -> Result<(), ReleqError> + Sync),
     ) -> Result<Self, ReleqError> {
-        let images = setup.validation;
         let pool = TrainerPool::new(*setup);
         let piece = || "trainer".to_owned();
-        let go_on = || go_on(setup.cancel);
         let all_known = problem
             .searched()
             .iter()
             .all(|&layer| problem.actions().iter().all(|&bits| known(layer, bits).is_some()));
         let reference = match all_known {
             true => Vec::new(),
-            false => guard(piece, || {
-                pool.with(|trainer| {
-                    trainer.set_bits(None)?;
-                    let normalization = setup.normalization;
-                    logits_while(trainer, images, normalization, EVALUATION_BATCH, &go_on)?
-                        .ok_or(ReleqError::Cancelled)
-                })
-            })?,
+            false => guard(piece, || pool.reference())?,
         };
         let alone = |layer: usize, bits: Bitwidth| {
             let mut all = vec![Bitwidth::FLOAT; problem.layers().len()];
@@ -72,10 +63,7 @@ impl Sensitivities {
             let compared = guard(piece, || {
                 pool.with(|trainer| {
                     trainer.set_bits(Some(alone))?;
-                    let normalization = setup.normalization;
-                    let (batch, reference) = (EVALUATION_BATCH, &reference);
-                    compare_while(trainer, images, normalization, batch, reference, &go_on)?
-                        .ok_or(ReleqError::Cancelled)
+                    pool.compared(trainer, &reference)
                 })
             })?;
             let sensitivity = Sensitivity { bits: *bits, compared };
@@ -88,6 +76,6 @@ impl Sensitivities {
             name: problem.layers()[layer].profile.name.clone(),
             bits: each.next().unwrap_or_default().to_vec(),
         });
-        Ok(Self { images: images.len(), layers: layers.collect() })
+        Ok(Self { images: setup.validation.len(), layers: layers.collect() })
     }
 }
