@@ -256,15 +256,13 @@ impl Finals<'_> {
         let known = |bits: &BitwidthAssignment| self.verdict(done, bits);
         let admitted = beside.iter().map(|(_, bits)| bits).filter(|bits| self.problem.admits(bits));
         let tried = walks.iter().flat_map(|walk| walk.tried(&known));
-        let all: BTreeSet<&BitwidthAssignment> = admitted.chain(tried).collect();
         let mut again: BTreeSet<&BitwidthAssignment> =
-            all.iter().copied().filter(|bits| near(bits)).collect();
-        let count = |bits: &BitwidthAssignment| done.get(bits).map_or(0, Seeds::count);
-        let wanted = all.iter().map(|bits| count(bits) + usize::from(again.contains(bits))).max();
-        let float = done.iter().find(|(bits, _)| bits.iter().all(|bits| bits.is_float()));
-        if let Some((float, seeds)) = float
-            && wanted.is_some_and(|wanted| seeds.count() < wanted)
-            && seeds.count() < self.config.seeds
+            admitted.chain(tried).filter(|bits| near(bits)).collect();
+        // Of all that there is, also of what no walk comes by any more.
+        let counts = done.iter().map(|(bits, s)| s.count() + usize::from(again.contains(bits)));
+        let wanted = counts.max().unwrap_or(0);
+        if let Some((float, seeds)) = in_full_precision(done)
+            && seeds.count() < wanted
         {
             again.insert(float);
         }
@@ -282,8 +280,7 @@ impl Finals<'_> {
         let FullPrecision { validation, test, .. } = self.full_precision;
         let before =
             Reference { validation_accuracy: validation, test_accuracy: test, retrained: false };
-        let float = done.iter().find(|(bits, _)| bits.iter().all(|bits| bits.is_float()));
-        match float.and_then(|(_, seeds)| seeds.accuracies()) {
+        match in_full_precision(done).and_then(|(_, seeds)| seeds.accuracies()) {
             Some([validation_accuracy, test_accuracy]) if validation_accuracy >= validation => {
                 Reference { validation_accuracy, test_accuracy, retrained: true }
             }
@@ -411,6 +408,11 @@ impl Finals<'_> {
             failure: retrained.failure().cloned(),
         }
     }
+}
+
+/// The retrains in which every layer stays in float.
+fn in_full_precision(done: &Done) -> Option<(&BitwidthAssignment, &Seeds)> {
+    done.iter().find(|(bits, _)| bits.iter().all(|bits| bits.is_float()))
 }
 
 /// Whether the caller stopped something, and what else ended it.
