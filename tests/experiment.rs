@@ -284,12 +284,22 @@ fn sensitivities_are_measured_once_and_propose_what_the_knapsack_measures() {
 
 #[test]
 fn more_seeds_decide_where_one_leaves_it_uncertain() {
-    let report = run(changed(1, |c| (c.seeds, c.tolerance) = (3, 0.05)));
+    let with = |seeds| run(changed(1, |c| (c.seeds, c.tolerance) = (seeds, 0.05)));
+    let (report, first) = (with(3), with(1));
     let most = report.rows.iter().map(|row| row.seeds).max();
     assert!(most > Some(1), "{:?}", report.rows);
+    assert!(first.rows.iter().all(|row| row.seeds == 1));
+    // Near the border by its first seed alone.
+    let floor = first.reference.unwrap().validation_accuracy - 0.05;
     for row in &report.rows {
         if row.label == "full precision" {
             assert_eq!(Some(row.seeds), most, "the border is as sure as what is compared with it");
+        } else if row.label.starts_with("uniform") {
+            let alone = first.rows.iter().find(|other| other.label == row.label).unwrap();
+            let p = alone.validation_accuracy;
+            let error = (p * (1.0 - p) / report.images[1] as f64).sqrt();
+            let near = (p - floor).abs() <= error;
+            assert_eq!(row.seeds > 1, near, "{p} beside {floor}, within {error}? {row:?}");
         }
     }
 }
