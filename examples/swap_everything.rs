@@ -80,14 +80,13 @@ impl Quantizer for Shifts {
         bits: Bitwidth,
         out: &mut [f32],
     ) -> Result<(), QuantError> {
-        weights.check(self, bits)?;
-        weights.check_length("out", out.len())?;
+        weights.check(self, bits).and_then(|()| weights.check_length("out", out.len()))?;
         let largest = weights.values().iter().fold(f32::MIN_POSITIVE, |max, w| max.max(w.abs()));
         let top = largest.log2().floor();
-        let lowest = top - (1 << (bits.get() - 2)) as f32 + 1.0;
+        let powers = (1 << (bits.get() - 2)) as f32;
         for (out, w) in out.iter_mut().zip(weights.values()) {
             let power = w.abs().log2().round();
-            *out = if power < lowest { 0.0 } else { power.min(top).exp2().copysign(*w) };
+            *out = if power <= top - powers { 0.0 } else { power.min(top).exp2().copysign(*w) };
         }
         Ok(())
     }
@@ -136,35 +135,28 @@ impl Evaluator for Guess {
     }
 }
 
-/// A trainer around another one that takes smaller steps right after the bitwidths change.
-struct Patient {
-    inner: Box<dyn Trainer>,
-    steps: usize,
-}
+/// A trainer around another one that lets no step be too large, whatever the schedule says.
+struct Careful(Box<dyn Trainer>);
 
-impl Trainer for Patient {
+impl Trainer for Careful {
     fn network(&self) -> &Network {
-        self.inner.network()
+        self.0.network()
     }
     fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
-        self.steps = 0;
-        self.inner.set_bits(bits)
+        self.0.set_bits(bits)
     }
     fn train_step(&mut self, batch: &Batch<'_>, optimizer: Sgd) -> Result<f32, TrainError> {
-        // The first steps after a change are the rough ones.
-        self.steps += 1;
-        let share = (self.steps as f32 / 10.0).min(1.0);
-        let learning_rate = share * optimizer.learning_rate;
-        self.inner.train_step(batch, Sgd { learning_rate, ..optimizer })
+        let learning_rate = optimizer.learning_rate.min(0.02);
+        self.0.train_step(batch, Sgd { learning_rate, ..optimizer })
     }
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
-        self.inner.logits(images)
+        self.0.logits(images)
     }
     fn snapshot(&self) -> TrainerState {
-        self.inner.snapshot()
+        self.0.snapshot()
     }
     fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
-        self.inner.restore(state)
+        self.0.restore(state)
     }
 }
 
@@ -176,8 +168,7 @@ struct OnDisk {
 
 impl Dataset for OnDisk {
     fn info(&self) -> DatasetInfo<'_> {
-        let len = self.labels.len();
-        DatasetInfo { name: "digits on disk", shape: [1, 28, 28], classes: Some(10), len }
+        DatasetInfo { name: "disk", shape: [1, 28, 28], classes: Some(10), len: self.labels.len() }
     }
     fn label(&self, index: usize) -> Option<Label> {
         self.labels.get(index).copied()
@@ -188,7 +179,7 @@ impl Dataset for OnDisk {
             file.seek(SeekFrom::Start((index * pixels.len()) as u64))?;
             file.read_exact(pixels)
         };
-        read().map_err(|error| DataError::other("digits on disk", error))
+        read().map_err(|error| DataError::other("disk", error))
     }
 }
 
@@ -257,9 +248,9 @@ const SWAPS: [(&str, Swap); 6] = [
     }),
     ("trainer", |experiment| {
         let trainers = trainer_fn(|network, quantizer| {
-            Ok(Box::new(Patient { inner: Backend::Native.trainer(network, quantizer)?, steps: 0 }))
+            Ok(Box::new(Careful(Backend::Native.trainer(network, quantizer)?)))
         });
-        Ok(experiment.trainer("patient", trainers))
+        Ok(experiment.trainer("careful", trainers))
     }),
     ("evaluator", |experiment| {
         Ok(experiment.evaluator("guess", |_| Ok(Box::new(Guess { full_precision: 0.97 }))))
