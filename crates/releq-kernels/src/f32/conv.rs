@@ -3,9 +3,10 @@
 //! All three products of a layer are the same two loops (`tile.rs`). The forward pass is [`Windows`] over the
 //! padded image. The gradient of the weights is [`Correlate`] of image and output gradient. The gradient of the
 //! input is [`Windows`] again, over the padded output gradient with flipped weights, once for every residue of
-//! the stride (see [`Phase`]).
+//! the stride (see [`Phase`]); or, where that is cheaper, a matrix product (`add_up.rs`).
 
 use super::{
+    add_up::AddUp,
     axis::FloatAxis,
     blocks::{Block, blocks, padded},
     operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
@@ -26,7 +27,7 @@ const PIXELS: usize = 128;
 #[derive(Clone, Debug)]
 pub struct FloatConv {
     shape: FloatConvShape,
-    cpu: FloatCpu,
+    pub(super) cpu: FloatCpu,
     /// Blocks of the outputs of one group.
     out_blocks: Vec<Block>,
     /// Blocks of the inputs of one group.
@@ -34,7 +35,9 @@ pub struct FloatConv {
     /// `[groups][blocks][taps][lanes]`.
     forward: Vec<f32>,
     phases: [Vec<Phase>; 2],
-    /// `[groups][row phases][column phases][blocks][taps][lanes]`; empty before the first backward pass.
+    /// How the gradient of the inputs is computed where the direct way is slower.
+    pub(super) add_up: Option<AddUp>,
+    /// For the direct way: `[groups][row phases][column phases][blocks][taps][lanes]`; empty before the first backward pass.
     backward: Vec<f32>,
     bias: Vec<f32>,
     weights: Vec<f32>,
@@ -103,11 +106,13 @@ impl FloatConv {
     pub fn new(shape: FloatConvShape, isa: Isa) -> Result<Self, KernelError> {
         let shape = shape.check()?;
         let cpu = FloatCpu::new(isa)?;
+        let in_blocks = blocks(cpu.isa(), shape.channels / shape.groups);
         Ok(Self {
             shape,
             cpu,
             out_blocks: blocks(cpu.isa(), shape.outputs / shape.groups),
-            in_blocks: blocks(cpu.isa(), shape.channels / shape.groups),
+            add_up: AddUp::if_faster(shape, cpu, &in_blocks),
+            in_blocks,
             forward: Vec::new(),
             phases: [Phase::all(shape.rows), Phase::all(shape.columns)],
             backward: Vec::new(),
@@ -157,9 +162,12 @@ impl FloatConv {
         }
     }
 
-    /// Packs the weights for the gradient of the input: taps in reverse order, one set for every pair of
-    /// phases, with the inputs in the lanes.
+    /// Packs the weights for the gradient of the input: for the direct way taps in reverse order, one set for every pair
+    /// of phases, with the inputs in the lanes.
     fn pack_backward(&mut self) {
+        if let Some(add_up) = &self.add_up {
+            return add_up.pack(&self.weights, &mut self.backward);
+        }
         let FloatConvShape { channels, groups, .. } = self.shape;
         let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
         let area = self.shape.area();
@@ -280,7 +288,7 @@ impl FloatConv {
                 self.pack_backward();
             }
         }
-        let (margin, framed) = self.frame(input.is_some());
+        let (margin, framed) = self.frame(input.is_some() && self.add_up.is_none());
         let FloatConvShape { channels, groups, .. } = self.shape;
         let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
         let [rows, columns] = [self.shape.rows.windows(), self.shape.columns.windows()];
@@ -341,8 +349,14 @@ impl FloatConv {
                     );
                 }
                 if let Some(Upstream { gradient, accumulate }) = &mut input {
-                    let to = &mut gradient[part];
-                    self.input_gradient(group, images, (&scratch.gradient, by), to, *accumulate);
+                    let (to, accumulate) = (&mut gradient[part], *accumulate);
+                    let FloatScratch { gradient, product, .. } = &mut *scratch;
+                    match &self.add_up {
+                        Some(way) => {
+                            way.run((gradient, lanes), &self.backward, to, accumulate, product)
+                        }
+                        None => self.input_gradient(group, images, (gradient, by), to, accumulate),
+                    }
                 }
             }
         }

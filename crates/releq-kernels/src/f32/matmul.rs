@@ -22,6 +22,16 @@ impl<'a> Matrix<'a> {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
+    /// A view of the first `columns` columns of the same values.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[must_use]
+    pub fn first_columns(self, columns: usize) -> Self {
+        assert!(columns <= self.columns, "{columns} of {} columns", self.columns);
+        Self { columns, ..self }
+    }
+
     /// The transposed view of the same values.
     #[must_use]
     pub const fn transposed(self) -> Self {
@@ -49,8 +59,8 @@ pub fn matmul(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], accumulate: bool) {
     // A slice has at most isize::MAX bytes, so its strides fit in an isize.
     let stride = |stride: usize| stride as isize;
     // SAFETY: `Matrix::new` checked that `values` holds rows * columns values, and a stride of one and
-    // one of the row length visit each of them exactly once, transposed or not; `out` was checked to
-    // hold m * n values and, being a unique borrow, overlaps neither.
+    // one of the row length visit each of them at most once, transposed or not, all columns or the first of them; `out`
+    // was checked to hold m * n values and, being a unique borrow, overlaps neither.
     unsafe {
         gemm::gemm(
             m,

@@ -5,6 +5,7 @@
 //! different order and fused multiply-adds round once instead of twice.
 
 mod activation;
+mod add_up;
 mod axis;
 mod blocks;
 mod conv;

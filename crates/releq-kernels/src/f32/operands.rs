@@ -95,6 +95,8 @@ pub struct FloatScratch {
     pub(super) gradient: Vec<f32>,
     /// Gradients of packed weights.
     pub(super) sums: Vec<f32>,
+    /// Shares of windows in the gradients of inputs.
+    pub(super) product: Vec<f32>,
 }
 
 /// Destination of the gradient of a layer's input.
