@@ -17,6 +17,9 @@ pub enum Bound {
     Absolute(f64),
     /// A share of what the same layers cost with all weights and activations at 8 bits.
     OfEightBits(f64),
+    /// A mean over the layers, in the unit of the cost model: what a limit on [`MeanBits`](crate::MeanBits) means, whose cost
+    /// is the sum.
+    PerLayer(f64),
 }
 
 /// A cost model and the most that an assignment may cost under it, such as the size of a flash memory.
@@ -102,9 +105,13 @@ impl CostLimit {
         layers: &[LayerProfile],
         bits: &[LayerBits],
     ) -> Result<LimitUsage, CostError> {
-        let cost = checked_network_cost(&self.model, layers, bits)?;
+        let mut cost = checked_network_cost(&self.model, layers, bits)?;
         let limit = match self.at_most {
             Bound::Absolute(limit) => limit,
+            Bound::PerLayer(limit) => {
+                cost.0 /= layers.len().max(1) as f64;
+                limit
+            }
             Bound::OfEightBits(share) => {
                 let eight = vec![LayerBits::weights_only(Bitwidth::EIGHT); layers.len()];
                 share * checked_network_cost(&self.model, layers, &eight)?.0
@@ -132,7 +139,7 @@ impl fmt::Debug for CostLimit {
 /// On the left is a [`CostKind`], on the right either a share of the cost at 8 bits, marked by `x` or `%`, or an
 /// amount in the unit of the cost model. The unit can be left out and can have a prefix: `k` for 10^3, `M` for
 /// 10^6 or `G` for 10^9, or `Ki`, `Mi` or `Gi` for the powers of 1024. Bytes may be written `B`. Instead of `<=`,
-/// which shells take for something else, there may be `=`.
+/// which shells take for something else, there may be `=`. An amount of `mean-bits` is [per layer](Bound::PerLayer).
 ///
 /// ```
 /// use releq_hw::{Bound, LimitConfig};
@@ -197,6 +204,10 @@ impl FromStr for LimitConfig {
         let cost: CostKind = cost.parse()?;
         let at_most = parse_bound(bound.trim(), &cost.unit()).map_err(&fail)?;
         check_bound(at_most).map_err(fail)?;
+        let at_most = match at_most {
+            Bound::Absolute(bits) if cost == CostKind::MeanBits => Bound::PerLayer(bits),
+            other => other,
+        };
         Ok(Self { cost, at_most })
     }
 }
@@ -215,7 +226,7 @@ impl From<LimitConfig> for String {
 }
 
 fn check_bound(at_most: Bound) -> Result<(), String> {
-    let (Bound::Absolute(number) | Bound::OfEightBits(number)) = at_most;
+    let (Bound::Absolute(number) | Bound::OfEightBits(number) | Bound::PerLayer(number)) = at_most;
     if number.is_finite() && number > 0.0 {
         return Ok(());
     }
@@ -236,7 +247,9 @@ fn bound_text(bound: Bound, unit: &str) -> String {
                 None => format!("{bytes}B"),
             }
         }
-        Bound::Absolute(number) => format!("{number} {unit}").trim_end().to_owned(),
+        Bound::Absolute(number) | Bound::PerLayer(number) => {
+            format!("{number} {unit}").trim_end().to_owned()
+        }
     }
 }
 
@@ -306,6 +319,10 @@ mod tests {
         let limit = CostLimit::new(Arc::new(MeanBits), Bound::OfEightBits(0.5)).unwrap();
         let usage = limit.usage(&lenet(), &[at(2, 8); 4]).unwrap();
         assert_eq!(usage, LimitUsage { cost: Cost(8.0), limit: Cost(16.0) });
+        let mean = self::limit("mean-bits<=2.5").build().unwrap();
+        let bits = [at(2, 8), at(2, 8), at(3, 8), at(2, 8)];
+        let usage = mean.usage(&lenet(), &bits).unwrap();
+        assert_eq!(usage, LimitUsage { cost: Cost(2.25), limit: Cost(2.5) });
         // Activations count too: 8 x 8 bits are the reference, not the weights' activations.
         let limit = self::limit("bitops<=0.5x").build().unwrap();
         assert_eq!(limit.usage(&lenet(), &[at(4, 4); 4]).unwrap().fraction(), 0.5);
@@ -331,6 +348,8 @@ mod tests {
             ("bitops <= 1e9", Bound::Absolute(1e9), "bitops<=1000000000 bit operations"),
             ("stripes-energy<=0.8x", Bound::OfEightBits(0.8), "stripes-energy<=0.8x"),
             ("stripes-energy = 80 %", Bound::OfEightBits(0.8), "stripes-energy<=0.8x"),
+            ("mean-bits=3.5", Bound::PerLayer(3.5), "mean-bits<=3.5 bits"),
+            ("mean-bits=50%", Bound::OfEightBits(0.5), "mean-bits<=0.5x"),
             ("size=80kB", Bound::Absolute(80e3), "size<=80kB"),
             ("size=80KiB", Bound::Absolute(81_920.0), "size<=81920B"),
             ("size=1.5 MiB", Bound::Absolute(1_572_864.0), "size<=1572864B"),
@@ -382,9 +401,11 @@ mod tests {
         #[test]
         fn every_bound_round_trips(number in 1e-6..1e15f64, whole in 1u64..1 << 50, kind in 0usize..12) {
             let cost = CostKind::all()[kind].clone();
-            for at_most in [
-                Bound::Absolute(number), Bound::Absolute(whole as f64), Bound::OfEightBits(number),
-            ] {
+            let amount = |number| match &cost {
+                CostKind::MeanBits => Bound::PerLayer(number),
+                _ => Bound::Absolute(number),
+            };
+            for at_most in [amount(number), amount(whole as f64), Bound::OfEightBits(number)] {
                 let limit = LimitConfig { cost: cost.clone(), at_most };
                 prop_assert_eq!(limit.to_string().parse(), Ok(limit));
             }

@@ -117,7 +117,7 @@ impl<'a> Facts<'a> {
     /// All searches of the run, the agent's first, with their names.
     pub(crate) fn searches(&self) -> impl Iterator<Item = (String, &'a SearchOutcome)> {
         let name = |outcome: &SearchOutcome| match outcome.agent.as_str() {
-            "ppo" => "ReLeQ (ppo)".to_owned(),
+            agent @ ("ppo" | "ppo-planned") => format!("ReLeQ ({agent})"),
             agent => format!("{agent} search"),
         };
         let report = self.report;

@@ -25,6 +25,7 @@ use crate::{
     SearchOutcome, Sensitivities, Sensitivity, Stage, StopReason,
     evaluate::{ByDivergence, Cached, Evaluator, Retrain, RetrainSetup, classify},
     run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, Recorded, SHORT, StageRecord},
+    search::agent_name,
 };
 
 /// Episodes at a time of the searches that the agent's is compared with: as many as a planned search measures, since
@@ -526,7 +527,8 @@ impl Searches<'_, '_> {
         run.comparing.store(stage == Stage::Comparison, Ordering::Relaxed);
         // Without a single evaluation there is no search to speak of.
         if budget.evaluations != Some(0) {
-            (run.on_event)(&Event::SearchBegun { stage, agent: agent.name().to_owned(), budget });
+            let agent = agent_name(agent, planning.is_some());
+            (run.on_event)(&Event::SearchBegun { stage, agent, budget });
         }
         let sensitivities = self.sensitivities.cloned();
         let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)

@@ -11,7 +11,7 @@ use super::{CONFIG, RunFolderError, read_if_there};
 use crate::ExperimentConfig;
 
 /// Changes whenever the meaning of a run folder does.
-const FORMAT: &str = "releq run 1";
+const FORMAT: &str = "releq run 2";
 
 /// Settings that do not decide the result, so that another life of a run may have others.
 const FREE: [&str; 1] = ["threads"];
@@ -22,6 +22,8 @@ const REMEDY: &str = "restore it from a copy, or begin a new run in another fold
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
     format: String,
+    /// [`identity`](Self::identity) as the version of the library saw it that began the run.
+    identity: String,
     /// The machine that the run was begun on.
     machine: Machine,
     /// What the result follows from besides the settings.
@@ -31,7 +33,8 @@ pub(super) struct Manifest {
 
 impl Manifest {
     pub(super) fn new(config: ExperimentConfig, origin: BTreeMap<String, String>) -> Self {
-        Self { format: FORMAT.to_owned(), machine: Machine::this(), origin, config }
+        let identity = identity(&origin, &config);
+        Self { format: FORMAT.to_owned(), identity, machine: Machine::this(), origin, config }
     }
 
     /// The manifest in a folder, if there is one.
@@ -54,7 +57,15 @@ impl Manifest {
             }
         }
         // From the text again, for the place in it that an error names.
-        serde_json::from_str(&text).map(Some).map_err(|error| damaged(error.to_string()))
+        let manifest: Self =
+            serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        // A version that has a setting more reads the file, but would go on with another run than was begun.
+        if manifest.identity != identity(&manifest.origin, &manifest.config) {
+            let reason = "its settings are not those that the run was begun with: it was changed since, or another version \
+                          of releq wrote it";
+            return Err(damaged(reason.into()));
+        }
+        Ok(Some(manifest))
     }
 
     pub(super) fn save(&self, folder: &Path) -> Result<(), RunFolderError> {
@@ -66,8 +77,7 @@ impl Manifest {
 
     /// What tells this run's files from those of others: a checksum of everything that decides its result.
     pub(super) fn identity(&self) -> String {
-        let text = format!("{FORMAT}\n{:?}\n{}", self.origin, settings(&self.config));
-        Checksum::new().part(text).finish()
+        self.identity.clone()
     }
 
     /// Refuses to go on with what the run was not begun with, naming the first difference.
@@ -126,6 +136,11 @@ impl Manifest {
             None => Ok(()),
         }
     }
+}
+
+fn identity(origin: &BTreeMap<String, String>, config: &ExperimentConfig) -> String {
+    let text = format!("{FORMAT}\n{origin:?}\n{}", settings(config));
+    Checksum::new().part(text).finish()
 }
 
 /// The settings that decide a run's result.
@@ -203,9 +218,11 @@ mod tests {
                 assert!(message.contains(part), "`{message}` lacks `{part}`");
             }
         };
-        refused(&text.replace("run 1", "run 2"), "its format is `releq run 2`");
+        refused(&text.replace("run 2", "run 1"), "its format is `releq run 1`");
         refused("{}", "there is no `format`");
         refused(&text.replace("\"tolerance\"", "\"tolerence\""), "tolerence");
+        let changed = text.replace("\"tolerance\": 0.003", "\"tolerance\": 0.03");
+        refused(&changed, "changed since, or another version of releq wrote it");
         for cut in (0..text.trim_end().len()).step_by(64) {
             refused(&text[..cut], "");
         }

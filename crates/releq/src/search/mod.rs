@@ -79,6 +79,12 @@ pub struct Search<'a> {
     before: Duration,
 }
 
+/// What outcomes and events call an agent: its name, and whether the search plans for it.
+pub(crate) fn agent_name(agent: &dyn Agent, planned: bool) -> String {
+    let name = agent.name();
+    if planned { format!("{name}-planned") } else { name.to_owned() }
+}
+
 impl fmt::Debug for Search<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Search")
@@ -420,7 +426,7 @@ impl<'a> Search<'a> {
             }
         }
         Ok(SearchOutcome {
-            agent: self.agent.name().to_owned(),
+            agent: agent_name(self.agent, self.planning.is_some()),
             stop,
             episodes: self.episodes,
             evaluations,
