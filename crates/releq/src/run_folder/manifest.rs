@@ -174,7 +174,11 @@ mod tests {
     fn manifest(change: impl FnOnce(&mut ExperimentConfig)) -> Manifest {
         let mut config = ExperimentConfig::lenet(1);
         change(&mut config);
-        Manifest::new(config, BTreeMap::from([("data with fingerprint".to_owned(), "d".into())]))
+        Manifest::new(config, data("d"))
+    }
+
+    fn data(fingerprint: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([("data with fingerprint".to_owned(), fingerprint.to_owned())])
     }
 
     #[test]
@@ -195,11 +199,9 @@ mod tests {
         );
         refused(&manifest(|config| config.pretrain.sgd.momentum = 0.5), "`pretrain.sgd.momentum`");
         refused(&manifest(|config| config.budget.episodes = Some(3)), "`budget.episodes` null");
-        let mut other = manifest(|_| {});
-        other.origin.insert("data with fingerprint".into(), "e".into());
-        refused(&other, "data with fingerprint d, and cannot go on with e");
-        other.origin.clear();
-        refused(&other, "cannot go on with none");
+        let of = |origin| Manifest::new(ExperimentConfig::lenet(1), origin);
+        refused(&of(data("e")), "data with fingerprint d, and cannot go on with e");
+        refused(&of(BTreeMap::new()), "cannot go on with none");
     }
 
     #[test]
