@@ -1,7 +1,8 @@
 //! Thousands of damaged files for every reader of outside input: none panics, takes long or much memory.
 //!
 //! The inputs follow from valid ones and a seed, so that every run has the same. `tests/fuzz` has the same readers as
-//! targets of libFuzzer, which finds more and takes longer; see `docs/contributing.md`.
+//! targets of libFuzzer, which finds more and takes longer; see `docs/contributing.md`. `RELEQ_DAMAGED=report=600,agent=600`
+//! goes on with these readers for so many seconds, up to a million inputs each.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 #![allow(unreachable_pub, reason = "the modules are those of another crate as well")]
 
@@ -17,7 +18,7 @@ mod searches;
 mod seeds;
 
 use std::{
-    fs,
+    env, fs,
     panic::{self, AssertUnwindSafe},
     path::Path,
     process,
@@ -38,6 +39,8 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// Inputs for each reader: this many bytes of them, within these numbers.
 const BYTES: usize = 64 << 20;
 const INPUTS: [usize; 2] = [300, 4000];
+/// Inputs of a reader that has seconds for more.
+const MOST_INPUTS: usize = 1_000_000;
 
 /// The input that is being read, since when.
 static CURRENT: Mutex<Option<(String, Instant)>> = Mutex::new(None);
@@ -79,7 +82,18 @@ fn check(reader: &Reader, input: &str, bytes: &[u8], valid: bool) -> Option<Stri
     Some(format!("{input} {problem}: {}", path.display()))
 }
 
+/// How long the environment wants a reader to be tried.
+fn wanted(reader: &str) -> Duration {
+    let wanted = env::var("RELEQ_DAMAGED").unwrap_or_default();
+    let seconds = wanted.split(',').find_map(|part| {
+        let (name, seconds) = part.split_once('=')?;
+        (name == reader).then(|| seconds.parse().unwrap())
+    });
+    Duration::from_secs(seconds.unwrap_or(0))
+}
+
 #[test]
+#[allow(clippy::print_stdout, reason = "shown with --nocapture")]
 fn damaged_files_are_refused_in_time_and_memory() {
     thread::spawn(|| watch());
     // What is looked for is found.
@@ -98,16 +112,17 @@ fn damaged_files_are_refused_in_time_and_memory() {
             problems.extend(check(reader, &format!("{} seed {number}", reader.name), seed, true));
         }
         let longest = seeds.iter().map(Vec::len).max().unwrap_or(1);
-        for number in 0..(BYTES / longest).clamp(INPUTS[0], INPUTS[1]) {
-            let mut random = ChaCha8Rng::seed_from_u64(number as u64);
+        let (begun, wanted) = (Instant::now(), wanted(reader.name));
+        let ordinary = (BYTES / longest).clamp(INPUTS[0], INPUTS[1]);
+        let mut inputs = 0;
+        while inputs < ordinary || (begun.elapsed() < wanted && inputs < MOST_INPUTS) {
+            let mut random = ChaCha8Rng::seed_from_u64(inputs as u64);
             let bytes = mutated(&seeds, &mut random);
-            problems.extend(check(
-                reader,
-                &format!("{} input {number}", reader.name),
-                &bytes,
-                false,
-            ));
+            let input = format!("{} input {inputs}", reader.name);
+            problems.extend(check(reader, &input, &bytes, false));
+            inputs += 1;
         }
+        println!("{}: {inputs} inputs in {} s", reader.name, begun.elapsed().as_secs());
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
