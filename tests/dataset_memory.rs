@@ -9,6 +9,7 @@ use std::{
     fs,
     io::{self, Cursor, Read, Write},
     path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use flate2::{Compression, write::GzEncoder, write::ZlibEncoder};
@@ -19,6 +20,12 @@ use releq_data::{
 };
 
 use crate::counting::peak;
+
+/// Lets one test run at a time: what another one allocates for its inputs would count as the reader's.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -48,6 +55,7 @@ fn load(dir: &Path, config: &ImageFolderConfig) -> (usize, String) {
 
 #[test]
 fn one_large_image_takes_what_its_header_says_and_no_more() {
+    let _turn = turn();
     let (width, height) = (1500_u32, 1000_u32);
     let pixel = |x: u32, y: u32| [x * y, x + y, x ^ y].map(|v| v as u8);
     let rgb = RgbImage::from_fn(width, height, |x, y| Rgb(pixel(x, y)));
@@ -85,6 +93,7 @@ fn one_large_image_takes_what_its_header_says_and_no_more() {
 
 #[test]
 fn all_threads_together_keep_within_one_budget() {
+    let _turn = turn();
     // Each takes 60 MB decoded, and is estimated at 280 MB: two fit the budget.
     let large = encoded(RgbImage::new(5000, 4000), ImageFormat::Png);
     let names: Vec<String> = (0..8).map(|number| format!("{number}.png")).collect();
@@ -98,6 +107,7 @@ fn all_threads_together_keep_within_one_budget() {
 
 #[test]
 fn images_that_say_to_be_large_are_skipped() {
+    let _turn = turn();
     // 13,000 x 13,000 pixels of one colour in a lossless WebP file of 40 bytes.
     let webp = b"RIFF\x20\0\0\0WEBPVP8L\x14\0\0\0\x2f\xc7\xf2\xb1\x0c\x07\x50\x81\x54\x08\x20\0\
         \x0a\x9a\xfe\xc7\x88\x88\xfe\x07";
@@ -176,6 +186,7 @@ fn with_prefix_codes(groups: usize) -> Vec<u8> {
 
 #[test]
 fn prefix_codes_of_webp_images_are_counted_before_they_are_read() {
+    let _turn = turn();
     let load_one = |bytes: &[u8]| {
         let (dir, config) = folder(&[("image.webp", bytes)], ImageSize::AsStored);
         peak(|| load(dir.path(), &config))
@@ -212,6 +223,7 @@ fn claimed(image: DynamicImage, side: u32) -> (String, usize) {
 
 #[test]
 fn a_small_file_is_allowed_as_much_memory_whatever_its_pixels_take() {
+    let _turn = turn();
     let rgb = DynamicImage::from(RgbImage::new(4, 4));
     let (problems, peak) = claimed(rgb.clone(), 4096);
     assert!(!problems.contains("in a file of only"), "{problems}");
@@ -225,6 +237,7 @@ fn a_small_file_is_allowed_as_much_memory_whatever_its_pixels_take() {
 
 #[test]
 fn images_of_floats_are_refused_before_they_are_decoded() {
+    let _turn = turn();
     let image = DynamicImage::from(RgbImage::new(1000, 1000)).to_rgba32f();
     let tiff = encoded(image, ImageFormat::Tiff);
     let (dir, config) = folder(&[("image.tiff", &tiff)], ImageSize::square(8));
@@ -236,6 +249,7 @@ fn images_of_floats_are_refused_before_they_are_decoded() {
 
 #[test]
 fn a_long_and_narrow_image_is_scaled_only_where_it_is_cut() {
+    let _turn = turn();
     // Scaled as a whole, it would have 256 x 108,441 pixels.
     let tall = encoded(image::GrayImage::new(20, 8472), ImageFormat::Png);
     let size = ImageSize::ResizeCrop { resize: 256, crop: 224 };
@@ -255,6 +269,7 @@ fn zeros(count: u64) -> impl Read {
 
 #[test]
 fn a_compressed_array_of_zeros_is_refused_by_its_dimensions() {
+    let _turn = turn();
     const COUNT: u32 = 80_000;
     let values = 3072 * COUNT;
     let words =
@@ -282,6 +297,7 @@ fn a_compressed_array_of_zeros_is_refused_by_its_dimensions() {
 
 #[test]
 fn gzip_data_is_read_no_further_than_its_header_promises() {
+    let _turn = turn();
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, header: &[u32], count: u64| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -307,6 +323,7 @@ fn gzip_data_is_read_no_further_than_its_header_promises() {
 
 #[test]
 fn names_and_members_of_an_archive_are_bounded() {
+    let _turn = turn();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cifar-10-binary.tar.gz");
     let write = |kind: tar::EntryType, name: &str, size: u64| {
