@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use releq_core::Network;
+use serde::{Deserialize, Serialize};
+
 /// Size of the batch, as the model has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Batch {
     /// A number that is part of the model.
     Fixed(usize),
@@ -12,7 +16,8 @@ pub enum Batch {
 }
 
 /// Order of the dimensions of the input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// `[batch, channels, height, width]`, as in PyTorch.
     ChannelsFirst,
@@ -23,7 +28,8 @@ pub enum Layout {
 }
 
 /// What a model does with what its last layer gives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum End {
     /// Nothing.
     #[default]
@@ -52,11 +58,12 @@ impl End {
 }
 
 /// Names and forms around a network, as the model had them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Frame {
-    /// Program that wrote the model, with its version.
+    /// Program that wrote the model, with its version; empty for a network that is from none.
     pub producer: String,
-    /// Version of ONNX's operators.
+    /// Version of ONNX's operators; 0 for a network that is from no model.
     pub opset: i64,
     /// Name of the input.
     pub input: String,
@@ -71,5 +78,29 @@ pub struct Frame {
     /// What follows the network.
     pub end: End,
     /// Initialiser in the model that a parameter of the network was read from, for those that are one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub origins: BTreeMap<String, String>,
+}
+
+impl Frame {
+    /// The frame of a network that is from no model: a batch of any size of images with channels first, and the names
+    /// that PyTorch's users choose most.
+    #[must_use]
+    pub fn of(network: &Network) -> Self {
+        let (output, end) = match network.has_softmax() {
+            true => ("probabilities", End::Softmax),
+            false => ("logits", End::Logits),
+        };
+        Self {
+            producer: String::new(),
+            opset: 0,
+            input: "input".to_owned(),
+            layout: Layout::ChannelsFirst,
+            batch: Batch::Any(Some("batch".to_owned())),
+            output: output.to_owned(),
+            output_rank: 2,
+            end,
+            origins: BTreeMap::new(),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Networks from ONNX models.
+//! Networks from ONNX models, and ONNX models from networks.
 //!
 //! A model is a graph of many small operations, and every exporter writes the same network in another way. Here,
 //! everything that does not depend on the image is computed first, for one image, and what remains is put into the layers
@@ -25,18 +25,23 @@
 //! in single, half or double precision, in the file or in another one in its folder. Everything else is refused with the
 //! names of all nodes that are missing, never passed over.
 //!
+//! Of quantized models, those that [`export`] wrote are read, with their codes: their metadata says what no type of ONNX
+//! does, the bitwidths.
+//!
 //! # Source
 //! The operators' definitions at onnx.ai; no file of it is part of this crate.
 
 mod attributes;
 mod error;
 mod explain;
+mod export;
 mod external;
 mod fold;
 mod forms;
 mod frame;
 mod graph;
 mod lower;
+mod metadata;
 mod proto;
 mod quantized;
 mod scan;
@@ -44,6 +49,7 @@ mod tensor;
 mod view;
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     io::{self, Read},
     path::Path,
@@ -51,30 +57,58 @@ use std::{
 
 pub use error::OnnxError;
 pub use explain::{Became, Explained, Explanation, Missing};
+pub use export::{ExportConfig, Exported, Form, Stored, export};
 pub use external::External;
 use external::{Folder, ReadExternal};
 pub use frame::{Batch, End, Frame, Layout};
 use graph::Graph;
 use lower::Lowering;
+use metadata::Metadata;
 use prost::{Message, bytes::Bytes};
-use releq_core::{Network, StandIn, Weights};
+use releq_core::{Network, ParameterRole, StandIn, Weights};
+use releq_quant::Quantized;
+
+use crate::QuantizedNetwork;
 
 /// Values that may be computed from constants besides as many as a file can hold.
 const MOST_COMPUTED: usize = 1 << 20;
+/// Weights that a byte of a file can hold, at 2 bits each.
+const MOST_PER_BYTE: usize = 4;
 
 /// A model as a network.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The layers.
     pub network: Network,
-    /// Their parameters.
+    /// Their parameters, those of quantized layers as their codes say.
     pub weights: Weights,
+    /// Codes by quantized layer; none but in a model that [`export`] wrote.
+    pub codes: BTreeMap<String, Quantized>,
+    /// Name of the quantizer that made the codes, if there are codes and it is known.
+    pub quantizer: Option<String>,
     /// Names and forms around them.
     pub frame: Frame,
     /// What became of every node.
     pub explanation: Explanation,
     /// What a user should know.
     pub remarks: Vec<Remark>,
+}
+
+impl Model {
+    /// The network with its codes, if any layer is quantized.
+    #[must_use]
+    pub fn quantized(&self) -> Option<QuantizedNetwork> {
+        if self.codes.is_empty() {
+            return None;
+        }
+        let mut floats = self.weights.clone();
+        for layer in self.codes.keys() {
+            floats.0.remove(&ParameterRole::Weight.name(layer));
+        }
+        let (network, codes) = (self.network.clone(), self.codes.clone());
+        // Whoever changes the parts of a model may take away what is needed.
+        QuantizedNetwork::from_parts(network, floats, codes, self.quantizer.clone()).ok()
+    }
 }
 
 /// Something about a model that its user should know.
@@ -153,6 +187,9 @@ pub fn read(
     let opsets = &model.opset_import;
     let opset = opsets.iter().find(|set| matches!(set.domain.as_str(), "" | "ai.onnx"));
     let opset = opset.map_or(1, |set| set.version);
+    let ours = model.metadata_props.iter().find(|entry| entry.key == metadata::KEY);
+    let ours = ours.map(|entry| Metadata::parse(&entry.value)).transpose();
+    let ours = ours.map_err(|reason| OnnxError::Graph { reason })?;
     let graph =
         model.graph.ok_or_else(|| OnnxError::Format { reason: "it has no graph".into() })?;
     let mut read = bytes.len();
@@ -162,12 +199,17 @@ pub fn read(
         read += bytes.len();
         Ok(bytes)
     })?;
-    quantized::check(&graph)?;
+    quantized::check(&graph, ours.is_some())?;
     let input = graph.names[graph.input.tensor].clone();
     drop(bytes);
 
     // Twice the values of the file, if all of it were single precision.
-    let mut lowering = Lowering::new(&graph, opset, MOST_COMPUTED + read / 2)?;
+    let mut most = MOST_COMPUTED + read / 2;
+    if ours.is_some() {
+        most = most.saturating_add(read.saturating_mul(MOST_PER_BYTE));
+    }
+    let quantizer = ours.as_ref().and_then(|ours| ours.quantizer.clone());
+    let mut lowering = Lowering::new(&graph, opset, ours.as_ref(), most)?;
     lowering.run();
     let finished = lowering.finish(network_name(name))?;
     let producer = [model.producer_name, model.producer_version];
@@ -187,6 +229,8 @@ pub fn read(
     Ok(Model {
         network: finished.network,
         weights: finished.weights,
+        codes: finished.codes,
+        quantizer,
         frame,
         explanation: finished.explanation,
         remarks: remarks.into_iter().collect(),

@@ -2,13 +2,15 @@
 //!
 //! # Source
 //! Field numbers of `onnx.proto`, which every version of the format keeps. What is not here is skipped: shapes of
-//! intermediate tensors, which are inferred, subgraphs, text for people, and metadata.
+//! intermediate tensors, which are inferred, subgraphs, and text for people.
 
 use prost::bytes::Bytes;
 
 /// A file.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Model {
+    #[prost(int64, optional, tag = "1")]
+    pub(super) ir_version: Option<i64>,
     #[prost(string, optional, tag = "2")]
     pub(super) producer_name: Option<String>,
     #[prost(string, optional, tag = "3")]
@@ -17,6 +19,8 @@ pub(super) struct Model {
     pub(super) graph: Option<Graph>,
     #[prost(message, repeated, tag = "8")]
     pub(super) opset_import: Vec<OperatorSet>,
+    #[prost(message, repeated, tag = "14")]
+    pub(super) metadata_props: Vec<StringEntry>,
 }
 
 /// The version of a set of operators.
@@ -77,6 +81,9 @@ pub(super) struct Attribute {
     pub(super) floats: Vec<f32>,
     #[prost(int64, repeated, tag = "8")]
     pub(super) ints: Vec<i64>,
+    /// Which of the fields holds the value. Readers here go by the field; others insist on it.
+    #[prost(int32, tag = "20")]
+    pub(super) r#type: i32,
 }
 
 /// A constant. Its bytes are those of the file, not copied.

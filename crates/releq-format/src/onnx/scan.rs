@@ -20,7 +20,8 @@ const NODE: Kind = Kind(&[(1, TEXT), (2, TEXT), (5, ATTRIBUTE)]);
 const SHAPE: Kind = Kind(&[(1, Kind(&[(2, TEXT)]))]);
 const VALUE: Kind = Kind(&[(2, Kind(&[(1, Kind(&[(2, SHAPE)]))]))]);
 const GRAPH: Kind = Kind(&[(1, NODE), (5, TENSOR), (11, VALUE), (12, VALUE)]);
-const MODEL: Kind = Kind(&[(7, GRAPH), (8, Kind(&[(1, TEXT)]))]);
+const MODEL: Kind =
+    Kind(&[(7, GRAPH), (8, Kind(&[(1, TEXT)])), (14, Kind(&[(1, TEXT), (2, TEXT)]))]);
 
 /// Refuses a file with more messages than a model has. What is damaged otherwise is left to the decoder.
 pub(super) fn check(bytes: &[u8]) -> Result<(), OnnxError> {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use prost::bytes::Bytes;
 
-use super::{External, ReadExternal, proto};
+use super::{External, ReadExternal, proto, quantized::OnGrid};
 use crate::dtype::Dtype;
 
 /// Most values of a constant that is computed with: shapes, axes, factors of channels.
@@ -19,6 +19,8 @@ pub(super) struct Tensor {
     storage: Storage,
     /// Name of the initialiser that it is, whatever its shape has become.
     pub(super) origin: Option<Arc<str>>,
+    /// The grid that it is on, as the weight of a quantized layer.
+    pub(super) grid: Option<Arc<OnGrid>>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +49,9 @@ impl Tensor {
             }
         }
         let len = len_of(&dims)?;
+        if let Some(bits) = few_bits(tensor.data_type) {
+            return Self::of_few_bits(dims, len, bits, tensor.raw_data);
+        }
         let dtype = dtype_of(tensor.data_type)?;
         let raw = |bytes: Bytes| match bytes.len() as u64 == len as u64 * dtype.size() {
             true => Ok(Storage::Bytes(dtype, bytes)),
@@ -78,26 +83,51 @@ impl Tensor {
         } else {
             typed_values(dtype, tensor)?
         };
-        Ok(Self { dims, storage, origin: None })
+        Ok(Self { dims, storage, origin: None, grid: None })
     }
 
     pub(super) fn integers(dims: Vec<usize>, values: Vec<i64>) -> Self {
-        Self { dims, storage: Storage::Integers(Arc::new(values)), origin: None }
+        Self { dims, storage: Storage::Integers(Arc::new(values)), origin: None, grid: None }
     }
 
     pub(super) fn floats(dims: Vec<usize>, values: Vec<f32>) -> Self {
-        Self { dims, storage: Storage::Floats(Arc::new(values)), origin: None }
+        Self { dims, storage: Storage::Floats(Arc::new(values)), origin: None, grid: None }
     }
 
     /// `value` everywhere.
     pub(super) fn same(dims: Vec<usize>, value: f32) -> Result<Self, Reason> {
         len_of(&dims)?;
-        Ok(Self { dims, storage: Storage::Same(value), origin: None })
+        Ok(Self { dims, storage: Storage::Same(value), origin: None, grid: None })
     }
 
     /// The same, as the initialiser of this name or as something computed.
     pub(super) fn named(self, origin: Option<Arc<str>>) -> Self {
         Self { origin, ..self }
+    }
+
+    /// The same, as weights of this name that are on a grid.
+    pub(super) fn on_grid(self, name: &str, grid: Arc<OnGrid>) -> Self {
+        Self { origin: Some(name.into()), grid: Some(grid), ..self }
+    }
+
+    /// Signed integers of 2 or 4 bits, the first in the lowest bits of a byte.
+    fn of_few_bits(dims: Vec<usize>, len: usize, bits: usize, raw: Bytes) -> Result<Self, Reason> {
+        let per_byte = 8 / bits;
+        if raw.len() != len.div_ceil(per_byte) {
+            return Err(format!("has {} bytes for {dims:?} integers of {bits} bits", raw.len()));
+        }
+        // The highest bit of a field is its sign.
+        let field = |place: usize| {
+            let byte = raw[place / per_byte] >> (place % per_byte * bits) << (8 - bits);
+            ((byte as i8) >> (8 - bits)) as u8
+        };
+        let bytes: Vec<u8> = (0..len).map(field).collect();
+        Ok(Self {
+            dims,
+            storage: Storage::Bytes(Dtype::I8, bytes.into()),
+            origin: None,
+            grid: None,
+        })
     }
 
     /// As many values, in another shape.
@@ -202,6 +232,7 @@ impl Tensor {
     ) -> Result<Self, Reason> {
         len_of(&dims)?;
         let origin = self.origin.clone();
+        let grid = None;
         let storage = if let Storage::Same(value) = self.storage {
             Storage::Same(value)
         } else if self.is_integer() {
@@ -211,7 +242,16 @@ impl Tensor {
             let values = self.values()?;
             Storage::Floats(Arc::new(places.map(|place| values[place]).collect()))
         };
-        Ok(Self { dims, storage, origin })
+        Ok(Self { dims, storage, origin, grid })
+    }
+}
+
+/// Bits of an integer type of less than a byte that weights are exported in.
+const fn few_bits(data_type: i32) -> Option<usize> {
+    match data_type {
+        22 => Some(4),
+        26 => Some(2),
+        _ => None,
     }
 }
 
@@ -266,9 +306,7 @@ fn dtype_of(number: i32) -> Result<Dtype, Reason> {
                 4 | 12 | 13 => "a type of unsigned integers",
                 14 | 15 => "a complex type",
                 17..=20 | 24 => "type float8",
-                21 | 22 | 25 | 26 => {
-                    "an integer type of a few bits; this model is quantized already"
-                }
+                21 | 25 => "an integer type of a few bits; this model is quantized already",
                 23 => "type float4",
                 _ => return Err(format!("has the unknown type {number}")),
             };
@@ -320,6 +358,20 @@ mod tests {
         assert_eq!(typed(11, &|t| t.double_data = vec![1.5]).weights().unwrap(), [1.5]);
         assert_eq!(typed(7, &|t| t.int64_data = vec![-2]).whole().unwrap(), [-2]);
         assert_eq!(typed(6, &|t| t.int32_data = vec![-2]).whole().unwrap(), [-2]);
+    }
+
+    #[test]
+    fn integers_of_few_bits_are_read_lowest_first_and_signed() {
+        let of = |data_type, dims: &[i64], bytes: &[u8]| {
+            let raw_data = Bytes::copy_from_slice(bytes);
+            read(proto::Tensor { data_type, dims: dims.into(), raw_data, ..Default::default() })
+        };
+        // By hand: fields 1111, 0000, 0111 and 11, 00, 01, 10, 11.
+        assert_eq!(of(22, &[3], &[0x0f, 0x07]).unwrap().whole().unwrap(), [-1, 0, 7]);
+        let two = of(26, &[5], &[0b10_01_00_11, 0b11]).unwrap();
+        assert_eq!(two.whole().unwrap(), [-1, 0, 1, -2, -1]);
+        let error = of(26, &[5], &[0]).unwrap_err();
+        assert!(error.contains("has 1 bytes for [5] integers of 2 bits"), "{error}");
     }
 
     #[test]

@@ -163,6 +163,7 @@ impl Lowering<'_> {
             && let Some(weight) = layer.parameter(ParameterRole::Weight)
         {
             weight.origin = None;
+            weight.grid = None;
             weight.values = match has_norm {
                 true => zip(&weight.values, &affine.scale, |a, b| a * b),
                 // One number for all, so that the order of the weights does not matter.

@@ -82,15 +82,15 @@ impl Lowering<'_> {
     /// The weights of a layer, which are no other's.
     pub(super) fn weight(&mut self, weight: &Tensor) -> Result<Values, Stop> {
         self.claim(weight)?;
-        let origin = weight.origin.clone();
+        let (origin, grid) = (weight.origin.clone(), weight.grid.clone());
         if let Some(value) = weight.uniform() {
             self.repeated = self.repeated.saturating_add(weight.len());
             if self.repeated > super::MOST_REPEATED || !value.is_finite() {
                 return Err(format!("its weights are {value}, {} times", weight.len()).into());
             }
-            return Ok(Values { values: vec![value], repeated: Some(weight.len()), origin });
+            return Ok(Values { values: vec![value], repeated: Some(weight.len()), origin, grid });
         }
-        Ok(Values { values: Self::weights(weight)?, repeated: None, origin })
+        Ok(Values { values: Self::weights(weight)?, repeated: None, origin, grid })
     }
 
     /// The bias of `outputs` channels that is input `index`, unless it is left out, or zeros that an exporter computes.
@@ -113,6 +113,6 @@ impl Lowering<'_> {
         values.resize(outputs, values[0]);
         let is_nothing = bias.origin.is_none() && values.iter().all(|&value| value == 0.0);
         let origin = bias.origin.clone().filter(|_| len == outputs);
-        Ok((!is_nothing).then_some(Values { values, repeated: None, origin }))
+        Ok((!is_nothing).then_some(Values { values, repeated: None, origin, grid: None }))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use releq_core::{Network, Node, Op, Parameter, Weights, layer_parameters};
+use releq_core::{Network, Node, Op, Parameter, ParameterRole, Weights, layer_parameters};
+use releq_quant::Quantized;
 
 use super::{Batch, Became, Data, End, Layout, Lowering, Role, Stop, Value};
 use crate::onnx::{Explained, Explanation, OnnxError};
@@ -11,6 +12,7 @@ use crate::onnx::{Explained, Explanation, OnnxError};
 pub(in crate::onnx) struct Finished {
     pub(in crate::onnx) network: Network,
     pub(in crate::onnx) weights: Weights,
+    pub(in crate::onnx) codes: BTreeMap<String, Quantized>,
     pub(in crate::onnx) origins: BTreeMap<String, String>,
     pub(in crate::onnx) explanation: Explanation,
     pub(in crate::onnx) layout: Layout,
@@ -54,10 +56,12 @@ impl Lowering<'_> {
         };
         let network = Network::new(name, [channels, height, width], nodes)?;
         let network = network.with_softmax(output.end == End::Softmax);
+        let codes = self.codes(&network, &kept)?;
         let (weights, origins) = self.parameters(&network, &kept);
         Ok(Finished {
             network,
             weights,
+            codes,
             origins,
             explanation,
             layout: self.layout,
@@ -149,6 +153,34 @@ impl Lowering<'_> {
 
     fn source_name(&self, source: super::Source) -> String {
         source.map_or_else(|| "input".to_owned(), |layer| self.layers[layer].node.name.clone())
+    }
+
+    /// The codes of quantized layers, which must be all those that the metadata has.
+    fn codes(
+        &mut self,
+        network: &Network,
+        kept: &[usize],
+    ) -> Result<BTreeMap<String, Quantized>, OnnxError> {
+        let Some(ours) = self.ours else { return Ok(BTreeMap::new()) };
+        let mut codes = BTreeMap::new();
+        for (node, &layer) in network.nodes().iter().zip(kept) {
+            let Some(weight) = self.layers[layer].parameter(ParameterRole::Weight) else {
+                continue;
+            };
+            if let Some(grid) = weight.grid.clone() {
+                let found = grid.codes(&weight.values).map_err(|reason| OnnxError::Graph {
+                    reason: format!("layer `{}`: {reason}", node.name),
+                })?;
+                codes.insert(node.name.clone(), found);
+            }
+        }
+        let (named, found) = (ours.weights.len(), codes.len());
+        if named != found {
+            let reason =
+                format!("its metadata has {named} quantized layers, but there are {found}");
+            return Err(OnnxError::Graph { reason });
+        }
+        Ok(codes)
     }
 
     /// Moves the parameters of the layers that are kept into weights by name.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use releq_core::{Node, Op, ParameterRole, Shape};
 
 use super::{Data, Lowering, Source, Stop, View};
-use crate::onnx::tensor::Tensor;
+use crate::onnx::{quantized::OnGrid, tensor::Tensor};
 
 /// A layer with its parameters.
 #[derive(Debug)]
@@ -28,15 +28,15 @@ pub(super) struct Values {
     pub(super) repeated: Option<usize>,
     /// The initialiser that they are, unchanged.
     pub(super) origin: Option<Arc<str>>,
+    /// The grid that they are on, as weights of a quantized layer, unchanged.
+    pub(super) grid: Option<Arc<OnGrid>>,
 }
 
 impl Values {
     pub(super) fn computed(values: Vec<f32>) -> Self {
-        Self { values, repeated: None, origin: None }
+        Self { values, repeated: None, origin: None, grid: None }
     }
-}
 
-impl Values {
     /// All values, moved out.
     pub(super) fn take(&mut self) -> Vec<f32> {
         match (self.repeated, self.values.as_slice()) {

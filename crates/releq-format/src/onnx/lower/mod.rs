@@ -32,7 +32,9 @@ use self::{affine::Affine, layers::Layer};
 use super::{
     Batch, Became, End, Layout, OnnxError,
     fold::fold,
-    graph::{Graph, Node},
+    graph::{Graph, Node, TensorId},
+    metadata::Metadata,
+    quantized,
     tensor::{Reason, Tensor},
     view::View,
 };
@@ -128,6 +130,8 @@ const MOST_REPEATED: usize = 1 << 28;
 pub(super) struct Lowering<'a> {
     graph: &'a Graph,
     opset: i64,
+    /// What an export of ours says of its weights.
+    ours: Option<&'a Metadata>,
     batch: usize,
     input: Shape,
     layout: Layout,
@@ -152,7 +156,12 @@ pub(super) struct Lowering<'a> {
 
 impl<'a> Lowering<'a> {
     /// Takes over constants and input. `most` values may be copied besides those in the file.
-    pub(super) fn new(graph: &'a Graph, opset: i64, most: usize) -> Result<Self, OnnxError> {
+    pub(super) fn new(
+        graph: &'a Graph,
+        opset: i64,
+        ours: Option<&'a Metadata>,
+        most: usize,
+    ) -> Result<Self, OnnxError> {
         let batch = match graph.input.batch {
             Batch::Fixed(size) => size,
             Batch::Any(_) => 1,
@@ -175,6 +184,7 @@ impl<'a> Lowering<'a> {
             graph,
             repeated: 0,
             opset,
+            ours,
             batch,
             input,
             layout,
@@ -243,6 +253,9 @@ impl<'a> Lowering<'a> {
     }
 
     fn node(&mut self, node: &Node) -> Result<Done, Stop> {
+        if let Some(done) = self.quantized(node)? {
+            return Ok(done);
+        }
         if !matches!(node.domain.as_str(), "" | "ai.onnx") {
             return Err(format!("operators of the domain `{}` are not read", node.domain).into());
         }
@@ -272,18 +285,27 @@ impl<'a> Lowering<'a> {
         }
         // The other input of a cast is there for its type alone.
         let counted = if node.op == "CastLike" { 1 } else { node.inputs.len() };
-        let inputs = node.inputs.iter().take(counted).map(|input| match *input {
-            None => Some(None),
-            Some(id) => match &self.values[id] {
-                Value::Constant(tensor) => Some(Some(tensor)),
-                _ => None,
-            },
-        });
-        let Some(inputs) = inputs.collect::<Option<Vec<Option<&Tensor>>>>() else {
+        let Some(inputs) = known(&self.values, &node.inputs[..counted.min(node.inputs.len())])
+        else {
             return Ok(None);
         };
         match fold(node, &inputs, &mut self.most) {
             Ok(Some(tensor)) => Ok(Some(Done::constant(tensor))),
+            Ok(None) => Ok(None),
+            Err(reason) => Err(format!("it {reason}").into()),
+        }
+    }
+
+    /// A node of an export of ours that rounds weights.
+    fn quantized(&mut self, node: &Node) -> Result<Option<Done>, Stop> {
+        let (Some(ours), [Some(output)]) = (self.ours, &*node.outputs) else { return Ok(None) };
+        let Some(inputs) = known(&self.values, &node.inputs) else { return Ok(None) };
+        let name = &self.graph.names[*output];
+        match quantized::fold(node, &inputs, name, ours) {
+            Ok(Some(tensor)) => {
+                self.take(tensor.len())?;
+                Ok(Some(Done::constant(tensor)))
+            }
             Ok(None) => Ok(None),
             Err(reason) => Err(format!("it {reason}").into()),
         }
@@ -380,6 +402,18 @@ impl<'a> Lowering<'a> {
         let name = name.unwrap_or_else(|| "a constant that it reads".to_owned());
         tensor.weights().map_err(|reason| format!("{name} {reason}").into())
     }
+}
+
+/// The constants that a node reads, if it reads nothing else.
+fn known<'v>(values: &'v [Value], inputs: &[Option<TensorId>]) -> Option<Vec<Option<&'v Tensor>>> {
+    let constant = |input: &Option<TensorId>| match *input {
+        None => Some(None),
+        Some(id) => match &values[id] {
+            Value::Constant(tensor) => Some(Some(tensor)),
+            _ => None,
+        },
+    };
+    inputs.iter().map(constant).collect()
 }
 
 impl Data {

@@ -38,12 +38,13 @@ impl Lowering<'_> {
                 return Err("it has a negative variance".into());
             }
             module = module.or(tensor.origin.clone());
-            parameters.push((role, Values { values, repeated: None, origin: tensor.origin }));
+            let origin = tensor.origin;
+            parameters.push((role, Values { values, repeated: None, origin, grid: None }));
         }
         let epsilon = f64::from(node.attributes.float("epsilon", 1e-5));
         // ONNX weighs the old statistics, PyTorch and we the new ones.
-        let momentum = 1.0 - f64::from(node.attributes.float("momentum", 0.9));
-        let op = Op::BatchNorm { epsilon: rounded(epsilon), momentum: rounded(momentum) };
+        let momentum = 1.0 - rounded(node.attributes.float("momentum", 0.9).into(), 1e7);
+        let op = Op::BatchNorm { epsilon: rounded(epsilon, 1e9), momentum: rounded(momentum, 1e7) };
         let name = self.name(node, module.as_deref());
         let layer = self.push(name, op, vec![data.source], parameters)?;
         Ok(Done::data(Data::of(layer, data.view), Role::Layer(layer)))
@@ -65,7 +66,7 @@ impl Lowering<'_> {
     }
 }
 
-/// A number that came through single precision, as it was written before.
-fn rounded(number: f64) -> f64 {
-    (number * 1e9).round() / 1e9
+/// A number that came through single precision, as it was written before: to one part in `parts`.
+fn rounded(number: f64, parts: f64) -> f64 {
+    (number * parts).round() / parts
 }
