@@ -8,6 +8,7 @@ mod extra;
 mod found;
 mod names;
 pub mod onnx;
+pub mod packed;
 mod place;
 mod pytorch;
 mod quantized;

@@ -187,7 +187,7 @@ fn checksum<'a>(
 pub fn write_tensors<P: Borrow<Parameter>>(
     path: impl AsRef<Path>,
     tensors: &BTreeMap<String, P>,
-    mut metadata: HashMap<String, String>,
+    metadata: HashMap<String, String>,
 ) -> Result<(), SafetensorsError> {
     let path = path.as_ref();
     let encode = |source| SafetensorsError::Encode { path: path.to_owned(), source };
@@ -206,11 +206,19 @@ pub fn write_tensors<P: Borrow<Parameter>>(
             Ok((name.as_str(), view.map_err(encode)?))
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let checksum = checksum(views.iter().map(|(name, view)| (*name, view.clone())), &metadata);
-    metadata.insert(CHECKSUM.to_owned(), checksum);
-    let file = ::safetensors::serialize(views, Some(metadata)).map_err(encode)?;
+    let file = encoded(views, metadata).map_err(encode)?;
     atomic_file::write(path, &file)
         .map_err(|source| SafetensorsError::Write { path: path.to_owned(), source })
+}
+
+/// A file of these tensors, with metadata and a checksum of both.
+pub(crate) fn encoded(
+    views: Vec<(&str, TensorView<'_>)>,
+    mut metadata: HashMap<String, String>,
+) -> Result<Vec<u8>, SafeTensorError> {
+    let checksum = checksum(views.iter().map(|(name, view)| (*name, view.clone())), &metadata);
+    metadata.insert(CHECKSUM.to_owned(), checksum);
+    ::safetensors::serialize(views, Some(metadata))
 }
 
 #[cfg(test)]

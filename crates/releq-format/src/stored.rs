@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc};
 
 use ::safetensors::SafeTensors;
+use releq_core::Parameter;
 
 use crate::{
     CheckpointError,
     bytes::{Bytes, invalid},
     dtype::Dtype,
-    safetensors,
+    packed, safetensors,
 };
 
 /// Most bytes of a compressed storage that are inflated beyond those of a tensor's elements.
@@ -68,6 +69,22 @@ pub(crate) fn contiguous(shape: &[usize]) -> Arc<[usize]> {
 }
 
 impl View {
+    /// Values that are known already.
+    fn of(Parameter { shape, values }: Parameter) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let range = 0..bytes.len();
+        Self {
+            dtype: Dtype::F32,
+            strides: contiguous(&shape),
+            shape: shape.into(),
+            offset: 0,
+            bytes: Bytes::Memory { bytes: Arc::new(bytes), range },
+            big_endian: false,
+            negative: false,
+            quantization: None,
+        }
+    }
+
     /// All values in single precision. What is allocated is in proportion to the number of values,
     /// which the caller has compared with what the network wants, and to the file.
     ///
@@ -209,6 +226,11 @@ pub(crate) fn open_safetensors(path: &Path) -> Result<BTreeMap<String, Stored>, 
         if !safetensors::is_intact(&tensors, texts) {
             return Err(damaged("its checksum is of other content".into()));
         }
+    }
+    if texts.is_some_and(packed::is_packed) {
+        let model = packed::parse(&file).map_err(|error| damaged(error.into()))?.model;
+        let stored = |(name, parameter)| (name, Stored::Plain(Arc::new(View::of(parameter))));
+        return Ok(model.dequantized().0.into_iter().map(stored).collect());
     }
     // Eight bytes of length stand before the header.
     let data = header + 8;
