@@ -25,6 +25,12 @@ pub enum ReleqError {
     /// An ONNX model that cannot be used.
     #[error(transparent)]
     Onnx(#[from] releq_format::onnx::OnnxError),
+    /// A packed network that cannot be used.
+    #[error(transparent)]
+    Packed(#[from] releq_format::packed::PackedError),
+    /// A network that cannot be exported.
+    #[error(transparent)]
+    Export(#[from] releq_format::ExportError),
     /// Weights that are not those of the network.
     #[error(transparent)]
     Weights(#[from] releq_core::WeightsError),

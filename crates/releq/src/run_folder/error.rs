@@ -41,6 +41,14 @@ pub enum RunFolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// The run has no answer, or none yet.
+    #[error("{run} has no answer: {reason}", run = path.display())]
+    NoAnswer {
+        /// The folder.
+        path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A file does not contain what a run wrote there.
     #[error("{file}: {reason}; {remedy}", file = path.display())]
     Damaged {

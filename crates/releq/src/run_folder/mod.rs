@@ -25,6 +25,7 @@
 //! leaves at most one line without its end, which the next start cuts off. A loss of power may also lose lines of
 //! the last second and files written since; then they are measured again.
 
+mod answer;
 mod clock;
 mod error;
 mod fork;
@@ -43,6 +44,7 @@ use std::{
     time::Duration,
 };
 
+pub use answer::RunAnswer;
 pub(crate) use clock::Clock;
 pub use error::RunFolderError;
 use journal::Journal;

@@ -1,0 +1,94 @@
+//! What a run found, as a network that can be taken away.
+
+use std::path::Path;
+
+use releq_core::Network;
+use releq_format::{
+    QuantizedNetwork,
+    onnx::{self, Frame},
+    packed, safetensors,
+};
+
+use super::{BEST, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report};
+use crate::{Choice, ExperimentConfig, ReleqError, Report, WeightsConfig};
+
+/// The answer of a run: the network with its retrained weights at the bitwidths that were found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RunAnswer {
+    /// The network.
+    pub model: QuantizedNetwork,
+    /// Names and forms of the model that the run began with, if it is still there; `None` for a network that is from
+    /// none.
+    pub frame: Option<Frame>,
+    /// All of what the run found.
+    pub report: Report,
+}
+
+impl RunFolder {
+    /// The answer of the run in a folder, which has come to its end.
+    ///
+    /// # Errors
+    /// [`RunFolderError::NoAnswer`] before the end, or if no retrain came to its end; files that cannot be read; a
+    /// quantizer of one's own, or one without integer codes.
+    pub fn answer_of(path: impl AsRef<Path>) -> Result<RunAnswer, ReleqError> {
+        let path = path.as_ref();
+        let config = Self::config_of(path)?;
+        let none = |reason: String| RunFolderError::NoAnswer { path: path.to_owned(), reason };
+        let report = finished_report(path)?.ok_or_else(|| {
+            let path = path.display();
+            none(format!("it has not come to its end; `releq resume {path}` goes on with it"))
+        })?;
+        let Some(answer) = &report.answer else {
+            return Err(none("no long retrain came to its end".to_owned()).into());
+        };
+        let Choice::Ours(quantizer) = &config.quantizer else {
+            return Err(none(format!(
+                "its weights are quantized by `{}`, which only the program that has it can do",
+                config.quantizer
+            ))
+            .into());
+        };
+        let network = match &config.network {
+            Some(network) => network.build()?,
+            None => return Err(none("its settings name no network".to_owned()).into()),
+        };
+        let weights = path.join(BEST);
+        let damaged = |reason: String| RunFolderError::Damaged {
+            path: weights.clone(),
+            reason,
+            remedy: "restore it from a copy, or begin a new run in another folder",
+        };
+        let (tensors, metadata) =
+            safetensors::read_tensors(&weights).map_err(|error| damaged(error.to_string()))?;
+        let origin = metadata.get(METADATA).map(|text| serde_json::from_str(text));
+        let origin: Option<WeightsOrigin> =
+            origin.transpose().map_err(|error: serde_json::Error| damaged(error.to_string()))?;
+        let bits = answer.bits.to_string();
+        if origin.and_then(|origin| origin.bits).as_ref() != Some(&bits) {
+            return Err(damaged(format!("it has not the weights of the answer, {bits}")).into());
+        }
+        let frame = frame_of(&config, &network);
+        let weights = releq_core::Weights(tensors);
+        let model = QuantizedNetwork::new(network, weights, &answer.bits, &*quantizer.build())?;
+        Ok(RunAnswer { model, frame, report })
+    }
+}
+
+/// The frame of the model that a run began with.
+fn frame_of(config: &ExperimentConfig, network: &Network) -> Option<Frame> {
+    let Some(Choice::Ours(WeightsConfig::File(path))) = &config.weights else { return None };
+    let (model, frame) = match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "onnx" => {
+            let model = onnx::open(path).inspect_err(|error| log::warn!("{error}")).ok()?;
+            (model.network, model.frame)
+        }
+        "safetensors" => {
+            let packed = packed::load(path).ok()?;
+            (packed.model.network().clone(), packed.frame)
+        }
+        _ => return None,
+    };
+    // A run may have given the network another name, and another head.
+    (model.nodes() == network.nodes() && model.input() == network.input()).then_some(frame)
+}
