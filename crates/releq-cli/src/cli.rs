@@ -30,6 +30,7 @@ const HELP_WIDTH: usize = 80;
   releq evaluate lenet --data digits --weights lenet.safetensors --bits 2,2,3,2
   releq cost lenet --bits 2,2,3,2
   releq import model.onnx --explain
+  releq export runs/lenet-digits-1 --output lenet.onnx
   releq list networks
 
 Results go to standard output, everything else to standard error. Exit codes:

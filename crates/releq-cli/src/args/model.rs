@@ -8,7 +8,12 @@ use std::{
 use anyhow::{Context, Result};
 use releq::{
     core::{Network, UnknownName, Weights, text},
-    format::onnx::{self, End, Remark},
+    data::Normalization,
+    format::{
+        QuantizedNetwork,
+        onnx::{self, Frame, Remark},
+        packed,
+    },
     zoo,
 };
 
@@ -21,6 +26,8 @@ pub enum NetworkName {
     Zoo(String),
     /// An ONNX model, with its weights.
     Onnx(PathBuf),
+    /// A packed network, with its weights.
+    Packed(PathBuf),
     /// Layers in JSON.
     Layers(PathBuf),
 }
@@ -35,6 +42,7 @@ impl FromStr for NetworkName {
         };
         match name {
             _ if is("onnx") => Ok(Self::Onnx(path.to_owned())),
+            _ if is("safetensors") => Ok(Self::Packed(path.to_owned())),
             _ if is("json") => Ok(Self::Layers(path.to_owned())),
             _ => zoo::by_name(name).map(|network| Self::Zoo(network.name().to_owned())),
         }
@@ -48,8 +56,12 @@ pub struct NamedNetwork {
     pub network: Network,
     /// The weights that came with it, and the file.
     pub weights: Option<(PathBuf, Weights)>,
-    /// What its model does with what the last layer gives.
-    pub end: End,
+    /// Those weights as codes, where the file has codes.
+    pub quantized: Option<QuantizedNetwork>,
+    /// How its images were normalized, where the file says so.
+    pub normalization: Option<Normalization>,
+    /// Names and forms around it.
+    pub frame: Frame,
     /// What whoever trains it should know.
     pub remarks: Vec<Remark>,
 }
@@ -60,7 +72,7 @@ impl NetworkName {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Zoo(_) => None,
-            Self::Onnx(path) | Self::Layers(path) => Some(path),
+            Self::Onnx(path) | Self::Packed(path) | Self::Layers(path) => Some(path),
         }
     }
 
@@ -80,10 +92,31 @@ impl NetworkName {
             Self::Onnx(path) => {
                 let model = onnx::open(path)?;
                 Ok(NamedNetwork {
+                    quantized: model.quantized(),
                     network: unlike_the_zoo(model.network),
                     weights: Some((path.clone(), model.weights)),
-                    end: model.frame.end,
+                    normalization: None,
+                    frame: model.frame,
                     remarks: model.remarks,
+                })
+            }
+            Self::Packed(path) => {
+                let packed = packed::load(path)?;
+                let (mean, std) = (packed.about.mean, packed.about.std);
+                let normalization = match mean.is_empty() && std.is_empty() {
+                    true => None,
+                    false => {
+                        let normalization = Normalization::new(mean, std);
+                        Some(normalization.with_context(|| path.display().to_string())?)
+                    }
+                };
+                Ok(NamedNetwork {
+                    network: unlike_the_zoo(packed.model.network().clone()),
+                    weights: Some((path.clone(), packed.model.dequantized())),
+                    quantized: Some(packed.model),
+                    normalization,
+                    frame: packed.frame,
+                    remarks: Vec::new(),
                 })
             }
         }
@@ -99,8 +132,9 @@ impl NamedNetwork {
     /// Without weights.
     #[must_use]
     pub fn layers(network: Network) -> Self {
-        let end = if network.has_softmax() { End::Softmax } else { End::Logits };
-        Self { network, weights: None, end, remarks: Vec::new() }
+        let frame = Frame::of(&network);
+        let (quantized, normalization, remarks) = (None, None, Vec::new());
+        Self { network, weights: None, quantized, normalization, frame, remarks }
     }
 }
 

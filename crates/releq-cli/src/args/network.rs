@@ -13,7 +13,7 @@ use super::{NetworkName, UsageError, checkpoint, model::NamedNetwork, options, u
 /// The network that a command is about: the first word after the command, or an option.
 #[derive(clap::Args, Clone, Debug)]
 pub struct NetworkArgs {
-    /// Network: one of `releq list networks`, or a file, model.onnx or net.json
+    /// Network: one of `releq list networks`, or a file: model.onnx, a packed .safetensors, or net.json
     #[arg(value_name = "NETWORK", conflicts_with = "network")]
     network_name: Option<NetworkName>,
     /// Network, as an option instead of the first word
@@ -64,7 +64,7 @@ impl NetworkArgs {
 /// Weights in a file.
 #[derive(clap::Args, Clone, Debug)]
 pub struct WeightsArgs {
-    /// Weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors [default: those of an ONNX model]
+    /// Weights to start from: PyTorch (.pt, .pth, .th, .tar) or safetensors [default: those in the file of the network]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Key of the checkpoint under which the weights are stored [default: detected]

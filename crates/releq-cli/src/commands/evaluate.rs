@@ -96,6 +96,9 @@ struct Outcome {
     bits: Option<BitwidthAssignment>,
     mean_bits: Option<f64>,
     quantizer: Option<String>,
+    /// Whether the weights were rounded here, not in the file.
+    #[serde(skip)]
+    rounded: bool,
     batch_norm_steps: Option<usize>,
     normalization: Normalization,
     backend: Backend,
@@ -114,6 +117,9 @@ impl Args {
             .reads("--network", self.network.file())
             .reads("--weights", self.weights.weights.as_ref())
             .check()?;
+        let of_file = named.normalization.clone();
+        let stored = named.quantized.as_ref().filter(|_| self.weights.weights.is_none());
+        let stored = stored.map(|model| (model.bits(), model.quantizer().map(str::to_owned)));
         let (network, weights) = self.weights.of(named)?;
         let Some((path, state)) = weights else {
             let reason = "--weights: name the file with the weights to measure";
@@ -121,7 +127,7 @@ impl Args {
         };
         let bits = self.precision.assignment(&network)?;
         let preset = || zoo::preset(network.name()).map(|preset| preset.normalization);
-        let normalization = self.normalization.given(&network)?.or_else(preset).ok_or_else(|| {
+        let normalization = self.normalization.given(&network)?.or(of_file).or_else(preset).ok_or_else(|| {
             UsageError(format!(
                 "--mean and --std: say how images were normalized in the training of `{}`, such as --mean \
                  0.485,0.456,0.406 --std 0.229,0.224,0.225 with torchvision's networks",
@@ -162,6 +168,14 @@ impl Args {
         let report = score(first, &another, threads, &images, &normalization)?;
         let seconds = started.elapsed().as_secs_f64();
 
+        let rounded = bits.is_some();
+        let (bits, quantizer) = match (bits, stored) {
+            (None, Some((bits, quantizer))) => (Some(bits), quantizer),
+            (bits, _) => {
+                let quantizer = bits.as_ref().map(|_| self.precision.quantizer.to_string());
+                (bits, quantizer)
+            }
+        };
         let outcome = Outcome {
             network: network.name().to_owned(),
             weights: path,
@@ -172,7 +186,8 @@ impl Args {
             accuracy: report.accuracy(),
             standard_error: report.standard_error(),
             mean_bits: bits.as_ref().map(BitwidthAssignment::mean),
-            quantizer: bits.as_ref().map(|_| self.precision.quantizer.to_string()),
+            quantizer,
+            rounded,
             bits,
             batch_norm_steps: self.batch_norm_steps,
             normalization,
@@ -236,8 +251,12 @@ fn part(images: &ImageSet, range: Range<usize>) -> Result<ImageSet> {
 
 fn table(outcome: &Outcome) -> String {
     let bits = match (&outcome.bits, &outcome.quantizer) {
-        (Some(bits), Some(quantizer)) => format!("{bits} ({quantizer}, not retrained)"),
-        _ => "full precision".to_owned(),
+        (Some(bits), Some(quantizer)) if outcome.rounded => {
+            format!("{bits} ({quantizer}, not retrained)")
+        }
+        (Some(bits), Some(quantizer)) => format!("{bits} ({quantizer}, as in the file)"),
+        (Some(bits), None) => format!("{bits} (as in the file)"),
+        (None, _) => "full precision".to_owned(),
     };
     let mut table = tables::plain();
     for (label, value) in [

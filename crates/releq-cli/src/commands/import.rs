@@ -10,7 +10,8 @@ use anyhow::{Context, Result};
 use releq::{
     core::{Network, atomic_file},
     format::{
-        onnx::{self, Batch, Explanation, Frame, Layout, Model},
+        onnx::{self, Batch, Explanation, Frame, Layout, Model, OnnxError},
+        packed::{self, Packed},
         safetensors,
     },
 };
@@ -24,7 +25,7 @@ use crate::{
     },
 };
 
-/// Show an ONNX model as a network
+/// Show an ONNX model, or a packed network, as a network
 ///
 /// Whatever takes a network takes the model as well, as in `releq search model.onnx`. This shows beforehand what is read,
 /// and what is missing of a model that is not.
@@ -35,7 +36,7 @@ use crate::{
   releq import model.onnx --output net.json  and net.safetensors; then
   releq search net.json --weights net.safetensors")]
 pub(crate) struct Args {
-    /// ONNX model
+    /// ONNX model, or a packed network, .safetensors
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Show every node and what it became, also those that are missing
@@ -57,7 +58,7 @@ impl Args {
             .writes("--output", self.output.as_ref())
             .writes("--output", weights.as_ref())
             .check()?;
-        let model = match onnx::open(&self.model) {
+        let model = match self.open()? {
             Ok(model) => model,
             Err(error) => {
                 if let Some(explanation) = error.explanation().filter(|_| self.explain) {
@@ -82,6 +83,27 @@ impl Args {
             note(format_args!("written to {} and {}", path.display(), weights.display()));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The model, or what is wrong with an ONNX model, which has an explanation.
+    fn open(&self) -> Result<Result<Model, OnnxError>> {
+        let extension = self.model.extension().unwrap_or_default();
+        if !extension.eq_ignore_ascii_case("safetensors") {
+            return Ok(onnx::open(&self.model));
+        }
+        let Packed { model, frame, .. } = packed::load(&self.model)?;
+        let codes = model.layers().filter_map(|(layer, _)| {
+            model.codes(layer).map(|codes| (layer.to_owned(), codes.clone()))
+        });
+        Ok(Ok(Model {
+            network: model.network().clone(),
+            weights: model.dequantized(),
+            codes: codes.collect(),
+            quantizer: model.quantizer().map(str::to_owned),
+            frame,
+            explanation: Explanation { nodes: Vec::new() },
+            remarks: Vec::new(),
+        }))
     }
 }
 
@@ -113,7 +135,7 @@ fn summary(model: &Model) -> String {
     let mut table = tables::plain();
     for (label, value) in [
         ("network", network.name().to_owned()),
-        ("from", format!("{}, ONNX operators {}", frame.producer, frame.opset)),
+        ("from", origin_of(frame)),
         ("input", format!("{} {}", frame.input, input_of(network, frame))),
         ("output", format!("{} [{}], {}", frame.output, network.outputs(), end_of(frame))),
         ("layers", format!("{}: {}", network.nodes().len(), kinds.join(", "))),
@@ -121,7 +143,20 @@ fn summary(model: &Model) -> String {
     ] {
         table.add_row([label, &value]);
     }
+    if let Some(quantized) = model.quantized() {
+        let bits = quantized.bits();
+        let by = model.quantizer.as_ref().map_or(String::new(), |by| format!(", {by}"));
+        table.add_row(["bits", &format!("{bits} in the mean {:.2}{by}", bits.mean())]);
+    }
     tables::text(&table)
+}
+
+/// What wrote the model that the network is from.
+fn origin_of(frame: &Frame) -> String {
+    match frame.opset {
+        0 => "no ONNX model".to_owned(),
+        opset => format!("{}, ONNX operators {opset}", frame.producer),
+    }
 }
 
 fn input_of(network: &Network, frame: &Frame) -> String {
@@ -156,6 +191,8 @@ fn object(model: &Model) -> serde_json::Value {
         "opset": frame.opset,
         "input": { "name": frame.input, "shape": input_of(network, frame) },
         "output": { "name": frame.output, "gives": end_of(frame) },
+        "bits": model.quantized().map(|quantized| quantized.bits()),
+        "quantizer": model.quantizer,
         "nodes": nodes.collect::<Vec<_>>(),
         "remarks": remarks.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })

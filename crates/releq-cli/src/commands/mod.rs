@@ -5,6 +5,7 @@ mod completions;
 mod cost;
 mod evaluate;
 mod experiment;
+mod export;
 mod import;
 mod list;
 mod pareto;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Cost(cost::Args),
     Replay(replay::Args),
     Import(import::Args),
+    Export(export::Args),
     Run(run::Args),
     Quantize(quantize::Args),
     Bench(bench::Args),
@@ -55,6 +57,7 @@ impl Command {
             Self::Cost(args) => args.run(),
             Self::Replay(args) => args.run(),
             Self::Import(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Run(args) => args.run(),
             Self::Quantize(args) => args.run(),
             Self::Bench(args) => args.run(),

@@ -24,6 +24,7 @@ const BATCH: usize = 32;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   releq run model.onnx --input x.npz --output logits.npz
+  releq run packed.safetensors --input x.npz --output logits.npz
   releq run net.json --weights net.safetensors --input x.npz --output logits.npz
   releq run model.onnx ... --bits 4    with weights rounded to 4 bits")]
 pub(crate) struct Args {
@@ -53,7 +54,7 @@ impl Args {
             .writes("--output", Some(&self.output))
             .check()?;
         let named = self.network.required()?;
-        let end = named.end;
+        let end = named.frame.end;
         let (network, weights) = self.weights.of(named)?;
         let Some((_, weights)) = weights else {
             let reason = "--weights: name the file with the weights of the network";

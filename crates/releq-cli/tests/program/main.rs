@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
 mod experiments;
+mod exports;
 mod files;
 mod help;
 #[cfg(unix)]

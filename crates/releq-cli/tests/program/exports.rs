@@ -1,0 +1,161 @@
+//! Networks written for other programs, and read again wherever a network is named.
+
+use std::{fs, path::Path};
+
+use releq::{
+    data::npz,
+    format::{onnx, packed},
+};
+
+use crate::support::{command, text};
+
+const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/onnx");
+
+fn said(line: &str, dir: &Path) -> String {
+    let line = line.replace("MODELS", MODELS);
+    let output = command(&line, dir).output().unwrap();
+    assert!(output.status.success(), "releq {line}\n{}", text(&output));
+    text(&output)
+}
+
+fn refused(line: &str, dir: &Path, code: i32, expected: &str) {
+    let line = line.replace("MODELS", MODELS);
+    let output = command(&line, dir).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(code), "releq {line}\n{said}");
+    assert!(said.contains(expected), "`{said}` lacks `{expected}`");
+}
+
+#[test]
+fn every_form_computes_what_the_rounded_weights_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let model = "MODELS/residual_b_kept_legacy.onnx";
+    let images = "--input MODELS/residual_b_kept_legacy.npz --output DIR/out.npz";
+    let logits = |network: &str| {
+        said(&format!("run {network} {images}"), dir);
+        npz::read(dir.join("out.npz"), "logits").unwrap()
+    };
+    let bits = "--bits 4,3,2,1,float --quantizer wrpn-scaled-per-channel";
+    let expected = logits(&format!("{model} {bits}"));
+    for (form, file) in [
+        ("dq", "dq.onnx"),
+        ("qcdq", "qcdq.onnx"),
+        ("qonnx", "qonnx.onnx"),
+        ("packed", "packed.safetensors"),
+    ] {
+        let told = said(&format!("export {model} {bits} --form {form} --output DIR/{file}"), dir);
+        for part in ["stem", "wrpn-scaled-per-channel", "in single precision", "written to"] {
+            assert!(told.contains(part), "`{told}` lacks `{part}`");
+        }
+        assert_eq!(logits(&format!("DIR/{file}")), expected, "{form}");
+        let shown = said(&format!("import DIR/{file}"), dir);
+        assert!(shown.contains("4-3-2-1-float in the mean"), "{shown}");
+        // What is quantized already is written in another form as it is.
+        said(&format!("export DIR/{file} --output DIR/again.onnx"), dir);
+        assert_eq!(logits("DIR/again.onnx"), expected, "{form}, again");
+    }
+    let rounded = format!("export {model} {bits} --form safetensors --output DIR/w.safetensors");
+    assert!(said(&rounded, dir).contains("not smaller"));
+    assert_eq!(logits(&format!("{model} --weights DIR/w.safetensors")), expected);
+    let json = format!("export {model} {bits} --opset 21 --output DIR/dq21.onnx --json");
+    let output = command(&json.replace("MODELS", MODELS), dir).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["opset"], &json["layers"][3]["stored"]), (&21.into(), &"int4".into()));
+    assert_eq!(json["bytes"], fs::metadata(dir.join("dq21.onnx")).unwrap().len());
+}
+
+#[test]
+fn the_answer_of_a_run_is_exported_with_the_names_of_its_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let pixels = "--mean 0.1307 --std 0.3081";
+    said(
+        &format!(
+            "search MODELS/plain_legacy.onnx --data DATA {pixels} --evaluations 1 --short-epochs 0.2 --long-epochs 0.2 \
+             --learning-rate 0.001 --no-comparison --run DIR/run"
+        ),
+        dir,
+    );
+    said("export DIR/run --output DIR/answer.onnx", dir);
+    said("export DIR/run --form packed --output DIR/answer.safetensors", dir);
+    let answer = onnx::open(dir.join("answer.onnx")).unwrap();
+    assert_eq!((answer.frame.input.as_str(), answer.frame.output.as_str()), ("input", "logits"));
+    assert_eq!(answer.quantizer.as_deref(), Some("wrpn-scaled"));
+    let bits = fs::read_to_string(dir.join("run/bits.json")).unwrap();
+    let bits: serde_json::Value = serde_json::from_str(&bits).unwrap();
+    for (layer, codes) in &answer.codes {
+        assert_eq!(bits[layer], codes.bits().get());
+    }
+    let packed = packed::load(dir.join("answer.safetensors")).unwrap();
+    assert_eq!(packed.about.mean, [0.1307]);
+    assert!(packed.about.origin.contains_key("test accuracy"), "{:?}", packed.about);
+    assert_eq!(packed.frame.input, "input");
+    assert_eq!(packed.model.dequantized(), answer.weights);
+
+    // What the report measured is measured again, with the normalization of the file.
+    let report = fs::read_to_string(dir.join("run/report.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let row = report["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["label"] == report["answer"]["label"]);
+    let expected = row.unwrap()["test_accuracy"].as_f64().unwrap();
+    let seeds = row.unwrap()["seeds"].as_u64().unwrap();
+    let output =
+        command("evaluate DIR/answer.safetensors --data DATA --json", dir).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    if seeds == 1 {
+        assert_eq!(json["accuracy"].as_f64().unwrap(), expected);
+    }
+    assert_eq!(json["quantizer"], "wrpn-scaled");
+    said("search DIR/answer.safetensors --data DATA --print-config", dir);
+
+    refused(
+        "export DIR/run --bits 4 --output DIR/x.onnx",
+        dir,
+        2,
+        "a run has weights and bitwidths of its own",
+    );
+    fs::remove_file(dir.join("run/report.json")).unwrap();
+    refused(
+        "export DIR/run --output DIR/x.onnx",
+        dir,
+        1,
+        "it has not come to its end; `releq resume",
+    );
+    assert!(!dir.join("x.onnx").exists());
+    refused("export DIR --output DIR/x.onnx", dir, 1, "is not a run folder");
+}
+
+#[test]
+fn what_cannot_be_exported_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let export = |rest: &str| format!("export MODELS/plain_legacy.onnx --output DIR/x.onnx {rest}");
+    refused("export lenet --output DIR/x.onnx", dir, 2, "--weights: name the file");
+    refused("export lenett --output DIR/x.onnx", dir, 2, "did you mean `lenet`?");
+    refused(
+        &export("--bits 4 --quantizer powers-of-two"),
+        dir,
+        1,
+        "powers-of-two has no integer codes",
+    );
+    refused(&export("--bits 4,4"), dir, 2, "--bits: 2 bitwidths for 4 layers");
+    refused(&export("--bits 8 --quantizer dorefa --form qcdq"), dir, 1, "write dq");
+    refused(&export("--bits 8 --quantizer dorefa --opset 20"), dir, 1, "needs version 21");
+    refused(&export("--opset 12"), dir, 2, "12 is not in 13..=25");
+    refused(&export("--form packed --opset 13"), dir, 2, "--opset is for the forms of ONNX");
+    refused(&export("--form onnx"), dir, 2, "dq, qcdq, qonnx, packed, safetensors");
+    refused(
+        "export MODELS/plain_legacy.onnx --output MODELS/plain_legacy.onnx",
+        dir,
+        2,
+        "name the same file",
+    );
+    let told = said(&export(""), dir);
+    assert!(told.contains("no layer is quantized"), "{told}");
+    fs::write(dir.join("x.safetensors"), fs::read(dir.join("x.onnx")).unwrap()).unwrap();
+    refused("import DIR/x.safetensors", dir, 1, "x.safetensors: this is no packed network");
+}
