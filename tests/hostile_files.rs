@@ -12,6 +12,8 @@ mod counting;
 mod mutate;
 #[path = "fuzz/src/readers.rs"]
 mod readers;
+#[path = "fuzz/src/reseal.rs"]
+mod reseal;
 #[path = "fuzz/src/searches.rs"]
 mod searches;
 #[path = "fuzz/src/seeds.rs"]

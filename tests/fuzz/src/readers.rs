@@ -16,13 +16,13 @@ use releq_core::{Network, sealed, tables::TextTable, text};
 use releq_data::{
     BadImages, Cache, Dataset, ImageFolder, ImageFolderConfig, ImageSize, cifar10, idx, npz, svhn,
 };
-use releq_format::{Checkpoint, NameMap, onnx, safetensors};
+use releq_format::{Checkpoint, NameMap, onnx, packed, safetensors};
 use releq_hw::{LatencyTable, read_layers};
 use releq_pickle::{Instruction, Instructions};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::seeds;
+use crate::{reseal, seeds};
 
 /// A reader and valid inputs to begin with.
 pub struct Reader {
@@ -35,7 +35,7 @@ pub struct Reader {
 }
 
 /// All of them, except those that need Burn.
-pub const READERS: [Reader; 19] = [
+pub const READERS: [Reader; 20] = [
     Reader { name: "idx", read: idx, seeds: seeds::idx },
     Reader { name: "gzip", read: idx, seeds: seeds::gzip },
     Reader { name: "tar", read: tar, seeds: seeds::tar },
@@ -55,6 +55,7 @@ pub const READERS: [Reader; 19] = [
     Reader { name: "text", read: text, seeds: seeds::text },
     Reader { name: "onnx", read: onnx, seeds: seeds::onnx },
     Reader { name: "npz", read: npz, seeds: seeds::npz },
+    Reader { name: "packed", read: packed, seeds: seeds::packed },
 ];
 
 /// Images and labels of MNIST, plain or compressed.
@@ -183,7 +184,7 @@ pub fn pickle(bytes: &[u8]) -> bool {
 }
 
 /// The network of the seeds.
-fn tiny() -> Option<Network> {
+pub(crate) fn tiny() -> Option<Network> {
     let conv = releq_core::Conv2d::new(2, 3).without_bias();
     let network = Network::builder("tiny", [1, 4, 4]).conv("0", conv).batch_norm("1");
     network.flatten("2").linear("3", 3).build().ok()
@@ -264,6 +265,16 @@ pub fn onnx(bytes: &[u8]) -> bool {
     });
     onnx::open(file(&folder, "model.onnx", bytes))
         .is_ok_and(|model| model.weights.check(&model.network).is_ok())
+}
+
+/// A packed network, as it is and with the right checksum, and as a checkpoint.
+pub fn packed(bytes: &[u8]) -> bool {
+    let path = file(&folder("packed", |_| {}), "packed.safetensors", bytes);
+    let valid = packed::load(&path).is_ok();
+    let found = weights(&path);
+    reseal::safetensors(bytes, |text| text).is_some_and(|bytes| packed::parse(&bytes).is_ok())
+        | valid
+        | found
 }
 
 /// Arrays of NumPy, in an archive or alone.

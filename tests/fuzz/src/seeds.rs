@@ -7,9 +7,16 @@ use flate2::{
     write::{GzEncoder, ZlibEncoder},
 };
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use releq_core::{BitwidthAssignment, Parameter, Weights, parameter_shapes};
+use releq_format::{
+    QuantizedNetwork,
+    onnx::{self, ExportConfig, Form, Frame},
+    packed::{self, Packed},
+};
+use releq_quant::QuantizerKind;
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-use crate::readers::resealed;
+use crate::readers::{resealed, tiny};
 
 /// Names of CIFAR-10's Python batches.
 pub const BATCHES: [&str; 6] =
@@ -321,7 +328,41 @@ pub fn onnx() -> Vec<Vec<u8>> {
         include_bytes!("../../golden/onnx/residual_a_dynamo_external.onnx"),
         include_bytes!("../../golden/onnx/shuffle_dynamo.onnx"),
     ];
-    models.map(<[u8]>::to_vec).into()
+    let exports = Form::ALL.iter().flat_map(|&form| {
+        let config = ExportConfig { form, ..ExportConfig::default() };
+        quantized().into_iter().filter_map(move |model| {
+            let frame = Frame::of(model.network());
+            Some(onnx::export(&model, &frame, &config).ok()?.bytes)
+        })
+    });
+    models.iter().map(|model| model.to_vec()).chain(exports).collect()
+}
+
+/// Packed files, with a scale for each layer and for each channel.
+pub fn packed() -> Vec<Vec<u8>> {
+    quantized().into_iter().filter_map(|model| packed::encode(&Packed::from(model)).ok()).collect()
+}
+
+/// The network of the readers at few bits.
+fn quantized() -> Vec<QuantizedNetwork> {
+    let quantized = |bits: [u8; 2], kind: QuantizerKind| {
+        let network = tiny()?;
+        let parameter = |(name, shape): (String, Vec<usize>)| {
+            let values =
+                (0..shape.iter().product()).map(|index| index as f32 / 7.0 + 0.1).collect();
+            (name, Parameter { shape, values })
+        };
+        let weights = Weights(parameter_shapes(&network).map(parameter).collect());
+        let bits = BitwidthAssignment::from_bits(bits).ok()?;
+        QuantizedNetwork::new(network, weights, &bits, &*kind.build()).ok()
+    };
+    [
+        quantized([3, 1], QuantizerKind::WrpnScaled),
+        quantized([2, 8], QuantizerKind::WrpnScaledPerChannel),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Images in an archive, as they are and compressed, and alone.
