@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod activation;
 mod binary;
 #[cfg(any(test, feature = "testing"))]
 mod check;
@@ -21,6 +22,7 @@ mod tests;
 mod wrpn;
 mod wrpn_scaled;
 
+pub use activation::{ActivationGrid, ActivationGrids};
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_quantizer;
 pub use dorefa::Dorefa;

@@ -3,6 +3,7 @@
 
 mod accuracy;
 mod burn;
+mod calibrate;
 #[cfg(any(test, feature = "testing"))]
 mod check;
 mod compared;
@@ -26,12 +27,13 @@ mod windows;
 
 pub use self::burn::BurnTrainer;
 pub use accuracy::{AccuracyReport, accuracy, accuracy_while};
+pub use calibrate::{Calibration, RangeRule, RoundedActivations};
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_trainer;
 pub use compared::{Compared, Estimate, Labelled, compare_while, logits_while};
 pub use factory::{Backend, TrainerFactory, TrainerFn, trainer_fn};
 pub use init::initial_weights;
-pub use native::NativeTrainer;
+pub use native::{NativeTrainer, Visit};
 pub use resume::{TrainingRun, TrainingState, TrainingStateError};
 pub use saver::{StateSaver, training_origin};
 pub use schedule::{Decay, Length, Schedule};

@@ -64,6 +64,12 @@ pub enum TrainError {
     /// A step needs something to learn from.
     #[error("a batch needs at least one image")]
     EmptyBatch,
+    /// Images or settings that tell no ranges of activations.
+    #[error("calibration: {reason}")]
+    Calibration {
+        /// What is wrong.
+        reason: String,
+    },
     /// A label the network has no output for.
     #[error("label {label} is not below the {outputs} outputs of the network")]
     Label {

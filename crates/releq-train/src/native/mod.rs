@@ -70,6 +70,9 @@ pub struct NativeTrainer {
     gradients: Vec<Option<Vec<f32>>>,
 }
 
+/// Sees what a layer gives for a batch, by its index in the network; `None` is the input.
+pub type Visit<'v> = dyn FnMut(Option<usize>, &mut [f32]) + 'v;
+
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Train,
@@ -163,8 +166,9 @@ impl NativeTrainer {
         Ok(())
     }
 
-    /// Leaves the outputs that are still needed in `values`.
-    fn forward(&mut self, input: &[f32], batch: usize, mode: Mode) {
+    /// Leaves the outputs that are still needed in `values`. In evaluation, `visit` sees and may change what every layer
+    /// gives.
+    fn forward(&mut self, input: &[f32], batch: usize, mode: Mode, visit: &mut Visit<'_>) {
         let step = (mode == Mode::Train).then_some(self.steps);
         for index in 0..self.units.len() {
             let values = &mut self.values;
@@ -193,6 +197,9 @@ impl NativeTrainer {
                 let mut pass =
                     Pass { batch, step, scratch: &mut self.scratch, buffers: &mut self.buffers };
                 unit.layer.forward(&inputs, &mut unit.parameters, &mut pass, &mut out);
+            }
+            if mode == Mode::Evaluate && unit.norm.is_none() {
+                visit(Some(unit.last), &mut out);
             }
             values[index] = Some(out);
             if mode == Mode::Evaluate {
@@ -259,6 +266,45 @@ impl NativeTrainer {
 }
 
 impl NativeTrainer {
+    /// The logits of images, `[images, classes]`, with a look at every activation on the way: `visit` gets the index of a
+    /// layer in the network, `None` for the input, and what it gives for a batch, and may change it.
+    ///
+    /// Layers that need no pass of their own, batch norms behind convolutions and rectifiers behind either, are part of
+    /// the layer before them, so only the last of those is visited.
+    ///
+    /// # Shapes
+    /// - `images`: `[images, channels, height, width]`
+    /// - what is visited: `[images, height, width, channels]`, or `[images, features]`
+    ///
+    /// # Errors
+    /// As [`logits`](Trainer::logits).
+    pub fn visited_logits(
+        &mut self,
+        images: &[f32],
+        visit: &mut Visit<'_>,
+    ) -> Result<Vec<f32>, TrainError> {
+        let sample = self.sample();
+        if !images.len().is_multiple_of(sample) {
+            let labels = images.len().div_ceil(sample);
+            return Err(TrainError::Batch { labels, expected: labels * sample, got: images.len() });
+        }
+        self.prepare(Mode::Evaluate)?;
+        let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
+        let largest = self.units.iter().map(|unit| unit.values).max().unwrap_or(1);
+        let batch = (INFERENCE_VALUES / largest).max(INFERENCE_BATCH);
+        for images in images.chunks(batch * sample) {
+            let mut input = self.channels_last(images);
+            visit(None, &mut input);
+            self.forward(&input, images.len() / sample, Mode::Evaluate, visit);
+            if let Some(output) = self.output.and_then(|output| self.values[output].take()) {
+                logits.extend_from_slice(&output);
+                self.buffers.give(output);
+            }
+            self.buffers.give(input);
+        }
+        Ok(logits)
+    }
+
     fn optimizer(&self) -> OptimizerState {
         let mut velocity = Weights::default();
         for unit in &self.units {
@@ -375,7 +421,7 @@ impl Trainer for NativeTrainer {
         let Some(output) = self.output else { return Err(TrainError::EmptyBatch) };
         self.prepare(Mode::Train)?;
         let input = self.channels_last(images);
-        self.forward(&input, batch, Mode::Train);
+        self.forward(&input, batch, Mode::Train, &mut |_, _| ());
         let logits = self.values[output].as_deref().unwrap_or_default();
         let mut gradient = self.buffers.take(logits.len());
         let loss = loss::loss(logits, target, batch, &mut gradient);
@@ -396,25 +442,7 @@ impl Trainer for NativeTrainer {
     }
 
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
-        let sample = self.sample();
-        if !images.len().is_multiple_of(sample) {
-            let labels = images.len().div_ceil(sample);
-            return Err(TrainError::Batch { labels, expected: labels * sample, got: images.len() });
-        }
-        self.prepare(Mode::Evaluate)?;
-        let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
-        let largest = self.units.iter().map(|unit| unit.values).max().unwrap_or(1);
-        let batch = (INFERENCE_VALUES / largest).max(INFERENCE_BATCH);
-        for images in images.chunks(batch * sample) {
-            let input = self.channels_last(images);
-            self.forward(&input, images.len() / sample, Mode::Evaluate);
-            if let Some(output) = self.output.and_then(|output| self.values[output].take()) {
-                logits.extend_from_slice(&output);
-                self.buffers.give(output);
-            }
-            self.buffers.give(input);
-        }
-        Ok(logits)
+        self.visited_logits(images, &mut |_, _| ())
     }
 }
 

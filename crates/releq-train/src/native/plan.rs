@@ -24,6 +24,8 @@ use crate::TrainError;
 pub(super) struct Unit {
     /// Index of the layer in the network.
     pub(super) node: usize,
+    /// Index of the layer whose output it gives: a rectifier behind it that needs no pass of its own, or itself.
+    pub(super) last: usize,
     pub(super) layer: Box<dyn Layer>,
     pub(super) parameters: Parameters,
     pub(super) bits: Option<Bitwidth>,
@@ -87,6 +89,9 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
             _ => folded(index),
         };
         if same {
+            if let Some(unit) = sources[0].filter(|_| node.op != Op::Flatten) {
+                units[unit].last = index;
+            }
             home.push(sources[0]);
             continue;
         }
@@ -105,6 +110,7 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
         home.push(Some(units.len()));
         units.push(Unit {
             node: index,
+            last: index,
             layer,
             parameters: Parameters::default(),
             bits: None,

@@ -1,0 +1,394 @@
+//! Ranges of activations, found on images, and networks whose activations are rounded to 8 bits.
+
+use std::collections::BTreeMap;
+
+use releq_core::{BitwidthAssignment, Op, Weights};
+use releq_data::{Dataset, Normalization};
+use releq_quant::{ActivationGrid, ActivationGrids};
+
+use crate::{Batch, NativeTrainer, Sgd, TrainError, Trainer, TrainerState, training};
+
+/// Images that are looked at at a time.
+const BATCH: usize = 32;
+/// Bins of a histogram, on both sides of zero together.
+const BINS: usize = 4096;
+
+/// How the range of an activation follows from the values that images give.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum RangeRule {
+    /// From the smallest value to the largest.
+    #[default]
+    MinMax,
+    /// From where this many percent of the values end on either side of zero, above 50 and at most 100. What lies beyond
+    /// is clipped, which leaves finer steps for the rest.
+    Percentile(f64),
+}
+
+/// Ranges of all activations of a network, batch by batch: memory does not depend on the number of images.
+#[derive(Debug)]
+pub struct Calibration {
+    /// By index of the layer; the input is `None`.
+    histograms: BTreeMap<Option<usize>, Histogram>,
+    images: usize,
+}
+
+impl Calibration {
+    /// Shows images to a network, as its weights are now, at its bitwidths.
+    ///
+    /// # Errors
+    /// A normalization or images that do not fit; [`TrainError::Calibration`] without images, for images that are all one
+    /// pixel, and for activations that are not finite.
+    pub fn of(
+        trainer: &mut NativeTrainer,
+        images: &dyn Dataset,
+        normalization: &Normalization,
+    ) -> Result<Self, TrainError> {
+        training::check_normalization(images, normalization)?;
+        training::check_images(images, trainer.network())?;
+        let mut histograms: BTreeMap<Option<usize>, Histogram> = BTreeMap::new();
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        let indices: Vec<usize> = (0..images.len()).collect();
+        for batch in indices.chunks(BATCH) {
+            images.gather(batch, normalization, &mut pixels, &mut labels)?;
+            trainer.visited_logits(&pixels, &mut |layer, values| {
+                histograms.entry(layer).or_default().add(values);
+            })?;
+        }
+        let wrong = |reason: String| Err(TrainError::Calibration { reason });
+        if images.is_empty() {
+            return wrong("there are no images to find the ranges of activations on".to_owned());
+        }
+        let name = |layer: &Option<usize>| match *layer {
+            None => "the input".to_owned(),
+            Some(layer) => format!("layer `{}`", trainer.network().nodes()[layer].name),
+        };
+        for (layer, histogram) in &histograms {
+            if histogram.is_broken {
+                return wrong(format!("{} gives values that are not finite", name(layer)));
+            }
+        }
+        if let Some(input) = histograms.get(&None)
+            && input.min == input.max
+        {
+            return wrong(format!("every pixel of the {} images is the same", images.len()));
+        }
+        Ok(Self { histograms, images: images.len() })
+    }
+
+    /// Images that were shown.
+    #[must_use]
+    pub const fn images(&self) -> usize {
+        self.images
+    }
+
+    /// The grids of all activations but the logits, which stay as they are. What only moves values, such as a maximum of
+    /// a window, keeps the grid of what it moves.
+    ///
+    /// # Errors
+    /// [`TrainError::Calibration`] for a percentile out of range, [`TrainError::Quant`] for ranges without a scale.
+    pub fn grids(
+        &self,
+        trainer: &NativeTrainer,
+        rule: RangeRule,
+    ) -> Result<ActivationGrids, TrainError> {
+        if let RangeRule::Percentile(percent) = rule
+            && !(percent > 50.0 && percent <= 100.0)
+        {
+            let reason = format!("a percentile of {percent:?} is not above 50 and at most 100");
+            return Err(TrainError::Calibration { reason });
+        }
+        let network = trainer.network();
+        let grid = |layer: Option<usize>| -> Result<Option<ActivationGrid>, TrainError> {
+            let Some(histogram) = self.histograms.get(&layer) else { return Ok(None) };
+            let (min, max) = histogram.range(rule);
+            Ok(Some(ActivationGrid::of_range(min, max)?))
+        };
+        let Some(input) = grid(None)? else {
+            let reason = "there are no images to find the ranges of activations on".to_owned();
+            return Err(TrainError::Calibration { reason });
+        };
+        let mut found: Vec<Option<ActivationGrid>> = Vec::with_capacity(network.nodes().len());
+        for (index, node) in network.nodes().iter().enumerate() {
+            let is_last = index + 1 == network.nodes().len();
+            let moves = moves_values(&node.op);
+            let of_source = || match network.sources(index)[0] {
+                None => Some(input),
+                Some(source) => found[source],
+            };
+            let own = if moves { of_source() } else { grid(Some(index))? };
+            found.push(if is_last { None } else { own });
+        }
+        let names = network.nodes().iter().map(|node| node.name.clone());
+        let layers = names.zip(found).filter_map(|(name, grid)| Some((name, grid?)));
+        Ok(ActivationGrids { input, layers: layers.collect() })
+    }
+}
+
+/// Whether an operation gives values that came, and zeros.
+const fn moves_values(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::MaxPool(_)
+            | Op::Flatten
+            | Op::Dropout { .. }
+            | Op::ChannelSlice { .. }
+            | Op::ChannelShuffle { .. }
+            | Op::PaddedShortcut { .. }
+    )
+}
+
+/// How often values occurred, over a range that doubles when a value is beyond it.
+#[derive(Debug)]
+struct Histogram {
+    counts: Vec<u64>,
+    /// The bins go from `-reach` to `reach`; a power of two, and 0 until there was a value other than 0.
+    reach: f32,
+    min: f32,
+    max: f32,
+    is_broken: bool,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self {
+            counts: vec![0; BINS],
+            reach: 0.0,
+            min: f32::INFINITY,
+            max: f32::NEG_INFINITY,
+            is_broken: false,
+        }
+    }
+}
+
+impl Histogram {
+    fn add(&mut self, values: &[f32]) {
+        let (mut min, mut max) = (self.min, self.max);
+        for &value in values {
+            if !value.is_finite() {
+                self.is_broken = true;
+                return;
+            }
+            (min, max) = (min.min(value), max.max(value));
+        }
+        (self.min, self.max) = (min, max);
+        self.widen((-min).max(max));
+        let half = BINS as f32 / 2.0;
+        for &value in values {
+            let place = if self.reach > 0.0 { value / self.reach * half + half } else { half };
+            self.counts[(place as usize).min(BINS - 1)] += 1;
+        }
+    }
+
+    /// Doubles the range until it has `value`: two bins become one.
+    fn widen(&mut self, value: f32) {
+        if value <= self.reach || value == 0.0 {
+            return;
+        }
+        if self.reach == 0.0 {
+            // Zeros alone have been counted, in the middle.
+            self.reach = value.log2().ceil().exp2().clamp(f32::MIN_POSITIVE, f32::MAX);
+            return;
+        }
+        while self.reach < value && self.reach < f32::MAX / 2.0 {
+            let mut wide = vec![0; BINS];
+            for (bin, count) in self.counts.iter().enumerate() {
+                wide[BINS / 4 + bin / 2] += count;
+            }
+            self.counts = wide;
+            self.reach *= 2.0;
+        }
+    }
+
+    fn range(&self, rule: RangeRule) -> (f32, f32) {
+        let RangeRule::Percentile(percent) = rule else { return (self.min, self.max) };
+        let total: u64 = self.counts.iter().sum();
+        let beyond = ((1.0 - percent / 100.0) * total as f64) as u64;
+        let width = self.reach / (BINS as f32 / 2.0);
+        let low = -self.reach + width * first_within(self.counts.iter(), beyond) as f32;
+        let high = self.reach - width * first_within(self.counts.iter().rev(), beyond) as f32;
+        (low.max(self.min), high.min(self.max))
+    }
+}
+
+/// The first bin with which more than `beyond` values have been passed.
+fn first_within<'c>(mut counts: impl Iterator<Item = &'c u64>, beyond: u64) -> usize {
+    let mut passed = 0;
+    let is_within = |count: &u64| {
+        passed += count;
+        passed > beyond
+    };
+    counts.position(is_within).unwrap_or(0)
+}
+
+/// A network whose activations are rounded to grids in inference. It trains as the one that it has inside.
+#[derive(Debug)]
+pub struct RoundedActivations {
+    trainer: NativeTrainer,
+    input: ActivationGrid,
+    /// By index of the layer.
+    layers: Vec<Option<ActivationGrid>>,
+}
+
+impl RoundedActivations {
+    /// Rounds the activations of `trainer` to these grids; layers that have none are left as they are.
+    #[must_use]
+    pub fn new(trainer: NativeTrainer, grids: &ActivationGrids) -> Self {
+        let nodes = trainer.network().nodes().iter();
+        let layers = nodes.map(|node| grids.layers.get(&node.name).copied()).collect();
+        Self { trainer, input: grids.input, layers }
+    }
+}
+
+impl Trainer for RoundedActivations {
+    fn network(&self) -> &releq_core::Network {
+        self.trainer.network()
+    }
+
+    fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+        self.trainer.set_bits(bits)
+    }
+
+    fn train_step(&mut self, batch: &Batch<'_>, optimizer: Sgd) -> Result<f32, TrainError> {
+        self.trainer.train_step(batch, optimizer)
+    }
+
+    fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
+        let Self { trainer, input, layers } = self;
+        trainer.visited_logits(images, &mut |layer, values| match layer {
+            None => input.fake_quantize(values),
+            Some(layer) => {
+                if let Some(grid) = &layers[layer] {
+                    grid.fake_quantize(values);
+                }
+            }
+        })
+    }
+
+    fn snapshot(&self) -> TrainerState {
+        self.trainer.snapshot()
+    }
+
+    fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
+        self.trainer.restore(state)
+    }
+
+    fn load(&mut self, weights: &Weights) -> Result<(), TrainError> {
+        self.trainer.load(weights)
+    }
+
+    fn weights(&self) -> Weights {
+        self.trainer.weights()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use releq_core::{Conv2d, Network};
+    use releq_data::ImageSet;
+    use releq_quant::QuantizerKind;
+
+    use super::*;
+    use crate::initial_weights;
+
+    fn network() -> Network {
+        Network::builder("small", [1, 6, 6])
+            .conv("conv", Conv2d::new(4, 3).padding(1).without_bias())
+            .batch_norm("bn")
+            .relu("relu")
+            .max_pool("pool", 2, 2)
+            .conv("other", Conv2d::new(4, 1))
+            .add("sum", &["pool", "other"])
+            .flatten("flatten")
+            .linear("fc", 3)
+            .build()
+            .unwrap()
+    }
+
+    fn trainer() -> NativeTrainer {
+        let mut trainer = NativeTrainer::new(&network(), QuantizerKind::Wrpn.build()).unwrap();
+        trainer.load(&initial_weights(&network(), 3)).unwrap();
+        trainer
+    }
+
+    fn images(count: usize, pixel: impl Fn(usize) -> u8) -> ImageSet {
+        let pixels = (0..count * 36).map(pixel).collect();
+        ImageSet::new("test", [1, 6, 6], 3, pixels, vec![0; count]).unwrap()
+    }
+
+    fn normalization() -> Normalization {
+        Normalization::new(vec![0.5], vec![0.25]).unwrap()
+    }
+
+    #[test]
+    fn ranges_are_those_of_what_is_read_and_moved_values_keep_theirs() {
+        let mut trainer = trainer();
+        let images = images(70, |place| (place * 37 % 251) as u8);
+        let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
+        assert_eq!(calibration.images(), 70);
+        let grids = calibration.grids(&trainer, RangeRule::MinMax).unwrap();
+        let names: Vec<&str> = grids.layers.keys().map(String::as_str).collect();
+        assert_eq!(names, ["flatten", "other", "pool", "relu", "sum"]);
+        assert_eq!(grids.layers["pool"], grids.layers["relu"]);
+        assert_eq!(grids.layers["flatten"], grids.layers["sum"]);
+        assert_eq!(grids.layers["relu"].zero_point, 0);
+        assert_ne!(grids.layers["other"].zero_point, 0);
+        // By hand: pixels from 0 to 250, (x / 255 - 0.5) / 0.25.
+        let input = ActivationGrid::of_range(-2.0, (250.0 / 255.0 - 0.5) / 0.25).unwrap();
+        assert!((grids.input.scale - input.scale).abs() < 1e-6);
+        assert_eq!(grids.input.zero_point, input.zero_point);
+    }
+
+    #[test]
+    fn rounded_activations_are_near_and_on_their_grids() {
+        let mut trainer = trainer();
+        let images = images(40, |place| (place * 53 % 256) as u8);
+        let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
+        let grids = calibration.grids(&trainer, RangeRule::MinMax).unwrap();
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        let indices: Vec<usize> = (0..40).collect();
+        images.gather(&indices, &normalization(), &mut pixels, &mut labels).unwrap();
+        let exact = trainer.logits(&pixels).unwrap();
+        let mut rounded = RoundedActivations::new(trainer, &grids);
+        let logits = rounded.logits(&pixels).unwrap();
+        let reach = exact.iter().fold(0.0f32, |reach, logit| reach.max(logit.abs()));
+        let far = exact.iter().zip(&logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(far > 0.0 && far < 0.05 * reach, "{far} of {reach}");
+    }
+
+    #[test]
+    fn percentiles_leave_outliers_out_and_histograms_widen() {
+        let mut histogram = Histogram::default();
+        histogram.add(&[0.0; 10]);
+        histogram.add(&(0..10_000).map(|index| index as f32 / 10_000.0).collect::<Vec<_>>());
+        histogram.add(&[300.0, -5.0]);
+        assert_eq!(histogram.range(RangeRule::MinMax), (-5.0, 300.0));
+        assert_eq!(histogram.range(RangeRule::Percentile(100.0)), (-5.0, 300.0));
+        let (low, high) = histogram.range(RangeRule::Percentile(99.9));
+        let width = 512.0 / (BINS as f32 / 2.0);
+        assert!(low >= -width && low <= 0.0, "{low}");
+        assert!((high - 0.999).abs() <= width, "{high}");
+        assert_eq!(histogram.counts.iter().sum::<u64>(), 10_012);
+    }
+
+    #[test]
+    fn images_that_say_nothing_are_refused() {
+        let of = |images: ImageSet| {
+            Calibration::of(&mut trainer(), &images, &normalization()).unwrap_err().to_string()
+        };
+        assert!(of(images(20, |_| 7)).contains("every pixel of the 20 images is the same"));
+        let mut broken = trainer();
+        let mut weights = broken.weights();
+        weights.0.get_mut("other.weight").unwrap().values[0] = 3e38;
+        weights.0.get_mut("bn.weight").unwrap().values.fill(3e38);
+        broken.load(&weights).unwrap();
+        let images = images(3, |place| place as u8);
+        let error = Calibration::of(&mut broken, &images, &normalization()).unwrap_err();
+        assert!(error.to_string().contains("gives values that are not finite"), "{error}");
+        let mut trainer = trainer();
+        let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
+        for percent in [50.0, 100.1, f64::NAN] {
+            let refused = calibration.grids(&trainer, RangeRule::Percentile(percent));
+            assert!(refused.unwrap_err().to_string().contains("not above 50"));
+        }
+    }
+}
