@@ -19,7 +19,7 @@ use crate::safetensors::SafetensorsError;
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedNetwork {
     network: Network,
-    floats: Weights,
+    pub(crate) floats: Weights,
     codes: BTreeMap<String, Quantized>,
     quantizer: Option<String>,
 }

@@ -17,6 +17,9 @@ pub(super) struct Metadata {
     /// Name of the quantizer, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) quantizer: Option<String>,
+    /// Bits of activations, where they are rounded as well. Such a model is for runtimes, and is not read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) activation_bits: Option<u8>,
     /// By the name of the tensor with the dequantized weights, which the layer reads.
     pub(super) weights: BTreeMap<String, Grid>,
 }
@@ -29,8 +32,13 @@ pub(super) struct Grid {
 }
 
 impl Metadata {
-    pub(super) fn new(quantizer: Option<&str>, weights: BTreeMap<String, Grid>) -> Self {
-        Self { format: FORMAT.to_owned(), quantizer: quantizer.map(str::to_owned), weights }
+    pub(super) fn new(
+        quantizer: Option<&str>,
+        activation_bits: Option<u8>,
+        weights: BTreeMap<String, Grid>,
+    ) -> Self {
+        let quantizer = quantizer.map(str::to_owned);
+        Self { format: FORMAT.to_owned(), quantizer, activation_bits, weights }
     }
 
     /// Reads the text under [`KEY`].

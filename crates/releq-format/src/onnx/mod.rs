@@ -57,7 +57,7 @@ use std::{
 
 pub use error::OnnxError;
 pub use explain::{Became, Explained, Explanation, Missing};
-pub use export::{ExportConfig, Exported, Form, Stored, export};
+pub use export::{ExportConfig, Exported, Form, Stored, export, export_int8};
 pub use external::External;
 use external::{Folder, ReadExternal};
 pub use frame::{Batch, End, Frame, Layout};
@@ -190,6 +190,7 @@ pub fn read(
     let ours = model.metadata_props.iter().find(|entry| entry.key == metadata::KEY);
     let ours = ours.map(|entry| Metadata::parse(&entry.value)).transpose();
     let ours = ours.map_err(|reason| OnnxError::Graph { reason })?;
+    let ours = ours.filter(|ours| ours.activation_bits.is_none());
     let graph =
         model.graph.ok_or_else(|| OnnxError::Format { reason: "it has no graph".into() })?;
     let mut read = bytes.len();

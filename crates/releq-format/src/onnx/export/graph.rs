@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use prost::bytes::Bytes;
 use releq_core::{Bitwidth, ParameterRole, Shape};
+use releq_quant::ActivationGrids;
 
 use super::{ExportConfig, Form, Frame, Stored, metadata::Grid};
 use crate::{
@@ -37,8 +38,9 @@ impl Graph {
         model: &QuantizedNetwork,
         frame: &Frame,
         config: &ExportConfig,
+        activations: Option<&ActivationGrids>,
     ) -> Result<Self, ExportError> {
-        Writer::new(model, frame, *config).graph()
+        Writer::new(model, frame, *config, activations).graph()
     }
 }
 
@@ -47,6 +49,10 @@ pub(super) struct Writer<'a> {
     pub(super) model: &'a QuantizedNetwork,
     pub(super) frame: &'a Frame,
     pub(super) config: ExportConfig,
+    /// Where activations are rounded, if they are.
+    pub(super) activations: Option<&'a ActivationGrids>,
+    /// Tensors that are rounded activations.
+    pub(super) rounded: HashSet<String>,
     nodes: Vec<proto::Node>,
     constants: Vec<proto::Tensor>,
     /// Names of tensors that are taken.
@@ -64,11 +70,18 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(model: &'a QuantizedNetwork, frame: &'a Frame, config: ExportConfig) -> Self {
+    fn new(
+        model: &'a QuantizedNetwork,
+        frame: &'a Frame,
+        config: ExportConfig,
+        activations: Option<&'a ActivationGrids>,
+    ) -> Self {
         Self {
             model,
             frame,
             config,
+            activations,
+            rounded: HashSet::new(),
             nodes: Vec::new(),
             constants: Vec::new(),
             tensors: HashSet::new(),
@@ -90,6 +103,7 @@ impl<'a> Writer<'a> {
         let output = self.tensor_name(&frame.output, "output");
         for index in 0..network.nodes().len() {
             let value = self.layer(index)?;
+            let value = self.rounded_output(index, value);
             self.values.push(value);
         }
         let last = self.values.last().cloned().unwrap_or_else(|| self.input.clone());
@@ -149,7 +163,7 @@ impl<'a> Writer<'a> {
     /// What a layer reads that takes any order of features, without a detour over an image.
     pub(super) fn flat_value(&mut self, source: Option<usize>) -> Option<String> {
         match (source, self.frame.layout) {
-            (None, Layout::Features) => Some(self.input.clone()),
+            (None, Layout::Features) if self.activations.is_none() => Some(self.input.clone()),
             _ => None,
         }
     }
@@ -170,6 +184,10 @@ impl<'a> Writer<'a> {
                 let shape = self.integers("input.shape", &dims(&[0, channels, height, width]));
                 self.step("input.image", "Reshape", &[&input, &shape], &[])
             }
+        };
+        let image = match self.activations {
+            Some(activations) => self.rounded("input", &image, activations.input),
+            None => image,
         };
         self.image.insert(image).clone()
     }

@@ -23,11 +23,14 @@ impl Writer<'_> {
         let inputs: Vec<String> = sources.iter().map(|&source| self.value(source)).collect();
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let (input, shape) = (inputs[0], network.input_shape(index));
+        if self.is_folded(index) {
+            return Ok(input.to_owned());
+        }
         Ok(match node.op {
-            Op::Conv2d(conv) => self.conv(name, input, shape, conv)?,
+            Op::Conv2d(conv) => self.conv(index, input, shape, conv)?,
             Op::Linear { out_features, bias } => {
-                let weight = self.weight(name, &[out_features, shape.len()])?;
-                let bias = bias.then(|| self.channels(name, ParameterRole::Bias, out_features));
+                let (weight, bias) =
+                    self.weight_and_bias(index, &[out_features, shape.len()], bias)?;
                 let inputs: Vec<&str> =
                     [input, &weight].into_iter().chain(bias.as_deref()).collect();
                 self.step(name, "Gemm", &inputs, &[int("transB", 1)])
@@ -76,6 +79,7 @@ impl Writer<'_> {
             }
             Op::GlobalAvgPool => {
                 let mean = self.step(name, "GlobalAveragePool", &[input], &[]);
+                let mean = self.rounded_output(index, mean);
                 self.step(&format!("{name}.flatten"), "Flatten", &[&mean], &[int("axis", 1)])
             }
             Op::Flatten => self.step(name, "Flatten", &[input], &[int("axis", 1)]),
@@ -119,17 +123,32 @@ impl Writer<'_> {
         self.parameter(layer, role, dims(&[channels]))
     }
 
+    /// The weight of a layer, and its bias.
+    fn weight_and_bias(
+        &mut self,
+        index: usize,
+        sizes: &[usize],
+        has_bias: bool,
+    ) -> Result<(String, Option<String>), ExportError> {
+        if let Some(activations) = self.activations {
+            return self.integer_weight_and_bias(index, sizes, has_bias, activations);
+        }
+        let name = self.model.network().nodes()[index].name.as_str();
+        let weight = self.weight(name, sizes)?;
+        Ok((weight, has_bias.then(|| self.channels(name, ParameterRole::Bias, sizes[0]))))
+    }
+
     fn conv(
         &mut self,
-        name: &str,
+        index: usize,
         input: &str,
         shape: Shape,
         conv: Conv2d,
     ) -> Result<String, ExportError> {
+        let name = self.model.network().nodes()[index].name.as_str();
         let Axes { height, width } = conv.kernel;
         let sizes = [conv.out_channels, shape.channels() / conv.groups, height, width];
-        let weight = self.weight(name, &sizes)?;
-        let bias = conv.bias.then(|| self.channels(name, ParameterRole::Bias, conv.out_channels));
+        let (weight, bias) = self.weight_and_bias(index, &sizes, conv.bias)?;
         let inputs: Vec<&str> = [input, &weight].into_iter().chain(bias.as_deref()).collect();
         let attributes = [
             ints("kernel_shape", &axes(conv.kernel)),

@@ -1,5 +1,6 @@
 //! Networks with quantized weights as ONNX models, in forms that other programs open.
 
+mod activations;
 mod graph;
 mod layers;
 mod levels;
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 use graph::Graph;
 use prost::Message;
 use releq_core::{Bitwidth, atomic_file, text_enum};
+use releq_quant::ActivationGrids;
 
 use super::{
     Frame,
@@ -145,7 +147,37 @@ pub fn export(
     frame: &Frame,
     config: &ExportConfig,
 ) -> Result<Exported, ExportError> {
-    let Graph { proto: graph, opset, grids, layers } = Graph::of(model, frame, config)?;
+    written(model, frame, config, None)
+}
+
+/// Writes a network whose activations have 8 bits as well, as an ONNX model that runtimes compute with integers: a pair of
+/// `QuantizeLinear` and `DequantizeLinear` after every activation, weights in INT8 whatever their bitwidths, batch norms
+/// as part of the convolutions before them with a scale for each channel, and biases in INT32. Layers whose weights are
+/// not quantized compute in single precision between rounded activations.
+///
+/// The file is for running, and is not read back.
+///
+/// # Errors
+/// [`ExportError::Form`] for weights whose levels exceed 8 bits, which are those of DoReFa at 8 bits;
+/// [`ExportError::Opset`] as in [`export`].
+pub fn export_int8(
+    model: &QuantizedNetwork,
+    frame: &Frame,
+    activations: &ActivationGrids,
+    most_opset: i64,
+) -> Result<Exported, ExportError> {
+    let config = ExportConfig { form: Form::Dq, most_opset };
+    written(model, frame, &config, Some(activations))
+}
+
+fn written(
+    model: &QuantizedNetwork,
+    frame: &Frame,
+    config: &ExportConfig,
+    activations: Option<&ActivationGrids>,
+) -> Result<Exported, ExportError> {
+    let Graph { proto: graph, opset, grids, layers } =
+        Graph::of(model, frame, config, activations)?;
     let mut opset_import = vec![proto::OperatorSet { domain: String::new(), version: opset }];
     if config.form == Form::Qonnx && model.is_quantized() {
         let domain = weights::QONNX.to_owned();
@@ -157,20 +189,22 @@ pub fn export(
         producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         graph: Some(graph),
         opset_import,
-        metadata_props: metadata_of(model, grids),
+        metadata_props: metadata_of(model, activations.map(|_| 8), grids),
     };
     Ok(Exported { bytes: file.encode_to_vec(), opset, layers })
 }
 
 fn metadata_of(
     model: &QuantizedNetwork,
+    activation_bits: Option<u8>,
     grids: BTreeMap<String, metadata::Grid>,
 ) -> Vec<proto::StringEntry> {
-    if grids.is_empty() {
+    if grids.is_empty() && activation_bits.is_none() {
         return Vec::new();
     }
     // A map of text and finite numbers always serializes.
-    let value = serde_json::to_string(&Metadata::new(model.quantizer(), grids)).unwrap_or_default();
+    let metadata = Metadata::new(model.quantizer(), activation_bits, grids);
+    let value = serde_json::to_string(&metadata).unwrap_or_default();
     vec![proto::StringEntry { key: metadata::KEY.to_owned(), value }]
 }
 

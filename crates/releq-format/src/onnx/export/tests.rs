@@ -1,11 +1,13 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 use releq_core::{
     Activation, Axes, BitwidthAssignment, Conv2d, Network, Op, Parameter, Pool2d, Weights,
     parameter_shapes,
 };
-use releq_quant::{PowersOfTwo, Quantized, Quantizer, QuantizerKind};
+use releq_quant::{
+    ActivationGrid, ActivationGrids, PowersOfTwo, Quantized, Quantizer, QuantizerKind,
+};
 
 use super::{
     super::{Batch, End, Layout, Model, OnnxError, read},
@@ -344,6 +346,126 @@ fn exports_that_were_changed_are_refused() {
     assert!(set(0, &[0]).contains("has 1 bytes"));
     assert!(set(1, &[0, 0, 0x80, 0xff]).contains("negative or not finite"));
     assert!(set(2, &[1]).contains("zero point other than 0"));
+}
+
+/// A grid for what every layer gives, but for the convolution before a norm, and layers before a rectifier.
+fn activations(network: &Network) -> ActivationGrids {
+    let nodes = network.nodes();
+    let reader = |index: usize| {
+        let mut readers =
+            (0..nodes.len()).filter(|&reader| network.sources(reader).contains(&Some(index)));
+        let reader = readers.next()?;
+        readers.next().is_none().then_some(reader)
+    };
+    let is_part = |index: usize| match (nodes[index].op, reader(index)) {
+        (Op::Conv2d(_), Some(reader)) => {
+            matches!(nodes[reader].op, Op::BatchNorm { .. } | Op::Relu | Op::ScaleShift)
+        }
+        (Op::BatchNorm { .. } | Op::Linear { .. }, Some(reader)) => nodes[reader].op == Op::Relu,
+        (_, reader) => reader.is_none() && index + 1 == nodes.len(),
+    };
+    let layers = (0..nodes.len()).filter(|&index| !is_part(index)).map(|index| {
+        let grid = ActivationGrid { scale: 0.01 + 0.001 * index as f32, zero_point: index as u8 };
+        (nodes[index].name.clone(), grid)
+    });
+    let input = ActivationGrid { scale: 0.02, zero_point: 128 };
+    ActivationGrids { input, layers: layers.collect() }
+}
+
+#[test]
+fn layers_of_int8_exports_stand_between_codes_and_have_their_norms_in_them() {
+    let network = everything();
+    let grids = activations(&network);
+    for kind in [QuantizerKind::WrpnScaled, QuantizerKind::WrpnScaledPerChannel] {
+        for bits in [&[4][..], &[1, 8], &[32]] {
+            let mut model = quantized(&network, bits, &*kind.build());
+            // One channel that the norm turns round, and one that it makes constant.
+            model.floats.0.get_mut("stem_bn.weight").unwrap().values[..2]
+                .copy_from_slice(&[-0.7, 0.0]);
+            let model = model;
+            let exported = export_int8(&model, &Frame::of(&network), &grids, 25).unwrap();
+            assert!(reread(exported.bytes.clone()).is_err(), "it is for running alone");
+            let graph = proto::Model::decode(exported.bytes.as_slice()).unwrap().graph.unwrap();
+            let by: HashMap<&str, &proto::Node> =
+                graph.node.iter().map(|node| (node.output[0].as_str(), node)).collect();
+            let readers = |name: &str| -> Vec<&str> {
+                let reads = |node: &&proto::Node| node.input.iter().any(|input| input == name);
+                graph.node.iter().filter(reads).map(|node| node.op_type.as_str()).collect()
+            };
+            let mut layers = 0;
+            for node in &graph.node {
+                assert_ne!(node.op_type, "BatchNormalization");
+                if !matches!(node.op_type.as_str(), "Conv" | "Gemm") {
+                    continue;
+                }
+                layers += 1;
+                assert_eq!(by[node.input[0].as_str()].op_type, "DequantizeLinear", "{}", node.name);
+                let output = node.output[0].as_str();
+                assert!(
+                    matches!(readers(output)[..], ["QuantizeLinear"] | ["Relu"])
+                        || output == "logits",
+                    "{}: {:?}",
+                    node.name,
+                    readers(output)
+                );
+            }
+            assert_eq!(layers, network.quantizable_layers());
+
+            // The stem is the convolution followed by the norm.
+            let stem = graph.node.iter().find(|node| node.name == "stem").unwrap();
+            let weights = model.dequantized();
+            let of = |name: &str| weights.0[name].values.as_slice();
+            let scale = |channel: usize| {
+                let variance = f64::from(of("stem_bn.running_var")[channel]);
+                f64::from(of("stem_bn.weight")[channel]) / (variance + 1e-5).sqrt()
+            };
+            let bias = |channel: usize| {
+                let mean = f64::from(of("stem_bn.running_mean")[channel]);
+                f64::from(of("stem_bn.bias")[channel]) - mean * scale(channel)
+            };
+            let written = constants(&graph, &stem.input[1]);
+            let row = written.len() / 8;
+            for (index, (got, weight)) in written.iter().zip(of("stem.weight")).enumerate() {
+                let expected = f64::from(*weight) * scale(index / row);
+                assert!((f64::from(*got) - expected).abs() <= 1e-6 * expected.abs(), "{index}");
+            }
+            for (channel, got) in constants(&graph, &stem.input[2]).iter().enumerate() {
+                let expected = bias(channel);
+                // Half a step of the products that it is added to, whose weights are at least one level.
+                let row = &written[channel * row..][..row];
+                let largest = row.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
+                let most = 0.51 * 0.02 * f64::from(largest) + 1e-6;
+                assert!((f64::from(*got) - expected).abs() <= most, "{channel}: {got} {expected}");
+            }
+        }
+    }
+    let dorefa = quantized(&network, &[8], &*QuantizerKind::Dorefa.build());
+    let error = export_int8(&dorefa, &Frame::of(&network), &grids, 25).unwrap_err().to_string();
+    assert!(error.contains("its levels from -255 to 255 exceed 8 bits"), "{error}");
+}
+
+/// The values of an initialiser, or of the `DequantizeLinear` of one.
+fn constants(graph: &proto::Graph, name: &str) -> Vec<f32> {
+    let tensor = |name: &str| graph.initializer.iter().find(|tensor| tensor.name == name);
+    let numbers = |name: &str| -> Vec<f32> {
+        let tensor = tensor(name).unwrap();
+        let bytes = &tensor.raw_data;
+        match tensor.data_type {
+            1 => bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
+            3 => bytes.iter().map(|&byte| f32::from(byte as i8)).collect(),
+            6 => {
+                bytes.chunks(4).map(|b| i32::from_le_bytes(b.try_into().unwrap()) as f32).collect()
+            }
+            other => panic!("type {other}"),
+        }
+    };
+    if tensor(name).is_some() {
+        return numbers(name);
+    }
+    let node = graph.node.iter().find(|node| node.output[0] == name).unwrap();
+    let (levels, scales) = (numbers(&node.input[0]), numbers(&node.input[1]));
+    let row = levels.len() / scales.len();
+    levels.iter().enumerate().map(|(index, level)| level * scales[index / row]).collect()
 }
 
 proptest! {

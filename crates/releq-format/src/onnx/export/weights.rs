@@ -81,7 +81,12 @@ impl Writer<'_> {
     }
 
     /// Scales and zero points. The latter are written although they are zero: runtimes have computed otherwise without.
-    fn scale_and_zero(&mut self, name: &str, stored: Stored, levels: &Levels) -> [String; 2] {
+    pub(super) fn scale_and_zero(
+        &mut self,
+        name: &str,
+        stored: Stored,
+        levels: &Levels,
+    ) -> [String; 2] {
         let scales = &levels.scales;
         let shape = if scales.len() > 1 { vec![scales.len() as i64] } else { Vec::new() };
         let scale = self.floats(&format!("{name}_scale"), shape.clone(), scales);
