@@ -130,6 +130,41 @@ fn the_answer_of_a_run_is_exported_with_the_names_of_its_model() {
 }
 
 #[test]
+fn activations_of_8_bits_are_calibrated_measured_and_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let int8 = "export lenet --weights WEIGHTS --bits 4 --activation-bits 8 --output DIR/int8.onnx";
+    for rule in ["", "--percentile 99.9"] {
+        let line = format!("{int8} --data DATA --calibration-images 100 {rule} --json");
+        let output = command(&line, dir).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let accuracy = |key: &str| json["accuracy"][key].as_f64().unwrap();
+        assert_eq!((accuracy("test_images"), accuracy("calibration_images")), (64.0, 100.0));
+        assert!((accuracy("weights_only") - accuracy("with_activations")).abs() < 0.1, "{json}");
+        assert!(json["layers"].as_array().unwrap().iter().all(|layer| layer["stored"] == "int8"));
+        assert_eq!(json["opset"], 13);
+    }
+    refused("import DIR/int8.onnx", dir, 1, "quantized already");
+    let told = said(&format!("{int8} --data DATA"), dir);
+    assert!(
+        told.contains("with activations of 8 bits") && told.contains("neither smaller nor faster")
+    );
+    let part = |from: &str, to: &str| int8.replace(from, to);
+    refused(
+        &part("-bits 8", "-bits 4"),
+        dir,
+        2,
+        "--activation-bits 4: activations are written with 8 bits",
+    );
+    refused(&format!("{int8} --form packed"), dir, 2, "--activation-bits is for the form dq");
+    refused(int8, dir, 2, "no data for `lenet`");
+    let model = "export MODELS/plain_legacy.onnx --bits 4 --activation-bits 8 --output DIR/x.onnx --data DATA";
+    refused(model, dir, 2, "--mean and --std: say how images were normalized");
+    refused(&format!("{int8} --data DATA --percentile 40"), dir, 1, "not above 50");
+}
+
+#[test]
 fn what_cannot_be_exported_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path();

@@ -1,5 +1,7 @@
 //! `releq export`: what was found, in files for other programs.
 
+mod activations;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -8,7 +10,8 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Result, bail};
+use activations::{Accuracy, ActivationArgs};
+use anyhow::Result;
 use clap::ValueEnum;
 use releq::{
     RunAnswer, RunFolder,
@@ -26,7 +29,7 @@ use serde::Serialize;
 
 use crate::{
     args::{Files, NetworkName, NormalizationArgs, PrecisionArgs, UsageError, WeightsArgs},
-    plot::number::{amount, times},
+    plot::number::{amount, percent, times},
     terminal::{
         output::{note, print},
         tables,
@@ -56,8 +59,8 @@ Examples:
   releq export runs/lenet-mnist-1 --output lenet.onnx
   releq export runs/lenet-mnist-1 --form packed --output lenet.safetensors
   releq export model.onnx --bits 8,4,4,8 --output quantized.onnx
-  releq export lenet --weights lenet.safetensors --bits 4 --opset 21 --output
-    lenet.onnx                            for runtimes without 2-bit integers")]
+  releq export runs/lenet-mnist-1 --activation-bits 8 --output int8.onnx
+  releq export ... --opset 21             for runtimes without 2-bit integers")]
 pub(crate) struct Args {
     /// Folder of a run; or a network: one of `releq list networks` or a file, model.onnx, a packed .safetensors or net.json
     #[arg(value_name = "RUN|NETWORK")]
@@ -75,6 +78,8 @@ pub(crate) struct Args {
     opset: Option<i64>,
     #[command(flatten)]
     normalization: NormalizationArgs,
+    #[command(flatten)]
+    activations: ActivationArgs,
     /// File to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -132,6 +137,8 @@ struct Outcome {
     /// Parameters in single precision.
     bytes_before: u64,
     bytes: u64,
+    /// Where activations are rounded as well.
+    accuracy: Option<Accuracy>,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,6 +154,14 @@ impl Args {
             Source::Run(_) => None,
             Source::Network(name) => name.file(),
         };
+        if self.activations.is_asked()? && self.form != FileForm::Dq {
+            let reason = "--activation-bits is for the form dq";
+            return Err(UsageError(reason.to_owned()).into());
+        }
+        if self.opset.is_some() && self.onnx_form().is_none() {
+            let reason = "--opset is for the forms of ONNX: dq, qcdq and qonnx";
+            return Err(UsageError(reason.to_owned()).into());
+        }
         Files::new()
             .reads("NETWORK", network)
             .reads("--weights", self.weights.weights.as_ref())
@@ -243,19 +258,22 @@ impl Args {
         let values: usize = releq::core::parameter_shapes(model.network())
             .map(|(_, shape)| shape.iter().product::<usize>())
             .sum();
-        let mut opset = None;
+        let (mut opset, mut accuracy) = (None, None);
         match self.onnx_form() {
             Some(form) => {
                 let most_opset = self.opset.unwrap_or(ExportConfig::default().most_opset);
-                let exported = onnx::export(&model, &frame, &ExportConfig { form, most_opset })?;
+                let exported = if self.activations.is_asked()? {
+                    let rounded = self.activations.round(&model, normalization.as_ref())?;
+                    accuracy = Some(rounded.accuracy);
+                    onnx::export_int8(&model, &frame, &rounded.grids, most_opset)?
+                } else {
+                    onnx::export(&model, &frame, &ExportConfig { form, most_opset })?
+                };
                 exported.write(&self.output)?;
                 opset = Some(exported.opset);
                 for (layer, (_, _, stored)) in layers.iter_mut().zip(&exported.layers) {
                     layer.stored = stored.to_string();
                 }
-            }
-            None if self.opset.is_some() => {
-                bail!(UsageError("--opset is for the forms of ONNX: dq, qcdq and qonnx".to_owned()))
             }
             None if self.form == FileForm::Packed => {
                 let (mean, std) =
@@ -273,6 +291,7 @@ impl Args {
             layers,
             bytes_before: 4 * values as u64,
             bytes: fs::metadata(&self.output)?.len(),
+            accuracy,
         })
     }
 
@@ -304,6 +323,17 @@ fn table(outcome: &Outcome) -> String {
     }
     rows.extend(outcome.quantizer.clone().map(|quantizer| ("quantizer", quantizer)));
     rows.extend(outcome.opset.map(|opset| ("operators", format!("ONNX {opset}"))));
+    if let Some(accuracy) = &outcome.accuracy {
+        rows.push((
+            "accuracy",
+            format!(
+                "{} with activations of 8 bits, {} with quantized weights alone, on {} test images",
+                percent(accuracy.with_activations),
+                percent(accuracy.weights_only),
+                accuracy.test_images
+            ),
+        ));
+    }
     for (label, value) in rows {
         summary.add_row([label, &value]);
     }
@@ -313,6 +343,10 @@ fn table(outcome: &Outcome) -> String {
 /// What whoever deploys the file should know.
 fn remark(outcome: &Outcome) -> &'static str {
     match outcome.form {
+        FileForm::Dq if outcome.accuracy.is_some() => {
+            "ONNX Runtime computes with 8-bit integers, whatever the bitwidths of the weights: fewer bits make this file \
+             neither smaller nor faster"
+        }
         FileForm::Dq => {
             "the file is small, not fast: ONNX Runtime dequantizes the weights in every inference. With \
              session.disable_quant_qdq=1 it does so once, takes the time of full precision, and computes the same bit \

@@ -1,0 +1,129 @@
+//! Activations of 8 bits: their ranges from images, and the accuracy that they leave.
+
+use std::num::NonZeroUsize;
+
+use anyhow::Result;
+use releq::{
+    core::BitwidthAssignment,
+    data::Normalization,
+    format::QuantizedNetwork,
+    quant::{ActivationGrids, QuantizerKind},
+    train::{self, Calibration, NativeTrainer, RangeRule, RoundedActivations, Trainer},
+};
+use serde::Serialize;
+
+use crate::args::{
+    DataArgs, UsageError,
+    images::{self, Split},
+    options,
+};
+
+/// Images that are computed at a time.
+const BATCH: usize = 100;
+
+/// How activations are rounded, if they are.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Activations of 8 bits")]
+pub(super) struct ActivationArgs {
+    /// Round activations as well, to 8 bits, in a file of form dq that ONNX Runtime computes with integers. Their ranges
+    /// come from training images, and the accuracy is measured on test images [default: full precision]
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        value_parser = options::bits,
+        allow_negative_numbers = true
+    )]
+    activation_bits: Vec<BitwidthAssignment>,
+    /// Number of training images that ranges come from
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "300",
+        value_parser = options::count,
+        allow_negative_numbers = true
+    )]
+    calibration_images: NonZeroUsize,
+    /// Let ranges end where this many percent of the values do on either side of zero, such as 99.99 [default: the
+    /// smallest and the largest value]
+    #[arg(long, value_name = "PERCENT", value_parser = options::percent, allow_hyphen_values = true)]
+    percentile: Option<f64>,
+    /// Measure on at most this many test images, with all classes in proportion
+    #[arg(long, value_name = "N", value_parser = options::count, allow_negative_numbers = true)]
+    images: Option<NonZeroUsize>,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// Grids of activations, and what they cost.
+pub(super) struct Rounded {
+    pub(super) grids: ActivationGrids,
+    pub(super) accuracy: Accuracy,
+}
+
+/// Accuracies on the same test images, in 0 to 1.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Accuracy {
+    /// With quantized weights and activations in full precision.
+    pub(super) weights_only: f64,
+    /// With activations of 8 bits as well.
+    pub(super) with_activations: f64,
+    pub(super) test_images: usize,
+    pub(super) calibration_images: usize,
+}
+
+impl ActivationArgs {
+    /// Whether activations are rounded.
+    pub(super) fn is_asked(&self) -> Result<bool> {
+        let Some(bits) = options::join_bits(&self.activation_bits) else {
+            return Ok(false);
+        };
+        match bits.iter().find(|bits| bits.get() != 8) {
+            None => Ok(true),
+            Some(other) => Err(UsageError(format!(
+                "--activation-bits {other}: activations are written with 8 bits; leave the option out for full precision"
+            ))
+            .into()),
+        }
+    }
+
+    /// Finds the ranges of the activations, and measures.
+    pub(super) fn round(
+        &self,
+        model: &QuantizedNetwork,
+        normalization: Option<&Normalization>,
+    ) -> Result<Rounded> {
+        let network = model.network();
+        let normalization = normalization.ok_or_else(|| {
+            UsageError(format!(
+                "--mean and --std: say how images were normalized in the training of `{}`, since its activations depend \
+                 on it",
+                network.name()
+            ))
+        })?;
+        let rule = match self.percentile {
+            Some(percent) => RangeRule::Percentile(percent),
+            None => RangeRule::MinMax,
+        };
+        let source = self.data.required(network)?;
+        let limit = Some(self.calibration_images);
+        let (calibration, _) = images::load(&source, Split::Train, limit, network)?;
+        // The weights are rounded already, so this rounds none.
+        let mut trainer = NativeTrainer::new(network, QuantizerKind::default().build())?;
+        trainer.load(&model.dequantized())?;
+        let calibration = Calibration::of(&mut trainer, &calibration, normalization)?;
+        let grids = calibration.grids(&trainer, rule)?;
+
+        let (test, _) = images::load(&source, Split::Test, self.images, network)?;
+        let weights_only = train::accuracy(&mut trainer, &test, normalization, BATCH)?;
+        let mut rounded = RoundedActivations::new(trainer, &grids);
+        let with_activations = train::accuracy(&mut rounded, &test, normalization, BATCH)?;
+        let accuracy = Accuracy {
+            weights_only: weights_only.accuracy(),
+            with_activations: with_activations.accuracy(),
+            test_images: test.len(),
+            calibration_images: calibration.images(),
+        };
+        Ok(Rounded { grids, accuracy })
+    }
+}
