@@ -231,7 +231,7 @@ fn descriptions_that_are_wrong_are_refused_with_what_is() {
         refused("\"out_channels\":3", &wide, "its description is wrong");
     }
     refused("\"out_channels\":3", "\"out_channels\":1000", "its shape is [3, 1, 3, 3]");
-    refused("\"zero_point\":3.0", "\"zero_point\":1e39", "zero point");
+    refused("\"zero_point\":3.0", "\"zero_point\":1e39", "its description is wrong");
     refused("\"scale\":", "\"scale\":-", "scale");
     refused("\"scale\":", "\"scale\":1e300,\"scale\":", "duplicate field");
     refused("\"name\":\"conv.weight\"", "\"name\":\"conv\"", "it is the weight of no layer");
