@@ -89,6 +89,7 @@ pub(super) fn fold(
     inputs: &[Option<&Tensor>],
     output: &str,
     ours: &Metadata,
+    most: &mut usize,
 ) -> Result<Option<Tensor>, Reason> {
     let input = |index: usize| {
         let tensor = inputs.get(index).copied().flatten();
@@ -101,26 +102,32 @@ pub(super) fn fold(
         return Ok(None);
     }
     let tensor = input(0)?;
+    // One number that stands for many becomes many here.
+    *most = most.checked_sub(tensor.len()).ok_or("makes more weights than the model has")?;
     let values = tensor.values()?;
     if node.op == "Clip" {
         let (low, high) = (number(1)?, number(2)?);
         let clipped = values.iter().map(|value| value.max(low).min(high)).collect();
         return Ok(Some(Tensor::floats(tensor.dims.clone(), clipped)));
     }
-    let scales = input(1)?.values()?;
+    let scales = input(1)?;
+    let channels = tensor.dims.first().copied().unwrap_or(1);
+    if scales.len() != 1 && (scales.len() != channels || channels > tensor.len()) {
+        return Err(format!("has {} scales for {channels} output channels", scales.len()));
+    }
+    let scales = scales.values()?;
     if scales.is_empty() || !scales.iter().all(|scale| scale.is_finite() && *scale >= 0.0) {
         return Err("has a scale that is negative or not finite".to_owned());
-    }
-    let channels = tensor.dims.first().copied().unwrap_or(1);
-    if scales.len() != 1 && scales.len() != channels {
-        return Err(format!("has {} scales for {channels} output channels", scales.len()));
     }
     let is_linear = node.op.ends_with("Linear");
     if is_linear && scales.len() > 1 && node.attributes.integer("axis", 1) != 0 {
         return Err("has scales along another axis than the output channels".to_owned());
     }
-    if is_linear && input(2)?.values()?.iter().any(|&zero| zero != 0.0) {
-        return Err("has a zero point other than 0, unlike any export".to_owned());
+    if is_linear {
+        let zeros = input(2)?;
+        if zeros.len() != scales.len() || zeros.values()?.iter().any(|&zero| zero != 0.0) {
+            return Err("has a zero point other than 0, unlike any export".to_owned());
+        }
     }
     let row = (values.len() / scales.len()).max(1);
     let each = |function: &dyn Fn(f32, f32) -> f32| -> Tensor {

@@ -301,12 +301,8 @@ impl<'a> Lowering<'a> {
         let (Some(ours), [Some(output)]) = (self.ours, &*node.outputs) else { return Ok(None) };
         let Some(inputs) = known(&self.values, &node.inputs) else { return Ok(None) };
         let name = &self.graph.names[*output];
-        match quantized::fold(node, &inputs, name, ours) {
-            Ok(Some(tensor)) => {
-                self.take(tensor.len())?;
-                Ok(Some(Done::constant(tensor)))
-            }
-            Ok(None) => Ok(None),
+        match quantized::fold(node, &inputs, name, ours, &mut self.most) {
+            Ok(tensor) => Ok(tensor.map(Done::constant)),
             Err(reason) => Err(format!("it {reason}").into()),
         }
     }
