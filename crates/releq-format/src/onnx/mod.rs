@@ -25,7 +25,7 @@
 //! in single, half or double precision, in the file or in another one in its folder. Everything else is refused with the
 //! names of all nodes that are missing, never passed over.
 //!
-//! Of quantized models, those that [`export`] wrote are read, with their codes: their metadata says what no type of ONNX
+//! Of quantized models, those that [`export()`] wrote are read, with their codes: their metadata says what no type of ONNX
 //! does, the bitwidths.
 //!
 //! # Source
@@ -82,7 +82,7 @@ pub struct Model {
     pub network: Network,
     /// Their parameters, those of quantized layers as their codes say.
     pub weights: Weights,
-    /// Codes by quantized layer; none but in a model that [`export`] wrote.
+    /// Codes by quantized layer; none but in a model that [`export()`] wrote.
     pub codes: BTreeMap<String, Quantized>,
     /// Name of the quantizer that made the codes, if there are codes and it is known.
     pub quantizer: Option<String>,
