@@ -154,6 +154,12 @@ impl<'t> TextRow<'t> {
         self.record.get(index).filter(|text| !text.is_empty())
     }
 
+    /// The values in all columns but this one.
+    pub fn others(&self, column: &str) -> impl Iterator<Item = &'t str> {
+        let columns = self.table.columns.iter().zip(self.record);
+        columns.filter(move |(name, _)| *name != column).map(|(_, value)| value)
+    }
+
     /// The value in a column; empty where there is none.
     ///
     /// # Errors

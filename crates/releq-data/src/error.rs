@@ -11,6 +11,9 @@ use crate::{BadImage, DataKind, Label, sets::image_folder::EXTENSIONS};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
+    /// A table or a list is not as it should be.
+    #[error(transparent)]
+    Text(#[from] releq_core::text::TextError),
     /// A file or folder could not be read.
     #[error("cannot read {}; check that it exists and is readable", path.display())]
     Read {
@@ -157,6 +160,16 @@ pub enum DataError {
         found: Label,
         /// Number of classes.
         classes: usize,
+    },
+    /// There is not one label for each image.
+    #[error("{name}: there are {expected} images, but {found} labels")]
+    LabelCount {
+        /// The data set.
+        name: String,
+        /// Number of images.
+        expected: usize,
+        /// Number of labels.
+        found: usize,
     },
     /// An image has no label, although its data set has classes.
     #[error("{name}: image {index} has no label")]

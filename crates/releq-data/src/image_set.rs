@@ -1,6 +1,6 @@
 //! Images in memory.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use releq_core::parallel;
 
@@ -10,18 +10,20 @@ use crate::{
     subset::{split, stratified},
 };
 
-/// Labelled images of one shape in memory; never empty.
+/// Images of one shape in memory, all of them labelled or none; never empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImageSet {
     name: String,
     shape: [usize; 3],
+    /// 0 without labels.
     classes: usize,
     pixels: Vec<u8>,
+    /// Empty without labels.
     labels: Vec<Label>,
 }
 
 impl ImageSet {
-    /// Images from their bytes.
+    /// Labelled images from their bytes.
     ///
     /// # Shapes
     /// - `shape`: channels, height, width
@@ -56,6 +58,37 @@ impl ImageSet {
         Ok(Self { name, shape, classes, pixels, labels })
     }
 
+    /// Images without labels from their bytes.
+    ///
+    /// # Shapes
+    /// - `shape`: channels, height, width
+    /// - `pixels`: `[images, channels, height, width]`, the last dimension fastest
+    ///
+    /// # Errors
+    /// When a dimension is zero, there are no images, or the pixels do not make whole images.
+    pub fn unlabelled(
+        name: impl Into<String>,
+        shape: [usize; 3],
+        pixels: Vec<u8>,
+    ) -> Result<Self, DataError> {
+        let name = name.into();
+        let size = image_bytes(&name, shape)?;
+        if pixels.is_empty() {
+            return Err(DataError::Empty { name });
+        }
+        if !pixels.len().is_multiple_of(size) {
+            let (labels, found) = (pixels.len() / size, pixels.len());
+            return Err(DataError::PixelCount {
+                name,
+                labels,
+                shape,
+                expected: labels * size,
+                found,
+            });
+        }
+        Ok(Self { name, shape, classes: 0, pixels, labels: Vec::new() })
+    }
+
     /// Name for messages and reports.
     pub fn name(&self) -> &str {
         &self.name
@@ -66,25 +99,25 @@ impl ImageSet {
         self.shape
     }
 
-    /// Number of classes; labels are smaller.
+    /// Number of classes; labels are smaller. 0 for images without labels.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
     /// Number of images.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.pixels.len() / self.image_size()
     }
 
     /// Always false: [`new`](Self::new) refuses an empty set.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.pixels.is_empty()
     }
 
     /// Class of image `index`.
     ///
     /// # Panics
-    /// When `index` is not below [`len`](Self::len).
+    /// When `index` is not below [`len`](Self::len), or the images have no labels.
     pub fn label(&self, index: usize) -> Label {
         self.labels[index]
     }
@@ -101,14 +134,16 @@ impl ImageSet {
         &self.pixels[index * size..][..size]
     }
 
-    /// Splits off `holdout` random images with the classes in proportion: (rest, held out).
+    /// Splits off `holdout` random images with the classes in proportion: (rest, held out). Images without labels count
+    /// as one class.
     ///
     /// The same seed gives the same split.
     ///
     /// # Errors
     /// When nothing would be held out or nothing would be left.
     pub fn split(self, holdout: usize, seed: u64) -> Result<(ImageSet, ImageSet), DataError> {
-        let (rest, held_out) = split(&self.name, &self.labels, self.classes, holdout, seed)?;
+        let (labels, classes) = self.groups();
+        let (rest, held_out) = split(&self.name, &labels, classes, holdout, seed)?;
         Ok((self.subset(&rest), self.subset(&held_out)))
     }
 
@@ -117,30 +152,51 @@ impl ImageSet {
     /// The same seed gives the same subset. `n` is clamped to the range from 1 to [`len`](Self::len).
     #[must_use]
     pub fn take(&self, n: usize, seed: u64) -> ImageSet {
-        self.subset(&stratified(&self.labels, self.classes, n.clamp(1, self.len()), seed))
+        let (labels, classes) = self.groups();
+        self.subset(&stratified(&labels, classes, n.clamp(1, self.len()), seed))
+    }
+
+    /// Labels and number of classes; one class for images without.
+    fn groups(&self) -> (Cow<'_, [Label]>, usize) {
+        match self.classes {
+            0 => (vec![0; self.len()].into(), 1),
+            classes => (self.labels.as_slice().into(), classes),
+        }
     }
 
     /// Reads all images of `data` into memory, on several threads.
     ///
     /// # Errors
-    /// When an image cannot be read or has no label, or the data is not valid for [`new`](Self::new).
+    /// When an image cannot be read or lacks its label, or the data is not valid for [`new`](Self::new).
     pub fn read(data: &dyn Dataset) -> Result<Self, DataError> {
         let DatasetInfo { name, shape, classes, len } = data.info();
-        let classes = classes.ok_or_else(|| DataError::Unlabelled { name: name.to_owned() })?;
         let label = |index| {
             let missing = || DataError::MissingLabel { name: name.to_owned(), index };
             data.label(index).ok_or_else(missing)
         };
         let size = image_bytes(name, shape)?;
         let mut pixels = zeros(name, size.saturating_mul(len))?;
-        let labels = (0..len).map(label).collect::<Result<_, _>>()?;
+        let labelled = if classes.is_some() { len } else { 0 };
+        let labels = (0..labelled).map(label).collect::<Result<_, _>>()?;
         let images = pixels.chunks_exact_mut(size).enumerate();
         parallel::try_for_each(images, parallel::threads(0), |(index, image)| {
             data.read_image(index, image)
         })?;
-        Self::new(name, shape, classes, pixels, labels)
+        match classes {
+            Some(classes) => Self::new(name, shape, classes, pixels, labels),
+            None => Self::unlabelled(name, shape, pixels),
+        }
     }
 
+    /// The same images among more classes; those without labels stay so.
+    pub(crate) fn with_classes(self, classes: usize) -> Result<Self, DataError> {
+        match self.classes {
+            0 => Ok(self),
+            _ => Self::new(self.name, self.shape, classes, self.pixels, self.labels),
+        }
+    }
+
+    #[cfg(test)]
     pub(crate) fn pixels(&self) -> &[u8] {
         &self.pixels
     }
@@ -153,10 +209,15 @@ impl ImageSet {
         self.shape.iter().product()
     }
 
+    /// Labels of some images; none if there are none.
+    fn labels_of<'a>(&'a self, indices: &'a [usize]) -> impl Iterator<Item = Label> + 'a {
+        indices.iter().filter_map(|&index| self.labels.get(index).copied())
+    }
+
     fn subset(&self, indices: &[usize]) -> ImageSet {
         let mut pixels = Vec::with_capacity(indices.len() * self.image_size());
         indices.iter().for_each(|&index| pixels.extend_from_slice(self.image(index)));
-        let labels = indices.iter().map(|&index| self.labels[index]).collect();
+        let labels = self.labels_of(indices).collect();
         Self { name: self.name.clone(), shape: self.shape, classes: self.classes, pixels, labels }
     }
 }
@@ -164,11 +225,12 @@ impl ImageSet {
 impl Dataset for ImageSet {
     fn info(&self) -> DatasetInfo<'_> {
         let &Self { ref name, shape, classes, .. } = self;
-        DatasetInfo { name, shape, classes: Some(classes), len: self.labels.len() }
+        let classes = (classes > 0).then_some(classes);
+        DatasetInfo { name, shape, classes, len: self.len() }
     }
 
     fn label(&self, index: usize) -> Option<Label> {
-        Some(self.labels[index])
+        self.labels.get(index).copied()
     }
 
     fn read_image(&self, index: usize, pixels: &mut [u8]) -> Result<(), DataError> {
@@ -186,7 +248,7 @@ impl Dataset for ImageSet {
         let mut normalize = normalization.start(&self.name, self.shape, indices.len(), images)?;
         indices.iter().for_each(|&index| normalize.push(self.image(index)));
         labels.clear();
-        labels.extend(indices.iter().map(|&index| self.labels[index]));
+        labels.extend(self.labels_of(indices));
         Ok(())
     }
 }

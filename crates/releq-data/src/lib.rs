@@ -12,6 +12,7 @@ mod image_set;
 mod normalization;
 mod sets;
 mod subset;
+mod with_labels;
 
 pub use augment::Augmentation;
 #[cfg(any(test, feature = "testing"))]
@@ -29,10 +30,11 @@ pub use fingerprint::fingerprint;
 pub use image_set::ImageSet;
 pub use normalization::Normalization;
 pub use sets::{
-    cifar10, digits,
+    arrays, cifar10, digits,
     image_folder::{self, BadImages, ImageFolder, ImageFolderConfig, LeftOut, LoadedImages},
     mnist,
     open::{DataKind, detect, find, open},
     svhn,
 };
 pub use subset::Subset;
+pub use with_labels::WithLabels;

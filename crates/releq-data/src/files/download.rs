@@ -341,7 +341,7 @@ mod tests {
         for kind in DataKind::ALL {
             let download = Download::new(kind, "nowhere");
             let published = published(kind);
-            assert_eq!(published.is_none(), kind == DataKind::ImageFolder);
+            assert_eq!(published.is_some(), kind.is_published());
             assert_eq!(download.base_urls.is_empty(), published.is_none());
             let files = published.map_or(&[][..], |published| published.files);
             for file in files {

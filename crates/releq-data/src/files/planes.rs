@@ -10,6 +10,8 @@ pub enum Color {
     /// Red, green, blue; grey images have three equal channels.
     #[default]
     Rgb,
+    /// Blue, green, red, as Caffe's networks take them.
+    Bgr,
     /// One channel: the luma of ITU-R BT.601, as in most image libraries.
     Gray,
 }
@@ -19,7 +21,7 @@ impl Color {
     #[must_use]
     pub const fn channels(self) -> usize {
         match self {
-            Self::Rgb => 3,
+            Self::Rgb | Self::Bgr => 3,
             Self::Gray => 1,
         }
     }
@@ -41,9 +43,10 @@ pub(crate) fn to_planes(image: DynamicImage, color: Color, planes: &mut [u8]) {
     let plane_size = pixels.as_raw().len() / 3;
     let pixels = pixels.as_raw().chunks_exact(3);
     match color {
-        Color::Rgb => {
-            let (red, rest) = planes.split_at_mut(plane_size);
-            let (green, blue) = rest.split_at_mut(plane_size);
+        Color::Rgb | Color::Bgr => {
+            let (first, rest) = planes.split_at_mut(plane_size);
+            let (green, last) = rest.split_at_mut(plane_size);
+            let (red, blue) = if color == Color::Rgb { (first, last) } else { (last, first) };
             for (((pixel, r), g), b) in pixels.zip(red).zip(green).zip(blue) {
                 (*r, *g, *b) = (pixel[0], pixel[1], pixel[2]);
             }
@@ -82,5 +85,8 @@ mod tests {
         assert_eq!(planes(grey.clone(), Color::Gray), [0, 100, 255]);
         let rgb = planes(grey, Color::Rgb);
         assert_eq!(rgb, [0, 100, 255, 0, 100, 255, 0, 100, 255]);
+        let mixed = RgbImage::from_raw(2, 1, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(planes(mixed.clone(), Color::Rgb), [1, 4, 2, 5, 3, 6]);
+        assert_eq!(planes(mixed, Color::Bgr), [3, 6, 2, 5, 1, 4]);
     }
 }

@@ -1,5 +1,6 @@
 //! The data sets, one file each.
 
+pub mod arrays;
 pub mod cifar10;
 pub mod digits;
 pub mod image_folder;

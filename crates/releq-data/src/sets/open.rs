@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{cifar10, image_folder, mnist, svhn};
+use super::{arrays, cifar10, image_folder, mnist, svhn};
 use crate::{DataError, ImageFolderConfig, Splits, files::download::cache_folder};
 
 /// The data sets that can be read from files.
@@ -26,12 +26,29 @@ pub enum DataKind {
     Svhn,
     /// Image files, one folder per class.
     ImageFolder,
+    /// Image files that a table lists.
+    ImageList,
+    /// Arrays of NumPy.
+    Arrays,
 }
 
 impl DataKind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Mnist, Self::FashionMnist, Self::Cifar10, Self::Svhn, Self::ImageFolder];
+    pub const ALL: [Self; 7] = [
+        Self::Mnist,
+        Self::FashionMnist,
+        Self::Cifar10,
+        Self::Svhn,
+        Self::ImageFolder,
+        Self::ImageList,
+        Self::Arrays,
+    ];
+
+    /// Whether this is one data set, known by its name, and not a form that images of any kind may have.
+    #[must_use]
+    pub const fn is_published(self) -> bool {
+        matches!(self, Self::Mnist | Self::FashionMnist | Self::Cifar10 | Self::Svhn)
+    }
 
     /// The name for command lines and folders, as it is parsed.
     #[must_use]
@@ -42,6 +59,8 @@ impl DataKind {
             Self::Cifar10 => "cifar10",
             Self::Svhn => "svhn",
             Self::ImageFolder => "image-folder",
+            Self::ImageList => "image-list",
+            Self::Arrays => "arrays",
         }
     }
 
@@ -60,10 +79,26 @@ impl DataKind {
                  `cifar-10-batches-py/` or `cifar10/`, or one of the two archives that hold them"
             }
             Self::Svhn => "`train_32x32.mat` and `test_32x32.mat`, directly or in `svhn/`",
+            Self::ImageList => "a table in `.csv` with columns `path`, `label` and `split`",
+            Self::Arrays => {
+                "a file `.npz` with arrays `x` and `y`, or `x_train`, `y_train`, `x_test` and `y_test`"
+            }
             Self::ImageFolder => {
-                "`train/CLASS/` and `test/CLASS/` or `val/CLASS/` with image files"
+                "`train/CLASS/` and `test/CLASS/` or `val/CLASS/` with image files; or image files alone, which have no \
+                 labels"
             }
         }
+    }
+
+    /// Whether `path` is a file of this kind, which is one file by its extension.
+    fn is_file(self, path: &Path) -> bool {
+        let extension = match self {
+            Self::ImageList => "csv",
+            Self::Arrays => "npz",
+            _ => return false,
+        };
+        path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+            && path.is_file()
     }
 
     /// Number of files or folders that it consists of.
@@ -72,6 +107,7 @@ impl DataKind {
             Self::Mnist | Self::FashionMnist => 4,
             Self::Cifar10 => 6,
             Self::Svhn | Self::ImageFolder => 2,
+            Self::ImageList | Self::Arrays => 1,
         }
     }
 
@@ -81,7 +117,12 @@ impl DataKind {
             Self::Mnist | Self::FashionMnist => mnist::folder_in(dir, self),
             Self::Cifar10 => cifar10::find(dir).map(|_| dir.to_owned()),
             Self::Svhn => svhn::folder_in(dir),
-            Self::ImageFolder => image_folder::splits(dir).map(|_| dir.to_owned()),
+            Self::ImageList | Self::Arrays if self.is_file(dir) => Ok(dir.to_owned()),
+            Self::ImageList | Self::Arrays => {
+                let missing = vec![self.layout().to_owned()];
+                Err(DataError::NotFound { kind: self, folder: dir.to_owned(), missing })
+            }
+            Self::ImageFolder => image_folder::is_image_folder(dir).map(|()| dir.to_owned()),
         }
     }
 }
@@ -94,6 +135,8 @@ impl fmt::Display for DataKind {
             Self::Cifar10 => "CIFAR-10",
             Self::Svhn => "SVHN",
             Self::ImageFolder => "image folder",
+            Self::ImageList => "image list",
+            Self::Arrays => "arrays",
         })
     }
 }
@@ -109,7 +152,7 @@ impl FromStr for DataKind {
 
 /// Reads the data set in `dir`: the given `kind`, or else the one that is detected.
 ///
-/// `images` applies to image folders only.
+/// `images` applies to image folders and lists only.
 ///
 /// # Errors
 /// When `dir` does not exist or does not contain the data set, `kind` is not given and there are several, or a
@@ -140,6 +183,8 @@ pub fn open(
         DataKind::Cifar10 => cifar10::load(dir),
         DataKind::Svhn => svhn::load(dir),
         DataKind::ImageFolder => image_folder::load(dir, images),
+        DataKind::ImageList => image_folder::load_list(dir, images),
+        DataKind::Arrays => arrays::load(dir),
     }
 }
 
@@ -163,6 +208,10 @@ pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
     // A single file is an archive, but not every file is one.
     let is_archive =
         || dir.extension().is_some_and(|extension| extension == "gz" || extension == "tgz");
+    let is_one = |kind: &DataKind| kind.is_file(dir);
+    if let Some(kind) = DataKind::ALL.iter().copied().find(is_one) {
+        return Ok(kind);
+    }
     if dir.is_file() && !is_archive() {
         return Err(DataError::NothingFound { folder: dir.to_owned() });
     }

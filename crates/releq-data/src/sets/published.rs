@@ -32,6 +32,6 @@ pub(crate) fn published(kind: DataKind) -> Option<&'static Published> {
         DataKind::FashionMnist => Some(&mnist::FASHION_MNIST),
         DataKind::Cifar10 => Some(&cifar10::PUBLISHED),
         DataKind::Svhn => Some(&svhn::PUBLISHED),
-        DataKind::ImageFolder => None,
+        DataKind::ImageFolder | DataKind::ImageList | DataKind::Arrays => None,
     }
 }

@@ -279,16 +279,16 @@ fn one_half_alone_has_the_classes_of_the_other() {
     }
     // On its own, class `c` of the test images would be number 1, which is `b`.
     assert_eq!(listed(&root.join("val")).1[1].0, 1);
-    let error = image_folder::check_classes(root).unwrap_err();
+    let error = image_folder::check_classes(root, &config()).unwrap_err();
     assert!(matches!(&error, DataError::ClassMismatch { missing, unexpected, .. }
         if missing == &["b"] && unexpected.is_empty()));
     for part in ["val", "train", "missing b, unexpected none", "both folders need the same"] {
         assert!(error.to_string().contains(part), "`{error}` lacks `{part}`");
     }
     paint(&root.join("val/b/0.png"), 1, ImageFormat::Png);
-    image_folder::check_classes(root).unwrap();
+    image_folder::check_classes(root, &config()).unwrap();
     paint(&root.join("val/d/0.png"), 1, ImageFormat::Png);
-    assert!(image_folder::check_classes(root).is_err());
+    assert!(image_folder::check_classes(root, &config()).is_err());
     fs::remove_dir_all(root.join("train")).unwrap();
-    image_folder::check_classes(root).unwrap();
+    image_folder::check_classes(root, &config()).unwrap();
 }

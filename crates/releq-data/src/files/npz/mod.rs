@@ -25,6 +25,22 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, result::ZipError, write::Sim
 pub use self::npy::Array;
 use crate::DataError;
 
+/// Names of the arrays in an `.npz` file.
+///
+/// # Errors
+/// [`DataError`] if it is none.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, DataError> {
+    let file =
+        File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
+    let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| DataError::Array {
+        path: path.to_owned(),
+        name: "x".to_owned(),
+        reason: format!("the file is no archive of NumPy, such as savez writes ({error})"),
+    })?;
+    let names = archive.file_names().flatten();
+    Ok(names.map(|name| name.trim_end_matches(".npy").to_owned()).collect())
+}
+
 /// Reads the array of this name, in single precision, from `.npz`; or the only array, from `.npy`.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! How image folders are read.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Cache, Color, DataError, ImageSize, files::decode::LARGEST_SIDE};
@@ -26,6 +28,11 @@ pub struct ImageFolderConfig {
     pub size: ImageSize,
     /// The channels of the images.
     pub color: Color,
+    /// A file that says which number each class has, for folders or names that are not all classes of a network, or are in
+    /// another order: a table with columns `index` and names, JSON as Keras and torchvision write it, or one name on each
+    /// line. Without it, classes are numbered in the order of their names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_list: Option<PathBuf>,
     /// What to do with images that do not decode.
     pub bad_images: BadImages,
     /// Where decoded images are cached.
@@ -43,6 +50,7 @@ impl Default for ImageFolderConfig {
         Self {
             size: ImageSize::default(),
             color: Color::default(),
+            class_list: None,
             bad_images: BadImages::default(),
             cache: Cache::default(),
             max_bytes: 3 << 30,

@@ -47,6 +47,7 @@ pub(super) struct ImageFile {
 /// The images of a folder.
 #[derive(Debug)]
 pub(super) struct Listing {
+    /// None where the images have no classes.
     pub(super) classes: Vec<String>,
     /// Class by class; within a class by folder, then by name.
     pub(super) files: Vec<ImageFile>,
@@ -61,6 +62,9 @@ impl Listing {
         let mut builder = Builder::default();
         let classes = if is_annotated(root, &entries) {
             builder.annotated(root)?
+        } else if is_flat(&entries) {
+            builder.flat(&entries)?;
+            Vec::new()
         } else {
             builder.folders(root, &entries)?
         };
@@ -75,7 +79,20 @@ pub(super) fn class_names(root: &Path) -> Result<Vec<String>, DataError> {
     if is_annotated(root, &entries) {
         return Ok(annotations(root)?.1.into_keys().collect());
     }
+    if is_flat(&entries) {
+        return Ok(Vec::new());
+    }
     Ok(class_folders(root, &entries)?.into_keys().collect())
+}
+
+/// Whether `root` holds images and no folders: they have no classes.
+pub(super) fn has_images_alone(root: &Path) -> bool {
+    entries(root).is_ok_and(|entries| is_flat(&entries))
+}
+
+fn is_flat(entries: &[Entry]) -> bool {
+    let is_folder = |entry: &Entry| entry.path.is_dir();
+    entries.iter().any(|entry| is_image(&entry.name)) && !entries.iter().any(is_folder)
 }
 
 /// Whether the images of `root` have no classes: all are in one folder called `images`.
@@ -119,6 +136,25 @@ impl Builder {
             found.into_iter().for_each(|(path, stamp)| self.push(path, class, &stamp));
         }
         Ok(classes.into_keys().collect())
+    }
+
+    /// Images without classes.
+    fn flat(&mut self, entries: &[Entry]) -> Result<(), DataError> {
+        let mut found: Vec<_> = Vec::new();
+        for Entry { name, path } in entries {
+            if is_image(name) {
+                let unreadable = || DataError::Read {
+                    path: path.clone(),
+                    source: io::Error::other("it is no file"),
+                };
+                found.push((PathBuf::from(name), Stamp::read(path).ok_or_else(unreadable)?));
+            } else {
+                self.left_out.push(name);
+            }
+        }
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        found.into_iter().for_each(|(path, stamp)| self.push(path, 0, &stamp));
+        Ok(())
     }
 
     /// All images in one folder, and a list that names their classes. Returns the names of the classes.

@@ -1,8 +1,10 @@
 //! Reads folders of image files: `train/CLASS/image.jpg` and `test/CLASS/image.jpg`.
 
 mod annotations;
+mod class_list;
 mod config;
 mod left_out;
+mod list;
 mod listing;
 mod splits;
 
@@ -15,10 +17,15 @@ use std::{
 use releq_core::parallel;
 
 pub(crate) use self::listing::EXTENSIONS;
-use self::listing::{ImageFile, Listing};
+pub(crate) use self::splits::{is_image_folder, test_fifth};
+use self::{
+    class_list::ClassList,
+    listing::{ImageFile, Listing},
+};
 pub use self::{
     config::{BadImages, ImageFolderConfig},
     left_out::LeftOut,
+    list::load_list,
     splits::{check_classes, load, open, splits, test_folder},
 };
 use crate::{
@@ -32,7 +39,8 @@ use crate::{
     subset::{split, stratified},
 };
 
-/// A folder of images with one subfolder per class, read on demand.
+/// A folder of images with one subfolder per class, read on demand. Images in a folder without subfolders have no
+/// classes.
 ///
 /// What belongs to the data set follows torchvision's `ImageFolder`: every file in the folder of a class,
 /// or in a folder within it, whose name ends in one of `jpg`, `jpeg`, `png`, `ppm`, `bmp`, `pgm`, `tif`,
@@ -57,8 +65,8 @@ pub struct ImageFolder {
     /// The image that gave the shape.
     first: PathBuf,
     config: ImageFolderConfig,
-    /// Of all files in the folder, when it was opened.
-    fingerprint: String,
+    /// Of all files in the folder, when it was opened; `None` for files from a list.
+    fingerprint: Option<String>,
     /// Whether `files` are all files of the folder.
     whole: bool,
 }
@@ -85,9 +93,29 @@ impl ImageFolder {
         config.check()?;
         let root = folder.into();
         exists(&root)?;
-        let Listing { classes, files, left_out, fingerprint } = Listing::read(&root)?;
+        let Listing { mut classes, mut files, left_out, fingerprint } = Listing::read(&root)?;
+        if let Some(path) = config.class_list.as_ref().filter(|_| !classes.is_empty()) {
+            let list = ClassList::read(path)?;
+            let numbers = list.numbers(path, &classes)?;
+            files.iter_mut().for_each(|file| file.class = numbers[usize::from(file.class)]);
+            classes = list.names;
+        }
+        let name = root.display().to_string();
+        Self::with_files(root, name, classes, files, left_out, Some(fingerprint), config)
+    }
+
+    /// A folder with these files; reads only the first that decodes.
+    fn with_files(
+        root: PathBuf,
+        name: String,
+        classes: Vec<String>,
+        files: Vec<ImageFile>,
+        left_out: LeftOut,
+        fingerprint: Option<String>,
+        config: &ImageFolderConfig,
+    ) -> Result<Self, DataError> {
         let mut folder = Self {
-            name: root.display().to_string(),
+            name,
             root,
             classes,
             files,
@@ -95,8 +123,8 @@ impl ImageFolder {
             shape: [config.color.channels(), 0, 0],
             first: PathBuf::new(),
             config: config.clone(),
+            whole: fingerprint.is_some(),
             fingerprint,
-            whole: true,
         };
         let (first, [height, width]) = folder.image_size()?;
         folder.first = first;
@@ -140,7 +168,7 @@ impl ImageFolder {
         self.path(&self.files[index])
     }
 
-    /// Names of the classes, by class number.
+    /// Names of the classes, by class number; none where the images have no classes.
     pub fn class_names(&self) -> &[String] {
         &self.classes
     }
@@ -156,7 +184,7 @@ impl ImageFolder {
     #[must_use]
     pub fn take(&self, n: usize, seed: u64) -> Self {
         let n = n.clamp(1, self.files.len());
-        self.only(&stratified(&self.labels(), self.classes.len(), n, seed))
+        self.only(&stratified(&self.labels(), self.classes.len().max(1), n, seed))
     }
 
     /// Splits off `holdout` random images with the classes in proportion: (rest, held out).
@@ -165,7 +193,8 @@ impl ImageFolder {
     /// When nothing would be held out or nothing would be left.
     pub fn split(&self, holdout: usize, seed: u64) -> Result<(Self, Self), DataError> {
         let labels = self.labels();
-        let (rest, held_out) = split(&self.name, &labels, self.classes.len(), holdout, seed)?;
+        let (rest, held_out) =
+            split(&self.name, &labels, self.classes.len().max(1), holdout, seed)?;
         Ok((self.only(&rest), self.only(&held_out)))
     }
 
@@ -206,18 +235,14 @@ impl ImageFolder {
         if let Some(decoded) = cache.as_ref().and_then(|cache| cache.load(expected))
             && (decoded.skipped.is_empty() || self.config.bad_images == BadImages::Skip)
         {
-            let images = ImageSet::new(
-                self.name.clone(),
-                self.shape,
-                self.classes.len(),
-                decoded.pixels,
-                decoded.labels,
-            )?;
+            let images = self.set(decoded.pixels, decoded.labels)?;
             return Ok(LoadedImages { images, skipped: decoded.skipped });
         }
 
         let (pixels, bad) = self.decode_all(size, bytes as usize)?;
-        if Listing::read(&self.root)?.fingerprint != self.fingerprint {
+        if let Some(fingerprint) = &self.fingerprint
+            && Listing::read(&self.root)?.fingerprint != *fingerprint
+        {
             return Err(DataError::Changed { folder: self.root.clone() });
         }
         let refuse = self.config.bad_images == BadImages::Refuse || bad.len() == self.files.len();
@@ -232,12 +257,19 @@ impl ImageFolder {
         let (pixels, labels) = self.without(pixels, size, &bad);
         let skipped: Vec<BadImage> = bad.into_iter().map(|(_, bad)| bad).collect();
         skipped.iter().for_each(|bad| log::warn!("skipped {bad}"));
-        let images =
-            ImageSet::new(self.name.clone(), self.shape, self.classes.len(), pixels, labels)?;
         if let Some(cache) = cache {
-            cache.store(images.pixels(), images.labels(), &skipped);
+            cache.store(&pixels, &labels, &skipped);
         }
-        Ok(LoadedImages { images, skipped })
+        Ok(LoadedImages { images: self.set(pixels, labels)?, skipped })
+    }
+
+    /// Images of this folder in memory.
+    fn set(&self, pixels: Vec<u8>, labels: Vec<Label>) -> Result<ImageSet, DataError> {
+        let name = self.name.clone();
+        match self.classes.len() {
+            0 => ImageSet::unlabelled(name, self.shape, pixels),
+            classes => ImageSet::new(name, self.shape, classes, pixels, labels),
+        }
     }
 
     /// The pixels of all images, and the index of each that does not decode, in order.
@@ -305,25 +337,25 @@ impl ImageFolder {
 
     /// The cache file of the whole folder; a part of it is not worth one.
     fn cache_file(&self) -> Option<CacheFile> {
-        if !self.whole {
-            return None;
-        }
+        let fingerprint = self.fingerprint.as_ref().filter(|_| self.whole)?;
         let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
         let way = format!("{:?} {:?}", self.config.size, self.config.color);
         let place = format!("{way} {}", root.display());
-        let content = format!("{} {:?}", self.fingerprint, self.shape);
+        let content = format!("{fingerprint} {:?}", self.shape);
         CacheFile::new(&self.config.cache, &place, content)
     }
 }
 
 impl Dataset for ImageFolder {
     fn info(&self) -> DatasetInfo<'_> {
-        let (name, classes) = (&self.name, Some(self.classes.len()));
+        let (name, classes) = (&self.name, self.classes.len());
+        let classes = (classes > 0).then_some(classes);
         DatasetInfo { name, shape: self.shape, classes, len: self.files.len() }
     }
 
     fn label(&self, index: usize) -> Option<Label> {
-        Some(self.files[index].class)
+        let file = self.files.get(index).filter(|_| !self.classes.is_empty());
+        file.map(|file| file.class)
     }
 
     /// Decodes the image. One that does not decode is an error, even where [`load`](Self::load) skips it.
@@ -351,7 +383,7 @@ impl Dataset for ImageFolder {
         parallel::try_for_each(jobs, threads, |(&index, image)| self.read_image(index, image))?;
         normalize.push(&pixels);
         labels.clear();
-        labels.extend(indices.iter().map(|&index| self.files[index].class));
+        labels.extend(indices.iter().filter_map(|&index| self.label(index)));
         Ok(())
     }
 }

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::LoadedImages;
 use super::{
     ImageFolder, ImageFolderConfig,
-    listing::{class_names, is_unlabelled},
+    listing::{class_names, has_images_alone, is_unlabelled},
 };
-use crate::{DataError, DataKind, Splits, sets::exists};
+use crate::{DataError, DataKind, ImageSet, Splits, sets::exists};
 
 /// Names of the folder of test images, in order of preference.
 const TEST_FOLDERS: [&str; 4] = ["test", "val", "valid", "validation"];
@@ -50,14 +51,22 @@ pub fn splits(dir: &Path) -> Result<[PathBuf; 2], DataError> {
 ///
 /// # Errors
 /// [`DataError::ClassMismatch`], and when a folder cannot be read or has no classes.
-pub fn check_classes(dir: &Path) -> Result<(), DataError> {
+pub fn check_classes(dir: &Path, config: &ImageFolderConfig) -> Result<(), DataError> {
     match splits(dir) {
-        Ok([train, test]) => compare_classes(&train, &test),
+        Ok([train, test]) => compare_classes(&train, &test, config),
         Err(_) => Ok(()),
     }
 }
 
-fn compare_classes(train_folder: &Path, test_folder: &Path) -> Result<(), DataError> {
+fn compare_classes(
+    train_folder: &Path,
+    test_folder: &Path,
+    config: &ImageFolderConfig,
+) -> Result<(), DataError> {
+    // A list gives every class its number, whichever of them have images.
+    if config.class_list.is_some() {
+        return Ok(());
+    }
     let (train, test) = (class_names(train_folder)?, class_names(test_folder)?);
     if train == test {
         return Ok(());
@@ -78,7 +87,7 @@ fn compare_classes(train_folder: &Path, test_folder: &Path) -> Result<(), DataEr
 pub fn open(dir: &Path, config: &ImageFolderConfig) -> Result<Splits<ImageFolder>, DataError> {
     let [train_folder, test_folder] = splits(dir)?;
     // Before the images: an empty folder in one of the two is then not taken for another class.
-    compare_classes(&train_folder, &test_folder)?;
+    compare_classes(&train_folder, &test_folder, config)?;
     let train = ImageFolder::open(train_folder, config)?;
     let test = ImageFolder::open(test_folder, config)?;
     if train.shape != test.shape {
@@ -98,12 +107,16 @@ pub fn open(dir: &Path, config: &ImageFolderConfig) -> Result<Splits<ImageFolder
     Ok(Splits { train, test, source })
 }
 
-/// Loads `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`. The source says
-/// how many images were skipped.
+/// Loads `dir/train` and `dir/test`, which may also be called `val`, `valid` or `validation`. Of a folder that holds
+/// images and no folders, every fifth is a test image, chosen at random but always the same; they have no labels. The
+/// source says how many images were skipped.
 ///
 /// # Errors
 /// As [`open`] and [`ImageFolder::load`].
 pub fn load(dir: &Path, config: &ImageFolderConfig) -> Result<Splits, DataError> {
+    if has_images_alone(dir) {
+        return load_alone(dir, config);
+    }
     let Splits { train, test, mut source } = open(dir, config)?;
     let (train, test) = (train.load()?, test.load()?);
     let skipped = train.skipped.len() + test.skipped.len();
@@ -111,4 +124,33 @@ pub fn load(dir: &Path, config: &ImageFolderConfig) -> Result<Splits, DataError>
         source.push_str(&format!(", without {skipped} that do not decode"));
     }
     Ok(Splits { train: train.images, test: test.images, source })
+}
+
+/// Loads images that are all in one folder.
+fn load_alone(dir: &Path, config: &ImageFolderConfig) -> Result<Splits, DataError> {
+    let folder = ImageFolder::open(dir, config)?;
+    let mut source = format!("images without labels from {}", dir.display());
+    if !folder.left_out().is_empty() {
+        source.push_str(&format!(", without {}", folder.left_out()));
+    }
+    let LoadedImages { images, skipped } = folder.load()?;
+    if !skipped.is_empty() {
+        source.push_str(&format!(", without {} that do not decode", skipped.len()));
+    }
+    let (train, test) = test_fifth(images)?;
+    Ok(Splits { train, test, source })
+}
+
+/// Images that nobody has split: the rest, and every fifth for the test.
+///
+/// # Errors
+/// [`DataError::Holdout`] for a single image.
+pub(crate) fn test_fifth(images: ImageSet) -> Result<(ImageSet, ImageSet), DataError> {
+    let test = images.len().div_ceil(5);
+    images.split(test, 0)
+}
+
+/// Whether a folder is an image folder: one with a part to train on and one to test on, or one that holds images alone.
+pub(crate) fn is_image_folder(dir: &Path) -> Result<(), DataError> {
+    if has_images_alone(dir) { Ok(()) } else { splits(dir).map(|_| ()) }
 }
