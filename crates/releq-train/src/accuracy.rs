@@ -72,6 +72,27 @@ pub fn accuracy_while(
     Ok(done.then_some(AccuracyReport { correct, total: data.len() }))
 }
 
+/// The class of the largest output for every image of `data`, `batch_size` at a time; `go_on` is asked before every
+/// batch, `None` if it broke off. The first of equal outputs counts, and class 0 where one is not a number.
+///
+/// # Errors
+/// As [`accuracy`]; the images need no labels.
+pub fn classes_while(
+    trainer: &mut dyn Trainer,
+    data: &dyn Dataset,
+    normalization: &Normalization,
+    batch_size: usize,
+    go_on: &dyn Fn() -> ControlFlow<()>,
+) -> Result<Option<Vec<Label>>, TrainError> {
+    let outputs = trainer.network().outputs();
+    let mut classes = Vec::with_capacity(data.len());
+    let done = unless_stopped(trainer, data, normalization, batch_size, go_on, |logits, _| {
+        let largest = logits.chunks_exact(outputs).map(|logits| largest(logits).unwrap_or(0));
+        classes.extend(largest.map(|class| Label::try_from(class).unwrap_or(Label::MAX)));
+    })?;
+    Ok(done.then_some(classes))
+}
+
 /// Gives `see` the logits and the labels of every batch of `data`, in order; `false` if `go_on` broke off.
 pub(crate) fn unless_stopped(
     trainer: &mut dyn Trainer,

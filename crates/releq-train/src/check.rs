@@ -6,7 +6,7 @@ use releq_core::{BitwidthAssignment, Network, NetworkError, Weights};
 use releq_data::Label;
 use releq_quant::{Quantizer, QuantizerKind};
 
-use crate::{Batch, Sgd, Trainer, TrainerFactory, initial_weights};
+use crate::{Batch, Sgd, TrainError, Trainer, TrainerFactory, initial_weights};
 
 const SGD: Sgd = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 0.0 };
 
@@ -48,6 +48,7 @@ pub fn check_trainer(factory: &dyn TrainerFactory) {
     let make = || checked(factory.trainer(&network, Arc::clone(&quantizer)), "making a trainer");
     let start = initial_weights(&network, 3);
     check_bits(&mut *make(), &start, &*quantizer);
+    check_moments(&mut *make(), &start);
     check_learning(&mut *make(), &start);
     check_snapshot(&make, &start);
     check_refusals(&mut *make(), &start);
@@ -86,6 +87,28 @@ fn check_bits(trainer: &mut dyn Trainer, start: &Weights, quantizer: &dyn Quanti
     let (first, both) = (logits(Some("2-float")), logits(Some("2-2")));
     assert_ne!(first, float, "{}: two bits in the first layer show", quantizer.name());
     assert_ne!(both, first, "{}: two bits in the last layer show", quantizer.name());
+}
+
+fn check_moments(trainer: &mut dyn Trainer, start: &Weights) {
+    let (images, _) = batch(8);
+    checked(trainer.load(start), "loading weights");
+    checked(trainer.set_bits(None), "setting bits");
+    let seen = match trainer.moments(&images, None) {
+        // Corrections are not for everybody.
+        Err(TrainError::NoMoments) => return,
+        seen => checked(seen, "moments"),
+    };
+    let channels: Vec<usize> = seen.iter().map(|moments| moments.mean.len()).collect();
+    assert_eq!(channels, [6, 6, 4], "the moments of the convolution, the norm and the last layer");
+    checked(trainer.set_bits(Some(&assignment("2-2"))), "setting bits");
+    let before = (trainer.snapshot(), checked(trainer.logits(&images), "logits"));
+    let restored = checked(trainer.moments(&images, Some(&seen)), "restored moments");
+    assert_ne!(restored, seen, "two bits show in the moments");
+    let after = (trainer.snapshot(), checked(trainer.logits(&images), "logits"));
+    assert_eq!(after, before, "moments change nothing");
+    assert!(trainer.moments(&images, Some(&seen[1..])).is_err(), "moments of fewer layers");
+    assert!(trainer.moments(&images[1..], None).is_err(), "an image that lacks a pixel");
+    assert!(trainer.moments(&[], None).is_err(), "moments of no image");
 }
 
 fn check_learning(trainer: &mut dyn Trainer, start: &Weights) {

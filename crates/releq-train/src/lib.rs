@@ -7,6 +7,7 @@ mod calibrate;
 #[cfg(any(test, feature = "testing"))]
 mod check;
 mod compared;
+mod correction;
 mod difference;
 mod dropout;
 mod factory;
@@ -26,11 +27,12 @@ mod training;
 mod windows;
 
 pub use self::burn::BurnTrainer;
-pub use accuracy::{AccuracyReport, accuracy, accuracy_while};
+pub use accuracy::{AccuracyReport, accuracy, accuracy_while, classes_while};
 pub use calibrate::{Calibration, RangeRule, RoundedActivations};
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_trainer;
 pub use compared::{Compared, Estimate, Labelled, compare_while, logits_while};
+pub use correction::{Correction, Corrector, Moments};
 pub use factory::{Backend, TrainerFactory, TrainerFn, trainer_fn};
 pub use init::initial_weights;
 pub use native::{NativeTrainer, Visit};

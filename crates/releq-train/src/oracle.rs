@@ -279,6 +279,25 @@ fn check_against_oracle(network: &Network, quantizer: QuantizerKind, make: &mut 
         let (images, _) = batch(network, 11, 99);
         let (got, expected) = (tested.logits(&images).unwrap(), oracle.logits(&images).unwrap());
         close_values(&got, &expected, VALUE_TOLERANCE, &context("logits"));
+        let [first, second] = [&mut tested, &mut oracle].map(|trainer| {
+            trainer.set_bits(None).unwrap();
+            let targets = trainer.moments(&images, None).unwrap();
+            trainer.set_bits(bits).unwrap();
+            let restored = trainer.moments(&images, Some(&targets)).unwrap();
+            [targets, restored]
+        });
+        for (what, (got, expected)) in
+            ["moments", "restored moments"].iter().zip(first.iter().zip(&second))
+        {
+            assert_eq!(got.len(), expected.len(), "{}", context(what));
+            for (got, expected) in got.iter().zip(expected) {
+                close_values(&got.mean, &expected.mean, VALUE_TOLERANCE, &context(what));
+                close_values(&got.variance, &expected.variance, VALUE_TOLERANCE, &context(what));
+            }
+        }
+        let (again, expected) = (tested.logits(&images).unwrap(), oracle.logits(&images).unwrap());
+        assert_eq!(again, got, "{}", context("logits after looking at moments"));
+        close_values(&again, &expected, VALUE_TOLERANCE, &context("logits after moments"));
         // Masters are kept in floating point whatever is set.
         let before = tested.weights();
         tested.set_bits(Some(&quantized)).unwrap();

@@ -2,7 +2,7 @@
 
 use releq_core::{BitwidthAssignment, Network, Weights};
 
-use crate::{Batch, Sgd, Target, TrainError, Trainer, TrainerState};
+use crate::{Batch, Moments, Sgd, Target, TrainError, Trainer, TrainerState};
 
 /// A trainer whose every step learns from a teacher: labels are replaced by what the teacher makes of the images.
 ///
@@ -61,6 +61,14 @@ impl<S: Trainer, T: Trainer> Trainer for Taught<S, T> {
 
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
         self.student.logits(images)
+    }
+
+    fn moments(
+        &mut self,
+        images: &[f32],
+        restore: Option<&[Moments]>,
+    ) -> Result<Vec<Moments>, TrainError> {
+        self.student.moments(images, restore)
     }
 
     fn snapshot(&self) -> TrainerState {

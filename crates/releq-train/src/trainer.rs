@@ -7,7 +7,10 @@ use releq_core::{
 use releq_data::{DataError, Label};
 use releq_quant::{LayerWeights, QuantError, Quantizer};
 
-use crate::difference::{Difference, difference};
+use crate::{
+    Moments,
+    difference::{Difference, difference},
+};
 
 /// Stochastic gradient descent with momentum, as PyTorch defines it:
 /// `v = momentum * v + (gradient + weight_decay * w)`, `w = w - learning_rate * v`.
@@ -156,6 +159,21 @@ pub enum TrainError {
         /// The rejected value.
         got: String,
     },
+    /// Moments of other layers than those of the network.
+    #[error(
+        "the network has {expected} layers whose means can be restored; these moments are of {got} or of other channels"
+    )]
+    Moments {
+        /// Layers of the network whose moments are taken.
+        expected: usize,
+        /// Moments given.
+        got: usize,
+    },
+    /// The trainer is one that does not tell moments.
+    #[error(
+        "the trainer does not tell the means of its layers (`Trainer::moments`), which corrections need"
+    )]
+    NoMoments,
     /// The trainer does not cover this layer.
     #[error("layer `{layer}`: the {trainer} trainer does not cover {what}")]
     Unsupported {
@@ -394,6 +412,23 @@ pub trait Trainer: Send {
     /// [`TrainError::Batch`] if `images` is no whole number of images.
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError>;
 
+    /// Mean and variance of every channel at the layers that a [`Corrector`](crate::Corrector) corrects, for a batch as
+    /// in [`logits`](Self::logits): of what layers with a bias give, and of what batch norms and [`Op::ScaleShift`] read, in
+    /// the order of the layers. Given the moments to `restore`, each layer's are moved there before the next layer sees them,
+    /// but given as they were. Only corrections need it; a trainer that cannot tell keeps the default.
+    ///
+    /// # Errors
+    /// [`TrainError::Batch`], [`TrainError::EmptyBatch`] and [`TrainError::Moments`] for images and moments that do not fit;
+    /// [`TrainError::NoMoments`] unless overridden.
+    fn moments(
+        &mut self,
+        images: &[f32],
+        restore: Option<&[Moments]>,
+    ) -> Result<Vec<Moments>, TrainError> {
+        let _ = (images, restore);
+        Err(TrainError::NoMoments)
+    }
+
     /// Everything that future answers depend on.
     fn snapshot(&self) -> TrainerState;
 
@@ -433,6 +468,13 @@ macro_rules! forward {
             }
             fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
                 (**self).logits(images)
+            }
+            fn moments(
+                &mut self,
+                images: &[f32],
+                restore: Option<&[Moments]>,
+            ) -> Result<Vec<Moments>, TrainError> {
+                (**self).moments(images, restore)
             }
             fn snapshot(&self) -> TrainerState {
                 (**self).snapshot()

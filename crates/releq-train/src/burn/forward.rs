@@ -3,8 +3,12 @@
 use burn::tensor::{Tensor, TensorData};
 use releq_core::{Activation, Node, Op};
 
-use super::{BurnTrainer, ops};
-use crate::dropout::dropout_mask;
+use super::{BurnTrainer, floats, ops};
+use crate::{
+    Moments,
+    correction::{Observed, observed, rescaled},
+    dropout::dropout_mask,
+};
 
 /// The tensors of one node as the forward pass sees them: perhaps quantized, perhaps tracked.
 #[derive(Debug, Default)]
@@ -33,11 +37,33 @@ pub(super) enum Value {
 }
 
 /// What the forward pass does besides.
-pub(super) enum Mode {
+pub(super) enum Mode<'a> {
     /// Dropout, and batch norm with the statistics of the batch, which are kept for every node.
     Train(Vec<Option<[Tensor<1>; 2]>>),
     /// Running statistics.
     Eval,
+    /// As `Eval`, with the moments that [`Trainer::moments`](crate::Trainer::moments) gives, and those that it restores.
+    Observe { targets: Option<&'a [Moments]>, seen: Vec<Moments> },
+}
+
+impl Mode<'_> {
+    /// Notes the moments of `x`, if they are asked for; gives them with those that they should have.
+    fn note(&mut self, x: &Value) -> Option<(&Moments, &Moments)> {
+        let Self::Observe { targets, seen } = self else { return None };
+        let (values, channels, area) = match x.clone() {
+            Value::Image(x) => {
+                let [_, channels, height, width] = x.dims();
+                (floats(x), channels, height * width)
+            }
+            Value::Vector(x) => {
+                let [_, channels] = x.dims();
+                (floats(x), channels, 1)
+            }
+        };
+        let place = seen.len();
+        seen.push(Moments::of(&values, channels, area));
+        targets.map(|targets| (&seen[place], &targets[place]))
+    }
 }
 
 /// Whether [`BurnTrainer::forward`] has an arm for `op`.
@@ -96,7 +122,7 @@ impl BurnTrainer {
     }
 
     /// Walks the layers.
-    pub(super) fn forward(&self, input: Value, weights: &[Operands], mode: &mut Mode) -> Value {
+    pub(super) fn forward(&self, input: Value, weights: &[Operands], mode: &mut Mode<'_>) -> Value {
         let nodes = self.network.nodes();
         // A value is let go after its last reader, so that memory is bounded and reused.
         let mut last_reader = vec![nodes.len(); nodes.len()];
@@ -117,7 +143,27 @@ impl BurnTrainer {
                     values[source] = None;
                 }
             }
-            values[index] = Some(self.apply(index, node, inputs, &weights[index], mode));
+            let mut value = self.apply(index, node, inputs, &weights[index], mode);
+            if observed(&self.network, index) == Some(Observed::Output)
+                && let Some((seen, target)) = mode.note(&value)
+            {
+                let [mean, factor, target] =
+                    [seen.mean.clone(), seen.factors(target), target.mean.clone()]
+                        .map(|values| self.channels(values));
+                value = match value {
+                    Value::Image(x) => {
+                        let [mean, factor, target] =
+                            [mean, factor, target].map(|values| values.unsqueeze_dims(&[0, 2, 3]));
+                        Value::Image((x - mean) * factor + target)
+                    }
+                    Value::Vector(x) => {
+                        let [mean, factor, target] =
+                            [mean, factor, target].map(|values| values.unsqueeze_dim(0));
+                        Value::Vector((x - mean) * factor + target)
+                    }
+                };
+            }
+            values[index] = Some(value);
         }
         known(values.pop().flatten())
     }
@@ -128,7 +174,7 @@ impl BurnTrainer {
         node: &Node,
         mut inputs: Vec<Value>,
         weights: &Operands,
-        mode: &mut Mode,
+        mode: &mut Mode<'_>,
     ) -> Value {
         let x = inputs.remove(0);
         let bias = weights.bias.clone();
@@ -141,9 +187,16 @@ impl BurnTrainer {
             }
             (Op::BatchNorm { epsilon, .. }, x, Some(Weight::Norm(weight))) => {
                 let affine = [weight.clone(), known(bias)];
+                let mut running = known(self.layers[index].running.clone());
+                if let Some((seen, target)) = mode.note(&x) {
+                    let [mean, variance] = running.map(floats);
+                    running = seen.moved(target, [&mean, &variance]).map(|v| self.channels(v));
+                }
                 match x {
-                    Value::Image(x) => Value::Image(self.norm(index, x, affine, epsilon, mode)),
-                    Value::Vector(x) => Value::Vector(self.norm(index, x, affine, epsilon, mode)),
+                    Value::Image(x) => Value::Image(norm(index, x, affine, running, epsilon, mode)),
+                    Value::Vector(x) => {
+                        Value::Vector(norm(index, x, affine, running, epsilon, mode))
+                    }
                 }
             }
             (Op::Relu, Value::Image(x), _) => Value::Image(burn::tensor::activation::relu(x)),
@@ -155,7 +208,12 @@ impl BurnTrainer {
                 Value::Vector(ops::activate(x, activation))
             }
             (Op::ScaleShift, x, Some(Weight::Norm(scale))) => {
-                let affine = [scale.clone(), known(bias)];
+                let mut bias = known(bias);
+                if let Some((seen, target)) = mode.note(&x) {
+                    let (scale, above) = (floats(scale.clone()), seen.above(target));
+                    bias = self.channels(rescaled(&scale, &floats(bias), &above));
+                }
+                let affine = [scale.clone(), bias];
                 match x {
                     Value::Image(x) => Value::Image(ops::scale_shift(x, affine)),
                     Value::Vector(x) => Value::Vector(ops::scale_shift(x, affine)),
@@ -167,7 +225,7 @@ impl BurnTrainer {
             (Op::Flatten, Value::Image(x), _) => Value::Vector(x.flatten(1, 3)),
             (Op::Flatten, x @ Value::Vector(_), _) => x,
             (Op::Dropout { probability }, x, _) => match (x, mode) {
-                (x, Mode::Eval) => x,
+                (x, Mode::Eval | Mode::Observe { .. }) => x,
                 (Value::Image(x), Mode::Train(_)) => {
                     Value::Image(self.dropout(index, x, probability))
                 }
@@ -220,24 +278,10 @@ impl BurnTrainer {
         }
     }
 
-    fn norm<const D: usize>(
-        &self,
-        index: usize,
-        x: Tensor<D>,
-        affine: [Tensor<1>; 2],
-        epsilon: f64,
-        mode: &mut Mode,
-    ) -> Tensor<D> {
-        match mode {
-            Mode::Train(seen) => {
-                let (x, statistics) = ops::batch_norm_train(x, affine, epsilon);
-                seen[index] = Some(statistics);
-                x
-            }
-            Mode::Eval => {
-                ops::batch_norm(x, affine, known(self.layers[index].running.clone()), epsilon)
-            }
-        }
+    /// One value for every channel as a tensor.
+    fn channels(&self, values: Vec<f32>) -> Tensor<1> {
+        let len = values.len();
+        Tensor::from_data(TensorData::new(values, [len]), &self.device)
     }
 
     fn dropout<const D: usize>(&self, index: usize, x: Tensor<D>, probability: f64) -> Tensor<D> {
@@ -245,6 +289,25 @@ impl BurnTrainer {
         let mask = dropout_mask(self.steps, index, probability, dims.iter().product());
         let mask = Tensor::from_data(TensorData::new(mask, dims), &x.device());
         x * mask
+    }
+}
+
+/// Batch norm with the statistics of the batch in training, else with the running ones.
+fn norm<const D: usize>(
+    index: usize,
+    x: Tensor<D>,
+    affine: [Tensor<1>; 2],
+    running: [Tensor<1>; 2],
+    epsilon: f64,
+    mode: &mut Mode<'_>,
+) -> Tensor<D> {
+    match mode {
+        Mode::Train(seen) => {
+            let (x, statistics) = ops::batch_norm_train(x, affine, epsilon);
+            seen[index] = Some(statistics);
+            x
+        }
+        Mode::Eval | Mode::Observe { .. } => ops::batch_norm(x, affine, running, epsilon),
     }
 }
 

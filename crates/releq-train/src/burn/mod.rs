@@ -15,7 +15,9 @@ mod ops;
 
 use self::forward::{Mode, Operands, Value, as_vector, is_covered};
 use crate::{
-    Batch, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState, initial_weights,
+    Batch, Moments, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState,
+    correction::check_moments,
+    initial_weights,
     trainer::{layer_bits, layer_weights},
 };
 
@@ -155,6 +157,26 @@ impl BurnTrainer {
     fn tensor(&self, parameter: &Parameter) -> Tensor<1> {
         let data = TensorData::new(parameter.values.clone(), [parameter.values.len()]);
         Tensor::from_data(data, &self.device)
+    }
+
+    /// Values of one image, if `images` is a whole number of them.
+    fn whole_images(&self, images: &[f32]) -> Result<usize, TrainError> {
+        let sample: usize = self.network.input().iter().product();
+        if images.len().is_multiple_of(sample) {
+            return Ok(sample);
+        }
+        let labels = images.len() / sample;
+        Err(TrainError::Batch { labels, expected: labels * sample, got: images.len() })
+    }
+
+    /// The tensors that every node computes with, without gradients.
+    fn operands(&self) -> Result<Vec<Operands>, TrainError> {
+        let operands = |index: usize| {
+            let weight = self.used_weight(index)?.map(|used| used.tensor);
+            let bias = self.layers[index].bias.as_ref().map(|bias| bias.value.clone());
+            Ok(self.shaped(index, weight, bias))
+        };
+        (0..self.layers.len()).map(operands).collect()
     }
 
     /// Images as a tensor.
@@ -399,19 +421,8 @@ impl Trainer for BurnTrainer {
     }
 
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
-        let sample: usize = self.network.input().iter().product();
-        if !images.len().is_multiple_of(sample) {
-            let labels = images.len() / sample;
-            let expected = labels * sample;
-            return Err(TrainError::Batch { labels, expected, got: images.len() });
-        }
-        let weights = |index: usize| {
-            let weight = self.used_weight(index)?.map(|used| used.tensor);
-            let bias = self.layers[index].bias.as_ref().map(|bias| bias.value.clone());
-            Ok(self.shaped(index, weight, bias))
-        };
-        let weights =
-            (0..self.layers.len()).map(weights).collect::<Result<Vec<_>, TrainError>>()?;
+        let sample = self.whole_images(images)?;
+        let weights = self.operands()?;
         let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
         for batch in images.chunks(INFERENCE_BATCH * sample) {
             let input = self.input(batch, &self.device);
@@ -419,6 +430,25 @@ impl Trainer for BurnTrainer {
             logits.extend(floats(as_vector(output)));
         }
         Ok(logits)
+    }
+
+    fn moments(
+        &mut self,
+        images: &[f32],
+        restore: Option<&[Moments]>,
+    ) -> Result<Vec<Moments>, TrainError> {
+        self.whole_images(images)?;
+        if images.is_empty() {
+            return Err(TrainError::EmptyBatch);
+        }
+        restore.map_or(Ok(()), |moments| check_moments(&self.network, moments))?;
+        let weights = self.operands()?;
+        let mut mode = Mode::Observe { targets: restore, seen: Vec::new() };
+        self.forward(self.input(images, &self.device), &weights, &mut mode);
+        match mode {
+            Mode::Observe { seen, .. } => Ok(seen),
+            Mode::Train(_) | Mode::Eval => Ok(Vec::new()),
+        }
     }
 }
 

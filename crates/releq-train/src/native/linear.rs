@@ -20,7 +20,8 @@ impl Linear {
 }
 
 impl Layer for Linear {
-    fn prepare(&mut self, _: &[f32], _: Option<&[f32]>, _: Rectifier) {
+    fn prepare(&mut self, _: &[f32], _: Option<&[f32]>, rectifier: Rectifier) {
+        self.rectifier = rectifier;
         self.transposed.clear();
     }
 

@@ -12,6 +12,7 @@ mod flatten;
 mod layer;
 mod linear;
 mod loss;
+mod observer;
 mod plan;
 mod pool;
 mod product;
@@ -24,15 +25,18 @@ use std::{fmt, sync::Arc};
 use releq_core::{
     Bitwidth, BitwidthAssignment, Network, Parameter, ParameterRole, Weights, layer_parameters,
 };
-use releq_kernels::{FloatScratch, Isa};
+use releq_kernels::{FloatScratch, Isa, Rectifier};
 use releq_quant::Quantizer;
 
 use self::{
     layer::{Backward, Buffers, Pass, Trained, Upstream, to_channels_last},
+    observer::Observer,
     plan::{Unit, plan},
 };
 use crate::{
-    Batch, OptimizerState, Sgd, TrainError, Trainer, TrainerState, initial_weights,
+    Batch, Moments, OptimizerState, Sgd, TrainError, Trainer, TrainerState,
+    correction::check_moments,
+    initial_weights,
     trainer::{layer_bits, layer_weights},
 };
 
@@ -55,13 +59,14 @@ const INFERENCE_BATCH: usize = 16;
 pub struct NativeTrainer {
     network: Network,
     quantizer: Arc<dyn Quantizer>,
+    isa: Isa,
     /// What [`set_bits`](Trainer::set_bits) was given.
     assignment: Option<BitwidthAssignment>,
     units: Vec<Unit>,
     /// The unit that gives the output.
     output: Option<usize>,
     steps: u64,
-    /// Whether the packed weights are those of training, or of evaluation.
+    /// What the packed weights are for.
     prepared: Option<Mode>,
     scratch: FloatScratch,
     buffers: Buffers,
@@ -76,7 +81,10 @@ pub type Visit<'v> = dyn FnMut(Option<usize>, &mut [f32]) + 'v;
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Train,
+    /// Batch norms are part of the convolutions before them.
     Evaluate,
+    /// As evaluation, but every layer by itself: an observer sees values before norms and rectifiers.
+    Observe,
 }
 
 impl fmt::Debug for NativeTrainer {
@@ -112,6 +120,7 @@ impl NativeTrainer {
         let mut trainer = Self {
             network: network.clone(),
             quantizer,
+            isa,
             assignment: None,
             values: none(),
             gradients: none(),
@@ -126,9 +135,14 @@ impl NativeTrainer {
         Ok(trainer)
     }
 
-    /// Values of one image.
-    fn sample(&self) -> usize {
-        self.network.input().iter().product()
+    /// Values of one image, if `images` is a whole number of them.
+    fn whole_images(&self, images: &[f32]) -> Result<usize, TrainError> {
+        let sample = self.network.input().iter().product();
+        if images.len().is_multiple_of(sample) {
+            return Ok(sample);
+        }
+        let labels = images.len().div_ceil(sample);
+        Err(TrainError::Batch { labels, expected: labels * sample, got: images.len() })
     }
 
     /// Quantizes the weights of every layer that has a bitwidth, and lets the layers pack them.
@@ -158,6 +172,9 @@ impl NativeTrainer {
                     rectifier = norm.rectifier;
                 }
             }
+            if mode == Mode::Observe {
+                rectifier = Rectifier::None;
+            }
             let unit = &mut self.units[index];
             unit.layer.prepare(&used, bias.as_deref(), rectifier);
             unit.parameters.used = used;
@@ -169,6 +186,19 @@ impl NativeTrainer {
     /// Leaves the outputs that are still needed in `values`. In evaluation, `visit` sees and may change what every layer
     /// gives.
     fn forward(&mut self, input: &[f32], batch: usize, mode: Mode, visit: &mut Visit<'_>) {
+        let unobserved = self.forward_observed(input, batch, mode, visit, None);
+        debug_assert!(unobserved.is_ok(), "only an observer fails");
+    }
+
+    /// As [`forward`](Self::forward), in [`Mode::Observe`] with an observer.
+    fn forward_observed(
+        &mut self,
+        input: &[f32],
+        batch: usize,
+        mode: Mode,
+        visit: &mut Visit<'_>,
+        mut observer: Option<&mut Observer<'_>>,
+    ) -> Result<(), TrainError> {
         let step = (mode == Mode::Train).then_some(self.steps);
         for index in 0..self.units.len() {
             let values = &mut self.values;
@@ -194,21 +224,38 @@ impl NativeTrainer {
                         out.copy_from_slice(first);
                     }
                 }
+                let (network, parameters) = (&self.network, &mut unit.parameters);
+                let kept = match (&mut observer, inputs.first()) {
+                    (Some(observer), Some(x)) => {
+                        observer.before(network, unit.node, x, parameters)?
+                    }
+                    _ => None,
+                };
                 let mut pass =
                     Pass { batch, step, scratch: &mut self.scratch, buffers: &mut self.buffers };
-                unit.layer.forward(&inputs, &mut unit.parameters, &mut pass, &mut out);
+                unit.layer.forward(&inputs, parameters, &mut pass, &mut out);
+                if let Some(kept) = kept {
+                    kept.put_back(parameters);
+                }
+                if let Some(observer) = &mut observer
+                    && network.nodes()[unit.node].op.is_quantizable()
+                {
+                    observer.after(network, unit.node, &mut out)?;
+                    unit.rectifier.rectify(&mut out);
+                }
             }
             if mode == Mode::Evaluate && unit.norm.is_none() {
                 visit(Some(unit.last), &mut out);
             }
             values[index] = Some(out);
-            if mode == Mode::Evaluate {
+            if mode != Mode::Train {
                 self.release_read(index);
             }
         }
+        Ok(())
     }
 
-    /// Gives back what only this unit still needed, in evaluation.
+    /// Gives back what only this unit still needed, outside of training.
     fn release_read(&mut self, index: usize) {
         let sources = self.units[index].sources.iter().flatten();
         for source in sources.copied().chain([index]) {
@@ -283,11 +330,7 @@ impl NativeTrainer {
         images: &[f32],
         visit: &mut Visit<'_>,
     ) -> Result<Vec<f32>, TrainError> {
-        let sample = self.sample();
-        if !images.len().is_multiple_of(sample) {
-            let labels = images.len().div_ceil(sample);
-            return Err(TrainError::Batch { labels, expected: labels * sample, got: images.len() });
-        }
+        let sample = self.whole_images(images)?;
         self.prepare(Mode::Evaluate)?;
         let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
         let largest = self.units.iter().map(|unit| unit.values).max().unwrap_or(1);
@@ -443,6 +486,26 @@ impl Trainer for NativeTrainer {
 
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
         self.visited_logits(images, &mut |_, _| ())
+    }
+
+    fn moments(
+        &mut self,
+        images: &[f32],
+        restore: Option<&[Moments]>,
+    ) -> Result<Vec<Moments>, TrainError> {
+        let batch = images.len() / self.whole_images(images)?;
+        if images.is_empty() {
+            return Err(TrainError::EmptyBatch);
+        }
+        restore.map_or(Ok(()), |moments| check_moments(&self.network, moments))?;
+        self.prepare(Mode::Observe)?;
+        let mut observer = Observer::new(self.isa, restore);
+        let input = self.channels_last(images);
+        let seen = Some(&mut observer);
+        let result = self.forward_observed(&input, batch, Mode::Observe, &mut |_, _| (), seen);
+        self.buffers.give(input);
+        self.buffers.0.extend(self.values.iter_mut().filter_map(Option::take));
+        result.map(|()| observer.seen)
     }
 }
 
