@@ -20,7 +20,7 @@ pub enum Stage {
     Search,
     /// The searches that the agent's is compared with.
     Comparison,
-    /// The long retrains.
+    /// The long retrains, or corrections, at the end.
     Final,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Stage {
             Self::Sensitivities => "sensitivities",
             Self::Search => "search",
             Self::Comparison => "comparison",
-            Self::Final => "long retrain",
+            Self::Final => "finals",
         })
     }
 }

@@ -21,8 +21,8 @@ pub use check::check_evaluator;
 pub use early_stop::EarlyStop;
 pub use parallel::Parallel;
 pub(crate) use pool::TrainerPool;
-use retrain::go_on;
-pub(crate) use retrain::{EVALUATION_BATCH, classify};
+
+pub(crate) use retrain::{EVALUATION_BATCH, Way, classify, go_on};
 pub use retrain::{Retrain, RetrainSetup, Retrained};
 pub use table::{OnMiss, Table};
 

@@ -1,4 +1,4 @@
-//! Measures an assignment for real: quantize, retrain, classify.
+//! Measures an assignment for real: quantize, retrain or correct, classify.
 
 use std::{
     fmt,
@@ -12,7 +12,8 @@ use releq_core::{BitwidthAssignment, Network, Weights, parallel};
 use releq_data::{DataError, Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    AccuracyReport, Schedule, TrainError, TrainProgress, Trainer, TrainerFactory, accuracy_while,
+    AccuracyReport, Correction, Corrector, Schedule, TrainError, TrainProgress, Trainer,
+    TrainerFactory, accuracy_while,
 };
 
 use super::{EarlyStop, Evaluation, Evaluator, Measurement, TrainerPool};
@@ -93,13 +94,25 @@ pub enum Retrained {
     Diverged(String),
 }
 
-/// Quantization-aware retraining from the full-precision weights, then accuracy on held-out images.
+/// What becomes of quantized weights before they are measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Way {
+    /// They are trained.
+    Train(Schedule),
+    /// They are corrected.
+    Correct(Correction),
+}
+
+/// Quantization-aware retraining from the full-precision weights, or a [correction](Self::correcting) that takes no
+/// training, then accuracy on held-out images.
 ///
 /// The seed of a retrain follows from the run's seed and the assignment alone, so an answer does not
 /// depend on who computes it or when.
 pub struct Retrain<'a> {
     pool: TrainerPool<'a>,
-    schedule: Schedule,
+    way: Way,
+    /// What corrects, once it is known what to correct to.
+    corrector: Mutex<Option<Arc<Correcting<'a>>>>,
     full_precision: f64,
     early_stop: Option<(EarlyStop, Subset<&'a dyn Dataset>)>,
     states: Option<KeptStates>,
@@ -110,9 +123,12 @@ pub struct Retrain<'a> {
 
 impl fmt::Debug for Retrain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retrain").field("schedule", &self.schedule).finish_non_exhaustive()
+        f.debug_struct("Retrain").field("way", &self.way).finish_non_exhaustive()
     }
 }
+
+/// Corrects on images of the training set.
+type Correcting<'a> = Corrector<Subset<&'a dyn Dataset>>;
 
 /// Is told of the steps of retrains that are under way.
 type OnStep<'a> = Box<dyn Fn(&BitwidthAssignment, TrainProgress) + Send + Sync + 'a>;
@@ -129,7 +145,22 @@ impl<'a> Retrain<'a> {
     /// # Errors
     /// [`ReleqError`] if weights, images and network do not fit together; [`ReleqError::Cancelled`].
     pub fn new(setup: RetrainSetup<'a>, schedule: Schedule) -> Result<Self, ReleqError> {
-        let retrain = Self::unmeasured(setup, schedule);
+        Self::measured_first(setup, Way::Train(schedule))
+    }
+
+    /// Quantizes and [corrects](Corrector) in place of a retrain: no gradient is computed, and the training images need no
+    /// labels. The validation images do; images without can be given those that the network in full
+    /// precision sees ([`WithLabels`](releq_data::WithLabels), [`classes_while`](releq_train::classes_while)).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn correcting(setup: RetrainSetup<'a>, correction: Correction) -> Result<Self, ReleqError> {
+        Self::measured_first(setup, Way::Correct(correction))
+    }
+
+    /// Measures the full-precision accuracy on the validation images.
+    pub(crate) fn measured_first(setup: RetrainSetup<'a>, way: Way) -> Result<Self, ReleqError> {
+        let retrain = Self::unmeasured(setup, way);
         let full_precision = retrain.full_precision_on(setup.validation)?.accuracy();
         retrain.relative_to(full_precision)
     }
@@ -147,10 +178,11 @@ impl<'a> Retrain<'a> {
     }
 
     /// For [`retrain`](Self::retrain) alone, which is relative to nothing.
-    pub(crate) fn unmeasured(setup: RetrainSetup<'a>, schedule: Schedule) -> Self {
+    pub(crate) fn unmeasured(setup: RetrainSetup<'a>, way: Way) -> Self {
         Self {
             pool: TrainerPool::new(setup),
-            schedule,
+            way,
+            corrector: Mutex::default(),
             full_precision: 1.0,
             early_stop: None,
             states: None,
@@ -177,6 +209,21 @@ impl<'a> Retrain<'a> {
             return Ok(Arc::clone(known));
         }
         Ok(Arc::clone(reference.insert(Arc::new(self.pool.reference()?))))
+    }
+
+    /// What corrects on the images of this setup.
+    fn corrector(&self, correction: Correction) -> Result<Arc<Correcting<'a>>, ReleqError> {
+        let mut corrector = self.corrector.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*corrector {
+            return Ok(Arc::clone(known));
+        }
+        let RetrainSetup { train, normalization, seed, cancel, .. } = *self.pool.setup();
+        let images = Subset::all(train).take(correction.images, seed)?;
+        let made = self.pool.with(|trainer| {
+            let made = Corrector::new(trainer, images, normalization, &|| go_on(cancel))?;
+            made.ok_or(ReleqError::Cancelled)
+        })?;
+        Ok(Arc::clone(corrector.insert(Arc::new(made))))
     }
 
     /// What the validation images tell of a retrained network.
@@ -260,7 +307,7 @@ impl<'a> Retrain<'a> {
         let answer = self.pool.with(|trainer| {
             let setup = self.pool.setup();
             unless_diverged(|| {
-                self.train(trainer, bits, again, None)?;
+                self.adapt(trainer, bits, again, None)?;
                 let reports: Vec<_> = sets
                     .iter()
                     .map(|&set| setup.classify(trainer, set))
@@ -274,15 +321,36 @@ impl<'a> Retrain<'a> {
         })
     }
 
-    /// The steps of a retrain; where it was given up, after which step and why.
-    fn train(
+    /// Makes the best of the full-precision weights at `bits`; where a retrain was given up, after which step and why.
+    fn adapt(
         &self,
         trainer: &mut dyn Trainer,
         bits: &BitwidthAssignment,
         again: usize,
         early_stop: Option<&(EarlyStop, Subset<&'a dyn Dataset>)>,
     ) -> Result<Option<(usize, AccuracyReport)>, ReleqError> {
-        let Self { schedule, states, .. } = self;
+        match &self.way {
+            Way::Train(schedule) => self.train(trainer, schedule, bits, again, early_stop),
+            Way::Correct(correction) => {
+                let corrector = self.corrector(*correction)?;
+                trainer.set_bits(Some(bits))?;
+                let cancel = self.pool.setup().cancel;
+                let done = corrector.correct(trainer, &|| go_on(cancel))?;
+                if done { Ok(None) } else { Err(ReleqError::Cancelled) }
+            }
+        }
+    }
+
+    /// The steps of a retrain; where it was given up, after which step and why.
+    fn train(
+        &self,
+        trainer: &mut dyn Trainer,
+        schedule: &Schedule,
+        bits: &BitwidthAssignment,
+        again: usize,
+        early_stop: Option<&(EarlyStop, Subset<&'a dyn Dataset>)>,
+    ) -> Result<Option<(usize, AccuracyReport)>, ReleqError> {
+        let states = &self.states;
         let setup = self.pool.setup();
         trainer.set_bits(Some(bits))?;
         let beginning = Beginning {
@@ -344,7 +412,7 @@ impl Evaluator for Retrain<'_> {
         let outcome = self.pool.with(|trainer| {
             unless_diverged(|| {
                 if let Some((after_step, seen)) =
-                    self.train(trainer, bits, 0, self.early_stop.as_ref())?
+                    self.adapt(trainer, bits, 0, self.early_stop.as_ref())?
                 {
                     let seen = Measurement::new(seen.accuracy())
                         .with_standard_error(seen.standard_error());
@@ -381,7 +449,10 @@ impl Evaluator for Retrain<'_> {
     }
 
     fn name(&self) -> &str {
-        "retrain"
+        match self.way {
+            Way::Train(_) => "retrain",
+            Way::Correct(_) => "correction",
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use releq_format::{Checkpoint, NameMap, onnx};
 use releq_hw::{CostKind, LimitConfig, ModelSize, Stripes};
 use releq_quant::QuantizerKind;
 use releq_reward::{Exchange, RewardKind};
-use releq_train::{Backend, Decay, Length, Schedule, Sgd};
+use releq_train::{Backend, Correction, Decay, Length, Schedule, Sgd};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -98,7 +98,7 @@ impl Default for PlannedPpo {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EvaluatorKind {
-    /// [`Retrain`](crate::evaluate::Retrain) by the short schedule.
+    /// [`Retrain`](crate::evaluate::Retrain) by the short schedule, or by [correction](ExperimentConfig::correction).
     #[default]
     Retrain,
 }
@@ -310,6 +310,11 @@ pub struct ExperimentConfig {
     pub pretrain: Schedule,
     /// Full-precision training of weights that are given; `None` takes them as they are.
     pub fine_tune: Option<Schedule>,
+    /// In place of all retrains, quantized weights are corrected on training images ([`Corrector`](releq_train::Corrector));
+    /// nothing is learned from labels. Where the held-out or the test images have none, the classes that the given weights
+    /// see in full precision stand for them, and every accuracy is an agreement with full precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<Correction>,
     /// Retraining of one assignment during the search.
     pub short_retrain: Schedule,
     /// Whether short retrains learn from full precision in place of the labels.
@@ -335,7 +340,7 @@ pub struct ExperimentConfig {
     /// It looks by bisection along its frontier, so seven tell 127 apart.
     pub finalists: usize,
     /// How many long retrains, with other seeds, an assignment may get where the first leaves it uncertain whether it is
-    /// within the tolerance.
+    /// within the tolerance. Corrections have no seed.
     #[serde(default = "one")]
     pub seeds: usize,
     /// Assignments that the report shows beside what was found, after the same long retrain: label and
@@ -382,6 +387,7 @@ impl ExperimentConfig {
             normalization: None,
             pretrain: Schedule { warmup_steps: 50, ..schedule(Length::Epochs(4.0), 0.03) },
             fine_tune: None,
+            correction: None,
             short_retrain: schedule(Length::Steps(60), 0.01),
             distilled: true,
             signal: Signal::Divergence,
@@ -437,9 +443,10 @@ impl ExperimentConfig {
     pub(super) fn schedules(&self) -> impl Iterator<Item = (&'static str, &Schedule, bool)> {
         let pretrain = Some(("pretrain", &self.pretrain, self.weights.is_none()));
         let tune = self.fine_tune.as_ref().map(|tune| ("fine_tune", tune, self.weights.is_some()));
+        let retrains = self.correction.is_none();
         let retrains = [
-            ("short_retrain", &self.short_retrain, true),
-            ("long_retrain", &self.long_retrain, true),
+            ("short_retrain", &self.short_retrain, retrains),
+            ("long_retrain", &self.long_retrain, retrains),
         ];
         pretrain.into_iter().chain(tune).chain(retrains)
     }
@@ -467,6 +474,9 @@ impl ExperimentConfig {
             if value == 0 {
                 return wrong(setting, "at least one image is needed".into());
             }
+        }
+        if self.correction.is_some_and(|correction| correction.images == 0) {
+            return wrong("correction", "at least one image is needed".into());
         }
         self.normalization.as_ref().map_or(Ok(()), Normalization::check)?;
         for (setting, schedule, _) in self.schedules() {

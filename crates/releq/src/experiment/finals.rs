@@ -246,9 +246,11 @@ impl Finals<'_> {
         // By the first seeds alone, so that a run that was killed between two second ones decides alike.
         let firsts: Done = done.iter().map(|(bits, seeds)| (bits.clone(), seeds.first())).collect();
         let floor = self.reference(&firsts).validation_accuracy - self.config.tolerance;
+        // A correction has no seed.
+        let most = if self.config.correction.is_some() { 1 } else { self.config.seeds };
         let near = |bits: &BitwidthAssignment| {
             let Some(seeds) = done.get(bits) else { return false };
-            seeds.count() < self.config.seeds
+            seeds.count() < most
                 && seeds.first().accuracies().zip(seeds.standard_error()).is_some_and(
                     |([validation, _], error)| (validation - floor).abs() <= BORDER * error,
                 )
@@ -282,7 +284,8 @@ impl Finals<'_> {
             Reference { validation_accuracy: validation, test_accuracy: test, retrained: false };
         match in_full_precision(done).and_then(|(_, seeds)| seeds.accuracies()) {
             Some([validation_accuracy, test_accuracy]) if validation_accuracy >= validation => {
-                Reference { validation_accuracy, test_accuracy, retrained: true }
+                let retrained = self.config.correction.is_none();
+                Reference { validation_accuracy, test_accuracy, retrained }
             }
             _ => before,
         }

@@ -10,10 +10,12 @@ use std::{
 
 use releq_agent::{Agent, Evolution, Listed, LocalSearch, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
-use releq_data::{Dataset, Normalization, Subset, fingerprint};
+use releq_data::{Dataset, Normalization, Subset, WithLabels, fingerprint};
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
-use releq_train::{TrainError, TrainProgress, Trainer, initial_weights, training_origin};
+use releq_train::{
+    Schedule, TrainError, TrainProgress, Trainer, classes_while, initial_weights, training_origin,
+};
 
 use super::{
     AgentShape, Choice, ExperimentConfig, HeldOut, Laps, Signal,
@@ -23,7 +25,10 @@ use super::{
 use crate::{
     Budget, Cancel, Event, LayerRow, Planning, Problem, ReleqError, Report, RunFolder, Search,
     SearchOutcome, Sensitivities, Sensitivity, Stage, StopReason,
-    evaluate::{ByDivergence, Cached, Evaluator, Retrain, RetrainSetup, classify},
+    evaluate::{
+        ByDivergence, Cached, EVALUATION_BATCH, Evaluator, Retrain, RetrainSetup, Way, classify,
+        go_on,
+    },
     run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, Recorded, SHORT, StageRecord},
     search::agent_name,
 };
@@ -39,6 +44,8 @@ pub(super) struct Images {
     pub(super) search_validation: Subset,
     test: Subset,
     pub(super) normalization: Normalization,
+    /// Whether the labels of what is measured are those of full precision.
+    unlabelled: bool,
     source: String,
 }
 
@@ -97,6 +104,13 @@ impl<'a> Run<'a> {
                 Some(folder.begin(config, origin(network, config, &images, given.as_ref())?)?)
             }
             None => None,
+        };
+        // Afterwards: another processor may see another class, but the data are the same.
+        let images = match config.correction {
+            Some(_) if images.lack_labels() => {
+                labelled(images, network, config, &pieces, given.as_ref(), cancel)?
+            }
+            _ => images,
         };
         Ok(Self {
             network,
@@ -353,7 +367,8 @@ impl<'a> Run<'a> {
             clock: &self.clock,
             kept: self.kept.as_ref(),
         };
-        let mut long = Retrain::unmeasured(self.setup(weights), self.config.long_retrain);
+        let way = self.way(self.config.long_retrain);
+        let mut long = Retrain::unmeasured(self.setup(weights), way);
         long = long.on_step(self.telling(|| Stage::Final));
         if let Some(kept) = &self.kept {
             long = long.keep_states(kept.states(LONG));
@@ -381,6 +396,7 @@ impl<'a> Run<'a> {
             data: self.images.source.clone(),
             images: [&self.images.train, &self.images.validation, &self.images.test]
                 .map(Dataset::len),
+            unlabelled: self.images.unlabelled,
             full_precision_validation: full_precision.validation,
             full_precision_test: full_precision.test,
             reference: (!rows.is_empty()).then_some(reference),
@@ -459,6 +475,11 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What quantized weights get: a retrain by `schedule`, unless the run corrects them.
+    fn way(&self, schedule: Schedule) -> Way {
+        self.config.correction.map_or(Way::Train(schedule), Way::Correct)
+    }
+
     fn evaluator<'s>(
         &'s self,
         setup: &RetrainSetup<'s>,
@@ -467,13 +488,13 @@ impl<'a> Run<'a> {
         if let Some(make) = self.own.evaluator(self.config)? {
             return make(setup);
         }
+        let way = self.way(self.config.short_retrain);
         let mut retrain = match full_precision.search_validation {
-            Some(accuracy) => {
-                Retrain::unmeasured(*setup, self.config.short_retrain).relative_to(accuracy)?
-            }
-            None => Retrain::new(*setup, self.config.short_retrain)?,
+            Some(accuracy) => Retrain::unmeasured(*setup, way).relative_to(accuracy)?,
+            None => Retrain::measured_first(*setup, way)?,
         };
-        if self.config.distilled {
+        // A correction learns from nobody.
+        if self.config.distilled && self.config.correction.is_none() {
             retrain = retrain.distilled();
         }
         if let Some(early_stop) = self.config.early_stop {
@@ -688,5 +709,43 @@ pub(super) fn split(data: AnySplits, config: &ExperimentConfig) -> Result<Images
         Some(normalization) => normalization.clone(),
         None => Normalization::measured(&train)?,
     };
-    Ok(Images { train, validation, search_validation, test, normalization, source: data.source })
+    let (unlabelled, source) = (false, data.source);
+    Ok(Images { train, validation, search_validation, test, normalization, unlabelled, source })
+}
+
+impl Images {
+    /// Whether some of the images that are measured on have no labels.
+    fn lack_labels(&self) -> bool {
+        [&self.validation, &self.test].iter().any(|images| images.info().classes.is_none())
+    }
+}
+
+/// The images, labelled with the classes that the given weights see in full precision.
+fn labelled(
+    images: Images,
+    network: &Network,
+    config: &ExperimentConfig,
+    pieces: &Pieces,
+    given: Option<&Weights>,
+    cancel: &Cancel,
+) -> Result<Images, ReleqError> {
+    let Some(weights) = given.filter(|_| config.fine_tune.is_none()) else {
+        let reason = "must be given, and stay as they are, where images have no labels: what they see in full precision \
+                      is what a correction is measured by";
+        return Err(ReleqError::Setting { setting: "weights", reason: reason.into() });
+    };
+    let mut trainer = pieces.trainers.trainer(network, Arc::clone(&pieces.quantizer))?;
+    trainer.load(weights)?;
+    let normalization = &images.normalization;
+    let mut label = |images: Subset| -> Result<Subset, ReleqError> {
+        let (batch, go_on) = (EVALUATION_BATCH, || go_on(cancel));
+        let labels = classes_while(trainer.as_mut(), &images, normalization, batch, &go_on)?;
+        let labels = labels.ok_or(ReleqError::Cancelled)?;
+        let labelled: Arc<dyn Dataset> =
+            Arc::new(WithLabels::new(images, network.outputs(), labels)?);
+        Ok(Subset::all(labelled))
+    };
+    let (validation, test) = (label(images.validation.clone())?, label(images.test.clone())?);
+    let search_validation = validation.take(config.search_validation, config.seed)?;
+    Ok(Images { validation, test, search_validation, unlabelled: true, ..images })
 }

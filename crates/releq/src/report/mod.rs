@@ -28,6 +28,10 @@ pub struct Report {
     pub data: String,
     /// Images trained on, held out for validation, and tested on.
     pub images: [usize; 3],
+    /// Whether the images have no labels: every accuracy in the report is then an agreement, the share of images in
+    /// which the network sees the class that it sees in full precision.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlabelled: bool,
     /// Full-precision accuracy on the validation images, before the long retrain.
     pub full_precision_validation: f64,
     /// Full-precision accuracy on the test images, before the long retrain.

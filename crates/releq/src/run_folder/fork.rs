@@ -30,8 +30,15 @@ const AFTER_EVALUATIONS: [&str; 12] = [
 const AFTER_SEARCH: [&str; 3] = ["long_retrain", "seeds", "tolerance"];
 
 /// Further ones that the weights in full precision do not depend on either.
-const AFTER_WEIGHTS: [&str; 6] =
-    ["distilled", "early_stop", "evaluator", "quantizer", "search_validation", "short_retrain"];
+const AFTER_WEIGHTS: [&str; 7] = [
+    "correction",
+    "distilled",
+    "early_stop",
+    "evaluator",
+    "quantizer",
+    "search_validation",
+    "short_retrain",
+];
 
 /// What of a run is valid for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +215,7 @@ mod tests {
         let value = serde_json::to_value(ExperimentConfig::lenet(1)).unwrap();
         for name in AFTER_EVALUATIONS.iter().chain(&AFTER_SEARCH).chain(&AFTER_WEIGHTS) {
             // Settings that are left out where they are not given.
-            let optional = ["early_stop", "limits", "reward"].contains(name);
+            let optional = ["correction", "early_stop", "limits", "reward"].contains(name);
             assert!(optional || value.get(name).is_some(), "{name}");
         }
     }
