@@ -19,8 +19,9 @@ pub const DIGITS: &str = "digits";
 /// Where the images come from.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DataArgs {
-    /// Images: a folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, or with the files of MNIST, CIFAR-10 or SVHN;
-    /// or a name of `releq list data`, which is looked for in RELEQ_DATA_DIR and in the user's cache folder
+    /// Images: a folder with `train/CLASS/*.jpg` and `test/CLASS/*.jpg`, with images alone, which have no labels, or with
+    /// the files of MNIST, CIFAR-10 or SVHN; a table `.csv` with columns `path`, `label` and `split`; arrays `x` and `y` in
+    /// `.npz`; or a name of `releq list data`, which is looked for in RELEQ_DATA_DIR and in the user's cache folder
     /// [default: the network's data set, looked for there]
     #[arg(long, value_name = "DIR|NAME")]
     data: Option<PathBuf>,
@@ -107,7 +108,7 @@ impl DataArgs {
 
 /// The data set of this name.
 fn named(name: &Path) -> Result<DataKind> {
-    let kinds = || DataKind::ALL.into_iter().filter(|kind| *kind != DataKind::ImageFolder);
+    let kinds = || DataKind::ALL.into_iter().filter(|kind| kind.is_published());
     let text = name.to_string_lossy();
     kinds().find(|kind| kind.slug() == text).ok_or_else(|| {
         let names = kinds().map(DataKind::slug).chain([DIGITS]);

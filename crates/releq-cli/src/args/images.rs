@@ -14,12 +14,12 @@ use releq::{
     core::Network,
     data::{
         BadImages, Color, DataKind, ImageFolder, ImageFolderConfig, ImageSet, ImageSize,
-        LoadedImages, Splits, image_folder,
+        LoadedImages, Normalization, Splits, image_folder,
     },
 };
 use serde::Serialize;
 
-use super::options;
+use super::{UsageError, options};
 
 /// Part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -31,13 +31,56 @@ pub enum Split {
     Train,
 }
 
+/// How the images of a framework's networks become numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Preprocess {
+    /// Mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225 of pixels from 0 to 1.
+    Torchvision,
+    /// Pixels from -1 to 1.
+    Tf,
+    /// Pixels from 0 to 255 less 103.939, 116.779, 123.68, in the order blue, green, red.
+    Caffe,
+}
+
+impl Preprocess {
+    /// The normalization of so many channels.
+    fn normalization(self, channels: usize) -> Option<Normalization> {
+        let (mean, std) = match self {
+            Self::Tf => (vec![0.5; channels], vec![0.5; channels]),
+            _ if channels != 3 => return None,
+            Self::Torchvision => (vec![0.485, 0.456, 0.406], vec![0.229, 0.224, 0.225]),
+            Self::Caffe => {
+                ([103.939, 116.779, 123.68].map(|mean| mean / 255.0).into(), vec![1.0 / 255.0; 3])
+            }
+        };
+        Some(Normalization { mean, std })
+    }
+}
+
 /// How image folders are read; other data sets need no options.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ImageArgs {
+    /// Prepare images as the networks of a framework take them; --mean and --std win over its normalization
+    #[arg(long, value_enum, value_name = "FRAMEWORK")]
+    preprocess: Option<Preprocess>,
     /// Scale the images of an image folder to the network's input size [default: only for inputs above 64
     /// pixels, which also crop the center, as ImageNet networks are evaluated]
     #[arg(long)]
     resize: bool,
+    /// Scale the shorter side of the images of an image folder to this many pixels, and crop the center in the network's
+    /// input size
+    #[arg(
+        long,
+        value_name = "PIXELS",
+        conflicts_with = "resize",
+        value_parser = options::count,
+        allow_negative_numbers = true
+    )]
+    resize_shorter: Option<NonZeroUsize>,
+    /// File that says which number each class has, for folders that are not all classes of the network: a table with a
+    /// column `index`, JSON, or one name on each line [default: in the order of the names]
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
     /// Skip images of an image folder that cannot be decoded [default: stop and name them]
     #[arg(long)]
     skip_bad_images: bool,
@@ -59,24 +102,57 @@ impl ImageArgs {
     /// If images are to be scaled for a network that does not take squares.
     pub fn config(&self, network: &Network) -> Result<ImageFolderConfig> {
         let [channels, height, width] = network.input();
-        let color = if channels == 1 { Color::Gray } else { Color::Rgb };
+        let color = match self.preprocess {
+            _ if channels == 1 => Color::Gray,
+            Some(Preprocess::Caffe) => Color::Bgr,
+            _ => Color::Rgb,
+        };
         let bad_images = if self.skip_bad_images { BadImages::Skip } else { BadImages::Refuse };
         let max_bytes = (self.image_memory * f64::from(1 << 30)) as u64;
         let default = ImageFolderConfig::default();
-        let mut config = ImageFolderConfig { color, bad_images, max_bytes, ..default };
+        let class_list = self.classes.as_ref().map(std::path::absolute).transpose()?;
+        let mut config = ImageFolderConfig { color, class_list, bad_images, max_bytes, ..default };
         let side = u32::try_from(height)?;
-        if self.resize {
+        if self.resize || self.resize_shorter.is_some() {
             ensure!(
                 height == width,
                 "--resize scales to squares, but network `{}` takes images of {height} x {width}; leave \
                  it out and scale the files",
                 network.name()
             );
+        }
+        if let Some(shorter) = self.resize_shorter {
+            let resize = u32::try_from(shorter.get())?;
+            ensure!(
+                resize >= side,
+                "--resize-shorter {resize}: network `{}` takes images of {side} x {side}",
+                network.name()
+            );
+            config.size = ImageSize::ResizeCrop { resize, crop: side };
+        } else if self.resize {
             config.size = ImageSize::square(side);
         } else if height == width && height > 64 {
             config.size = ImageSize::ResizeCrop { resize: side * 8 / 7, crop: side };
         }
         Ok(config)
+    }
+}
+
+impl ImageArgs {
+    /// The normalization of the framework that is named, if one is.
+    ///
+    /// # Errors
+    /// [`UsageError`] if it has none for the channels of `network`.
+    pub(super) fn normalization(&self, network: &Network) -> Result<Option<Normalization>> {
+        let Some(preprocess) = self.preprocess else { return Ok(None) };
+        let [channels, ..] = network.input();
+        let normalization = preprocess.normalization(channels).ok_or_else(|| {
+            let name = network.name();
+            UsageError(format!(
+                "--preprocess is for images of 3 channels, but network `{name}` takes {channels}; name --mean and --std"
+            ))
+        })?;
+        Ok(Some(normalization))
     }
 }
 
@@ -94,8 +170,8 @@ pub fn load(
     let (set, name) = match half(source, split) {
         Some((half, images)) => {
             // Classes have the numbers that they have in the training images.
-            if let DataConfig::Folder { path, .. } = source {
-                image_folder::check_classes(path)?;
+            if let DataConfig::Folder { path, images, .. } = source {
+                image_folder::check_classes(path, images)?;
             }
             let mut name = half.display().to_string();
             let folder = ImageFolder::open(half, images)?;
@@ -188,9 +264,17 @@ fn check(set: &ImageSet, source: &str, network: &Network, config: &DataConfig) -
             network.input()
         );
     }
-    if set.classes() != network.outputs() {
+    // Images without labels have no classes, and numbers for labels need not go up to the last class.
+    let numbered = matches!(config, DataConfig::Folder { path, .. } if path.is_file());
+    let fits = match set.classes() {
+        0 => true,
+        classes if numbered => classes <= network.outputs(),
+        classes => classes == network.outputs(),
+    };
+    if !fits {
         bail!(
-            "{source} has {} classes, but network `{}` has {} outputs; is it the data it was trained on?",
+            "{source} has {} classes, but network `{}` has {} outputs; is it the data it was trained on? If the folders are \
+             not all classes, --classes names a file that says which number each has",
             set.classes(),
             network.name(),
             network.outputs()
@@ -218,7 +302,14 @@ mod tests {
             let input = Network::builder("small", [1, side, side]).conv2d("conv", 2, 3);
             input.flatten("flat").linear("fc", classes).build().unwrap()
         };
-        let args = ImageArgs { resize: false, skip_bad_images: false, image_memory: 1.0 };
+        let args = ImageArgs {
+            preprocess: None,
+            resize: false,
+            resize_shorter: None,
+            classes: None,
+            skip_bad_images: false,
+            image_memory: 1.0,
+        };
         let source = |folder: &Path, args: &ImageArgs, network: &Network| DataConfig::Folder {
             path: folder.to_owned(),
             kind: None,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use releq::{core::Network, data::Normalization};
 
-use super::{options, usage};
+use super::{ImageArgs, options, usage};
 
 /// How the pixels of an image become the numbers that a network was trained on.
 #[derive(clap::Args, Clone, Debug)]
@@ -31,13 +31,14 @@ pub struct NormalizationArgs {
 }
 
 impl NormalizationArgs {
-    /// The normalization for the images of `network`, if the options name one.
+    /// The normalization for the images of `network`, if the options name one, or else the one of the framework that
+    /// `images` names.
     ///
     /// # Errors
     /// [`UsageError`](super::UsageError) for more or fewer numbers than channels.
-    pub fn given(&self, network: &Network) -> Result<Option<Normalization>> {
+    pub fn given(&self, network: &Network, images: &ImageArgs) -> Result<Option<Normalization>> {
         match self.mean.as_slice() {
-            [] => Ok(None),
+            [] => images.normalization(network),
             mean => usage(options::normalization(mean, &self.std, network)).map(Some),
         }
     }

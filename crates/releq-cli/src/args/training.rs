@@ -33,6 +33,23 @@ pub struct TrainingArgs {
         allow_hyphen_values = true
     )]
     pub epochs: Option<f64>,
+    /// Correct quantized weights in place of retraining them: the mean outputs of all layers are restored on training
+    /// images, without gradients and without labels; images without labels are measured by their agreement with full
+    /// precision. Weights are needed; the quantizer is wrpn-scaled-per-channel unless --quantizer says otherwise
+    #[arg(
+        long,
+        conflicts_with_all = ["short_epochs", "long_epochs", "learning_rate", "batch_size", "no_distillation"]
+    )]
+    pub no_retraining: bool,
+    /// Number of training images that corrections see [default: 256]
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "no_retraining",
+        value_parser = options::count,
+        allow_negative_numbers = true
+    )]
+    pub correction_images: Option<NonZeroUsize>,
     /// Epochs of the short retrain, which every assignment gets during the search
     #[arg(
         long,
@@ -115,6 +132,10 @@ impl TrainingArgs {
         for schedule in config.fine_tune.iter().chain([&config.pretrain]) {
             schedule.check()?;
         }
+        if self.no_retraining {
+            let correction = config.correction.get_or_insert_default();
+            correction.images = self.correction_images.map_or(correction.images, NonZeroUsize::get);
+        }
         config.distilled &= !self.no_distillation;
         config.sensitivity_images = self.sensitivity_images.unwrap_or(config.sensitivity_images);
         if self.held_out_from_test {
@@ -125,9 +146,12 @@ impl TrainingArgs {
 
     /// Holds out as many images as the options say, or no more than small data sets can spare.
     pub fn hold_out(&self, config: &mut ExperimentConfig, data: &Splits) {
-        let most = match config.held_out {
-            HeldOut::Training => data.train.len() / 5,
-            HeldOut::Test => data.test.len() / 2,
+        let train = data.train.len();
+        let most = match (config.held_out, config.correction) {
+            (HeldOut::Training, None) => train / 5,
+            // All but those that corrections are made on.
+            (HeldOut::Training, Some(correction)) => train - correction.images.min(train / 2),
+            (HeldOut::Test, _) => data.test.len() / 2,
         };
         config.validation =
             self.held_out.map_or(config.validation.min(most.max(1)), NonZeroUsize::get);

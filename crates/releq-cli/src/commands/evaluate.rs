@@ -127,7 +127,8 @@ impl Args {
         };
         let bits = self.precision.assignment(&network)?;
         let preset = || zoo::preset(network.name()).map(|preset| preset.normalization);
-        let normalization = self.normalization.given(&network)?.or(of_file).or_else(preset).ok_or_else(|| {
+        let given = self.normalization.given(&network, &self.data.images)?;
+        let normalization = given.or(of_file).or_else(preset).ok_or_else(|| {
             UsageError(format!(
                 "--mean and --std: say how images were normalized in the training of `{}`, such as --mean \
                  0.485,0.456,0.406 --std 0.229,0.224,0.225 with torchvision's networks",

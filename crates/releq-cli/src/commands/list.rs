@@ -153,13 +153,18 @@ fn described<N: ToString>(
     names.into_iter().map(item).collect()
 }
 
-const DATA: [(&str, &str); 6] = [
+const DATA: [(&str, &str); 8] = [
     (DIGITS, "digits of 28 x 28 that releq draws, always the same"),
     ("mnist", "MNIST: handwritten digits, 28 x 28"),
     ("fashion-mnist", "Fashion-MNIST: pieces of clothing, 28 x 28"),
     ("cifar10", "CIFAR-10: animals and vehicles, 32 x 32 in colour"),
     ("svhn", "SVHN: house numbers, 32 x 32 in colour"),
-    ("image-folder", "a folder with train/CLASS/ and test/CLASS/, named by its path"),
+    (
+        "image-folder",
+        "a folder with train/CLASS/ and test/CLASS/, or with images alone, named by its path",
+    ),
+    ("image-list", "a table of images, .csv with columns path, label and split, named by its path"),
+    ("arrays", "images x and labels y in a file of NumPy, .npz, named by its path"),
 ];
 
 const QUANTIZERS: [(&str, &str); 5] = [

@@ -11,7 +11,9 @@ use releq::{
     Choice, DataConfig, Experiment, ExperimentConfig, NetworkConfig, RunFolder, RunFolderError,
     WeightsConfig,
     core::{Network, Weights},
-    data::digits::DigitsConfig,
+    data::{Normalization, Splits, digits::DigitsConfig},
+    quant::QuantizerKind,
+    train::{AccuracyReport, TrainerFactory as _, accuracy},
     zoo,
 };
 
@@ -23,6 +25,11 @@ use crate::{
     terminal::output::{note, print},
 };
 
+/// Test images that given weights are shown first.
+const FIRST_LOOK: usize = 500;
+/// So many times the accuracy of chance is near it.
+const NEAR_CHANCE: f64 = 3.0;
+
 /// Find a bitwidth for every layer of a network
 ///
 /// The network is trained in full precision or starts from a checkpoint. An agent then chooses bitwidths, each choice is
@@ -33,6 +40,8 @@ use crate::{
   releq search                                    LeNet, on MNIST or drawn digits
   releq search simplenet --data cifar10 --weights simplenet_cifar.pth.tar
   releq search model.onnx --data photos/ --mean 0.5 --std 0.5
+  releq search model.onnx --data photos/ --no-retraining
+                                                  images without labels, minutes
   releq search lenet --limit size=80kB --cost stripes-energy --max-loss 0.5
   releq search lenet --keep conv1=float --evaluations 30
   releq search ... --short-epochs 1 --long-epochs 10 --learning-rate 0.01
@@ -118,9 +127,16 @@ impl Args {
         }
         let mut config = self.search.configure(config, &network)?;
         self.training.configure(&mut config)?;
+        let names_quantizer = self.search.quantizer.is_some()
+            || files.iter().any(|(settings, _)| settings.contains_key("quantizer"));
+        if self.training.no_retraining && !names_quantizer {
+            // Nothing repairs what one scale for a whole layer does to its smaller channels.
+            config.quantizer = QuantizerKind::WrpnScaledPerChannel.into();
+        }
         adjust(&mut config, &network)?;
         config.network = Some(NetworkConfig::from(&network));
-        config.normalization = self.normalization.given(&network)?.or(config.normalization);
+        config.normalization =
+            self.normalization.given(&network, &self.data.images)?.or(config.normalization);
         if weights.is_some() && config.normalization.is_none() {
             note(
                 "pixels are normalized as the training images are; if the weights were trained on others, say how with \
@@ -174,11 +190,22 @@ impl Args {
                 run.display()
             );
         }
+        if data.train.classes() == 0 && config.correction.is_none() {
+            anyhow::bail!(
+                "{} have no labels to train by; --no-retraining searches without",
+                data.source
+            );
+        }
+        if let Some(weights) = &weights
+            && let Some(seen) = first_look(&network, weights, &data, &config)?
+        {
+            note(seen);
+        }
         let mut experiment = Experiment::new(network.clone(), data, config);
         if let Some(weights) = weights {
             experiment = experiment.weights(weights);
         }
-        if probes {
+        if probes && experiment.config().correction.is_none() {
             let (probed, probe) = experiment.probe_rates()?;
             note(probe);
             experiment = probed;
@@ -229,6 +256,43 @@ impl Args {
             other => other,
         }))
     }
+}
+
+/// What given weights see in some test images, before anything that takes long: images that are prepared otherwise than in
+/// the training show here.
+fn first_look(
+    network: &Network,
+    weights: &Weights,
+    data: &Splits,
+    config: &ExperimentConfig,
+) -> Result<Option<String>> {
+    let images = data.test.take(FIRST_LOOK, config.seed);
+    let Choice::Ours(backend) = config.trainer else { return Ok(None) };
+    if images.classes() == 0 {
+        return Ok(Some("accuracy unknown: the images have no labels".to_owned()));
+    }
+    let normalization = match &config.normalization {
+        Some(normalization) => normalization.clone(),
+        None => Normalization::measured(&data.train)?,
+    };
+    let mut trainer = backend.trainer(network, QuantizerKind::WrpnScaled.build())?;
+    trainer.load(weights)?;
+    let report = accuracy(trainer.as_mut(), &images, &normalization, FIRST_LOOK)?;
+    Ok(Some(told(report, network.outputs())))
+}
+
+/// An accuracy in full precision, with a warning where it is hardly better than chance.
+fn told(report: AccuracyReport, classes: usize) -> String {
+    let (seen, chance) = (report.accuracy(), 1.0 / classes.max(1) as f64);
+    let mut told = format!("full precision: {:.1} % of {} test images", 100.0 * seen, report.total);
+    if seen < NEAR_CHANCE * chance && seen < 0.5 {
+        told += &format!(
+            ". That is near chance, {:.1} %: if the network is trained, images are prepared otherwise than in its \
+             training (--preprocess, --mean and --std), or its classes have other numbers (--classes)",
+            100.0 * chance
+        );
+    }
+    told
 }
 
 /// A path that stays right when the run goes on from another folder.
@@ -302,6 +366,19 @@ fn unresolved(tolerance: f64, images: usize) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_accuracy_near_chance_is_told_with_its_likely_causes() {
+        let told = |correct, classes| told(AccuracyReport { correct, total: 500 }, classes);
+        assert_eq!(told(410, 10), "full precision: 82.0 % of 500 test images");
+        assert_eq!(told(255, 2), "full precision: 51.0 % of 500 test images");
+        let warned = told(55, 10);
+        assert!(
+            warned.contains("near chance, 10.0 %") && warned.contains("--preprocess"),
+            "{warned}"
+        );
+        assert!(told(1, 1000).contains("near chance, 0.1 %"));
+    }
 
     #[test]
     fn a_tolerance_that_the_images_do_not_resolve_is_told_with_the_remedy() {

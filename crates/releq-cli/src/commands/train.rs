@@ -204,7 +204,7 @@ impl Args {
     ) -> Result<ExitCode> {
         let started = Instant::now();
         let set = &images.train;
-        let norm = match self.normalization.given(&plan.network)? {
+        let norm = match self.normalization.given(&plan.network, &self.data.images)? {
             Some(normalization) => normalization,
             None => match zoo::preset(plan.network.name()) {
                 Some(preset) => preset.normalization,

@@ -3,7 +3,7 @@
 use releq::{FinalRow, Reference, Report, StopReason};
 
 use crate::plot::{
-    Facts, RowKind,
+    Facts, RowKind, last_step,
     number::{amount, count, percent, short, thousands, times},
 };
 
@@ -161,8 +161,13 @@ impl Judge<'_> {
             let known = search.scored.iter().find(|scored| scored.bits == *bits);
             let accuracy = known.map_or_else(String::new, |scored| {
                 format!(
-                    ", at {} of full-precision accuracy after a short retrain",
-                    percent(scored.acc_state)
+                    ", at {} of full-precision accuracy after a {}",
+                    percent(scored.acc_state),
+                    if self.report.config.correction.is_some() {
+                        "correction"
+                    } else {
+                        "short retrain"
+                    }
                 )
             });
             format!(
@@ -171,13 +176,21 @@ impl Judge<'_> {
             )
         });
         format!(
-            "There is no answer: no long retrain of an assignment that may be chosen came to its end.{seen}"
+            "There is no answer: no {} of an assignment that may be chosen came to its end.{seen}",
+            last_step(self.report)
         )
     }
 
     fn warnings(&self) -> Vec<String> {
         let report = self.report;
         let mut warnings = Vec::new();
+        if report.unlabelled {
+            warnings.push(
+                "Accuracy unknown: the images have no labels. What stands as accuracy is agreement, the share of \
+                 images in which the network sees the class that it sees in full precision."
+                    .to_owned(),
+            );
+        }
         if report.cancelled || report.search.stop == StopReason::Cancelled {
             warnings.push(
                 "The run was stopped before its end. What follows is what it had measured until then."
@@ -194,14 +207,15 @@ impl Judge<'_> {
             }
         }
         if let Some(error) = &report.error {
-            warnings.push(format!("The long retrains ended early: {error}"));
+            warnings.push(format!("The {}s ended early: {error}", last_step(report)));
         }
         let failed = report.rows.iter().filter(|row| row.failure.is_some()).count();
         if failed > 0 {
-            let rows = count(failed, "long retrain");
+            let rows = count(failed, last_step(report));
             warnings.push(format!("{rows} failed, as by a loss that became NaN; see the table."));
         }
         if let Some(reference) = report.reference.filter(|reference| !reference.retrained)
+            && report.config.correction.is_none()
             && report.rows.iter().any(|row| self.kind(row) == RowKind::Float)
         {
             warnings.push(format!(

@@ -10,7 +10,7 @@ use releq::{
 
 use super::answer::{Judge, capital, listed, loss};
 use crate::plot::{
-    RowKind,
+    RowKind, last_step,
     number::{count, thousands},
     standard_error,
 };
@@ -29,18 +29,19 @@ impl Judge<'_> {
         let distinct = |rows: &mut dyn Iterator<Item = &FinalRow>| {
             rows.map(|row| &row.bits).collect::<BTreeSet<_>>().len()
         };
+        let step = last_step(report);
         let all = count(distinct(&mut quantized()), "assignment");
         let tolerance = self.tolerance();
         let best = if within {
             let good = distinct(&mut quantized().filter(|row| self.is_good(row)));
             format!(
-                "Of {all} that got the long retrain, {good} stayed within {tolerance} of full precision on the \
+                "Of {all} that got the {step}, {good} stayed within {tolerance} of full precision on the \
                  validation images, and this is the cheapest that may be chosen, by {}.",
                 self.facts.cost_name()
             )
         } else {
             format!(
-                "Of {all} that got the long retrain, it is the most accurate on the validation images that may be \
+                "Of {all} that got the {step}, it is the most accurate on the validation images that may be \
                  chosen."
             )
         };
@@ -85,7 +86,7 @@ impl Judge<'_> {
     /// How a row compares with the answer.
     fn beside(&self, row: &FinalRow, answer: &FinalRow) -> String {
         if let Some(failure) = &row.failure {
-            return format!("failed in the long retrain ({failure})");
+            return format!("failed in the {} ({failure})", last_step(self.report));
         }
         let cost = match (row.quant_state, answer.quant_state) {
             (Some(cost), Some(of)) if of > 0.0 => {

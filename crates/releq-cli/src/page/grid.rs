@@ -3,7 +3,10 @@
 use releq::{FinalRow, Report, core::Bitwidth};
 
 use super::{Named, view::network};
-use crate::plot::number::{amount, duration, thousands, times};
+use crate::plot::{
+    last_step,
+    number::{amount, duration, thousands, times},
+};
 
 /// A cell of a table: its text, and what it is sorted by.
 #[derive(Debug)]
@@ -48,8 +51,9 @@ pub(super) fn finals(report: &Report) -> Option<Grid> {
         return None;
     }
     let models = crate::plot::models(&report.rows);
+    let after = format!("after the {}", last_step(report));
     let mut columns = header(&[
-        ("after the long retrain", false),
+        (after.as_str(), false),
         ("bits", false),
         ("mean bits", true),
         ("validation %", true),

@@ -9,7 +9,7 @@ use super::{
     grid::{Grid, beside, finals, summary},
 };
 use crate::plot::{
-    Facts, Figure, Width,
+    Facts, Figure, Width, last_step,
     number::{amount, count, duration, percent, short, thousands, times},
 };
 
@@ -59,6 +59,7 @@ pub(super) struct Run {
     figures: Vec<Drawn>,
     folded: Vec<Drawn>,
     finals: Option<Grid>,
+    finals_title: String,
     finals_file: Option<String>,
     about: Vec<(String, String)>,
     times: Vec<(String, String)>,
@@ -119,6 +120,7 @@ impl Run {
             figures: drawn(false),
             folded: drawn(true),
             finals: finals(report),
+            finals_title: format!("Everything that got the {}", last_step(report)),
             finals_file: place.map(|place| {
                 let folder = if place.is_empty() { String::new() } else { format!("{place}/") };
                 format!("tables/{folder}finals.csv")
@@ -183,9 +185,10 @@ fn about(report: &Report) -> Vec<(String, String)> {
         (
             "full precision".to_owned(),
             format!(
-                "{} on the validation images, {} on the test images, before the long retrain",
+                "{} on the validation images, {} on the test images, before the {}",
                 percent(report.full_precision_validation),
-                percent(report.full_precision_test)
+                percent(report.full_precision_test),
+                last_step(report)
             ),
         ),
         ("bits to choose from".to_owned(), listed(&actions)),

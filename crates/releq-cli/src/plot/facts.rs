@@ -63,6 +63,14 @@ pub(crate) fn standard_error(accuracy: f64, images: usize) -> f64 {
     if images == 0 { 0.0 } else { (accuracy * (1.0 - accuracy) / images as f64).sqrt() }
 }
 
+/// What everything in the finals got.
+pub(crate) const fn last_step(report: &Report) -> &'static str {
+    match report.config.correction {
+        Some(_) => "correction",
+        None => "long retrain",
+    }
+}
+
 /// The only bitwidth of an assignment, if there is only one.
 pub(crate) fn uniform(bits: &[Bitwidth]) -> Option<Bitwidth> {
     let first = *bits.first()?;

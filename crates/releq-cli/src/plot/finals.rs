@@ -69,15 +69,16 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
             row.failure.clone().unwrap_or_default(),
         ]);
     }
+    let step = super::last_step(report);
     let description = format!(
-        "Accuracy on {} test images of everything that got the long retrain, with one standard error, against \
+        "Accuracy on {} test images of everything that got the {step}, with one standard error, against \
          its cost. Higher and further left is better. The ring marks the answer; the dashed line is full \
          precision.",
         super::number::thousands(report.images[2] as u64)
     );
     Some(Figure::new(
         "accuracy-against-cost",
-        "Accuracy against cost after the long retrain",
+        format!("Accuracy against cost after the {step}"),
         description,
         table,
         |width| draw(facts, width),

@@ -63,10 +63,16 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
             ]);
         }
     }
+    let (after, heights) = match facts.report.config.correction {
+        Some(_) => ("correction", ""),
+        None => (
+            "short retrain",
+            " The long retrain wins accuracy back, so heights are not those of the figure above.",
+        ),
+    };
     let description = format!(
-        "Accuracy after the short retrain of all {} assignments that the searches measured, against cost, with \
-         one standard error on the frontier. The line joins the agent's frontier, and the ring marks the answer. \
-         The long retrain wins accuracy back, so heights are not those of the figure above.",
+        "Accuracy after the {after} of all {} assignments that the searches measured, against cost, with one \
+         standard error on the frontier. The line joins the agent's frontier, and the ring marks the answer.{heights}",
         thousands(count as u64)
     );
     Some(Figure::new("measured", "What the searches measured", description, table, |width| {

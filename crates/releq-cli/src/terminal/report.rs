@@ -6,7 +6,7 @@ use releq::{Report, core::BitwidthAssignment};
 use unicode_width::UnicodeWidthStr;
 
 use super::tables::{plain, right, text, width};
-use crate::page;
+use crate::{page, plot::last_step};
 
 /// What the columns of the final table mean.
 const COLUMNS: [(&str, &str); 4] = [
@@ -24,13 +24,19 @@ pub(crate) fn render(report: &Report) -> String {
     let network = network.as_ref().map_or("network", |network| network.name());
     lines.push(format!("\n{network} on {}", report.data));
     lines.push(format!(
-        "{train} images to train on, {validation} held out for every choice, {test} for this report"
+        "{train} images to {} on, {validation} held out for every choice, {test} for this report",
+        if report.config.correction.is_some() { "correct" } else { "train" }
     ));
-    lines.push(format!(
-        "full precision: {:.2} % on the test images ({:.2} % on the held-out ones)",
-        100.0 * report.full_precision_test,
-        100.0 * report.full_precision_validation
-    ));
+    lines.push(if report.unlabelled {
+        "accuracy unknown: the images have no labels; measured is the agreement with full precision"
+            .to_owned()
+    } else {
+        format!(
+            "full precision: {:.2} % on the test images ({:.2} % on the held-out ones)",
+            100.0 * report.full_precision_test,
+            100.0 * report.full_precision_validation
+        )
+    });
     lines.push(format!(
         "quantizer {}, reward {}, cost {}",
         report.config.quantizer,
@@ -106,7 +112,8 @@ fn finals(report: &Report) -> Table {
     let seeded = report.rows.iter().any(|row| row.seeds > 1);
     let named = |model: &str| report.rows.iter().any(|row| row.cost(model).is_some());
     let (sized, stripes) = (named("size"), named("stripes"));
-    let mut header = vec!["after the long retrain", "bits", "mean", "test %", "loss"];
+    let after = format!("after the {}", last_step(report));
+    let mut header = vec![after.as_str(), "bits", "mean", "test %", "loss"];
     header.extend(seeded.then_some("seeds"));
     header.extend(priced.then_some("cost"));
     header.extend(sized.then_some("kB"));
@@ -162,7 +169,7 @@ fn short(bits: &BitwidthAssignment) -> String {
 
 /// The first column is text, the others are mostly numbers.
 fn headers(names: &[&str]) -> Vec<Cell> {
-    let left = |name: &str| matches!(name, "layer" | "bits" | "after the long retrain");
+    let left = |name: &str| matches!(name, "layer" | "bits") || name.starts_with("after the ");
     let cell = |&name: &&str| if left(name) { Cell::new(name) } else { right(name.to_owned()) };
     names.iter().map(cell).collect()
 }

@@ -8,6 +8,10 @@ use std::{
     time::Duration,
 };
 
+use releq::data::{
+    digits::{self, DigitsConfig},
+    npz::{self, Array},
+};
 use serde_json::Value;
 
 use crate::support::{Inputs, releq, text};
@@ -234,6 +238,63 @@ fn a_run_goes_on_whose_weights_are_under_a_key() {
     let output = releq().arg("resume").arg(place.path("run")).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(report(&place.path("run")), whole);
+}
+
+/// Drawn digits, without labels unless they are asked for, as arrays of NumPy.
+fn arrays(path: &Path, labelled: bool) {
+    let config = DigitsConfig { train: 300, test: 1, seed: 1, ..DigitsConfig::default() };
+    let drawn = digits::generate(&config).unwrap().train;
+    let pixels = (0..drawn.len()).flat_map(|index| drawn.image(index));
+    let x = Array { shape: vec![300, 1, 28, 28], values: pixels.map(|&v| f32::from(v)).collect() };
+    let labels = (0..drawn.len()).map(|index| f32::from(drawn.label(index)));
+    let y = Array { shape: vec![300], values: labels.collect() };
+    let all = [("x", &x), ("y", &y)];
+    npz::write(path, if labelled { &all } else { &all[..1] }).unwrap();
+}
+
+#[test]
+fn without_labels_a_search_corrects_and_says_that_accuracy_is_unknown() {
+    let place = Place::new();
+    let data = place.path("digits.npz");
+    let search = |run: &str, options: &[&str]| {
+        let mut search = releq();
+        search.args(["search", "lenet", "--evaluations", "4", "--no-comparison", "--run"]);
+        search.arg(place.path(run)).arg("--data").arg(&data);
+        search.arg("--weights").arg(Inputs::get().weights()).args(options);
+        search.output().unwrap()
+    };
+    arrays(&data, false);
+    let refused = search("trained", &[]);
+    assert!(!refused.status.success());
+    assert!(text(&refused).contains("--no-retraining searches without"), "{}", text(&refused));
+    let output = search("run", &["--no-retraining", "--correction-images", "50"]);
+    let told = text(&output);
+    assert!(output.status.success(), "{told}");
+    for part in [
+        "accuracy unknown: the images have no labels",
+        "50 images to correct on, 190 held out",
+        "after the correction",
+        "agreement with full precision",
+    ] {
+        // Lines are as wide as the terminal.
+        let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(part), "`{told}` lacks `{part}`");
+    }
+    let found: Value = serde_json::from_str(&report(&place.path("run"))).unwrap();
+    assert_eq!(found["unlabelled"], true);
+    assert_eq!(found["config"]["quantizer"], "wrpn-scaled-per-channel");
+    assert_eq!(found["config"]["correction"]["images"], 50);
+    let page = fs::read_to_string(place.path("run").join("report.html")).unwrap();
+    assert!(
+        page.contains("Accuracy unknown") && page.contains("Everything that got the correction")
+    );
+
+    arrays(&data, true);
+    let output = search("labelled", &["--no-retraining"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("full precision: "), "{}", text(&output));
+    let found: Value = serde_json::from_str(&report(&place.path("labelled"))).unwrap();
+    assert!(found["unlabelled"].is_null(), "{found}");
 }
 
 #[test]
