@@ -13,7 +13,7 @@ use releq::{
 use serde::Serialize;
 
 use crate::args::{
-    DataArgs, UsageError,
+    DataArgs, ImageArgs, UsageError,
     images::{self, Split},
     options,
 };
@@ -73,6 +73,11 @@ pub(super) struct Accuracy {
 }
 
 impl ActivationArgs {
+    /// How images are read.
+    pub(super) const fn images(&self) -> &ImageArgs {
+        &self.data.images
+    }
+
     /// Whether activations are rounded.
     pub(super) fn is_asked(&self) -> Result<bool> {
         let Some(bits) = options::join_bits(&self.activation_bits) else {

@@ -237,7 +237,7 @@ impl Args {
         known: Option<Normalization>,
     ) -> Result<Option<Normalization>> {
         let preset = || zoo::preset(network.name()).map(|preset| preset.normalization);
-        Ok(self.normalization.given(network)?.or(known).or_else(preset))
+        Ok(self.normalization.given(network, self.activations.images())?.or(known).or_else(preset))
     }
 
     fn write(&self, found: Found) -> Result<Outcome> {
