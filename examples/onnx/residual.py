@@ -87,7 +87,7 @@ def main():
     train_loader = DataLoader(train, 128, shuffle=True, drop_last=True)
     test_loader = DataLoader(test, 500)
 
-    model = network(len(train.classes)).to(memory_format=torch.channels_last)
+    model = network(len(train.classes))
     steps = args.epochs * len(train_loader)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, steps)
@@ -95,7 +95,6 @@ def main():
     for epoch in range(args.epochs):
         model.train()
         for x, y in train_loader:
-            x = x.to(memory_format=torch.channels_last)
             loss = nn.functional.cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()
