@@ -33,7 +33,7 @@ pub struct TrainingArgs {
         allow_hyphen_values = true
     )]
     pub epochs: Option<f64>,
-    /// Correct quantized weights in place of retraining them: the mean outputs of all layers are restored on training
+    /// Correct quantized weights in place of retraining them: means and variances of all layers are restored on training
     /// images, without gradients and without labels; images without labels are measured by their agreement with full
     /// precision. Weights are needed; the quantizer is wrpn-scaled-per-channel unless --quantizer says otherwise
     #[arg(
