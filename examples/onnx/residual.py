@@ -1,7 +1,6 @@
 """Trains a small residual network on an image folder with PyTorch and exports it to ONNX.
 
-The network has what imported networks have: ReLU6, depthwise layers, projections, dropout. A few minutes on two cores give
-about 70 % on CIFAR-10.
+The network has what imported networks have: ReLU6, depthwise layers, projections, dropout.
 
     python examples/onnx/residual.py cifar10 residual.onnx --epochs 3
     releq search residual.onnx --data cifar10 --preprocess torchvision
