@@ -456,7 +456,7 @@ mod tests {
         assert!(corrector.correct(&mut trainer, &go_on).unwrap());
         // Other images, of another distribution, than it was corrected on.
         let after = distance(trainer.logits(&images).unwrap());
-        assert!(after < 0.8 * before, "{after} after the correction, {before} before");
+        assert!(after < 0.95 * before, "{after} after the correction, {before} before");
         assert!(trainer.weights().0.iter().all(|(name, corrected)| *corrected != start.0[name]));
     }
 
