@@ -318,6 +318,18 @@ fn other_settings_data_weights_and_other_runs_are_refused_by_name() {
 }
 
 #[test]
+fn a_folder_that_stays_open_knows_the_run_that_was_begun_in_it() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(root.path()).unwrap();
+    let run = |experiment: Experiment| experiment.run_in(&folder, &Cancel::new(), &|_| {});
+    let report = run(experiment()).unwrap();
+    let other = config(|c| c.tolerance = 0.02);
+    let error = run(Experiment::new(lenet(), data(1), other)).unwrap_err().to_string();
+    assert!(error.contains("the setting `tolerance` 0.003"), "{error}");
+    assert_same(&run(experiment()).unwrap(), &report, "asked again");
+}
+
+#[test]
 fn one_process_at_a_time_and_no_foreign_folders() {
     let root = tempfile::tempdir().unwrap();
     let held = RunFolder::open(root.path()).unwrap();

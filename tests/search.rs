@@ -231,6 +231,10 @@ fn a_failed_evaluation_counts_and_the_search_goes_on() {
     assert!(outcome.failures > 0 && outcome.failures == failed.len());
     assert!(failed.iter().all(|s| s.reward == -1.0 && s.bits[0].get() == 2));
     assert!(outcome.best.unwrap().failure.is_none());
+    // Nor is it the best where the reward asks for nothing but bits.
+    let search = builder().reward(reward_fn("thrift", |_, quant| -quant)).build().unwrap();
+    let outcome = run(&search, &mut RandomSearch::new(7, 9, 8), &Fragile, episodes(80));
+    assert!(outcome.failures > 0 && outcome.best.unwrap().failure.is_none());
 }
 
 #[test]

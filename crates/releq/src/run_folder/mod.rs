@@ -198,9 +198,17 @@ impl RunFolder {
         &self,
         config: &ExperimentConfig,
     ) -> Result<Option<Report>, RunFolderError> {
-        let Some(begun) = &self.manifest else { return Ok(None) };
+        let Some(begun) = self.begun()? else { return Ok(None) };
         begun.check_settings(config, &self.path)?;
         finished_report(&self.path)
+    }
+
+    /// The manifest of the run that is there, which may have been begun since this was opened.
+    fn begun(&self) -> Result<Option<Manifest>, RunFolderError> {
+        match &self.manifest {
+            Some(begun) => Ok(Some(begun.clone())),
+            None => Manifest::load(&self.path),
+        }
     }
 
     /// Begins a run, or takes up the one that is there.
@@ -210,16 +218,17 @@ impl RunFolder {
         origin: BTreeMap<String, String>,
     ) -> Result<OpenRun<'_>, RunFolderError> {
         let now = Manifest::new(config.clone(), origin);
-        if let (Some(from), None) = (&self.from, &self.manifest) {
+        let begun = self.begun()?;
+        if let (Some(from), None) = (&self.from, &begun) {
             // Before anything is written: a fork that takes over nothing is a mistake.
             fork::valid(from, &now)?;
         }
-        match &self.manifest {
+        match &begun {
             Some(begun) => begun.check_same(&now, &self.path)?,
             None => now.save(&self.path)?,
         }
         // Threads and the like are those of today, but the report tells of the run as it was begun.
-        let manifest = self.manifest.clone().unwrap_or(now);
+        let manifest = begun.unwrap_or(now);
         let states = self.path.join(STATES);
         for path in [states.join(SHORT), states.join(LONG), self.path.join(RETRAINED)] {
             fs::create_dir_all(&path).map_err(|source| RunFolderError::Io {

@@ -387,7 +387,7 @@ impl<'a> Search<'a> {
         for scored in &self.environment.scored()[self.looked_at..] {
             self.failures += usize::from(scored.failure.is_some());
             let better = self.best.as_ref().is_none_or(|best| scored.reward > best.reward);
-            if better && scored.over_limit.is_none() {
+            if better && scored.is_candidate() {
                 self.best = Some(scored.clone());
             }
         }
