@@ -472,8 +472,24 @@ fn settings_that_cannot_work_are_refused_by_name() {
     never_ending.long_retrain.length = Length::Epochs(f64::INFINITY);
     assert!(refused(lenet(), never_ending).contains("`long_retrain`: schedule: `length.epochs`"));
 
+    let no_seed = changed(1, |c| c.seeds = 0);
+    assert!(refused(lenet(), no_seed).contains("`seeds`"));
+
     let no_limit = changed(1, |c| c.budget = Budget::default());
     assert!(refused(lenet(), no_limit).contains("budget"));
+}
+
+#[test]
+fn makers_of_pieces_that_panic_are_named() {
+    let refused = |experiment: Experiment, expected: &str| {
+        let error = experiment.run(&Cancel::new(), &|_| {}).unwrap_err().to_string();
+        assert!(error.contains(expected), "`{error}` lacks `{expected}`");
+    };
+    let plain = || Experiment::new(lenet(), data(), config(1));
+    let agent = plain().agent("dreamer", |_| panic!("no idea"));
+    refused(agent, "the maker of the agent `dreamer` panicked: no idea");
+    let evaluator = plain().evaluator("board", |_| panic!("no power"));
+    refused(evaluator, "the maker of the evaluator `board` panicked: no power");
 }
 
 #[test]

@@ -468,6 +468,9 @@ impl ExperimentConfig {
             let reason = format!("{:?} is not in 0 to 1, a share of all images", self.tolerance);
             return wrong("tolerance", reason);
         }
+        if self.seeds == 0 {
+            return wrong("seeds", "every assignment that is retrained needs a seed".into());
+        }
         for (setting, value) in
             [("validation", self.validation), ("search_validation", self.search_validation)]
         {

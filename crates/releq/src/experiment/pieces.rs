@@ -14,6 +14,7 @@ use super::{AgentKind, Choice, ExperimentConfig};
 use crate::{
     Planning, Problem, ReleqError,
     evaluate::{Evaluator, RetrainSetup},
+    guard::guard,
 };
 
 /// What an agent is made for.
@@ -206,7 +207,10 @@ impl OwnPieces {
     ) -> Result<Box<dyn Agent>, ReleqError> {
         match &config.agent {
             Choice::Ours(kind) => kind.build(shape),
-            Choice::Own(name) => own(&self.agents, "agent", name)?(shape),
+            Choice::Own(name) => {
+                let make = own(&self.agents, "agent", name)?;
+                guard(|| format!("the maker of the agent `{name}`"), || make(shape))
+            }
         }
     }
 

@@ -29,6 +29,7 @@ use crate::{
         ByDivergence, Cached, EVALUATION_BATCH, Evaluator, Retrain, RetrainSetup, Way, classify,
         go_on,
     },
+    guard::guard,
     run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, Recorded, SHORT, StageRecord},
     search::agent_name,
 };
@@ -485,8 +486,10 @@ impl<'a> Run<'a> {
         setup: &RetrainSetup<'s>,
         full_precision: FullPrecision,
     ) -> Result<Box<dyn Evaluator + 's>, ReleqError> {
-        if let Some(make) = self.own.evaluator(self.config)? {
-            return make(setup);
+        if let Choice::Own(name) = &self.config.evaluator
+            && let Some(make) = self.own.evaluator(self.config)?
+        {
+            return guard(|| format!("the maker of the evaluator `{name}`"), || make(setup));
         }
         let way = self.way(self.config.short_retrain);
         let mut retrain = match full_precision.search_validation {
