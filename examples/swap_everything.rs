@@ -213,7 +213,7 @@ pub struct Size {
 
 impl Size {
     /// Enough for bitwidths worth having.
-    pub const FULL: Self = Self { images: 4000, steps: 200, evaluations: 16 };
+    pub const FULL: Self = Self { images: 4000, steps: 160, evaluations: 12 };
     /// Seconds.
     pub const SMALL: Self = Self { images: 600, steps: 30, evaluations: 6 };
 
@@ -228,6 +228,7 @@ impl Size {
         config.budget.evaluations = Some(self.evaluations);
         config.compare = false;
         config.finalists = 2;
+        config.seeds = 1;
         config
     }
 }
