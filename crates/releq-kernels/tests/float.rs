@@ -144,7 +144,7 @@ fn close(got: &[f32], expected: &[Sum], context: &str) {
 
 /// The kernels under one name.
 enum Kernel {
-    Direct(Box<FloatConv>),
+    Direct(FloatConv),
     Depthwise(FloatDepthwise),
 }
 
@@ -192,7 +192,7 @@ fn check(shape: FloatConvShape, images: usize, scratch: &mut FloatScratch) {
     let all_bias = numbers(shape.outputs, 3);
     let gradient = numbers(images * shape.outputs(), 4);
     for isa in Isa::available() {
-        let mut kernels = vec![Kernel::Direct(Box::new(FloatConv::new(shape, isa).unwrap()))];
+        let mut kernels = vec![Kernel::Direct(FloatConv::new(shape, isa).unwrap())];
         if FloatDepthwise::fits(shape) {
             kernels.push(Kernel::Depthwise(FloatDepthwise::new(shape, isa).unwrap()));
         }

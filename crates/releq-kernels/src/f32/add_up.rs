@@ -19,72 +19,58 @@ const ADDING: usize = 12;
 /// Values of the product at a time: at 4 bytes each, they stay in the L2 cache.
 const PRODUCT: usize = 1 << 16;
 
-/// The product and the sum of one layer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AddUp {
-    shape: FloatConvShape,
-    cpu: FloatCpu,
+/// Whether this takes fewer steps than the direct gradient, whose blocks of input channels are given.
+pub(super) fn is_faster(shape: FloatConvShape, blocks: &[Block]) -> bool {
+    // The taps of a row lie side by side, and so do the channels of a pixel.
+    if shape.groups > 1 || shape.columns.dilation > 1 {
+        return false;
+    }
+    let inside: usize = shape.rows.all_inside().iter().map(|(taps, _)| taps.len()).sum();
+    let across = shape.columns.size * shape.columns.kernel.div_ceil(shape.columns.stride);
+    let vectors: usize = blocks.iter().map(|block| block.vectors).sum();
+    let direct = inside * across * vectors * shape.outputs;
+    let lanes = blocks.iter().map(|block| block.lanes).max().unwrap_or(1);
+    let windows = shape.rows.windows() * shape.columns.windows();
+    let added = windows * (shape.area() * shape.channels).div_ceil(lanes);
+    added * (shape.outputs + ADDING) < direct
 }
 
-impl AddUp {
-    /// If this takes fewer steps than the direct gradient, whose blocks of input channels are given.
-    pub(super) fn if_faster(
-        shape: FloatConvShape,
-        cpu: FloatCpu,
-        blocks: &[Block],
-    ) -> Option<Self> {
-        // The taps of a row lie side by side, and so do the channels of a pixel.
-        if shape.groups > 1 || shape.columns.dilation > 1 {
-            return None;
-        }
-        let inside: usize = shape.rows.all_inside().iter().map(|(taps, _)| taps.len()).sum();
-        let across = shape.columns.size * shape.columns.kernel.div_ceil(shape.columns.stride);
-        let vectors: usize = blocks.iter().map(|block| block.vectors).sum();
-        let direct = inside * across * vectors * shape.outputs;
-        let lanes = blocks.iter().map(|block| block.lanes).max().unwrap_or(1);
-        let windows = shape.rows.windows() * shape.columns.windows();
-        let added = windows * (shape.area() * shape.channels).div_ceil(lanes);
-        (added * (shape.outputs + ADDING) < direct).then_some(Self { shape, cpu })
-    }
-
-    /// The weights as the product takes them, `[outputs][kernel rows][kernel columns][channels]`.
-    pub(super) fn pack(&self, weights: &[f32], packed: &mut Vec<f32>) {
-        let (channels, area) = (self.shape.channels, self.shape.area());
-        for filter in weights.chunks_exact(channels * area) {
-            for tap in 0..area {
-                packed.extend((0..channels).map(|channel| filter[channel * area + tap]));
-            }
+/// The weights as the product takes them, `[outputs][kernel rows][kernel columns][channels]`.
+pub(super) fn pack(shape: FloatConvShape, weights: &[f32], packed: &mut Vec<f32>) {
+    let (channels, area) = (shape.channels, shape.area());
+    for filter in weights.chunks_exact(channels * area) {
+        for tap in 0..area {
+            packed.extend((0..channels).map(|channel| filter[channel * area + tap]));
         }
     }
+}
 
-    /// The gradient of the inputs, from that of the outputs with `lanes` values a pixel, the last of which are not looked at.
-    ///
-    /// # Shapes
-    /// - `gradient`: `[images][out_height][out_width][lanes]`, `to`: `[images][height][width][channels]`
-    pub(super) fn run(
-        &self,
-        (gradient, lanes): (&[f32], usize),
-        packed: &[f32],
-        to: &mut [f32],
-        accumulate: bool,
-        product: &mut Vec<f32>,
-    ) {
-        let shape = self.shape;
-        let windows = shape.rows.windows() * shape.columns.windows();
-        let width = shape.area() * shape.channels;
-        let images = (PRODUCT / (windows * width)).max(1);
-        if !accumulate {
-            to.fill(0.0);
-        }
-        let weights = Matrix::new(packed, shape.outputs, width);
-        let gradients = gradient.chunks(images * windows * lanes);
-        for (gradient, to) in gradients.zip(to.chunks_mut(images * shape.inputs())) {
-            let pixels = gradient.len() / lanes;
-            product.resize(pixels * width, 0.0);
-            let gradient = Matrix::new(gradient, pixels, lanes).first_columns(shape.outputs);
-            matmul(gradient, weights, product, false);
-            dispatch(self.cpu, Sum { shape, product, to });
-        }
+/// The gradient of the inputs, from that of the outputs with `lanes` values a pixel, the last of which are not looked at.
+///
+/// # Shapes
+/// - `gradient`: `[images][out_height][out_width][lanes]`, `to`: `[images][height][width][channels]`
+pub(super) fn input_gradient(
+    (shape, cpu): (FloatConvShape, FloatCpu),
+    (gradient, lanes): (&[f32], usize),
+    packed: &[f32],
+    to: &mut [f32],
+    accumulate: bool,
+    product: &mut Vec<f32>,
+) {
+    let windows = shape.rows.windows() * shape.columns.windows();
+    let width = shape.area() * shape.channels;
+    let images = (PRODUCT / (windows * width)).max(1);
+    if !accumulate {
+        to.fill(0.0);
+    }
+    let weights = Matrix::new(packed, shape.outputs, width);
+    let gradients = gradient.chunks(images * windows * lanes);
+    for (gradient, to) in gradients.zip(to.chunks_mut(images * shape.inputs())) {
+        let pixels = gradient.len() / lanes;
+        product.resize(pixels * width, 0.0);
+        let gradient = Matrix::new(gradient, pixels, lanes).first_columns(shape.outputs);
+        matmul(gradient, weights, product, false);
+        dispatch(cpu, Sum { shape, product, to });
     }
 }
 
@@ -146,7 +132,7 @@ mod tests {
     fn chosen(channels: usize, outputs: usize, side: usize, kernel: usize, padding: usize) -> bool {
         let axis = FloatAxis { padding: [padding; 2], ..FloatAxis::new(side, kernel) };
         let shape = FloatConvShape { channels, outputs, groups: 1, rows: axis, columns: axis };
-        Isa::available().into_iter().all(|isa| FloatConv::new(shape, isa).unwrap().add_up.is_some())
+        Isa::available().into_iter().all(|isa| FloatConv::new(shape, isa).unwrap().adds_up)
     }
 
     #[test]
@@ -172,8 +158,8 @@ mod tests {
             let mut conv = FloatConv::new(shape, isa).unwrap();
             conv.load(&weights, None);
             let before = values(x.len(), 17);
-            let [direct, added] = [None, Some(AddUp { shape, cpu: conv.cpu })].map(|add_up| {
-                conv.add_up = add_up;
+            let [direct, added] = [false, true].map(|adds_up| {
+                conv.adds_up = adds_up;
                 conv.load(&weights, None);
                 let gradients = [false, true].map(|accumulate| {
                     let mut input = before.clone();

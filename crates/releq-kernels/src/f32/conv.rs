@@ -6,7 +6,7 @@
 //! the stride (see [`Phase`]); or, where that is cheaper, a matrix product (`add_up.rs`).
 
 use super::{
-    add_up::AddUp,
+    add_up,
     axis::FloatAxis,
     blocks::{Block, blocks, padded},
     operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
@@ -27,7 +27,7 @@ const PIXELS: usize = 128;
 #[derive(Clone, Debug)]
 pub struct FloatConv {
     shape: FloatConvShape,
-    pub(super) cpu: FloatCpu,
+    cpu: FloatCpu,
     /// Blocks of the outputs of one group.
     out_blocks: Vec<Block>,
     /// Blocks of the inputs of one group.
@@ -35,8 +35,8 @@ pub struct FloatConv {
     /// `[groups][blocks][taps][lanes]`.
     forward: Vec<f32>,
     phases: [Vec<Phase>; 2],
-    /// How the gradient of the inputs is computed where the direct way is slower.
-    pub(super) add_up: Option<AddUp>,
+    /// Whether the gradient of the inputs is a product that is added up, since the direct way is slower.
+    pub(super) adds_up: bool,
     /// For the direct way: `[groups][row phases][column phases][blocks][taps][lanes]`; empty before the first backward pass.
     backward: Vec<f32>,
     bias: Vec<f32>,
@@ -111,7 +111,7 @@ impl FloatConv {
             shape,
             cpu,
             out_blocks: blocks(cpu.isa(), shape.outputs / shape.groups),
-            add_up: AddUp::if_faster(shape, cpu, &in_blocks),
+            adds_up: add_up::is_faster(shape, &in_blocks),
             in_blocks,
             forward: Vec::new(),
             phases: [Phase::all(shape.rows), Phase::all(shape.columns)],
@@ -165,8 +165,8 @@ impl FloatConv {
     /// Packs the weights for the gradient of the input: for the direct way taps in reverse order, one set for every pair
     /// of phases, with the inputs in the lanes.
     fn pack_backward(&mut self) {
-        if let Some(add_up) = &self.add_up {
-            return add_up.pack(&self.weights, &mut self.backward);
+        if self.adds_up {
+            return add_up::pack(self.shape, &self.weights, &mut self.backward);
         }
         let FloatConvShape { channels, groups, .. } = self.shape;
         let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
@@ -288,7 +288,7 @@ impl FloatConv {
                 self.pack_backward();
             }
         }
-        let (margin, framed) = self.frame(input.is_some() && self.add_up.is_none());
+        let (margin, framed) = self.frame(input.is_some() && !self.adds_up);
         let FloatConvShape { channels, groups, .. } = self.shape;
         let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
         let [rows, columns] = [self.shape.rows.windows(), self.shape.columns.windows()];
@@ -351,11 +351,12 @@ impl FloatConv {
                 if let Some(Upstream { gradient, accumulate }) = &mut input {
                     let (to, accumulate) = (&mut gradient[part], *accumulate);
                     let FloatScratch { gradient, product, .. } = &mut *scratch;
-                    match &self.add_up {
-                        Some(way) => {
-                            way.run((gradient, lanes), &self.backward, to, accumulate, product)
-                        }
-                        None => self.input_gradient(group, images, (gradient, by), to, accumulate),
+                    if self.adds_up {
+                        let (how, from) = ((self.shape, self.cpu), (&gradient[..], lanes));
+                        let packed = &self.backward;
+                        add_up::input_gradient(how, from, packed, to, accumulate, product);
+                    } else {
+                        self.input_gradient(group, images, (gradient, by), to, accumulate);
                     }
                 }
             }

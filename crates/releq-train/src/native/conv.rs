@@ -14,7 +14,7 @@ pub(super) struct Conv {
 }
 
 enum Kernel {
-    Direct(Box<FloatConv>),
+    Direct(FloatConv),
     Depthwise(FloatDepthwise),
 }
 
@@ -36,7 +36,7 @@ impl Conv {
         let kernel = if FloatDepthwise::fits(shape) && shape.groups > 1 {
             Kernel::Depthwise(FloatDepthwise::new(shape, isa)?)
         } else {
-            Kernel::Direct(Box::new(FloatConv::new(shape, isa)?))
+            Kernel::Direct(FloatConv::new(shape, isa)?)
         };
         Ok(Self { kernel, rectifier })
     }
