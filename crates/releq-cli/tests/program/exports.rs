@@ -1,30 +1,13 @@
 //! Networks written for other programs, and read again wherever a network is named.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use releq::{
     data::npz,
     format::{onnx, packed},
 };
 
-use crate::support::{command, text};
-
-const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/onnx");
-
-fn said(line: &str, dir: &Path) -> String {
-    let line = line.replace("MODELS", MODELS);
-    let output = command(&line, dir).output().unwrap();
-    assert!(output.status.success(), "releq {line}\n{}", text(&output));
-    text(&output)
-}
-
-fn refused(line: &str, dir: &Path, code: i32, expected: &str) {
-    let line = line.replace("MODELS", MODELS);
-    let output = command(&line, dir).output().unwrap();
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(code), "releq {line}\n{said}");
-    assert!(said.contains(expected), "`{said}` lacks `{expected}`");
-}
+use crate::support::{command, refused, said, text};
 
 #[test]
 fn every_form_computes_what_the_rounded_weights_do() {
@@ -59,7 +42,7 @@ fn every_form_computes_what_the_rounded_weights_do() {
     assert!(said(&rounded, dir).contains("not smaller"));
     assert_eq!(logits(&format!("{model} --weights DIR/w.safetensors")), expected);
     let json = format!("export {model} {bits} --opset 21 --output DIR/dq21.onnx --json");
-    let output = command(&json.replace("MODELS", MODELS), dir).output().unwrap();
+    let output = command(&json, dir).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&json["opset"], &json["layers"][3]["stored"]), (&21.into(), &"int4".into()));
     assert_eq!(json["bytes"], fs::metadata(dir.join("dq21.onnx")).unwrap().len());

@@ -2,14 +2,11 @@
 
 use std::{fs, path::Path};
 
-use crate::support::{Inputs, command, text};
+use crate::support::{Inputs, refused};
 
-fn refused(line: &str, dir: &Path, options: [&str; 2]) {
-    let output = command(line, dir).output().unwrap();
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(2), "releq {line}\n{said}");
-    let expected = format!("{} and {} name the same file", options[0], options[1]);
-    assert!(said.contains(&expected), "releq {line}\n{said}");
+/// That both options are named.
+fn same_file(line: &str, dir: &Path, [one, other]: [&str; 2]) {
+    refused(line, dir, 2, &format!("{one} and {other} name the same file"));
 }
 
 #[test]
@@ -30,15 +27,15 @@ fn a_file_that_is_read_and_written_is_refused_and_untouched() {
         ("--weights DIR/w --state DIR/w --output DIR/o", ["--weights", "--state"]),
         ("--state DIR/st --output DIR/st", ["--output", "--state"]),
     ] {
-        refused(&format!("{train} {line}"), dir, options);
+        same_file(&format!("{train} {line}"), dir, options);
     }
     let cost = "cost --layers DIR/l.csv --bits 4";
-    refused(&format!("{cost} --csv DIR/l.csv"), dir, ["--layers", "--csv"]);
-    refused(&format!("{cost} --cpu-table DIR/l.csv"), dir, ["--layers", "--cpu-table"]);
+    same_file(&format!("{cost} --csv DIR/l.csv"), dir, ["--layers", "--csv"]);
+    same_file(&format!("{cost} --cpu-table DIR/l.csv"), dir, ["--layers", "--cpu-table"]);
     let priced = format!("{cost} --cost cpu-latency:DIR/s --csv DIR/s");
-    refused(&priced, dir, ["--csv", "--cost"]);
+    same_file(&priced, dir, ["--csv", "--cost"]);
     let both = "cost lenet --bits 4 --csv DIR/c --cpu-table DIR/c";
-    refused(both, dir, ["--csv", "--cpu-table"]);
+    same_file(both, dir, ["--csv", "--cpu-table"]);
     assert_eq!(fs::read(dir.join("w")).unwrap(), weights);
     let names: Vec<_> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -57,7 +54,7 @@ fn symbolic_links_are_followed() {
     symlink("new", dir.join("dangling")).unwrap();
     let train = "train lenet --data DATA --epochs 1";
     let both = "--weights DIR/w --output DIR/soft";
-    refused(&format!("{train} {both}"), dir, ["--weights", "--output"]);
+    same_file(&format!("{train} {both}"), dir, ["--weights", "--output"]);
     let both = "--output DIR/new --state DIR/dangling";
-    refused(&format!("{train} {both}"), dir, ["--output", "--state"]);
+    same_file(&format!("{train} {both}"), dir, ["--output", "--state"]);
 }

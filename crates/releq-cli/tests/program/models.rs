@@ -4,25 +4,7 @@ use std::{fs, path::Path};
 
 use releq::data::npz;
 
-use crate::support::{command, text};
-
-/// Small models with what they compute, a LeNet for digits among them.
-const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/onnx");
-
-fn said(line: &str, dir: &Path) -> String {
-    let line = line.replace("MODELS", MODELS);
-    let output = command(&line, dir).output().unwrap();
-    assert!(output.status.success(), "releq {line}\n{}", text(&output));
-    text(&output)
-}
-
-fn refused(line: &str, dir: &Path, code: i32, expected: &str) {
-    let line = line.replace("MODELS", MODELS);
-    let output = command(&line, dir).output().unwrap();
-    let said = text(&output);
-    assert_eq!(output.status.code(), Some(code), "releq {line}\n{said}");
-    assert!(said.contains(expected), "`{said}` lacks `{expected}`");
-}
+use crate::support::{MODELS, command, refused, said};
 
 #[test]
 fn import_says_what_a_model_is_and_writes_it_for_other_commands() {

@@ -95,7 +95,8 @@ impl Inputs {
     }
 }
 
-/// The command line `line`, in which `DATA`, `WEIGHTS`, `TABLE` and `DIR` stand for the inputs and for `dir`.
+/// The command line `line`, in which `DATA`, `WEIGHTS`, `TABLE` and `DIR` stand for the inputs and for `dir`, and `MODELS`
+/// for [`MODELS`].
 pub(crate) fn command(line: &str, dir: &Path) -> Command {
     let inputs = Inputs::get();
     let mut command = releq();
@@ -105,6 +106,7 @@ pub(crate) fn command(line: &str, dir: &Path) -> Command {
             ("DATA", inputs.data()),
             ("WEIGHTS", inputs.weights()),
             ("TABLE", inputs.table()),
+            ("MODELS", PathBuf::from(MODELS)),
             ("DIR", dir.to_owned()),
         ] {
             word = word.replace(name, path.to_str().unwrap());
@@ -112,4 +114,22 @@ pub(crate) fn command(line: &str, dir: &Path) -> Command {
         command.arg(word);
     }
     command
+}
+
+/// Small models with what they compute, a LeNet for digits among them.
+pub(crate) const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/onnx");
+
+/// What a command that succeeds says.
+pub(crate) fn said(line: &str, dir: &Path) -> String {
+    let output = command(line, dir).output().unwrap();
+    assert!(output.status.success(), "releq {line}\n{}", text(&output));
+    text(&output)
+}
+
+/// That a command ends with `code` and says so much.
+pub(crate) fn refused(line: &str, dir: &Path, code: i32, expected: &str) {
+    let output = command(line, dir).output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(code), "releq {line}\n{said}");
+    assert!(said.contains(expected), "`{said}` lacks `{expected}`");
 }
