@@ -25,20 +25,47 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, result::ZipError, write::Sim
 pub use self::npy::Array;
 use crate::DataError;
 
-/// Names of the arrays in an `.npz` file.
-///
-/// # Errors
-/// [`DataError`] if it is none.
-pub(crate) fn names(path: &Path) -> Result<Vec<String>, DataError> {
-    let file =
-        File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })?;
-    let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| DataError::Array {
+/// A file of arrays, opened.
+enum Opened {
+    Many(ZipArchive<BufReader<File>>),
+    One(BufReader<File>),
+}
+
+/// Opens a file in which an array of this name is looked for.
+fn open(path: &Path, name: &str) -> Result<Opened, DataError> {
+    let unreadable = |source| DataError::Read { path: path.to_owned(), source };
+    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut start = Vec::new();
+    (&mut file).take(StandIn::START as u64).read_to_end(&mut start).map_err(unreadable)?;
+    if let Some(what) = StandIn::of(&start) {
+        return Err(DataError::StandIn { path: path.to_owned(), what });
+    }
+    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+    if start.starts_with(npy::MAGIC) {
+        return Ok(Opened::One(file));
+    }
+    let archive = ZipArchive::new(file).map_err(|error| DataError::Array {
         path: path.to_owned(),
-        name: "x".to_owned(),
+        name: name.to_owned(),
         reason: format!("the file is no archive of NumPy, such as savez writes ({error})"),
     })?;
+    Ok(Opened::Many(archive))
+}
+
+fn names_in(archive: &ZipArchive<BufReader<File>>) -> impl Iterator<Item = String> {
     let names = archive.file_names().flatten();
-    Ok(names.map(|name| name.trim_end_matches(".npy").to_owned()).collect())
+    names.map(|name| name.trim_end_matches(".npy").to_owned())
+}
+
+/// Names of the arrays in an `.npz` file; none in an `.npy`, whose array has no name.
+///
+/// # Errors
+/// [`DataError`] if it is neither.
+pub(crate) fn names(path: &Path) -> Result<Vec<String>, DataError> {
+    Ok(match open(path, "x")? {
+        Opened::Many(archive) => names_in(&archive).collect(),
+        Opened::One(_) => Vec::new(),
+    })
 }
 
 /// Reads the array of this name, in single precision, from `.npz`; or the only array, from `.npy`.
@@ -49,22 +76,11 @@ pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Array, DataError> {
     let path = path.as_ref();
     let wrong =
         |reason: String| DataError::Array { path: path.to_owned(), name: name.to_owned(), reason };
-    let unreadable = |source| DataError::Read { path: path.to_owned(), source };
-    let mut file = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut start = Vec::new();
-    (&mut file).take(StandIn::START as u64).read_to_end(&mut start).map_err(unreadable)?;
-    if let Some(what) = StandIn::of(&start) {
-        return Err(DataError::StandIn { path: path.to_owned(), what });
-    }
-    file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    if start.starts_with(npy::MAGIC) {
-        return npy::read(&mut file).map_err(wrong);
-    }
-    let mut archive = ZipArchive::new(file).map_err(|error| {
-        wrong(format!("the file is no archive of NumPy, such as savez writes ({error})"))
-    })?;
-    let names = archive.file_names().flatten().take(8);
-    let names: Vec<String> = names.map(|name| name.trim_end_matches(".npy").to_owned()).collect();
+    let mut archive = match open(path, name)? {
+        Opened::One(mut file) => return npy::read(&mut file).map_err(wrong),
+        Opened::Many(archive) => archive,
+    };
+    let names: Vec<String> = names_in(&archive).take(8).collect();
     match archive.by_name(&format!("{name}.npy")) {
         Ok(mut entry) => npy::read(&mut entry).map_err(wrong),
         Err(ZipError::FileNotFound) => {
