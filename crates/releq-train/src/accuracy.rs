@@ -33,11 +33,11 @@ impl AccuracyReport {
 
 /// Classifies all images of `data`, `batch_size` at a time.
 ///
-/// The class of the largest output counts; an output that is not a number is never right.
+/// The class of the largest output counts.
 ///
 /// # Errors
-/// A normalization or images that do not fit, images without labels, a batch size of zero, or weights that
-/// cannot be quantized.
+/// A normalization or images that do not fit, images without labels, a batch size of zero, weights that
+/// cannot be quantized, or [`TrainError::NotANumber`] at the first output that is none.
 pub fn accuracy(
     trainer: &mut dyn Trainer,
     data: &dyn Dataset,
@@ -67,13 +67,13 @@ pub fn accuracy_while(
         unless_stopped(trainer, data, normalization, batch_size, go_on, |logits, labels| {
             let pairs = logits.chunks_exact(outputs).zip(labels);
             correct +=
-                pairs.filter(|&(logits, &label)| largest(logits) == Some(label.into())).count();
+                pairs.filter(|&(logits, &label)| largest(logits) == usize::from(label)).count();
         })?;
     Ok(done.then_some(AccuracyReport { correct, total: data.len() }))
 }
 
 /// The class of the largest output for every image of `data`, `batch_size` at a time; `go_on` is asked before every
-/// batch, `None` if it broke off. The first of equal outputs counts, and class 0 where one is not a number.
+/// batch, `None` if it broke off. The first of equal outputs counts.
 ///
 /// # Errors
 /// As [`accuracy`]; the images need no labels.
@@ -87,7 +87,7 @@ pub fn classes_while(
     let outputs = trainer.network().outputs();
     let mut classes = Vec::with_capacity(data.len());
     let done = unless_stopped(trainer, data, normalization, batch_size, go_on, |logits, _| {
-        let largest = logits.chunks_exact(outputs).map(|logits| largest(logits).unwrap_or(0));
+        let largest = logits.chunks_exact(outputs).map(largest);
         classes.extend(largest.map(|class| Label::try_from(class).unwrap_or(Label::MAX)));
     })?;
     Ok(done.then_some(classes))
@@ -108,42 +108,97 @@ pub(crate) fn unless_stopped(
         return Err(TrainError::Schedule { field: "batch_size", allowed: "positive", got: 0.0 });
     }
     let (mut images, mut labels) = (Vec::new(), Vec::new());
+    let outputs = trainer.network().outputs();
     let indices: Vec<usize> = (0..data.len()).collect();
     for batch in indices.chunks(batch_size) {
         if go_on().is_break() {
             return Ok(false);
         }
         data.gather(batch, normalization, &mut images, &mut labels)?;
-        see(&trainer.logits(&images)?, &labels);
+        let logits = trainer.logits(&images)?;
+        if logits.len() != batch.len() * outputs {
+            let (images, expected, got) = (batch.len(), batch.len() * outputs, logits.len());
+            return Err(TrainError::Logits { images, expected, got });
+        }
+        if let Some(place) = logits.iter().position(|logit| logit.is_nan()) {
+            return Err(TrainError::NotANumber { image: batch[place / outputs] });
+        }
+        see(&logits, &labels);
     }
     Ok(true)
 }
 
-/// Index of the largest value, the first of equal ones; `None` if one is not a number.
-pub(crate) fn largest(logits: &[f32]) -> Option<usize> {
+/// Index of the largest of numbers, the first of equal ones.
+pub(crate) fn largest(logits: &[f32]) -> usize {
     let mut best = 0;
     for (index, value) in logits.iter().enumerate() {
-        if value.is_nan() {
-            return None;
-        }
         if *value > logits[best] {
             best = index;
         }
     }
-    Some(best)
+    best
 }
 
 #[cfg(test)]
 mod tests {
+    use releq_core::{BitwidthAssignment, Network};
+    use releq_data::digits::{self, DigitsConfig};
+    use releq_quant::QuantizerKind;
+
     use super::*;
+    use crate::{Batch, NativeTrainer, Sgd, TrainerState};
 
     #[test]
     fn accuracy_counts_and_its_error_is_binomial() {
         let report = AccuracyReport { correct: 80, total: 100 };
         assert_eq!(report.accuracy(), 0.8);
         assert!((report.standard_error() - 0.04).abs() < 1e-12);
-        assert_eq!(largest(&[1.0, 3.0, 3.0]), Some(1));
-        assert_eq!(largest(&[f32::NAN, 1.0]), None);
-        assert_eq!(largest(&[1.0, f32::NAN]), None);
+        assert_eq!(largest(&[1.0, 3.0, 3.0]), 1);
+    }
+
+    /// A trainer whose outputs are given.
+    struct Gives(NativeTrainer, fn(usize) -> Vec<f32>);
+
+    impl Trainer for Gives {
+        fn network(&self) -> &Network {
+            self.0.network()
+        }
+        fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
+            self.0.set_bits(bits)
+        }
+        fn train_step(&mut self, batch: &Batch<'_>, sgd: Sgd) -> Result<f32, TrainError> {
+            self.0.train_step(batch, sgd)
+        }
+        fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
+            Ok(self.1(images.len() / 784))
+        }
+        fn snapshot(&self) -> TrainerState {
+            self.0.snapshot()
+        }
+        fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
+            self.0.restore(state)
+        }
+    }
+
+    #[test]
+    fn outputs_that_are_none_are_no_accuracy() {
+        let digits = DigitsConfig { train: 10, test: 20, ..DigitsConfig::default() };
+        let data = digits::generate(&digits).unwrap().test;
+        let normalization = Normalization::measured(&data).unwrap();
+        let softmax = Network::builder("softmax", [1, 28, 28]).flatten("flatten").linear("fc", 10);
+        let softmax = softmax.build().unwrap();
+        let classified = |gives: fn(usize) -> Vec<f32>| {
+            let native = NativeTrainer::new(&softmax, QuantizerKind::Wrpn.build()).unwrap();
+            accuracy(&mut Gives(native, gives), &data, &normalization, 8).map_err(|e| e.to_string())
+        };
+        assert_eq!(classified(|images| vec![0.0; 10 * images]).unwrap().total, 20);
+        let nan = classified(|images| {
+            let mut logits = vec![f32::INFINITY; 10 * images];
+            logits[35] = f32::NAN;
+            logits
+        });
+        assert_eq!(nan.unwrap_err(), "the output for image 3 is not a number");
+        let few = classified(|images| vec![0.0; 10 * images - 1]).unwrap_err();
+        assert_eq!(few, "8 images have 80 outputs, but the trainer gave 79");
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     training,
 };
 
-/// What the divergence and the cross-entropy of one image count at most, in nats; also where an output is not a number.
+/// What the divergence and the cross-entropy of one image count at most, in nats; also where outputs are infinite.
 const MOST_NATS: f64 = 100.0;
 
 /// A mean over images, and its standard error.
@@ -52,6 +52,14 @@ pub struct Labelled {
     pub lost: usize,
 }
 
+impl Compared {
+    /// What stands for a network whose outputs are not numbers: as far from any reference as is counted.
+    #[must_use]
+    pub const fn not_a_number() -> Self {
+        Self { divergence: Estimate { value: MOST_NATS, standard_error: 0.0 }, labelled: None }
+    }
+}
+
 impl Labelled {
     /// Accuracy less that of the reference, in 0 to 1. Its standard error is that of a paired difference, since both saw
     /// the same images: much smaller than that of an accuracy where the two mostly agree.
@@ -71,7 +79,8 @@ impl Labelled {
 /// - output: `[images, outputs]`
 ///
 /// # Errors
-/// A normalization or images that do not fit, a batch size of zero, or weights that cannot be quantized.
+/// A normalization or images that do not fit, a batch size of zero, weights that cannot be quantized, or
+/// [`TrainError::NotANumber`] at the first output that is none.
 pub fn logits_while(
     trainer: &mut dyn Trainer,
     data: &dyn Dataset,
@@ -121,8 +130,8 @@ pub fn compare_while(
                 if let Some(&label) = labels.next().filter(|_| has_labels) {
                     let label = usize::from(label);
                     cross_entropy.add(own.get(label).map_or(MOST_NATS, |log| -log));
-                    let right = largest(logits) == Some(label);
-                    let reference_right = largest(reference) == Some(label);
+                    let right = largest(logits) == label;
+                    let reference_right = largest(reference) == label;
                     correct += usize::from(right);
                     won += usize::from(right && !reference_right);
                     lost += usize::from(reference_right && !right);

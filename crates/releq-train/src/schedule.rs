@@ -150,6 +150,9 @@ impl Schedule {
                 value.into(),
             )?;
         }
+        // Of 1 and more, no step would ever wear off.
+        let momentum = self.sgd.momentum;
+        check(momentum < 1.0, "sgd.momentum", "below 1", momentum.into())?;
         if let Decay::Step { every, factor } = self.decay {
             check(every > 0, "decay.step.every", "positive", 0.0)?;
             let ok = factor >= 0.0 && factor.is_finite();

@@ -149,6 +149,22 @@ pub enum TrainError {
         /// Steps taken before.
         step: usize,
     },
+    /// An output became NaN.
+    #[error("the output for image {image} is not a number")]
+    NotANumber {
+        /// The first such image of the data set.
+        image: usize,
+    },
+    /// A trainer of one's own gave another number of outputs than the images have.
+    #[error("{images} images have {expected} outputs, but the trainer gave {got}")]
+    Logits {
+        /// Images shown.
+        images: usize,
+        /// Outputs that they have.
+        expected: usize,
+        /// Outputs that came.
+        got: usize,
+    },
     /// A training is resumed with something else than it was begun with.
     #[error("the training was begun with {what} {expected}; it cannot be resumed with {got}")]
     Resume {

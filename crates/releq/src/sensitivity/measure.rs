@@ -1,7 +1,7 @@
 //! Measuring sensitivities.
 
 use releq_core::{Bitwidth, BitwidthAssignment, parallel};
-use releq_train::Compared;
+use releq_train::{Compared, TrainError};
 
 use super::{LayerSensitivity, Sensitivities, Sensitivity};
 use crate::{
@@ -65,7 +65,11 @@ impl Sensitivities {
                     trainer.set_bits(Some(alone))?;
                     pool.compared(trainer, &reference)
                 })
-            })?;
+            });
+            let compared = match compared {
+                Err(ReleqError::Train(TrainError::NotANumber { .. })) => Compared::not_a_number(),
+                compared => compared?,
+            };
             let sensitivity = Sensitivity { bits: *bits, compared };
             on_done(*layer, &sensitivity)?;
             Ok::<_, ReleqError>(sensitivity)
