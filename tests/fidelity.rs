@@ -122,7 +122,7 @@ fn the_divergence_orders_assignments_as_their_long_retrains_do() {
     };
     let short = Retrain::new(setup, schedule).unwrap().distilled();
     let signal: Vec<f64> = short
-        .evaluate_batch(&assignments)
+        .evaluate_each(&assignments, &|_, _| Ok(()))
         .unwrap()
         .into_iter()
         .map(|evaluation| match evaluation {

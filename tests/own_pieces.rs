@@ -26,6 +26,13 @@ fn run(problem: &Problem, evaluator: &dyn Evaluator) -> Result<SearchOutcome, Re
     Search::new(problem, &mut agent, evaluator, EPISODES).run()
 }
 
+fn with_causes(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_causes(cause)),
+        None => error.to_string(),
+    }
+}
+
 /// Answers properly a number of times, then as told.
 struct Breaks {
     after: usize,
@@ -63,22 +70,22 @@ fn an_evaluator_that_breaks_ends_the_search_with_what_there_is() {
                 let source: Box<dyn std::error::Error + Send + Sync> = "no route to host".into();
                 Err(source.into())
             },
-            "no route to host",
+            "evaluator `brittle` failed: no route to host",
         ),
     ];
     for (how, expected) in ways {
         let outcome = run(&problem, &Breaks::new(10, how)).unwrap();
         assert_eq!(outcome.stop, StopReason::Failed);
         assert!(outcome.error.as_ref().unwrap().contains(expected), "{:?}", outcome.error);
-        // Two batches of four were whole; the third broke.
-        assert_eq!((outcome.scored.len(), outcome.episodes), (8, 8));
+        // Two batches of four were whole; the third broke after two more.
+        assert_eq!((outcome.scored.len(), outcome.evaluations, outcome.episodes), (10, 10, 8));
         assert!(outcome.best.is_some());
         // Where there is nothing to keep, the error itself comes back.
-        let error = run(&problem, &Breaks::new(0, how)).unwrap_err().to_string();
-        assert!(error.contains(expected), "`{error}` lacks `{expected}`");
+        let error = with_causes(&run(&problem, &Breaks::new(0, how)).unwrap_err());
+        assert_eq!(error, expected);
         let threads = std::num::NonZeroUsize::new(3).unwrap();
         let error = run(&problem, &Parallel::new(Breaks::new(0, how), threads)).unwrap_err();
-        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(with_causes(&error), expected);
     }
 }
 
@@ -216,8 +223,8 @@ fn an_agent_that_breaks_the_rules_is_named() {
     let ways: [(usize, Act, &str); 5] = [
         (0, |_| Ok(Vec::new()), "agent `rogue` began 0 episodes"),
         (61, |n| Ok(vec![0; n]), "agent `rogue` began 61 episodes"),
-        (2, |_| Ok(vec![0]), "1 actions for 2 episodes"),
-        (1, |_| Ok(vec![99]), "action 99"),
+        (2, |_| Ok(vec![0]), "agent `rogue` chose 1 actions for 2 episodes"),
+        (1, |_| Ok(vec![99]), "agent `rogue` chose action 99"),
         (1, |_| panic!("no idea"), "agent `rogue` panicked: no idea"),
     ];
     for (begin, act, expected) in ways {

@@ -1,6 +1,10 @@
 //! The bitwidth environment: one step chooses the bitwidth of one layer.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use releq_agent::{Environment, Transition};
 use releq_core::{Bitwidth, BitwidthAssignment, LayerKind, LayerProfile};
@@ -8,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ReleqError,
-    evaluate::{Evaluator, full_precision},
+    evaluate::{Evaluation, Evaluator, full_precision},
     guard::guard,
     problem::{ActionSpace, EvaluationMode, Problem},
     run_folder::Clock,
@@ -159,7 +163,7 @@ impl<'a> BitwidthEnvironment<'a> {
         };
         chosen.copied().ok_or_else(|| ReleqError::Setting {
             setting: "action",
-            reason: format!("the agent chose action {action}, which does not exist"),
+            reason: format!("chose action {action}, which does not exist"),
         })
     }
 
@@ -187,18 +191,39 @@ impl<'a> BitwidthEnvironment<'a> {
         let piece = || format!("evaluator `{}`", self.evaluator.name());
         let full_precision = full_precision(self.evaluator)?;
         let started = self.clock.elapsed();
-        let answers = guard(piece, || self.evaluator.evaluate_batch(&new))?;
+        let told = Mutex::new(vec![None; new.len()]);
+        let answered = |place: usize, answer: &Evaluation| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(told) = told.get_mut(place) {
+                *told = Some(answer.clone());
+            }
+            Ok(())
+        };
+        let answers = guard(piece, || self.evaluator.evaluate_each(&new, &answered));
         self.evaluation_time += self.clock.elapsed().saturating_sub(started);
-        if answers.len() != new.len() {
-            return Err(ReleqError::Answers {
-                piece: piece(),
-                expected: new.len(),
-                got: answers.len(),
-            });
-        }
+        let told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let answers = match answers {
+            Ok(answers) if answers.len() == new.len() => Ok(answers),
+            Ok(answers) => {
+                Err(ReleqError::Answers { piece: piece(), expected: new.len(), got: answers.len() })
+            }
+            Err(error) => Err(error),
+        };
+        // What was measured before something failed is kept, but not where the caller stopped: the search goes on from
+        // there as if the batch had not begun.
+        let (answers, failed) = match answers {
+            Ok(answers) => (answers.into_iter().map(Some).collect(), None),
+            Err(ReleqError::Cancelled) => return Err(ReleqError::Cancelled),
+            Err(error) => (told, Some(error)),
+        };
         for (bits, answer) in new.into_iter().zip(answers) {
-            let scored = self.problem.scored(&bits, answer, full_precision)?;
-            self.remember(bits, scored);
+            if let Some(answer) = answer {
+                let scored = self.problem.scored(&bits, answer, full_precision)?;
+                self.remember(bits, scored);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         Ok(asked.iter().map(|bits| self.index_of[bits]).collect())
     }
@@ -278,7 +303,7 @@ impl Environment for BitwidthEnvironment<'_> {
             return Err(ReleqError::Setting {
                 setting: "action",
                 reason: format!(
-                    "{} actions for {} episodes at step {}",
+                    "chose {} actions for {} episodes at step {}",
                     actions.len(),
                     self.episodes.len(),
                     self.position

@@ -17,8 +17,13 @@ pub enum ReleqError {
         reason: String,
     },
     /// A configuration that cannot be read or written.
-    #[error("configuration: {0}")]
-    Config(serde_json::Error),
+    #[error("configuration{}: {error}", in_field(.field))]
+    Config {
+        /// The field, as in `budget.evaluations`; empty where there is none to blame.
+        field: String,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
     /// A checkpoint that cannot be used.
     #[error(transparent)]
     Checkpoint(#[from] releq_format::CheckpointError),
@@ -91,6 +96,14 @@ pub enum ReleqError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A piece of the run failed with an error of its own.
+    #[error("{piece} failed")]
+    Piece {
+        /// Which one.
+        piece: String,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A piece of the run panicked.
     #[error("{piece} panicked: {message}")]
     Panicked {
@@ -127,7 +140,18 @@ pub enum ReleqError {
     Cancelled,
 }
 
+fn in_field(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!(", `{field}`") }
+}
+
 impl ReleqError {
+    /// `path` is what Serde calls the place.
+    pub(crate) fn config(path: &str, error: serde_json::Error) -> Self {
+        // A dot stands for the whole.
+        let field = if path == "." { String::new() } else { path.to_owned() };
+        Self::Config { field, error }
+    }
+
     /// The error with its causes, in one line.
     pub(crate) fn chain(&self) -> String {
         let mut text = self.to_string();

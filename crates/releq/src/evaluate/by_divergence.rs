@@ -45,11 +45,6 @@ impl<E: Evaluator> Evaluator for ByDivergence<E> {
         Ok(self.judged(self.inner.evaluate(bits)?))
     }
 
-    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
-        let answers = self.inner.evaluate_batch(batch)?;
-        Ok(answers.into_iter().map(|answer| self.judged(answer)).collect())
-    }
-
     fn evaluate_each(
         &self,
         batch: &[BitwidthAssignment],

@@ -57,19 +57,32 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         Ok(answer)
     }
 
-    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
-        let mut missing: Vec<BitwidthAssignment> = Vec::new();
-        {
-            let known = self.lock();
-            for bits in batch {
-                if !known.contains_key(bits) && !missing.contains(bits) {
-                    missing.push(bits.clone());
-                }
+    fn evaluate_each(
+        &self,
+        batch: &[BitwidthAssignment],
+        answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
+    ) -> Result<Vec<Evaluation>, ReleqError> {
+        let mut answers: Vec<Option<Evaluation>> = Vec::with_capacity(batch.len());
+        for (place, bits) in batch.iter().enumerate() {
+            let known = self.lock().get(bits).cloned();
+            if let Some(known) = &known {
+                answered(place, known)?;
             }
+            answers.push(known);
         }
-        let answers = self.inner.evaluate_batch(&missing)?;
-        self.lock().extend(missing.into_iter().zip(answers));
-        batch.iter().map(|bits| self.evaluate(bits)).collect()
+        let missing: Vec<usize> =
+            (0..batch.len()).filter(|&place| answers[place].is_none()).collect();
+        let asked: Vec<BitwidthAssignment> =
+            missing.iter().map(|&place| batch[place].clone()).collect();
+        let new = self.inner.evaluate_each(&asked, &|place, answer| {
+            self.lock().insert(asked[place].clone(), answer.clone());
+            answered(missing[place], answer)
+        })?;
+        for (place, answer) in missing.into_iter().zip(new) {
+            answers[place] = Some(answer);
+        }
+        // Where the evaluator behind gave too few answers, so does this one, and the search says so.
+        Ok(answers.into_iter().flatten().collect())
     }
 
     fn name(&self) -> &str {

@@ -1,13 +1,16 @@
 //! What every evaluator must do.
 
-use std::num::NonZeroUsize;
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, PoisonError},
+};
 
 use releq_core::BitwidthAssignment;
 
 use super::{Evaluation, Evaluator, Parallel};
 
 /// Checks an evaluator on `assignments`, several distinct ones that it can answer: the same answer every time,
-/// in any order, one by one, in a batch and from several threads; accuracies in 0 to 1.
+/// in any order, one by one, in a batch, of which it tells each answer, and from several threads; accuracies in 0 to 1.
 ///
 /// # Panics
 /// If the evaluator breaks a rule; the message says which, and for which assignment.
@@ -32,10 +35,21 @@ pub fn check_evaluator(evaluator: &dyn Evaluator, assignments: &[BitwidthAssignm
         assert_eq!(&ask(bits), answer, "{bits}: another answer the second time");
     }
     let batch = |evaluator: &dyn Evaluator, how: &str| {
-        let answers = match evaluator.evaluate_batch(assignments) {
+        let told = Mutex::new(vec![None; assignments.len()]);
+        let answered = |place: usize, answer: &Evaluation| {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            assert!(place < told.len(), "{how}: told of place {place} of {}", told.len());
+            assert!(told[place].is_none(), "{how}: told twice of place {place}");
+            told[place] = Some(answer.clone());
+            Ok(())
+        };
+        let answers = match evaluator.evaluate_each(assignments, &answered) {
             Ok(answers) => answers,
             Err(error) => panic!("{how}: {error}"),
         };
+        let told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let told: Vec<Evaluation> = told.into_iter().flatten().collect();
+        assert_eq!(told, answers, "{how}: told of every answer");
         assert_eq!(answers.len(), assignments.len(), "{how}: as many answers as questions");
         for ((bits, one), all) in assignments.iter().zip(&first).zip(&answers) {
             assert_eq!(one, all, "{bits}: another answer {how}");
@@ -44,7 +58,7 @@ pub fn check_evaluator(evaluator: &dyn Evaluator, assignments: &[BitwidthAssignm
     batch(evaluator, "in a batch");
     let Some(threads) = NonZeroUsize::new(3) else { return };
     batch(&Parallel::new(evaluator, threads), "on three threads");
-    match evaluator.evaluate_batch(&[]) {
+    match evaluator.evaluate_each(&[], &|_, _| Ok(())) {
         Ok(answers) => assert!(answers.is_empty(), "no questions have no answers"),
         Err(error) => panic!("an empty batch: {error}"),
     }

@@ -22,7 +22,7 @@ pub use early_stop::EarlyStop;
 pub use parallel::Parallel;
 pub(crate) use pool::TrainerPool;
 
-pub(crate) use retrain::{EVALUATION_BATCH, Way, classify, go_on};
+pub(crate) use retrain::{EVALUATION_BATCH, Way, classify, go_on, unless_diverged};
 pub use retrain::{Retrain, RetrainSetup, Retrained};
 pub use table::{OnMiss, Table};
 
@@ -182,26 +182,21 @@ pub trait Evaluator: Send + Sync {
     /// Measures several distinct assignments; answers come in the order asked. One after the other unless
     /// overridden.
     ///
-    /// # Errors
-    /// The first error in the order asked.
-    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
-        batch.iter().map(|bits| self.evaluate(bits)).collect()
-    }
-
-    /// As [`evaluate_batch`](Self::evaluate_batch), but tells of each answer as soon as it is there, by its place
-    /// in the batch and in any order, so that whoever records answers loses little when the process is killed.
-    /// Told only at the end unless overridden.
+    /// `answered` is told of each answer as soon as it is there, by its place in the batch and in any order, so that
+    /// whoever keeps answers loses none when the process is killed or a later one fails.
     ///
     /// # Errors
-    /// As [`evaluate_batch`](Self::evaluate_batch), and those of `answered`.
+    /// An error of one of the evaluations, or of `answered`.
     fn evaluate_each(
         &self,
         batch: &[BitwidthAssignment],
         answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
     ) -> Result<Vec<Evaluation>, ReleqError> {
-        let answers = self.evaluate_batch(batch)?;
-        for (place, answer) in answers.iter().enumerate().take(batch.len()) {
-            answered(place, answer)?;
+        let mut answers = Vec::with_capacity(batch.len());
+        for (place, bits) in batch.iter().enumerate() {
+            let answer = self.evaluate(bits)?;
+            answered(place, &answer)?;
+            answers.push(answer);
         }
         Ok(answers)
     }
@@ -231,12 +226,6 @@ macro_rules! forward {
             }
             fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
                 (**self).evaluate(bits)
-            }
-            fn evaluate_batch(
-                &self,
-                batch: &[BitwidthAssignment],
-            ) -> Result<Vec<Evaluation>, ReleqError> {
-                (**self).evaluate_batch(batch)
             }
             fn evaluate_each(
                 &self,

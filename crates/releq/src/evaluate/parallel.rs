@@ -35,10 +35,6 @@ impl<E: Evaluator> Evaluator for Parallel<E> {
         self.inner.evaluate(bits)
     }
 
-    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
-        self.evaluate_each(batch, &|_, _| Ok(()))
-    }
-
     fn evaluate_each(
         &self,
         batch: &[BitwidthAssignment],

@@ -427,10 +427,6 @@ impl Evaluator for Retrain<'_> {
         }))
     }
 
-    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
-        self.evaluate_each(batch, &|_, _| Ok(()))
-    }
-
     fn evaluate_each(
         &self,
         batch: &[BitwidthAssignment],
@@ -456,15 +452,17 @@ impl Evaluator for Retrain<'_> {
     }
 }
 
-/// What `f` gives, or the reason if it met a loss or weights that are not finite: those tell of the assignment,
+/// What `f` gives, or the reason if it met a loss, outputs or weights that are not finite: those tell of the assignment,
 /// every other failure of the setup.
-fn unless_diverged<T>(
+pub(crate) fn unless_diverged<T>(
     f: impl FnOnce() -> Result<T, ReleqError>,
 ) -> Result<Result<T, String>, ReleqError> {
     match f() {
         // After the last step no loss shows any more what the weights became.
         Err(ReleqError::Train(
-            error @ (TrainError::Diverged { .. } | TrainError::Quant(QuantError::NotFinite { .. })),
+            error @ (TrainError::Diverged { .. }
+            | TrainError::NotANumber { .. }
+            | TrainError::Quant(QuantError::NotFinite { .. })),
         )) => Ok(Err(error.to_string())),
         other => other.map(Ok),
     }

@@ -42,7 +42,7 @@ impl<E: Evaluator> Evaluator for Recorded<'_, E> {
     }
 
     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
-        let answers = self.evaluate_batch(std::slice::from_ref(bits))?;
+        let answers = self.evaluate_each(std::slice::from_ref(bits), &|_, _| Ok(()))?;
         answers.into_iter().next().ok_or_else(|| ReleqError::Answers {
             piece: format!("evaluator `{}`", self.name()),
             expected: 1,
@@ -82,10 +82,6 @@ impl<E: Evaluator> Evaluator for Recorded<'_, E> {
         }
         // Where the evaluator gave too few answers, so does this one, and the search says so.
         Ok(answers.into_iter().flatten().collect())
-    }
-
-    fn evaluate_batch(&self, batch: &[BitwidthAssignment]) -> Result<Vec<Evaluation>, ReleqError> {
-        self.evaluate_each(batch, &|_, _| Ok(()))
     }
 
     fn name(&self) -> &str {

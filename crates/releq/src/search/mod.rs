@@ -223,7 +223,7 @@ impl<'a> Search<'a> {
     /// is no error.
     pub fn run(mut self) -> Result<SearchOutcome, ReleqError> {
         while self.step()? {}
-        self.finish()
+        Ok(self.finish())
     }
 
     /// Plays one batch of episodes; `false` once the search is over.
@@ -234,7 +234,10 @@ impl<'a> Search<'a> {
         if self.stop.is_some() {
             return Ok(false);
         }
-        match self.batch() {
+        let stop = self.batch();
+        // A batch that failed may have measured something before.
+        self.look();
+        match stop {
             Ok(stop) => self.stop = stop,
             Err(ReleqError::Cancelled) => self.stop = Some(StopReason::Cancelled),
             Err(error) if self.environment.scored().is_empty() => return Err(error),
@@ -398,34 +401,38 @@ impl<'a> Search<'a> {
         self.before + self.clock.elapsed().saturating_sub(self.started)
     }
 
-    /// Asks the agent for its greedy answer and gives what the search found.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub fn finish(mut self) -> Result<SearchOutcome, ReleqError> {
+    /// The episode that the agent thinks best, after its last lessons if the search plans, if it has one.
+    fn greedy(&mut self) -> Result<Option<Scored>, ReleqError> {
+        if let Some(planning) = self.planning {
+            self.concluded(&planning)?;
+        }
+        let piece = format!("agent `{}`", self.agent.name());
+        let piece = || piece.clone();
+        if guard(piece, || Ok(self.agent.begin(1, Mode::Greedy)))?.is_none() {
+            return Ok(None);
+        }
+        let played = play(self.agent, &mut self.environment, 1)?;
+        guard(piece, || Ok(self.agent.finish(&played.rewards)?))?;
+        Ok(self.environment.batch_scores().next().cloned())
+    }
+
+    /// Asks the agent for its greedy answer and gives what the search found. Where that fails, the outcome says so.
+    #[must_use]
+    pub fn finish(mut self) -> SearchOutcome {
         let evaluations = self.environment.scored().len();
         let scored = self.environment.scored().to_vec();
         let stop = self.stop.unwrap_or(StopReason::Cancelled);
         // Without an episode nothing was learned that an answer could follow from.
         let over = matches!(stop, StopReason::Cancelled | StopReason::Failed);
         let mut greedy = None;
-        if self.episodes > 0
-            && !over
-            && let Some(planning) = self.planning
-        {
-            self.concluded(&planning)?;
-        }
-        if self.episodes > 0 && !over && self.agent.begin(1, Mode::Greedy).is_some() {
-            match play(self.agent, &mut self.environment, 1) {
+        if self.episodes > 0 && !over {
+            match self.greedy() {
                 Err(ReleqError::Cancelled) => {}
                 Err(error) => self.error = Some(error.chain()),
-                Ok(played) => {
-                    self.agent.finish(&played.rewards)?;
-                    greedy = self.environment.batch_scores().next().cloned();
-                }
+                Ok(answer) => greedy = answer,
             }
         }
-        Ok(SearchOutcome {
+        SearchOutcome {
             agent: agent_name(self.agent, self.planning.is_some()),
             stop,
             episodes: self.episodes,
@@ -440,7 +447,7 @@ impl<'a> Search<'a> {
                 ("seconds".to_owned(), self.elapsed().as_secs_f64()),
                 ("evaluation_seconds".to_owned(), self.environment.evaluation_seconds()),
             ]),
-        })
+        }
     }
 }
 
@@ -489,7 +496,12 @@ pub(crate) fn play(
             },
         )?;
         action_probabilities.extend(means);
-        let (next, transitions) = environment.step(&actions)?;
+        let (next, transitions) = environment.step(&actions).map_err(|error| match error {
+            ReleqError::Setting { setting: "action", reason } => {
+                ReleqError::Setting { setting: "agent", reason: format!("{piece} {reason}") }
+            }
+            error => error,
+        })?;
         rewards.push(transitions.iter().map(|transition| transition.reward).collect());
         observations = next;
     }
