@@ -122,6 +122,17 @@ fn what_cannot_be_is_refused_with_the_field_named() {
     refused(&|v| v["normalization"] = json!({"mean": [0.5], "std": [0.0]}), &["`normalization`"]);
     refused(&|v| v["pretrain"]["batch_size"] = json!(0), &["`pretrain`", "batch_size"]);
     refused(&|v| v["agent"] = json!({"ppo": {"gama": 1.0}}), &["gama", "gamma"]);
+    refused(&|v| v["agent"] = json!("randon"), &["`agent`", "did you mean `random`?"]);
+    refused(&|v| v["agent"] = json!({"pppo": {}}), &["`agent", "did you mean `ppo`?"]);
+    refused(&|v| v["evaluator"] = json!("retain"), &["did you mean `retrain`?"]);
+    refused(&|v| v["budget"]["evaluations"] = json!("many"), &["`budget.evaluations`", "many"]);
+    refused(&|v| v["beside"] = json!([["a", 3]]), &["`beside[0][1]`"]);
+    refused(&|v| v["actions"] = json!([2, 8, 2]), &["`actions`", "2 is there twice"]);
+    refused(&|v| v["finalists"] = json!(0), &["`finalists`"]);
+    refused(
+        &|v| v["pretrain"]["sgd"]["momentum"] = json!(2),
+        &["`pretrain`", "momentum", "below 1"],
+    );
     refused(&|v| v["pretrain"]["augmentation"]["mirrored"] = json!(true), &["mirrored", "mirror"]);
     refused(&|v| v["pretrain"]["sgd"]["rate"] = json!(1), &["rate", "learning_rate"]);
     refused(&|v| v["early_stop"] = json!({"bellow": 0.5}), &["bellow", "below"]);

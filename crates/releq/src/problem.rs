@@ -238,18 +238,18 @@ impl ProblemBuilder {
                 let known: Vec<&str> =
                     self.layers.iter().map(|l| l.profile.name.as_str()).collect();
                 return wrong(
-                    "fix_layer",
+                    "fixed_layers",
                     format!("no quantizable layer `{name}`; there are {}", known.join(", ")),
                 );
             };
             if layer.fixed.replace(bits).is_some() {
-                return wrong("fix_layer", format!("layer `{name}` is fixed twice"));
+                return wrong("fixed_layers", format!("layer `{name}` is fixed twice"));
             }
         }
         let searched: Vec<usize> =
             (0..self.layers.len()).filter(|&index| self.layers[index].fixed.is_none()).collect();
         if searched.is_empty() {
-            return wrong("fix_layer", "every layer is fixed, nothing is left to search".into());
+            return wrong("fixed_layers", "every layer is fixed, nothing is left to search".into());
         }
         let profiles: Vec<LayerProfile> =
             self.layers.iter().map(|layer| layer.profile.clone()).collect();
@@ -271,6 +271,7 @@ impl ProblemBuilder {
             searched,
             highest_cost: 1.0,
         };
+        problem.check_prices()?;
         problem.highest_cost = problem.counted_cost(&vec![highest; problem.layers.len()])?;
         if problem.highest_cost <= 0.0 {
             let (name, unit) = (problem.cost.name(), problem.cost.unit());
@@ -399,6 +400,27 @@ impl Problem {
         guard(
             || format!("cost model `{}`", self.cost.name()),
             || Ok(checked_network_cost(&self.cost, &self.counted_profiles, &bits)?.0),
+        )
+    }
+
+    /// Prices every layer at every bitwidth that it may get, so that a cost model that does not cover one, or has no
+    /// sensible cost of it, shows before anything is measured, and not hidden in a sum.
+    fn check_prices(&self) -> Result<(), ReleqError> {
+        let fixed = self.layers.iter().map(|layer| layer.fixed);
+        let layers: Vec<_> = self.profiles.iter().zip(fixed).collect();
+        guard(
+            || format!("cost model `{}`", self.cost.name()),
+            || {
+                for &index in &self.counted {
+                    let (profile, fixed) = layers[index];
+                    let all = fixed.map_or_else(|| self.actions.clone(), |bits| vec![bits]);
+                    for bits in all {
+                        let cost = self.cost.layer_cost(profile, LayerBits::weights_only(bits))?;
+                        cost.checked(self.cost.name())?;
+                    }
+                }
+                Ok(())
+            },
         )
     }
 

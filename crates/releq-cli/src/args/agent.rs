@@ -176,7 +176,7 @@ mod tests {
             ("a.json", r#"{"lr": 0.5}"#, "unknown field `lr`"),
             ("a.json", r#"{"ppo": {"lr": 0.5}}"#, "unknown field `lr`"),
             ("a.toml", "lr = 0.5\n", "unknown field `lr`"),
-            ("a.json", r#""gredy""#, "unknown variant `gredy`"),
+            ("a.json", r#""gredy""#, "did you mean `greedy`?"),
             ("a.json", "{", "line 1"),
         ] {
             let message = format!("{:#}", load(name, text).unwrap_err());

@@ -202,7 +202,7 @@ fn name_of(run: &Path) -> String {
 }
 
 fn is_cut_short(report: &Report) -> bool {
-    report.error.is_some() || report.search.error.is_some()
+    report.failed().is_some()
 }
 
 fn how_to_resume(folder: Option<&RunFolder>) {

@@ -207,7 +207,7 @@ impl Judge<'_> {
             }
         }
         if let Some(error) = &report.error {
-            warnings.push(format!("The {}s ended early: {error}", last_step(report)));
+            warnings.push(format!("After the searches, something failed: {error}"));
         }
         let failed = report.rows.iter().filter(|row| row.failure.is_some()).count();
         if failed > 0 {

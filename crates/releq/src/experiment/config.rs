@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf};
 
-use releq_agent::PpoConfig;
 use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights, text_enum};
 use releq_data::{
     DataKind, ImageFolderConfig, Normalization, Splits,
@@ -18,7 +17,7 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::Choice;
+use super::{AgentKind, Choice, PlannedPpo};
 use crate::{Budget, Planning, ReleqError, evaluate::EarlyStop};
 
 /// Where the images come from that every choice is made on.
@@ -49,59 +48,17 @@ pub enum Signal {
 
 text_enum!(Signal, "signal", Accuracy => "accuracy", Divergence => "divergence");
 
-/// The agents of `releq-agent`, by name and settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum AgentKind {
-    /// [`Ppo`](releq_agent::Ppo), which learns from measurements alone.
-    Ppo(PpoConfig),
-    /// [`Ppo`](releq_agent::Ppo) in a search that [plans](Planning).
-    PpoPlanned(PlannedPpo),
-    /// [`RandomSearch`](releq_agent::RandomSearch), eight episodes at a time.
-    Random,
-    /// [`GreedySearch`](releq_agent::GreedySearch).
-    Greedy,
-    /// [`LocalSearch`](releq_agent::LocalSearch), one episode at a time.
-    Local,
-    /// [`Evolution`](releq_agent::Evolution), one episode at a time.
-    Evolution,
-    /// [`Exhaustive`](releq_agent::Exhaustive), eight episodes at a time.
-    Exhaustive,
-}
-
-impl Default for AgentKind {
-    fn default() -> Self {
-        Self::PpoPlanned(PlannedPpo::default())
-    }
-}
-
-/// PPO in a search that plans.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PlannedPpo {
-    /// The agent.
-    pub ppo: PpoConfig,
-    /// How it learns between measurements.
-    pub planning: Planning,
-}
-
-impl Default for PlannedPpo {
-    /// [`PpoConfig::quick`], since what the agent learns from changes with every measurement.
-    fn default() -> Self {
-        Self { ppo: PpoConfig::quick(), planning: Planning::default() }
-    }
-}
-
 /// The evaluators of an experiment, by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum EvaluatorKind {
     /// [`Retrain`](crate::evaluate::Retrain) by the short schedule, or by [correction](ExperimentConfig::correction).
     #[default]
     Retrain,
 }
+
+text_enum!(EvaluatorKind, "evaluator", Retrain => "retrain");
 
 /// A network in a configuration: one of `releq-zoo` by its name, or any other with all of its layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -298,7 +255,7 @@ pub struct ExperimentConfig {
     pub validation: usize,
     /// Where they come from.
     pub held_out: HeldOut,
-    /// How many of them a short retrain is measured on.
+    /// How many of them a short retrain is measured on; all, where there are fewer.
     pub search_validation: usize,
     /// How many of those every layer is shown at every bitwidth before the search ([`Sensitivities`](crate::Sensitivities)); 0
     /// leaves that out.
@@ -344,7 +301,7 @@ pub struct ExperimentConfig {
     #[serde(default = "one")]
     pub seeds: usize,
     /// Assignments that the report shows beside what was found, after the same long retrain: label and
-    /// bitwidths. Uniform 8, 4, 3 and 2 bits are always there.
+    /// bitwidths. Uniform 8, 4, 3 and 2 bits are always there, as far as the quantizer supports them.
     pub beside: Vec<(String, BitwidthAssignment)>,
     /// Costs that every row of the report shows.
     pub report_costs: Vec<Choice<CostKind>>,
@@ -423,10 +380,13 @@ impl ExperimentConfig {
     /// Reads a configuration from JSON.
     ///
     /// # Errors
-    /// [`ReleqError::Config`], naming the place, for an unknown key or name, a value of another type, or one
-    /// out of its range.
+    /// [`ReleqError::Config`], naming the field and the place, for an unknown key or name, or a value of another type;
+    /// [`ReleqError::Setting`] for one out of its range.
     pub fn from_json(text: &str) -> Result<Self, ReleqError> {
-        let config: Self = serde_json::from_str(text).map_err(ReleqError::Config)?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let config: Self = serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| ReleqError::config(&error.path().to_string(), error.into_inner()))?;
+        json.end().map_err(|error| ReleqError::config("", error))?;
         config.check()?;
         Ok(config)
     }
@@ -436,7 +396,7 @@ impl ExperimentConfig {
     /// # Errors
     /// [`ReleqError::Config`] for a number that JSON cannot express.
     pub fn to_json(&self) -> Result<String, ReleqError> {
-        serde_json::to_string_pretty(self).map_err(ReleqError::Config)
+        serde_json::to_string_pretty(self).map_err(|error| ReleqError::config("", error))
     }
 
     /// All schedules with the names of their fields, and whether the run follows them.
@@ -464,9 +424,16 @@ impl ExperimentConfig {
         if self.actions.is_empty() {
             return wrong("actions", "the set of bitwidths to choose from is empty".into());
         }
+        let mut actions = BTreeSet::new();
+        if let Some(bits) = self.actions.iter().find(|bits| !actions.insert(**bits)) {
+            return wrong("actions", format!("{bits} is there twice"));
+        }
         if !(0.0..=1.0).contains(&self.tolerance) {
             let reason = format!("{:?} is not in 0 to 1, a share of all images", self.tolerance);
             return wrong("tolerance", reason);
+        }
+        if self.finalists == 0 {
+            return wrong("finalists", "a search needs at least one for the long retrain".into());
         }
         if self.seeds == 0 {
             return wrong("seeds", "every assignment that is retrained needs a seed".into());

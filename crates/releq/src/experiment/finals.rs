@@ -11,6 +11,7 @@ use releq_core::{
     checked_network_cost, parallel,
 };
 use releq_data::Dataset;
+use releq_quant::Quantizer;
 use releq_train::Trainer;
 
 use super::{
@@ -31,7 +32,7 @@ const RELEQ: &str = "releq";
 /// Label of the row in which every layer stays in float.
 const FULL_PRECISION: &str = "full precision";
 
-/// Uniform bitwidths that every report shows for comparison.
+/// Uniform bitwidths that every report shows for comparison, as far as the quantizer has them.
 const UNIFORM: [u8; 4] = [8, 4, 3, 2];
 
 /// A verdict within so many standard errors of the border of the tolerance is uncertain.
@@ -51,6 +52,7 @@ pub(super) struct Finals<'a> {
     pub(super) network: &'a Network,
     pub(super) config: &'a ExperimentConfig,
     pub(super) problem: &'a Problem,
+    pub(super) quantizer: &'a dyn Quantizer,
     pub(super) report_costs: &'a [Arc<dyn CostModel>],
     pub(super) validation: &'a dyn Dataset,
     pub(super) test: &'a dyn Dataset,
@@ -105,21 +107,22 @@ impl Finals<'_> {
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         let reference = self.reference(&done);
 
-        let mut rows = Vec::new();
+        let (mut rows, mut unpriced) = (Vec::new(), Vec::new());
         for walk in &walks {
             if let Some(bits) = walk.chosen(&|bits| self.verdict(&done, bits)) {
-                rows.push(self.row(&walk.label, bits, &done[bits], reference));
+                rows.push(self.row(&walk.label, bits, &done[bits], reference, &mut unpriced));
             }
         }
         for (label, bits) in &beside {
             if let Some(retrained) = done.get(bits) {
-                rows.push(self.row(label, bits, retrained, reference));
+                rows.push(self.row(label, bits, retrained, reference, &mut unpriced));
             }
         }
         let answer = self.answer(&rows, reference);
         if let Some(answer) = answer.as_ref().filter(|_| !cancelled && error.is_none()) {
             (cancelled, error) = stopped(self.keep_weights(long, &answer.bits));
         }
+        let error = error.or_else(|| unpriced.into_iter().next());
         Ok(Finished { rows, reference, answer, cancelled, error })
     }
 
@@ -190,7 +193,11 @@ impl Finals<'_> {
         let mut beside = vec![(FULL_PRECISION.to_owned(), float)];
         beside.extend(self.config.beside.iter().cloned());
         for bits in UNIFORM {
-            let uniform = BitwidthAssignment::uniform(Bitwidth::new(bits)?, layers)?;
+            let each = Bitwidth::new(bits)?;
+            if !self.quantizer.supports(each) {
+                continue;
+            }
+            let uniform = BitwidthAssignment::uniform(each, layers)?;
             beside.push((format!("uniform {bits}"), uniform));
         }
         Ok(beside)
@@ -390,6 +397,7 @@ impl Finals<'_> {
         bits: &BitwidthAssignment,
         retrained: &Seeds,
         reference: Reference,
+        unpriced: &mut Vec<String>,
     ) -> FinalRow {
         let layers = self.network.profiles();
         let [validation, test] = retrained.accuracies().unwrap_or_default();
@@ -400,12 +408,12 @@ impl Finals<'_> {
             validation_accuracy: validation,
             test_accuracy: test,
             loss_points: 100.0 * (reference.test_accuracy - test),
-            quant_state: if_priced(label, self.problem.quant_state(bits)),
-            over_limit: if_priced(label, self.problem.over_limit(bits)).flatten(),
+            quant_state: if_priced(label, self.problem.quant_state(bits), unpriced),
+            over_limit: if_priced(label, self.problem.over_limit(bits), unpriced).flatten(),
             costs: self
                 .report_costs
                 .iter()
-                .filter_map(|model| if_priced(label, row_cost(model, &layers, bits)))
+                .filter_map(|model| if_priced(label, row_cost(model, &layers, bits), unpriced))
                 .collect(),
             seeds: retrained.count(),
             failure: retrained.failure().cloned(),
@@ -428,20 +436,20 @@ fn stopped(result: Result<(), ReleqError>) -> (bool, Option<String>) {
 }
 
 /// `None` where a cost model has no price for a bitwidth, as those of integer hardware for float, or fails: the
-/// row has been retrained for long and is worth having without.
-fn if_priced<T>(label: &str, cost: Result<T, ReleqError>) -> Option<T> {
+/// row has been retrained for long and is worth having without. `unpriced` has what failed.
+fn if_priced<T>(label: &str, cost: Result<T, ReleqError>, unpriced: &mut Vec<String>) -> Option<T> {
     match cost {
         Ok(cost) => Some(cost),
         Err(ReleqError::Cost(CostError::Bitwidth { .. })) => None,
         Err(error) => {
-            log::warn!("row `{label}` lacks a cost: {}", error.chain());
+            unpriced.push(format!("row `{label}` lacks a cost: {}", error.chain()));
             None
         }
     }
 }
 
 /// What one model says of an assignment, and of 8 bits everywhere.
-fn row_cost(
+pub(super) fn row_cost(
     model: &Arc<dyn CostModel>,
     layers: &[LayerProfile],
     bits: &BitwidthAssignment,

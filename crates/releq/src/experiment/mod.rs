@@ -1,8 +1,10 @@
 //! The whole path: pretrain, search, compare, retrain for long, report.
 
+mod agent_kind;
 mod choice;
 mod config;
 mod finals;
+mod named;
 mod pieces;
 mod preset;
 mod probe;
@@ -10,14 +12,19 @@ mod seeds;
 mod stages;
 mod walk;
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+pub use agent_kind::{AgentKind, AgentShape, PlannedPpo};
 pub use choice::Choice;
 pub use config::{
-    AgentKind, DataConfig, EvaluatorKind, ExperimentConfig, HeldOut, NetworkConfig, PlannedPpo,
-    Signal, WeightsConfig,
+    DataConfig, EvaluatorKind, ExperimentConfig, HeldOut, NetworkConfig, Signal, WeightsConfig,
 };
-pub use pieces::AgentShape;
+use named::{Named, named_data};
 use pieces::{GIVEN, OwnPieces};
 pub use probe::RateProbe;
 use releq_agent::Agent;
@@ -32,13 +39,39 @@ use stages::Run;
 use crate::{
     Cancel, Event, ReleqError, Report, RunFolder,
     evaluate::{Evaluator, RetrainSetup},
+    guard::guard,
     run_folder::Clock,
 };
+
+/// What a panic is put down to that no piece is to blame for.
+const EXPERIMENT: &str = "the experiment";
 
 /// A network and its data, ready to run.
 ///
 /// Every piece is named by the [configuration](ExperimentConfig), and every piece may be the user's own: the
 /// methods below replace one each, and leave the piece's name in the configuration.
+///
+/// ```
+/// use releq::{Budget, Cancel, Experiment, ExperimentConfig};
+/// use releq::{data::digits::{self, DigitsConfig}, reward::reward_fn, train::Length, zoo::lenet};
+///
+/// // Far too little of everything, so that this example takes a second.
+/// let drawn = DigitsConfig { train: 500, test: 100, ..DigitsConfig::default() };
+/// let mut config = ExperimentConfig::lenet(1);
+/// (config.validation, config.search_validation) = (100, 100);
+/// config.pretrain.length = Length::Epochs(1.0);
+/// config.short_retrain.length = Length::Steps(4);
+/// config.long_retrain.length = Length::Epochs(1.0);
+/// config.budget = Budget { evaluations: Some(8), ..Budget::default() };
+///
+/// let report = Experiment::new(lenet(), digits::generate(&drawn)?, config)
+///     .reward(reward_fn("accuracy alone", |acc_state, _| acc_state))
+///     .run(&Cancel::new(), &|event| eprintln!("{event}"))?;
+/// let answer = report.answer.as_ref().ok_or("no long retrain came to its end")?;
+/// println!("{} bits: {:?}", answer.bits, report.chosen_row());
+/// # assert!(report.failed().is_none() && report.search.evaluations <= 8);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Experiment {
     network: Network,
     config: ExperimentConfig,
@@ -69,7 +102,7 @@ impl Experiment {
             Some(Choice::Own(name)) => name.clone(),
             _ => GIVEN.to_owned(),
         };
-        own.data.insert(name.clone(), data.into_dyn());
+        own.data.insert(name.clone(), named_data(data));
         config.data.get_or_insert(Choice::Own(name));
         Self { network, config, own }
     }
@@ -97,7 +130,7 @@ impl Experiment {
     /// Replaces the data sets, under a name of the caller's.
     #[must_use]
     pub fn data<D: Dataset + 'static>(mut self, name: &str, data: Splits<D>) -> Self {
-        self.own.data.insert(name.to_owned(), data.into_dyn());
+        self.own.data.insert(name.to_owned(), named_data(data));
         self.config.data = Some(Choice::Own(name.to_owned()));
         self
     }
@@ -106,6 +139,7 @@ impl Experiment {
     #[must_use]
     pub fn reward(mut self, reward: impl Reward + 'static) -> Self {
         let name = reward.name().to_owned();
+        let reward = Named::new("reward", &name, reward);
         self.own.rewards.insert(name.clone(), Arc::new(reward));
         self.config.reward = Some(Choice::Own(name));
         self
@@ -115,6 +149,7 @@ impl Experiment {
     #[must_use]
     pub fn quantizer(mut self, quantizer: impl Quantizer + 'static) -> Self {
         let name = quantizer.name().to_owned();
+        let quantizer = Named::new("quantizer", &name, quantizer);
         self.own.quantizers.insert(name.clone(), Arc::new(quantizer));
         self.config.quantizer = Choice::Own(name);
         self
@@ -124,6 +159,7 @@ impl Experiment {
     #[must_use]
     pub fn cost(mut self, cost: impl CostModel + 'static) -> Self {
         let name = cost.name().to_owned();
+        let cost = Named::new("cost model", &name, cost);
         self.own.costs.insert(name.clone(), Arc::new(cost));
         self.config.cost = Choice::Own(name);
         self
@@ -142,6 +178,7 @@ impl Experiment {
     #[must_use]
     pub fn report_cost(mut self, cost: impl CostModel + 'static) -> Self {
         let name = cost.name().to_owned();
+        let cost = Named::new("cost model", &name, cost);
         self.own.costs.insert(name.clone(), Arc::new(cost));
         self.config.report_costs.push(Choice::Own(name));
         self
@@ -177,6 +214,7 @@ impl Experiment {
     /// Replaces what trains, in all stages.
     #[must_use]
     pub fn trainer(mut self, name: &str, trainers: impl TrainerFactory + 'static) -> Self {
+        let trainers = Named::new("trainer", name, trainers);
         self.own.trainers.insert(name.to_owned(), Arc::new(trainers));
         self.config.trainer = Choice::Own(name.to_owned());
         self
@@ -206,13 +244,18 @@ impl Experiment {
         on_event: &(dyn Fn(&Event) + Sync),
     ) -> Result<Weights, ReleqError> {
         let Self { network, config, own } = &self;
-        Run::new(network, config, own, None, cancel, on_event)?.pretrain()
+        let listener = Listener::new(on_event);
+        let on_event = |event: &Event| listener.tell(event);
+        guard(
+            || EXPERIMENT.to_owned(),
+            || Run::new(network, config, own, None, cancel, &on_event)?.pretrain(),
+        )
     }
 
     /// Runs everything; `cancel` may be set from anywhere, as from a Ctrl-C handler.
     ///
     /// Once the search has begun, a run that is cancelled, or in which a piece fails, gives a report of what
-    /// it has.
+    /// it has. A piece of the user's own that panics is named, and so is an `on_event` that does; without it the run goes on.
     ///
     /// # Errors
     /// [`ReleqError::Cancelled`] if cancelled before the search, or any other [`ReleqError`] if the
@@ -253,8 +296,19 @@ impl Experiment {
         cancel: &Cancel,
         on_event: &(dyn Fn(&Event) + Sync),
     ) -> Result<Report, ReleqError> {
+        // Stages guard their pieces where they have something to lose; nobody's panic is to leave a run.
+        guard(|| EXPERIMENT.to_owned(), || self.stages(folder, cancel, &Listener::new(on_event)))
+    }
+
+    fn stages(
+        &self,
+        folder: Option<&RunFolder>,
+        cancel: &Cancel,
+        listener: &Listener<'_>,
+    ) -> Result<Report, ReleqError> {
         let Self { network, config, own } = self;
-        let run = Run::new(network, config, own, folder, cancel, on_event)?;
+        let on_event = |event: &Event| listener.tell(event);
+        let run = Run::new(network, config, own, folder, cancel, &on_event)?;
         let mut laps = Laps::new(run.clock());
         let weights = run.pretrain()?;
         laps.lap("pretrain");
@@ -262,9 +316,43 @@ impl Experiment {
         let sensitivities = run.sensitivities(&weights)?;
         laps.lap("sensitivities");
         let searched = run.search(&weights, full_precision, sensitivities, &mut laps)?;
-        let finals = run.finals(&weights, &searched, full_precision)?;
+        let mut finals = run.finals(&weights, &searched, full_precision)?;
         laps.lap("final");
+        finals.error = finals.error.or_else(|| listener.failed());
         run.report(&weights, searched, full_precision, finals, laps.times)
+    }
+}
+
+/// Whoever is told of events. One that panics is told no more, and the run goes on: hours of work are worth more.
+struct Listener<'a> {
+    on_event: &'a (dyn Fn(&Event) + Sync),
+    failed: OnceLock<String>,
+}
+
+impl<'a> Listener<'a> {
+    fn new(on_event: &'a (dyn Fn(&Event) + Sync)) -> Self {
+        Self { on_event, failed: OnceLock::new() }
+    }
+
+    fn tell(&self, event: &Event) {
+        if self.failed.get().is_some() {
+            return;
+        }
+        let told = guard(
+            || "`on_event`".to_owned(),
+            || {
+                (self.on_event)(event);
+                Ok(())
+            },
+        );
+        if let Err(error) = told {
+            let error = self.failed.get_or_init(|| error.chain());
+            log::warn!("{error}; the run goes on without it");
+        }
+    }
+
+    fn failed(&self) -> Option<String> {
+        self.failed.get().cloned()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use releq_agent::{Agent, Evolution, Exhaustive, GreedySearch, LocalSearch, RandomSearch};
+use releq_agent::Agent;
 use releq_core::{CostModel, Weights};
 use releq_data::{Dataset, Splits};
 use releq_hw::{CostKind, CostLimit, LimitConfig};
@@ -10,70 +10,12 @@ use releq_quant::Quantizer;
 use releq_reward::Reward;
 use releq_train::TrainerFactory;
 
-use super::{AgentKind, Choice, ExperimentConfig};
+use super::{AgentShape, Choice, ExperimentConfig};
 use crate::{
-    Planning, Problem, ReleqError,
+    ReleqError,
     evaluate::{Evaluator, RetrainSetup},
     guard::guard,
 };
-
-/// What an agent is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AgentShape {
-    /// Numbers in an observation.
-    pub observation_len: usize,
-    /// Actions to choose from.
-    pub action_count: usize,
-    /// Steps of an episode.
-    pub episode_len: usize,
-    /// Seed of the run.
-    pub seed: u64,
-}
-
-impl AgentShape {
-    /// For a search of `problem` under this seed.
-    #[must_use]
-    pub fn new(problem: &Problem, seed: u64) -> Self {
-        Self {
-            observation_len: problem.observation_len(),
-            action_count: problem.action_count(),
-            episode_len: problem.episode_len(),
-            seed,
-        }
-    }
-}
-
-impl AgentKind {
-    /// How the search plans for this agent, if it does.
-    #[must_use]
-    pub const fn planning(&self) -> Option<Planning> {
-        match self {
-            Self::PpoPlanned(planned) => Some(planned.planning),
-            _ => None,
-        }
-    }
-
-    /// The agent itself.
-    ///
-    /// # Errors
-    /// [`ReleqError::Agent`] or [`ReleqError::Setting`], naming the first hyperparameter that is out of its range.
-    pub fn build(&self, shape: &AgentShape) -> Result<Box<dyn Agent>, ReleqError> {
-        let AgentShape { observation_len, action_count, episode_len, seed } = *shape;
-        Ok(match self {
-            Self::Ppo(ppo) => Box::new(ppo.clone().init(observation_len, action_count, seed)?),
-            Self::PpoPlanned(planned) => {
-                planned.planning.check()?;
-                Box::new(planned.ppo.clone().init(observation_len, action_count, seed)?)
-            }
-            Self::Local => Box::new(LocalSearch::new(action_count, episode_len, seed, 1)),
-            Self::Evolution => Box::new(Evolution::new(action_count, episode_len, seed, 1)),
-            Self::Random => Box::new(RandomSearch::new(action_count, seed, TOGETHER)),
-            Self::Greedy => Box::new(GreedySearch::new(action_count, episode_len)),
-            Self::Exhaustive => Box::new(Exhaustive::new(action_count, episode_len, TOGETHER)),
-        })
-    }
-}
 
 /// Data sets of any kind, shared.
 pub(super) type AnySplits = Splits<Arc<dyn Dataset>>;

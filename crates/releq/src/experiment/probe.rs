@@ -5,8 +5,12 @@ use std::{fmt, ops::ControlFlow};
 use releq_core::{Bitwidth, BitwidthAssignment};
 use releq_train::{Length, Schedule, TrainerFactory as _, accuracy, train};
 
-use super::{Experiment, pieces::Pieces, stages::split};
-use crate::{ReleqError, evaluate::EVALUATION_BATCH};
+use super::{EXPERIMENT, Experiment, pieces::Pieces, stages::split};
+use crate::{
+    ReleqError,
+    evaluate::{EVALUATION_BATCH, unless_diverged},
+    guard::guard,
+};
 
 /// Shares of the configured rates that are tried, from the highest down.
 ///
@@ -50,7 +54,11 @@ impl Experiment {
     ///
     /// # Errors
     /// [`ReleqError::Setting`] without weights; any other [`ReleqError`] if the inputs do not fit together.
-    pub fn probe_rates(mut self) -> Result<(Self, RateProbe), ReleqError> {
+    pub fn probe_rates(self) -> Result<(Self, RateProbe), ReleqError> {
+        guard(|| EXPERIMENT.to_owned(), || self.probed())
+    }
+
+    fn probed(mut self) -> Result<(Self, RateProbe), ReleqError> {
         self.config.check()?;
         let config = &self.config;
         let Some(weights) = self.own.weights(config, &self.network)? else {
@@ -79,16 +87,13 @@ impl Experiment {
             schedule.sgd.learning_rate = part(rate, share);
             let mut go_on = |_| ControlFlow::Continue(());
             let trainer = trainer.as_mut();
-            train(
-                trainer,
-                &images.train,
-                &images.normalization,
-                &schedule,
-                config.seed,
-                &mut go_on,
-            )?;
-            let report = accuracy(trainer, &validation, &images.normalization, EVALUATION_BATCH)?;
-            tried.push((part(rate, share), report.accuracy()));
+            let (train_set, normalization) = (&images.train, &images.normalization);
+            let seen = unless_diverged(|| {
+                train(trainer, train_set, normalization, &schedule, config.seed, &mut go_on)?;
+                Ok(accuracy(trainer, &validation, normalization, EVALUATION_BATCH)?.accuracy())
+            })?;
+            // A rate that is far too high: the next one is lower.
+            tried.push((part(rate, share), seen.unwrap_or(0.0)));
         }
         // Of equals the highest, with which a retrain gets furthest.
         let best = tried.iter().zip(SHARES).rev().max_by(|((_, a), _), ((_, b), _)| a.total_cmp(b));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use releq_agent::{Agent, Evolution, Listed, LocalSearch, RandomSearch};
-use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights};
+use releq_core::{Bitwidth, BitwidthAssignment, CostError, Network, Weights};
 use releq_data::{Dataset, Normalization, Subset, WithLabels, fingerprint};
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
@@ -19,7 +19,8 @@ use releq_train::{
 
 use super::{
     AgentShape, Choice, ExperimentConfig, HeldOut, Laps, Signal,
-    finals::{Finals, Finished, FullPrecision},
+    finals::{Finals, Finished, FullPrecision, row_cost},
+    named::Named,
     pieces::{AnySplits, OwnPieces, Pieces, TOGETHER},
 };
 use crate::{
@@ -91,6 +92,7 @@ impl<'a> Run<'a> {
         let pieces = Pieces::new(config, own)?;
         check_bits(network, config, &pieces.quantizer)?;
         let problem = problem(network, config, &pieces, None)?;
+        check_report_costs(network, &pieces)?;
         own.agent(config, &AgentShape::new(&problem, config.seed))?;
         let images = split(own.data(config)?, config)?;
         for (setting, schedule, _) in config.schedules().filter(|&(.., used)| used) {
@@ -359,6 +361,7 @@ impl<'a> Run<'a> {
             network: self.network,
             config: self.config,
             problem: &searched.problem,
+            quantizer: &*self.pieces.quantizer,
             report_costs: &self.pieces.report_costs,
             validation: &self.images.validation,
             test: &self.images.test,
@@ -420,7 +423,7 @@ impl<'a> Run<'a> {
     /// Writes the report where the run keeps what it has. If that fails, the report says so.
     fn keep_report(&self, mut report: Report, answer: Option<&BitwidthAssignment>) -> Report {
         let Some(kept) = &self.kept else { return report };
-        let ended = !report.cancelled && report.error.is_none() && report.search.error.is_none();
+        let ended = !report.cancelled && report.failed().is_none();
         let written = if ended { kept.finish(&report, answer) } else { kept.save_report(&report) };
         if let Err(error) = written {
             let error = ReleqError::from(error).chain();
@@ -489,7 +492,8 @@ impl<'a> Run<'a> {
         if let Choice::Own(name) = &self.config.evaluator
             && let Some(make) = self.own.evaluator(self.config)?
         {
-            return guard(|| format!("the maker of the evaluator `{name}`"), || make(setup));
+            let made = guard(|| format!("the maker of the evaluator `{name}`"), || make(setup))?;
+            return Ok(Box::new(Named::new("evaluator", name, made)));
         }
         let way = self.way(self.config.short_retrain);
         let mut retrain = match full_precision.search_validation {
@@ -666,6 +670,20 @@ fn problem(
         builder = builder.limit(limit.clone());
     }
     builder.build()
+}
+
+/// Refuses cost models that have no price of the network, rather than leave gaps in a report after hours. One that does
+/// not cover 8 bits may cover what is reported of.
+fn check_report_costs(network: &Network, pieces: &Pieces) -> Result<(), ReleqError> {
+    let layers = network.profiles();
+    let eight = BitwidthAssignment::uniform(Bitwidth::EIGHT, layers.len())?;
+    for model in &pieces.report_costs {
+        match row_cost(model, &layers, &eight) {
+            Err(ReleqError::Cost(CostError::Bitwidth { .. })) => {}
+            priced => drop(priced?),
+        }
+    }
+    Ok(())
 }
 
 /// Refuses bitwidths that the quantizer does not support, and lists of another length than the network.

@@ -60,7 +60,8 @@ pub struct Report {
     pub comparisons: Vec<SearchOutcome>,
     /// Whether the caller stopped the run before its end.
     pub cancelled: bool,
-    /// What failed, where a piece ended the long retrains.
+    /// What failed after the searches: what ended the long retrains, or the first cost that a row lacks.
+    /// [`failed`](Self::failed) has the searches' too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// Version of this crate.
@@ -77,6 +78,13 @@ impl Report {
     pub fn chosen_row(&self) -> Option<&FinalRow> {
         let answer = self.answer.as_ref()?;
         self.rows.iter().find(|row| row.label == answer.label)
+    }
+
+    /// The first thing that failed in the run, if anything did.
+    #[must_use]
+    pub fn failed(&self) -> Option<&str> {
+        let searches = std::iter::once(&self.search).chain(&self.comparisons);
+        searches.map(|search| &search.error).chain([&self.error]).find_map(Option::as_deref)
     }
 
     /// As indented JSON.

@@ -454,7 +454,7 @@ fn file_stem(bits: &BitwidthAssignment) -> String {
 /// The report of the run in a folder, if the run has come to its end and the weights of its answer are there.
 fn finished_report(folder: &Path) -> Result<Option<Report>, RunFolderError> {
     Ok(RunFolder::report_of(folder)?.filter(|report| {
-        let whole = !report.cancelled && report.error.is_none() && report.search.error.is_none();
+        let whole = !report.cancelled && report.failed().is_none();
         let kept = [BEST, BITS].iter().all(|name| folder.join(name).exists());
         whole && (kept || report.answer.is_none())
     }))

@@ -414,7 +414,7 @@ impl Source {
                 if cancel.is_cancelled() {
                     return Ok(None);
                 }
-                if let Some(error) = report.error.or(report.search.error.clone()) {
+                if let Some(error) = report.failed() {
                     bail!("{}, seed {seed}: {error}", variant.name);
                 }
                 outcomes.push((seed, report.search));
