@@ -5,7 +5,7 @@ use std::{fmt, ops::ControlFlow};
 use releq_core::{Bitwidth, BitwidthAssignment};
 use releq_train::{Length, Schedule, TrainerFactory as _, accuracy, train};
 
-use super::{EXPERIMENT, Experiment, pieces::Pieces, stages::split};
+use super::{EXPERIMENT, Experiment, images::Images, pieces::Pieces};
 use crate::{
     ReleqError,
     evaluate::{EVALUATION_BATCH, unless_diverged},
@@ -66,7 +66,7 @@ impl Experiment {
             return Err(ReleqError::Setting { setting: "weights", reason });
         };
         let pieces = Pieces::new(config, &self.own)?;
-        let images = split(self.own.data(config)?, config)?;
+        let images = Images::new(self.own.data(config)?, config)?;
         let validation = images.search_validation.take(IMAGES, config.seed)?;
         let distance = |bits: &&Bitwidth| bits.get().abs_diff(BITS);
         let bits = config.actions.iter().filter(|bits| !bits.is_float()).min_by_key(distance);

@@ -8,73 +8,42 @@ use std::{
     },
 };
 
-use releq_agent::{Agent, Evolution, Listed, LocalSearch, RandomSearch};
 use releq_core::{Bitwidth, BitwidthAssignment, CostError, Network, Weights};
-use releq_data::{Dataset, Normalization, Subset, WithLabels, fingerprint};
+use releq_data::Dataset;
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
-use releq_train::{
-    Schedule, TrainError, TrainProgress, Trainer, classes_while, initial_weights, training_origin,
-};
+use releq_train::{Schedule, TrainError, TrainProgress, Trainer, initial_weights};
 
 use super::{
-    AgentShape, Choice, ExperimentConfig, HeldOut, Laps, Signal,
+    AgentShape, ExperimentConfig,
     finals::{Finals, Finished, FullPrecision, row_cost},
-    named::Named,
-    pieces::{AnySplits, OwnPieces, Pieces, TOGETHER},
+    images::{Images, origin},
+    pieces::{OwnPieces, Pieces},
+    searches::Searched,
 };
 use crate::{
-    Budget, Cancel, Event, LayerRow, Planning, Problem, ReleqError, Report, RunFolder, Search,
-    SearchOutcome, Sensitivities, Sensitivity, Stage, StopReason,
-    evaluate::{
-        ByDivergence, Cached, EVALUATION_BATCH, Evaluator, Retrain, RetrainSetup, Way, classify,
-        go_on,
-    },
-    guard::guard,
-    run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, Recorded, SHORT, StageRecord},
-    search::agent_name,
+    Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Sensitivities, Sensitivity,
+    Stage,
+    evaluate::{Retrain, RetrainSetup, Way, classify},
+    run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, StageRecord},
 };
-
-/// Episodes at a time of the searches that the agent's is compared with: as many as a planned search measures, since
-/// more would be chosen with less knowledge.
-const BESIDE: usize = 4;
-
-/// The data of an experiment, split and normalized once.
-pub(super) struct Images {
-    pub(super) train: Subset,
-    validation: Subset,
-    pub(super) search_validation: Subset,
-    test: Subset,
-    pub(super) normalization: Normalization,
-    /// Whether the labels of what is measured are those of full precision.
-    unlabelled: bool,
-    source: String,
-}
 
 /// An experiment whose inputs fit together.
 pub(super) struct Run<'a> {
-    network: &'a Network,
-    config: &'a ExperimentConfig,
-    own: &'a OwnPieces,
-    cancel: &'a Cancel,
-    on_event: &'a (dyn Fn(&Event) + Sync),
-    pieces: Pieces,
-    images: Images,
+    pub(super) network: &'a Network,
+    pub(super) config: &'a ExperimentConfig,
+    pub(super) own: &'a OwnPieces,
+    pub(super) cancel: &'a Cancel,
+    pub(super) on_event: &'a (dyn Fn(&Event) + Sync),
+    pub(super) pieces: Pieces,
+    pub(super) images: Images,
     /// The weights that are given.
-    given: Option<Weights>,
-    clock: Clock,
+    pub(super) given: Option<Weights>,
+    pub(super) clock: Clock,
     /// Where the run keeps what it has.
-    kept: Option<OpenRun<'a>>,
+    pub(super) kept: Option<OpenRun<'a>>,
     /// Whether the search that goes on is one that the agent's is compared with.
-    comparing: AtomicBool,
-}
-
-/// What the searches found, and the problem that they searched.
-pub(super) struct Searched {
-    problem: Problem,
-    sensitivities: Option<Sensitivities>,
-    found: SearchOutcome,
-    comparisons: Vec<SearchOutcome>,
+    pub(super) comparing: AtomicBool,
 }
 
 impl<'a> Run<'a> {
@@ -94,7 +63,7 @@ impl<'a> Run<'a> {
         let problem = problem(network, config, &pieces, None)?;
         check_report_costs(network, &pieces)?;
         own.agent(config, &AgentShape::new(&problem, config.seed))?;
-        let images = split(own.data(config)?, config)?;
+        let images = Images::new(own.data(config)?, config)?;
         for (setting, schedule, _) in config.schedules().filter(|&(.., used)| used) {
             schedule
                 .check_images(&images.train)
@@ -111,7 +80,7 @@ impl<'a> Run<'a> {
         // Afterwards: another processor may see another class, but the data are the same.
         let images = match config.correction {
             Some(_) if images.lack_labels() => {
-                labelled(images, network, config, &pieces, given.as_ref(), cancel)?
+                images.labelled(network, config, &pieces, given.as_ref(), cancel)?
             }
             _ => images,
         };
@@ -299,57 +268,6 @@ impl<'a> Run<'a> {
         Ok(Some(sensitivities))
     }
 
-    /// The agent's search, then those that it is compared with.
-    pub(super) fn search(
-        &self,
-        weights: &Weights,
-        full_precision: FullPrecision,
-        sensitivities: Option<Sensitivities>,
-        laps: &mut Laps,
-    ) -> Result<Searched, ReleqError> {
-        let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
-        let shape = AgentShape::new(&problem, self.config.seed);
-        let setup = self.setup(weights);
-        let mut searches = Searches {
-            run: self,
-            problem: &problem,
-            setup: &setup,
-            full_precision,
-            sensitivities: sensitivities.as_ref(),
-            evaluator: None,
-            done: 0,
-        };
-        let mut agent = self.own.agent(self.config, &shape)?;
-        let planning = match &self.config.agent {
-            Choice::Ours(kind) => kind.planning(),
-            Choice::Own(_) => None,
-        };
-        let found = searches.next(agent.as_mut(), planning, self.config.budget, Stage::Search)?;
-        laps.lap("search");
-
-        let mut comparisons = Vec::new();
-        let over = matches!(found.stop, StopReason::Cancelled | StopReason::Failed);
-        if self.config.compare && !over {
-            let budget = Budget { evaluations: Some(found.evaluations), ..Budget::default() };
-            let AgentShape { action_count, episode_len, seed, .. } = shape;
-            let mut local = LocalSearch::new(action_count, episode_len, seed, BESIDE);
-            let mut evolution = Evolution::new(action_count, episode_len, seed, BESIDE);
-            let mut random = RandomSearch::new(action_count, seed, TOGETHER);
-            let mut knapsack = match &sensitivities {
-                Some(sensitivities) => Some(knapsack(&problem, sensitivities)?),
-                None => None,
-            };
-            let knapsack = knapsack.as_mut().map(|agent| agent as &mut dyn Agent);
-            let others = [&mut local as &mut dyn Agent, &mut evolution, &mut random];
-            for agent in knapsack.into_iter().chain(others) {
-                comparisons.push(searches.next(agent, None, budget, Stage::Comparison)?);
-            }
-        }
-        laps.lap("comparisons");
-        drop(searches);
-        Ok(Searched { problem, sensitivities, found, comparisons })
-    }
-
     /// The long retrains.
     pub(super) fn finals(
         &self,
@@ -454,7 +372,7 @@ impl<'a> Run<'a> {
     }
 
     /// Makes events of the steps of retrains.
-    fn telling<'s>(
+    pub(super) fn telling<'s>(
         &'s self,
         stage: impl Fn() -> Stage + Send + Sync + 's,
     ) -> impl Fn(&BitwidthAssignment, TrainProgress) + Send + Sync + 's {
@@ -464,7 +382,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn setup<'s>(&'s self, weights: &'s Weights) -> RetrainSetup<'s> {
+    pub(super) fn setup<'s>(&'s self, weights: &'s Weights) -> RetrainSetup<'s> {
         RetrainSetup {
             network: self.network,
             weights,
@@ -480,179 +398,12 @@ impl<'a> Run<'a> {
     }
 
     /// What quantized weights get: a retrain by `schedule`, unless the run corrects them.
-    fn way(&self, schedule: Schedule) -> Way {
+    pub(super) fn way(&self, schedule: Schedule) -> Way {
         self.config.correction.map_or(Way::Train(schedule), Way::Correct)
     }
-
-    fn evaluator<'s>(
-        &'s self,
-        setup: &RetrainSetup<'s>,
-        full_precision: FullPrecision,
-    ) -> Result<Box<dyn Evaluator + 's>, ReleqError> {
-        if let Choice::Own(name) = &self.config.evaluator
-            && let Some(make) = self.own.evaluator(self.config)?
-        {
-            let made = guard(|| format!("the maker of the evaluator `{name}`"), || make(setup))?;
-            return Ok(Box::new(Named::new("evaluator", name, made)));
-        }
-        let way = self.way(self.config.short_retrain);
-        let mut retrain = match full_precision.search_validation {
-            Some(accuracy) => Retrain::unmeasured(*setup, way).relative_to(accuracy)?,
-            None => Retrain::measured_first(*setup, way)?,
-        };
-        // A correction learns from nobody.
-        if self.config.distilled && self.config.correction.is_none() {
-            retrain = retrain.distilled();
-        }
-        if let Some(early_stop) = self.config.early_stop {
-            retrain = retrain.early_stop(early_stop)?;
-        }
-        let comparing = || self.comparing.load(Ordering::Relaxed);
-        retrain = retrain.on_step(
-            self.telling(move || if comparing() { Stage::Comparison } else { Stage::Search }),
-        );
-        if let Some(kept) = &self.kept {
-            retrain = retrain.keep_states(kept.states(SHORT));
-        }
-        Ok(Box::new(retrain))
-    }
 }
 
-/// The searches of a run, one after the other, with one evaluator.
-struct Searches<'s, 'a> {
-    run: &'s Run<'a>,
-    problem: &'s Problem,
-    setup: &'s RetrainSetup<'s>,
-    full_precision: FullPrecision,
-    sensitivities: Option<&'s Sensitivities>,
-    /// Made for the first search that is not on record.
-    evaluator: Option<Box<dyn Evaluator + 's>>,
-    done: usize,
-}
-
-impl Searches<'_, '_> {
-    /// The outcome of the next search, from the record if it is there.
-    fn next(
-        &mut self,
-        agent: &mut dyn Agent,
-        planning: Option<Planning>,
-        budget: Budget,
-        stage: Stage,
-    ) -> Result<SearchOutcome, ReleqError> {
-        let Run { kept, clock, .. } = self.run;
-        let records = kept.iter().flat_map(|kept| &kept.stage_records);
-        let recorded = records.into_iter().filter_map(|stage| match stage {
-            StageRecord::Search { outcome, run_seconds } => Some((outcome, *run_seconds)),
-            _ => None,
-        });
-        let recorded = recorded.into_iter().nth(self.done);
-        self.done += 1;
-        if let Some((outcome, run_seconds)) = recorded {
-            clock.replayed(run_seconds);
-            return Ok((**outcome).clone());
-        }
-        let run = self.run;
-        run.comparing.store(stage == Stage::Comparison, Ordering::Relaxed);
-        // Without a single evaluation there is no search to speak of.
-        if budget.evaluations != Some(0) {
-            let agent = agent_name(agent, planning.is_some());
-            (run.on_event)(&Event::SearchBegun { stage, agent, budget });
-        }
-        let sensitivities = self.sensitivities.cloned();
-        let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
-            .planning(planning)
-            .sensitivities(sensitivities)
-            .clock(clock)
-            .cancel(run.cancel)
-            .on_event(stage, run.on_event)
-            .run()?;
-        let over = matches!(outcome.stop, StopReason::Cancelled | StopReason::Failed);
-        if let Some(kept) = kept
-            && !over
-            && outcome.error.is_none()
-            && !run.cancel.is_cancelled()
-        {
-            kept.record_stage(&StageRecord::Search {
-                outcome: Box::new(outcome.clone()),
-                run_seconds: clock.seconds(),
-            })?;
-        }
-        Ok(outcome)
-    }
-
-    fn evaluator(&mut self) -> Result<&dyn Evaluator, ReleqError> {
-        if self.evaluator.is_none() {
-            let Run { kept, clock, .. } = self.run;
-            let inner = self.run.evaluator(self.setup, self.full_precision)?;
-            let cached: Box<dyn Evaluator> = match kept {
-                Some(kept) => Box::new(Cached::new(Recorded::new(inner, kept, clock.clone()))),
-                None => Box::new(Cached::new(inner)),
-            };
-            let per_nat = self.sensitivities.and_then(Sensitivities::accuracy_per_nat);
-            self.evaluator = Some(match per_nat {
-                Some(per_nat) if self.run.config.signal == Signal::Divergence => {
-                    Box::new(ByDivergence::new(cached, per_nat))
-                }
-                _ => cached,
-            });
-        }
-        self.evaluator.as_deref().ok_or(ReleqError::Cancelled)
-    }
-}
-
-/// The assignments that the sensitivities propose, as an agent. The first of them are spread over the frontier, so that
-/// few evaluations see all of it.
-fn knapsack(problem: &Problem, sensitivities: &Sensitivities) -> Result<Listed, ReleqError> {
-    let proposed = sensitivities.frontier(problem)?;
-    let action = |bits: &Bitwidth| problem.actions().iter().position(|action| action == bits);
-    let list: Vec<Vec<usize>> = halving(proposed.len())
-        .into_iter()
-        .map(|place| {
-            let bits = &proposed[place].bits;
-            problem.searched().iter().filter_map(|&layer| action(&bits[layer])).collect()
-        })
-        .collect();
-    let (actions, steps) = (problem.action_count(), problem.episode_len());
-    Ok(Listed::new("knapsack", actions, steps, list, TOGETHER)?)
-}
-
-/// All of 0 to `count`, the ends first, then the middle, the quarters, and so on.
-fn halving(count: usize) -> Vec<usize> {
-    let last = count.saturating_sub(1);
-    let mut order = Vec::with_capacity(count);
-    let mut seen = vec![false; count];
-    let mut parts = 1;
-    while order.len() < count {
-        for part in 0..=parts {
-            let place = last * part / parts;
-            if !std::mem::replace(&mut seen[place], true) {
-                order.push(place);
-            }
-        }
-        parts *= 2;
-    }
-    order
-}
-
-/// What the result of a run follows from besides its settings.
-fn origin(
-    network: &Network,
-    config: &ExperimentConfig,
-    images: &Images,
-    given: Option<&Weights>,
-) -> Result<BTreeMap<String, String>, ReleqError> {
-    let trainer = config.trainer.to_string();
-    let mut origin = match given {
-        Some(weights) => training_origin(&images.train, weights, &trainer)?,
-        None => training_origin(&images.train, &initial_weights(network, config.seed), &trainer)?,
-    };
-    for (what, images) in [("validation", &images.validation), ("test", &images.test)] {
-        origin.insert(format!("{what} data with fingerprint"), fingerprint(images)?);
-    }
-    Ok(origin)
-}
-
-fn problem(
+pub(super) fn problem(
     network: &Network,
     config: &ExperimentConfig,
     pieces: &Pieces,
@@ -711,62 +462,4 @@ fn check_bits(
         bits.iter().try_for_each(supported)?;
     }
     Ok(())
-}
-
-pub(super) fn split(data: AnySplits, config: &ExperimentConfig) -> Result<Images, ReleqError> {
-    let (train, test) = (Subset::all(data.train), Subset::all(data.test));
-    let ((train, test), validation) = match config.held_out {
-        HeldOut::Training => {
-            let (train, validation) = train.split(config.validation, config.seed)?;
-            ((train, test), validation)
-        }
-        HeldOut::Test => {
-            let (test, validation) = test.split(config.validation, config.seed)?;
-            ((train, test), validation)
-        }
-    };
-    let search_validation = validation.take(config.search_validation, config.seed)?;
-    let normalization = match &config.normalization {
-        Some(normalization) => normalization.clone(),
-        None => Normalization::measured(&train)?,
-    };
-    let (unlabelled, source) = (false, data.source);
-    Ok(Images { train, validation, search_validation, test, normalization, unlabelled, source })
-}
-
-impl Images {
-    /// Whether some of the images that are measured on have no labels.
-    fn lack_labels(&self) -> bool {
-        [&self.validation, &self.test].iter().any(|images| images.info().classes.is_none())
-    }
-}
-
-/// The images, labelled with the classes that the given weights see in full precision.
-fn labelled(
-    images: Images,
-    network: &Network,
-    config: &ExperimentConfig,
-    pieces: &Pieces,
-    given: Option<&Weights>,
-    cancel: &Cancel,
-) -> Result<Images, ReleqError> {
-    let Some(weights) = given.filter(|_| config.fine_tune.is_none()) else {
-        let reason = "must be given, and stay as they are, where images have no labels: what they see in full precision \
-                      is what a correction is measured by";
-        return Err(ReleqError::Setting { setting: "weights", reason: reason.into() });
-    };
-    let mut trainer = pieces.trainers.trainer(network, Arc::clone(&pieces.quantizer))?;
-    trainer.load(weights)?;
-    let normalization = &images.normalization;
-    let mut label = |images: Subset| -> Result<Subset, ReleqError> {
-        let (batch, go_on) = (EVALUATION_BATCH, || go_on(cancel));
-        let labels = classes_while(trainer.as_mut(), &images, normalization, batch, &go_on)?;
-        let labels = labels.ok_or(ReleqError::Cancelled)?;
-        let labelled: Arc<dyn Dataset> =
-            Arc::new(WithLabels::new(images, network.outputs(), labels)?);
-        Ok(Subset::all(labelled))
-    };
-    let (validation, test) = (label(images.validation.clone())?, label(images.test.clone())?);
-    let search_validation = validation.take(config.search_validation, config.seed)?;
-    Ok(Images { validation, test, search_validation, unlabelled: true, ..images })
 }

@@ -1,0 +1,107 @@
+//! The images of an experiment: which are trained on, chosen on and tested on.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use releq_core::{Network, Weights};
+use releq_data::{Dataset, Normalization, Subset, WithLabels, fingerprint};
+use releq_train::{
+    Trainer as _, TrainerFactory as _, classes_while, initial_weights, training_origin,
+};
+
+use super::{
+    ExperimentConfig, HeldOut,
+    pieces::{AnySplits, Pieces},
+};
+use crate::{
+    Cancel, ReleqError,
+    evaluate::{EVALUATION_BATCH, go_on},
+};
+
+/// The data of an experiment, split and normalized once.
+pub(super) struct Images {
+    pub(super) train: Subset,
+    pub(super) validation: Subset,
+    pub(super) search_validation: Subset,
+    pub(super) test: Subset,
+    pub(super) normalization: Normalization,
+    /// Whether the labels of what is measured are those of full precision.
+    pub(super) unlabelled: bool,
+    pub(super) source: String,
+}
+
+impl Images {
+    /// Splits and measures what there is.
+    pub(super) fn new(data: AnySplits, config: &ExperimentConfig) -> Result<Self, ReleqError> {
+        let (train, test) = (Subset::all(data.train), Subset::all(data.test));
+        let ((train, test), validation) = match config.held_out {
+            HeldOut::Training => {
+                let (train, validation) = train.split(config.validation, config.seed)?;
+                ((train, test), validation)
+            }
+            HeldOut::Test => {
+                let (test, validation) = test.split(config.validation, config.seed)?;
+                ((train, test), validation)
+            }
+        };
+        let search_validation = validation.take(config.search_validation, config.seed)?;
+        let normalization = match &config.normalization {
+            Some(normalization) => normalization.clone(),
+            None => Normalization::measured(&train)?,
+        };
+        let (unlabelled, source) = (false, data.source);
+        Ok(Self { train, validation, search_validation, test, normalization, unlabelled, source })
+    }
+
+    /// Whether some of the images that are measured on have no labels.
+    pub(super) fn lack_labels(&self) -> bool {
+        [&self.validation, &self.test].iter().any(|images| images.info().classes.is_none())
+    }
+
+    /// The same, labelled with the classes that the given weights see in full precision.
+    pub(super) fn labelled(
+        self,
+        network: &Network,
+        config: &ExperimentConfig,
+        pieces: &Pieces,
+        given: Option<&Weights>,
+        cancel: &Cancel,
+    ) -> Result<Self, ReleqError> {
+        let Some(weights) = given.filter(|_| config.fine_tune.is_none()) else {
+            let reason = "must be given, and stay as they are, where images have no labels: what they see in full precision \
+                          is what a correction is measured by";
+            return Err(ReleqError::Setting { setting: "weights", reason: reason.into() });
+        };
+        let mut trainer = pieces.trainers.trainer(network, Arc::clone(&pieces.quantizer))?;
+        trainer.load(weights)?;
+        let normalization = &self.normalization;
+        let mut label = |images: Subset| -> Result<Subset, ReleqError> {
+            let (batch, go_on) = (EVALUATION_BATCH, || go_on(cancel));
+            let labels = classes_while(trainer.as_mut(), &images, normalization, batch, &go_on)?;
+            let labels = labels.ok_or(ReleqError::Cancelled)?;
+            let labelled: Arc<dyn Dataset> =
+                Arc::new(WithLabels::new(images, network.outputs(), labels)?);
+            Ok(Subset::all(labelled))
+        };
+        let (validation, test) = (label(self.validation.clone())?, label(self.test.clone())?);
+        let search_validation = validation.take(config.search_validation, config.seed)?;
+        Ok(Self { validation, test, search_validation, unlabelled: true, ..self })
+    }
+}
+
+/// What the result of a run follows from besides its settings.
+pub(super) fn origin(
+    network: &Network,
+    config: &ExperimentConfig,
+    images: &Images,
+    given: Option<&Weights>,
+) -> Result<BTreeMap<String, String>, ReleqError> {
+    let trainer = config.trainer.to_string();
+    let mut origin = match given {
+        Some(weights) => training_origin(&images.train, weights, &trainer)?,
+        None => training_origin(&images.train, &initial_weights(network, config.seed), &trainer)?,
+    };
+    for (what, images) in [("validation", &images.validation), ("test", &images.test)] {
+        origin.insert(format!("{what} data with fingerprint"), fingerprint(images)?);
+    }
+    Ok(origin)
+}
