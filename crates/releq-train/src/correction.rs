@@ -6,7 +6,7 @@ use releq_core::{Network, Op, ParameterRole, Weights, layer_parameters};
 use releq_data::{Dataset, Label, Normalization};
 use serde::{Deserialize, Serialize};
 
-use crate::{TrainError, Trainer, compare_while, logits_while, training};
+use crate::{TrainError, Trainer, compare_while, logits_while, trainer::pixels_of, training};
 
 /// Images that are seen at a time: what all layers give for so many has to fit in memory.
 const BATCH: usize = 32;
@@ -114,11 +114,25 @@ fn all_observed(network: &Network) -> impl Iterator<Item = (usize, Observed, usi
     })
 }
 
-/// Checks that there are moments for every layer of `network` that is observed.
+/// Checks what [`Trainer::moments`] is given; the number of images.
 ///
 /// # Errors
-/// [`TrainError::Moments`].
-pub(crate) fn check_moments(network: &Network, moments: &[Moments]) -> Result<(), TrainError> {
+/// [`TrainError::Batch`], [`TrainError::EmptyBatch`], or [`TrainError::Moments`] unless there are moments to restore for
+/// every layer of `network` that is observed.
+pub(crate) fn check_observed(
+    network: &Network,
+    images: &[f32],
+    restore: Option<&[Moments]>,
+) -> Result<usize, TrainError> {
+    let count = images.len() / pixels_of(network, images)?;
+    if count == 0 {
+        return Err(TrainError::EmptyBatch);
+    }
+    restore.map_or(Ok(()), |moments| check_moments(network, moments))?;
+    Ok(count)
+}
+
+fn check_moments(network: &Network, moments: &[Moments]) -> Result<(), TrainError> {
     let expected: Vec<usize> = all_observed(network).map(|(.., channels)| channels).collect();
     let fits = |(moments, &channels): (&Moments, &usize)| {
         moments.mean.len() == channels && moments.variance.len() == channels

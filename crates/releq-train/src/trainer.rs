@@ -509,6 +509,19 @@ macro_rules! forward {
 }
 forward!(&mut T, Box<T>);
 
+/// Pixels of one image of `network`, of which `images` has whole ones.
+///
+/// # Errors
+/// [`TrainError::Batch`].
+pub(crate) fn pixels_of(network: &Network, images: &[f32]) -> Result<usize, TrainError> {
+    let pixels = network.input().iter().product();
+    if images.len().is_multiple_of(pixels) {
+        return Ok(pixels);
+    }
+    let labels = images.len().div_ceil(pixels);
+    Err(TrainError::Batch { labels, expected: labels * pixels, got: images.len() })
+}
+
 /// The bitwidth of each quantizable layer of `network`, in order; `None` where its weights stay in floating
 /// point.
 ///

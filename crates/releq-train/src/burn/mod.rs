@@ -16,9 +16,9 @@ mod ops;
 use self::forward::{Mode, Operands, Value, as_vector, is_covered};
 use crate::{
     Batch, Moments, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState,
-    correction::check_moments,
+    correction::check_observed,
     initial_weights,
-    trainer::{layer_bits, layer_weights},
+    trainer::{layer_bits, layer_weights, pixels_of},
 };
 
 /// Images in one forward pass without gradients; more are split, which bounds the memory.
@@ -157,16 +157,6 @@ impl BurnTrainer {
     fn tensor(&self, parameter: &Parameter) -> Tensor<1> {
         let data = TensorData::new(parameter.values.clone(), [parameter.values.len()]);
         Tensor::from_data(data, &self.device)
-    }
-
-    /// Values of one image, if `images` is a whole number of them.
-    fn whole_images(&self, images: &[f32]) -> Result<usize, TrainError> {
-        let sample: usize = self.network.input().iter().product();
-        if images.len().is_multiple_of(sample) {
-            return Ok(sample);
-        }
-        let labels = images.len() / sample;
-        Err(TrainError::Batch { labels, expected: labels * sample, got: images.len() })
     }
 
     /// The tensors that every node computes with, without gradients.
@@ -421,7 +411,7 @@ impl Trainer for BurnTrainer {
     }
 
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
-        let sample = self.whole_images(images)?;
+        let sample = pixels_of(&self.network, images)?;
         let weights = self.operands()?;
         let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
         for batch in images.chunks(INFERENCE_BATCH * sample) {
@@ -437,11 +427,7 @@ impl Trainer for BurnTrainer {
         images: &[f32],
         restore: Option<&[Moments]>,
     ) -> Result<Vec<Moments>, TrainError> {
-        self.whole_images(images)?;
-        if images.is_empty() {
-            return Err(TrainError::EmptyBatch);
-        }
-        restore.map_or(Ok(()), |moments| check_moments(&self.network, moments))?;
+        check_observed(&self.network, images, restore)?;
         let weights = self.operands()?;
         let mut mode = Mode::Observe { targets: restore, seen: Vec::new() };
         self.forward(self.input(images, &self.device), &weights, &mut mode);

@@ -35,9 +35,9 @@ use self::{
 };
 use crate::{
     Batch, Moments, OptimizerState, Sgd, TrainError, Trainer, TrainerState,
-    correction::check_moments,
+    correction::check_observed,
     initial_weights,
-    trainer::{layer_bits, layer_weights},
+    trainer::{layer_bits, layer_weights, pixels_of},
 };
 
 /// Values of the largest layer's output in one pass without gradients; it bounds the number of images, and
@@ -77,6 +77,14 @@ pub struct NativeTrainer {
 
 /// Sees what a layer gives for a batch, by its index in the network; `None` is the input.
 pub type Visit<'v> = dyn FnMut(Option<usize>, &mut [f32]) + 'v;
+
+/// Whoever looks at what the layers give in a pass.
+enum Watcher<'w, 'v> {
+    Nobody,
+    /// Sees, and may change, what every layer gives in evaluation.
+    Visit(&'w mut Visit<'v>),
+    Observer(&'w mut Observer<'v>),
+}
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -135,16 +143,6 @@ impl NativeTrainer {
         Ok(trainer)
     }
 
-    /// Values of one image, if `images` is a whole number of them.
-    fn whole_images(&self, images: &[f32]) -> Result<usize, TrainError> {
-        let sample = self.network.input().iter().product();
-        if images.len().is_multiple_of(sample) {
-            return Ok(sample);
-        }
-        let labels = images.len().div_ceil(sample);
-        Err(TrainError::Batch { labels, expected: labels * sample, got: images.len() })
-    }
-
     /// Quantizes the weights of every layer that has a bitwidth, and lets the layers pack them.
     fn prepare(&mut self, mode: Mode) -> Result<(), TrainError> {
         if self.prepared == Some(mode) {
@@ -183,21 +181,13 @@ impl NativeTrainer {
         Ok(())
     }
 
-    /// Leaves the outputs that are still needed in `values`. In evaluation, `visit` sees and may change what every layer
-    /// gives.
-    fn forward(&mut self, input: &[f32], batch: usize, mode: Mode, visit: &mut Visit<'_>) {
-        let unobserved = self.forward_observed(input, batch, mode, visit, None);
-        debug_assert!(unobserved.is_ok(), "only an observer fails");
-    }
-
-    /// As [`forward`](Self::forward), in [`Mode::Observe`] with an observer.
-    fn forward_observed(
+    /// Leaves the outputs that are still needed in `values`; fails only where an observer does.
+    fn forward(
         &mut self,
         input: &[f32],
         batch: usize,
         mode: Mode,
-        visit: &mut Visit<'_>,
-        mut observer: Option<&mut Observer<'_>>,
+        mut watcher: Watcher<'_, '_>,
     ) -> Result<(), TrainError> {
         let step = (mode == Mode::Train).then_some(self.steps);
         for index in 0..self.units.len() {
@@ -225,8 +215,8 @@ impl NativeTrainer {
                     }
                 }
                 let (network, parameters) = (&self.network, &mut unit.parameters);
-                let kept = match (&mut observer, inputs.first()) {
-                    (Some(observer), Some(x)) => {
+                let kept = match (&mut watcher, inputs.first()) {
+                    (Watcher::Observer(observer), Some(x)) => {
                         observer.before(network, unit.node, x, parameters)?
                     }
                     _ => None,
@@ -237,14 +227,16 @@ impl NativeTrainer {
                 if let Some(kept) = kept {
                     kept.put_back(parameters);
                 }
-                if let Some(observer) = &mut observer
+                if let Watcher::Observer(observer) = &mut watcher
                     && network.nodes()[unit.node].op.is_quantizable()
                 {
                     observer.after(network, unit.node, &mut out)?;
                     unit.rectifier.rectify(&mut out);
                 }
             }
-            if mode == Mode::Evaluate && unit.norm.is_none() {
+            if let Watcher::Visit(visit) = &mut watcher
+                && unit.norm.is_none()
+            {
                 visit(Some(unit.last), &mut out);
             }
             values[index] = Some(out);
@@ -330,7 +322,7 @@ impl NativeTrainer {
         images: &[f32],
         visit: &mut Visit<'_>,
     ) -> Result<Vec<f32>, TrainError> {
-        let sample = self.whole_images(images)?;
+        let sample = pixels_of(&self.network, images)?;
         self.prepare(Mode::Evaluate)?;
         let mut logits = Vec::with_capacity(images.len() / sample * self.network.outputs());
         let largest = self.units.iter().map(|unit| unit.values).max().unwrap_or(1);
@@ -338,7 +330,7 @@ impl NativeTrainer {
         for images in images.chunks(batch * sample) {
             let mut input = self.channels_last(images);
             visit(None, &mut input);
-            self.forward(&input, images.len() / sample, Mode::Evaluate, visit);
+            self.forward(&input, images.len() / sample, Mode::Evaluate, Watcher::Visit(visit))?;
             if let Some(output) = self.output.and_then(|output| self.values[output].take()) {
                 logits.extend_from_slice(&output);
                 self.buffers.give(output);
@@ -464,7 +456,7 @@ impl Trainer for NativeTrainer {
         let Some(output) = self.output else { return Err(TrainError::EmptyBatch) };
         self.prepare(Mode::Train)?;
         let input = self.channels_last(images);
-        self.forward(&input, batch, Mode::Train, &mut |_, _| ());
+        self.forward(&input, batch, Mode::Train, Watcher::Nobody)?;
         let logits = self.values[output].as_deref().unwrap_or_default();
         let mut gradient = self.buffers.take(logits.len());
         let loss = loss::loss(logits, target, batch, &mut gradient);
@@ -493,16 +485,12 @@ impl Trainer for NativeTrainer {
         images: &[f32],
         restore: Option<&[Moments]>,
     ) -> Result<Vec<Moments>, TrainError> {
-        let batch = images.len() / self.whole_images(images)?;
-        if images.is_empty() {
-            return Err(TrainError::EmptyBatch);
-        }
-        restore.map_or(Ok(()), |moments| check_moments(&self.network, moments))?;
+        let batch = check_observed(&self.network, images, restore)?;
         self.prepare(Mode::Observe)?;
         let mut observer = Observer::new(self.isa, restore);
         let input = self.channels_last(images);
-        let seen = Some(&mut observer);
-        let result = self.forward_observed(&input, batch, Mode::Observe, &mut |_, _| (), seen);
+        let watcher = Watcher::Observer(&mut observer);
+        let result = self.forward(&input, batch, Mode::Observe, watcher);
         self.buffers.give(input);
         self.buffers.0.extend(self.values.iter_mut().filter_map(Option::take));
         result.map(|()| observer.seen)
