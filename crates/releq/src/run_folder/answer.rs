@@ -9,7 +9,7 @@ use releq_format::{
     packed, safetensors,
 };
 
-use super::{BEST, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report};
+use super::{BEST, METADATA, RESTORE, RunFolder, RunFolderError, WeightsOrigin, finished_report};
 use crate::{Choice, ExperimentConfig, ReleqError, Report, WeightsConfig};
 
 /// The answer of a run: the network with its retrained weights at the bitwidths that were found.
@@ -57,7 +57,7 @@ impl RunFolder {
         let damaged = |reason: String| RunFolderError::Damaged {
             path: weights.clone(),
             reason,
-            remedy: "restore it from a copy, or begin a new run in another folder",
+            remedy: RESTORE,
         };
         let (tensors, metadata) =
             safetensors::read_tensors(&weights).map_err(|error| damaged(error.to_string()))?;

@@ -2,6 +2,9 @@
 
 use std::{io, path::PathBuf};
 
+/// What helps where a file of a run is not what was written.
+pub(super) const RESTORE: &str = "restore it from a copy, or begin a new run in another folder";
+
 /// A run folder that cannot be opened, read or written, or that belongs to another run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -7,7 +7,7 @@ use releq_hw::Machine;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CONFIG, RunFolderError, read_if_there};
+use super::{CONFIG, RESTORE, RunFolderError, read_if_there};
 use crate::ExperimentConfig;
 
 /// Changes whenever the meaning of a run folder does.
@@ -15,8 +15,6 @@ const FORMAT: &str = "releq run 2";
 
 /// Settings that do not decide the result, so that another life of a run may have others.
 const FREE: [&str; 1] = ["threads"];
-
-const REMEDY: &str = "restore it from a copy, or begin a new run in another folder";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +40,7 @@ impl Manifest {
         let path = folder.join(CONFIG);
         let Some(text) = read_if_there(&path)? else { return Ok(None) };
         let damaged =
-            |reason| RunFolderError::Damaged { path: path.clone(), reason, remedy: REMEDY };
+            |reason| RunFolderError::Damaged { path: path.clone(), reason, remedy: RESTORE };
         let value: Value =
             serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         match value.get("format").and_then(Value::as_str) {

@@ -40,12 +40,13 @@ use std::{
     fs::{self, File, TryLockError},
     io::{ErrorKind, Read, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 pub use answer::RunAnswer;
 pub(crate) use clock::Clock;
+use error::RESTORE;
 pub use error::RunFolderError;
 use journal::Journal;
 use manifest::Manifest;
@@ -89,7 +90,8 @@ pub struct RunFolder {
     path: PathBuf,
     /// Locked as long as this value lives.
     _lock: File,
-    manifest: Option<Manifest>,
+    /// That of the run that is there, once there is one.
+    manifest: OnceLock<Manifest>,
     every: Duration,
     /// The folder of a run that this one begins with what is valid of.
     from: Option<PathBuf>,
@@ -110,7 +112,7 @@ impl RunFolder {
             refuse_foreign_files(&path)?;
         }
         let lock = lock(&path)?;
-        let manifest = Manifest::load(&path)?;
+        let manifest = Manifest::load(&path)?.map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self { path, _lock: lock, manifest, every: StateSaver::EVERY, from: None })
     }
 
@@ -140,7 +142,7 @@ impl RunFolder {
     /// Settings of the run; `None` where none has begun.
     #[must_use]
     pub fn config(&self) -> Option<&ExperimentConfig> {
-        self.manifest.as_ref().map(|manifest| &manifest.config)
+        self.manifest.get().map(|manifest| &manifest.config)
     }
 
     /// Settings of the run in a folder that another process may be at work on.
@@ -198,17 +200,9 @@ impl RunFolder {
         &self,
         config: &ExperimentConfig,
     ) -> Result<Option<Report>, RunFolderError> {
-        let Some(begun) = self.begun()? else { return Ok(None) };
+        let Some(begun) = self.manifest.get() else { return Ok(None) };
         begun.check_settings(config, &self.path)?;
         finished_report(&self.path)
-    }
-
-    /// The manifest of the run that is there, which may have been begun since this was opened.
-    fn begun(&self) -> Result<Option<Manifest>, RunFolderError> {
-        match &self.manifest {
-            Some(begun) => Ok(Some(begun.clone())),
-            None => Manifest::load(&self.path),
-        }
     }
 
     /// Begins a run, or takes up the one that is there.
@@ -218,17 +212,17 @@ impl RunFolder {
         origin: BTreeMap<String, String>,
     ) -> Result<OpenRun<'_>, RunFolderError> {
         let now = Manifest::new(config.clone(), origin);
-        let begun = self.begun()?;
-        if let (Some(from), None) = (&self.from, &begun) {
+        let begun = self.manifest.get();
+        if let (Some(from), None) = (&self.from, begun) {
             // Before anything is written: a fork that takes over nothing is a mistake.
             fork::valid(from, &now)?;
         }
-        match &begun {
+        match begun {
             Some(begun) => begun.check_same(&now, &self.path)?,
             None => now.save(&self.path)?,
         }
         // Threads and the like are those of today, but the report tells of the run as it was begun.
-        let manifest = begun.unwrap_or(now);
+        let manifest = self.manifest.get_or_init(|| now);
         let states = self.path.join(STATES);
         for path in [states.join(SHORT), states.join(LONG), self.path.join(RETRAINED)] {
             fs::create_dir_all(&path).map_err(|source| RunFolderError::Io {
@@ -239,7 +233,7 @@ impl RunFolder {
         }
         let run = manifest.identity();
         if let Some(from) = &self.from {
-            self.take_over(from, &manifest)?;
+            self.take_over(from, manifest)?;
         }
         let (stages, stage_records) = Journal::open(self.path.join(STAGES), &run)?;
         let (evaluations, evaluation_records) = Journal::open(self.path.join(EVALUATIONS), &run)?;
@@ -247,8 +241,8 @@ impl RunFolder {
         Ok(OpenRun {
             folder: self,
             run,
-            config: manifest.config,
-            origin: manifest.origin,
+            config: manifest.config.clone(),
+            origin: manifest.origin.clone(),
             stages: Mutex::new(stages),
             evaluations: Mutex::new(evaluations),
             finals: Mutex::new(finals),
@@ -295,7 +289,7 @@ impl OpenRun<'_> {
         RunFolderError::Damaged {
             path: self.file(WEIGHTS),
             reason: "these are not the weights that the search was begun with".into(),
-            remedy: "restore the file from a copy, or begin a new run in another folder",
+            remedy: RESTORE,
         }
     }
 
@@ -466,7 +460,7 @@ fn read_if_there(path: &Path) -> Result<Option<String>, RunFolderError> {
         Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| RunFolderError::Damaged {
             path: path.to_owned(),
             reason: "it is not UTF-8 text".into(),
-            remedy: "restore it from a copy, or begin a new run in another folder",
+            remedy: RESTORE,
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(RunFolderError::Io { what: "read", path: path.to_owned(), source }),
