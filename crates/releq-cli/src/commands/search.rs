@@ -27,6 +27,8 @@ use crate::{
 
 /// Test images that given weights are shown first.
 const FIRST_LOOK: usize = 500;
+/// How many of them at a time: 30 MB of pixels where images are those of ImageNet.
+const AT_A_TIME: usize = 50;
 /// So many times the accuracy of chance is near it.
 const NEAR_CHANCE: f64 = 3.0;
 
@@ -277,7 +279,7 @@ fn first_look(
     };
     let mut trainer = backend.trainer(network, QuantizerKind::WrpnScaled.build())?;
     trainer.load(weights)?;
-    let report = accuracy(trainer.as_mut(), &images, &normalization, FIRST_LOOK)?;
+    let report = accuracy(trainer.as_mut(), &images, &normalization, AT_A_TIME)?;
     Ok(Some(told(report, network.outputs())))
 }
 

@@ -3,7 +3,7 @@
 use releq::{FinalRow, Reference, Report, StopReason};
 
 use crate::plot::{
-    Facts, RowKind, last_step,
+    Facts, RowKind, first_step, last_step,
     number::{amount, count, percent, short, thousands, times},
 };
 
@@ -163,11 +163,7 @@ impl Judge<'_> {
                 format!(
                     ", at {} of full-precision accuracy after a {}",
                     percent(scored.acc_state),
-                    if self.report.config.correction.is_some() {
-                        "correction"
-                    } else {
-                        "short retrain"
-                    }
+                    first_step(self.report),
                 )
             });
             format!(

@@ -71,6 +71,14 @@ pub(crate) const fn last_step(report: &Report) -> &'static str {
     }
 }
 
+/// What everything in the search got, as far as it was measured by us.
+pub(crate) const fn first_step(report: &Report) -> &'static str {
+    match report.config.correction {
+        Some(_) => "correction",
+        None => "short retrain",
+    }
+}
+
 /// The only bitwidth of an assignment, if there is only one.
 pub(crate) fn uniform(bits: &[Bitwidth]) -> Option<Bitwidth> {
     let first = *bits.first()?;

@@ -34,7 +34,7 @@ use svg::{
 pub(crate) use compare::compare;
 pub(crate) use costs::models;
 pub use facts::TrainingStep;
-pub(crate) use facts::{Facts, RowKind, last_step, standard_error};
+pub(crate) use facts::{Facts, RowKind, first_step, last_step, standard_error};
 pub(crate) use probabilities::{Policies, policies};
 
 use marks::{Anchor, px, text};
