@@ -64,6 +64,9 @@ pub enum KernelError {
         /// Index of the factor.
         index: usize,
     },
+    /// The largest value of an epilogue is negative or not finite.
+    #[error("the ceiling of an epilogue must be a finite number of at least 0")]
+    Ceiling,
     /// A sum could overflow 32 bits.
     #[error(
         "a sum of {depth} products of {weight_bits}-bit weights and {act_bits}-bit activations could \

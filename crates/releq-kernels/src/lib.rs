@@ -19,7 +19,7 @@ pub use f32::{
 pub use int::{
     Addend, BitPlanes, BitSerialConv, BitSerialWeights, Choice, DepthwiseConv, Epilogue, Int8Conv,
     Int8Weights, Kernel, Layer, LayerShape, LowBitConv, LowBitWeights, Output, Workspace, add,
-    max_pool, reference, sum_pool,
+    max_pool, quantize, reference, sum_pool,
 };
 pub use isa::Isa;
 pub use peak::Peak;

@@ -69,6 +69,50 @@ proptest! {
     }
 }
 
+/// Padding with a code is the same as an image with a margin of that code, and no padding.
+#[test]
+fn images_are_padded_with_the_given_code() {
+    let bits = BitPair::new(5, 8).unwrap();
+    let padded = ConvShape { channels: 19, height: 5, width: 6, outputs: 19, padding: 2, ..CONV };
+    let whole = ConvShape { height: 9, width: 10, padding: 0, ..padded };
+    let image = acts(padded.channels * 30, bits, 1);
+    let mut margin = vec![77; whole.channels * 90];
+    for (row, pixels) in image.chunks(6 * 19).enumerate() {
+        margin[((row + 2) * 10 + 2) * 19..][..pixels.len()].copy_from_slice(pixels);
+    }
+    for (shape, without) in [
+        (LayerShape::Conv(padded), LayerShape::Conv(whole)),
+        (LayerShape::Depthwise(padded), LayerShape::Depthwise(whole)),
+    ] {
+        let codes = weights(shape.weights(), bits, 2);
+        let mut workspace = Workspace::default();
+        for isa in Isa::available() {
+            let kernels = match shape {
+                LayerShape::Conv(_) => vec![Kernel::Int8, Kernel::LowBit { stored: 5 }],
+                _ => vec![Kernel::Depthwise],
+            };
+            for kernel in kernels {
+                let mut run = |shape: LayerShape, code: u8, acts: &[u8]| {
+                    let layer = Layer::pack_for(kernel, &codes, shape, bits, isa).unwrap();
+                    let mut sums = vec![0; shape.pixels() * shape.outputs()];
+                    let layer = layer.with_padding_code(code).unwrap();
+                    layer.run(acts, &mut sums, &mut workspace, threads(1)).unwrap();
+                    sums
+                };
+                assert_eq!(run(shape, 77, &image), run(without, 0, &margin), "{isa} {kernel}");
+                // The margin of the image before is not kept.
+                assert_eq!(run(shape, 0, &image), run(shape, 0, &image), "{isa} {kernel}");
+            }
+        }
+    }
+    let planes = BitPair::new(1, 1).unwrap();
+    let conv = LayerShape::Conv(CONV);
+    let codes = vec![-1; conv.weights()];
+    let layer = Layer::pack_for(Kernel::BitSerial, &codes, conv, planes, Isa::best()).unwrap();
+    assert!(layer.clone().with_padding_code(0).is_ok());
+    assert!(matches!(layer.with_padding_code(1), Err(KernelError::Mismatch { .. })));
+}
+
 #[test]
 fn layers_get_the_kernels_that_the_rules_say() {
     let kernel =

@@ -199,9 +199,9 @@ fn a_small_residual_network() {
         let conv = Int8Conv::pack(&codes[2], block, 4, isa).unwrap();
         let out = Output::Values { epilogue: &signed, out: &mut values };
         conv.run(&b, out, &mut workspace, one).unwrap();
-        let shortcut = Addend::Codes { scale: 0.01, codes: &a };
+        let shortcut = Addend::Codes { scale: 0.01, zero_point: 0, codes: &a };
         let mut sum = vec![0; a.len()];
-        add(Addend::Values(&values), shortcut, 20.0, 8, &mut sum, isa).unwrap();
+        add(Addend::Values(&values), shortcut, 20.0, 0, 8, &mut sum, isa).unwrap();
 
         let mut half = vec![0; 6 * 6 * 24];
         max_pool(pool, &sum, &mut half, isa).unwrap();

@@ -44,6 +44,12 @@ impl FloatDepthwise {
         Ok(Self { shape, cpu, weights: zeros.clone(), bias, sums: zeros })
     }
 
+    /// The shape.
+    #[must_use]
+    pub const fn shape(&self) -> FloatConvShape {
+        self.shape
+    }
+
     /// Loads weights, and a bias if there is one.
     ///
     /// # Panics

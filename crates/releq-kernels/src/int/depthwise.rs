@@ -5,7 +5,10 @@ use std::num::NonZeroUsize;
 use crate::{
     BitPair, ConvShape, Isa, KernelError, Workspace,
     cpu::Cpu,
-    int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+    int::{
+        epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+        scratch::SCRATCH,
+    },
     threads::{Grid, Part, share},
     vectorise::{Loops, vectorise},
 };
@@ -24,6 +27,7 @@ pub struct DepthwiseConv {
     bits: u8,
     /// `[kernel][kernel][channels / 16, rounded up]`, padded with zeros.
     weights: Vec<[i16; LANES]>,
+    padding_code: u8,
 }
 
 impl DepthwiseConv {
@@ -50,7 +54,13 @@ impl DepthwiseConv {
                 weights[tap * groups + channel / LANES][channel % LANES] = code.into();
             }
         }
-        Ok(Self { cpu, shape, bits, weights })
+        Ok(Self { cpu, shape, bits, weights, padding_code: 0 })
+    }
+
+    /// Sets the code that images are padded with: the zero point of the activations.
+    #[must_use]
+    pub fn with_padding_code(self, padding_code: u8) -> Self {
+        Self { padding_code, ..self }
     }
 
     /// The shape that the weights were packed for.
@@ -63,6 +73,12 @@ impl DepthwiseConv {
     #[must_use]
     pub const fn bits(&self) -> u8 {
         self.bits
+    }
+
+    /// Size of the packed weights, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.weights.as_slice())
     }
 
     /// The instruction set that the weights are packed for.
@@ -94,7 +110,7 @@ impl DepthwiseConv {
             }
         }
         out.check(shape.channels)?;
-        let acts = workspace.pad(acts, shape)?;
+        let acts = workspace.pad(acts, shape, self.padding_code)?;
         match out {
             Output::Sums(out) => self.finish(&AsSums, acts, out, threads),
             Output::Codes { epilogue, bits, out } => {
@@ -119,7 +135,9 @@ impl DepthwiseConv {
         // pixels.
         share(Grid { outputs: channels, panel: channels }, out, threads, |part| {
             let Part { first_pixel, out, pitch, .. } = part;
-            let mut sums = vec![[0; LANES]; PIXELS * channels.div_ceil(LANES)];
+            let mut scratch = SCRATCH.take();
+            let sums = &mut scratch.sums;
+            sums.resize(PIXELS * channels.div_ceil(LANES), [0; LANES]);
             for (index, out) in out.chunks_mut(PIXELS * pitch).enumerate() {
                 let count = out.len() / pitch;
                 let sums = &mut sums[..count * channels.div_ceil(LANES)];
@@ -127,6 +145,7 @@ impl DepthwiseConv {
                 vectorise(self.cpu, Pixels { conv: self, acts, first, sums: &mut *sums });
                 finish.finish(Block { cpu: self.cpu, sums, first: 0, channels, pitch }, out);
             }
+            SCRATCH.set(scratch);
         });
     }
 }

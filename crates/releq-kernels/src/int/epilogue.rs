@@ -13,28 +13,71 @@ pub(crate) const LANES: usize = 16;
 /// even, and its low bits are the integer.
 const ROUND: f32 = 12_582_912.0;
 
-/// A value as a code of at most `largest`, which is at most 255: clamped, then rounded half to even. NaN becomes 0.
-/// Comparisons, not `clamp`, so that the loops around it vectorize.
-#[inline(always)]
-pub(crate) fn round(value: f32, largest: f32) -> u8 {
-    let value = if value > 0.0 { value } else { 0.0 };
-    let value = if value < largest { value } else { largest };
-    (value + ROUND).to_bits() as u8
+/// How values in units of the scale become codes: clamped, rounded half to even, and moved by the zero point.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Codes {
+    /// The smallest value, from -255 to 0.
+    pub(crate) low: f32,
+    /// The largest value, from 0 to 255.
+    pub(crate) high: f32,
+    /// The code of zero. Added to `low` and to `high`, it gives 0 to 255.
+    pub(crate) zero: u8,
 }
 
-/// Scale, bias and ReLU per output channel.
+impl Codes {
+    /// For results that are no codes.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) const NONE: Self = Self { low: 0.0, high: 0.0, zero: 0 };
+
+    /// Codes of `bits` bits, 1 to 8; the zero point must be one of them.
+    pub(crate) fn new(bits: u8, zero: u8, relu: bool, ceiling: f32) -> Self {
+        let (largest, zero_point) = (((1_u32 << bits) - 1) as f32, f32::from(zero));
+        let low = if relu { 0.0 } else { -zero_point };
+        Self { low, high: ceiling.min(largest - zero_point), zero }
+    }
+
+    /// The code of a value; that of NaN is the lowest. Comparisons, not `clamp`, so that the loops around it vectorize.
+    #[inline(always)]
+    pub(crate) fn round(self, value: f32) -> u8 {
+        let value = if value > self.low { value } else { self.low };
+        let value = if value < self.high { value } else { self.high };
+        ((value + ROUND).to_bits() as u8).wrapping_add(self.zero)
+    }
+}
+
+/// What turns the sums of 16 channels into values.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Factors {
+    pub(crate) offsets: [i32; LANES],
+    pub(crate) scales: [f32; LANES],
+    pub(crate) biases: [f32; LANES],
+}
+
+impl Factors {
+    #[inline(always)]
+    fn value(&self, lane: usize, sum: i32) -> f32 {
+        sum.wrapping_add(self.offsets[lane]) as f32 * self.scales[lane] + self.biases[lane]
+    }
+}
+
+/// Offset, scale, bias and ReLU per output channel, and the zero point of codes.
 ///
-/// A value is `sum * scale + bias`. The sum is converted to `f32`, then multiplied, then added to, with
-/// rounding half to even after every step and no fused multiply-add, so that all instruction sets agree bit for
-/// bit. ReLU replaces values that are not positive by `0.0`. A code of `b` bits is the value clamped to
-/// `0 ..= 2^b - 1` and rounded half to even, which includes ReLU. For codes, scale and bias must be those of
-/// the layer divided by the scale of its output codes.
+/// A value is `(sum + offset) * scale + bias`. The offset is a whole number, 0 unless set, and its addition wraps around. The
+/// result is converted to `f32`, then multiplied, then added to, with rounding half to even after every step and no fused
+/// multiply-add, so that all instruction sets agree bit for bit. ReLU replaces values that are not positive by `0.0`, and a
+/// ceiling those above it by itself.
+///
+/// A code of `b` bits is the value clamped to `-zero_point ..= 2^b - 1 - zero_point`, rounded half to even, plus the zero
+/// point. With a zero point of 0, which is the default, that includes ReLU. For codes, scale, bias and ceiling must be those
+/// of the layer divided by the scale of its output codes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Epilogue {
     channels: usize,
     relu: bool,
-    /// Scales and biases, padded with zeros.
-    factors: Vec<[[f32; LANES]; 2]>,
+    ceiling: f32,
+    zero_point: u8,
+    /// Padded with zeros.
+    factors: Vec<Factors>,
 }
 
 impl Epilogue {
@@ -53,13 +96,46 @@ impl Epilogue {
                 return Err(KernelError::NotFinite { what, index });
             }
         }
-        let mut factors = vec![[[0.0; LANES]; 2]; channels.div_ceil(LANES)];
+        let mut factors = vec![Factors::default(); channels.div_ceil(LANES)];
         for (channel, (&scale, &bias)) in scales.iter().zip(biases).enumerate() {
-            let [to_scales, to_biases] = &mut factors[channel / LANES];
-            to_scales[channel % LANES] = scale;
-            to_biases[channel % LANES] = bias;
+            let factors = &mut factors[channel / LANES];
+            factors.scales[channel % LANES] = scale;
+            factors.biases[channel % LANES] = bias;
         }
-        Ok(Self { channels, relu, factors })
+        Ok(Self { channels, relu, ceiling: f32::INFINITY, zero_point: 0, factors })
+    }
+
+    /// Sets the whole number that is added to the sums of each channel, such as a bias in units of the product of both
+    /// scales, or what a zero point of the activations adds to every sum.
+    ///
+    /// # Errors
+    /// [`KernelError::Length`] for another number of offsets than channels.
+    pub fn with_offsets(mut self, offsets: &[i32]) -> Result<Self, KernelError> {
+        let (expected, got) = (self.channels, offsets.len());
+        if got != expected {
+            return Err(KernelError::Length { what: "offsets", expected, got });
+        }
+        for (factors, offsets) in self.factors.iter_mut().zip(offsets.chunks(LANES)) {
+            factors.offsets[..offsets.len()].copy_from_slice(offsets);
+        }
+        Ok(self)
+    }
+
+    /// Sets the code that stands for zero in the results.
+    #[must_use]
+    pub fn with_zero_point(self, zero_point: u8) -> Self {
+        Self { zero_point, ..self }
+    }
+
+    /// Sets the largest value, as ReLU6 has one.
+    ///
+    /// # Errors
+    /// [`KernelError::Ceiling`] for one that is negative or not finite.
+    pub fn with_ceiling(self, ceiling: f32) -> Result<Self, KernelError> {
+        match ceiling.is_finite() && ceiling >= 0.0 {
+            true => Ok(Self { ceiling, ..self }),
+            false => Err(KernelError::Ceiling),
+        }
     }
 
     /// Number of channels.
@@ -75,9 +151,9 @@ impl Epilogue {
     #[must_use]
     pub fn value(&self, channel: usize, sum: i32) -> f32 {
         assert!(channel < self.channels, "channel {channel} of {}", self.channels);
-        let [scales, biases] = &self.factors[channel / LANES];
-        let value = sum as f32 * scales[channel % LANES] + biases[channel % LANES];
-        if self.relu && value <= 0.0 { 0.0 } else { value }
+        let value = self.factors[channel / LANES].value(channel % LANES, sum);
+        let value = if self.relu && value <= 0.0 { 0.0 } else { value };
+        if value > self.ceiling { self.ceiling } else { value }
     }
 
     /// The code of one sum: the reference that all kernels equal.
@@ -86,8 +162,14 @@ impl Epilogue {
     /// If `channel` is out of range.
     #[must_use]
     pub fn code(&self, channel: usize, sum: i32, bits: u8) -> u8 {
-        let largest = ((1_u32 << bits.min(8)) - 1) as f32;
-        self.value(channel, sum).clamp(0.0, largest).round_ties_even() as u8
+        let largest = (1_i32 << bits.min(8)) - 1;
+        let zero = i32::from(self.zero_point).min(largest);
+        let value = self.value(channel, sum).clamp(-zero as f32, (largest - zero) as f32);
+        (value.round_ties_even() as i32 + zero) as u8
+    }
+
+    fn codes(&self, bits: u8) -> Codes {
+        Codes::new(bits, self.zero_point, self.relu, self.ceiling)
     }
 
     fn check(&self, channels: usize) -> Result<(), KernelError> {
@@ -96,6 +178,16 @@ impl Epilogue {
         }
         let (expected, got) = (channels, self.channels);
         Err(KernelError::Length { what: "channels of the epilogue", expected, got })
+    }
+}
+
+/// Checks bits and a zero point of codes.
+pub(crate) fn check_zero_point(zero_point: u8, bits: u8) -> Result<(), KernelError> {
+    let pair = BitPair::new(1, bits)?;
+    let (low, high, got) = (0, *pair.act_codes().end(), i32::from(zero_point));
+    match got <= high {
+        true => Ok(()),
+        false => Err(KernelError::Code { what: "zero point", index: 0, got, low, high, bits }),
     }
 }
 
@@ -138,7 +230,7 @@ impl Output<'_> {
             Self::Sums(_) => Ok(()),
             Self::Values { epilogue, .. } => epilogue.check(channels),
             Self::Codes { epilogue, bits, .. } => {
-                BitPair::new(1, *bits)?;
+                check_zero_point(epilogue.zero_point, *bits)?;
                 epilogue.check(channels)
             }
         }
@@ -231,23 +323,23 @@ impl Finish for AsSums {
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AVX-512 alone"))]
 #[derive(Debug)]
 pub(crate) struct Fused<'a> {
-    /// Scales and biases of 16 channels each, starting at the first channel that the kernel computes.
-    pub(crate) factors: &'a [[[f32; LANES]; 2]],
-    pub(crate) largest: f32,
+    /// Of 16 channels each, starting at the first channel that the kernel computes.
+    pub(crate) factors: &'a [Factors],
+    pub(crate) codes: Codes,
     pub(crate) out: &'a mut [u8],
 }
 
-/// Results are codes of at most `largest`.
+/// Results are codes.
 #[derive(Debug)]
 pub(crate) struct AsCodes<'a> {
     epilogue: &'a Epilogue,
-    largest: f32,
+    codes: Codes,
 }
 
 impl<'a> AsCodes<'a> {
-    /// `bits` must be 1 to 8.
+    /// [`Output::check`] passed.
     pub(crate) fn new(epilogue: &'a Epilogue, bits: u8) -> Self {
-        Self { epilogue, largest: ((1_u32 << bits) - 1) as f32 }
+        Self { epilogue, codes: epilogue.codes(bits) }
     }
 }
 
@@ -255,14 +347,14 @@ impl Finish for AsCodes<'_> {
     type Out = u8;
 
     fn fused<'a>(&'a self, out: &'a mut [u8]) -> Option<Fused<'a>> {
-        Some(Fused { factors: &self.epilogue.factors, largest: self.largest, out })
+        Some(Fused { factors: &self.epilogue.factors, codes: self.codes, out })
     }
 
     #[inline(always)]
     fn convert(&self, group: usize, sums: &[i32; LANES], codes: &mut [u8; LANES]) {
-        let [scales, biases] = &self.epilogue.factors[group];
+        let factors = &self.epilogue.factors[group];
         for i in 0..LANES {
-            codes[i] = round(sums[i] as f32 * scales[i] + biases[i], self.largest);
+            codes[i] = self.codes.round(factors.value(i, sums[i]));
         }
     }
 }
@@ -276,11 +368,12 @@ impl Finish for AsValues<'_> {
 
     #[inline(always)]
     fn convert(&self, group: usize, sums: &[i32; LANES], values: &mut [f32; LANES]) {
-        let [scales, biases] = &self.0.factors[group];
+        let (factors, ceiling) = (&self.0.factors[group], self.0.ceiling);
         let floor = if self.0.relu { 0.0 } else { f32::NEG_INFINITY };
         for i in 0..LANES {
-            let value = sums[i] as f32 * scales[i] + biases[i];
-            values[i] = if value > floor { value } else { floor };
+            let value = factors.value(i, sums[i]);
+            let value = if value > floor { value } else { floor };
+            values[i] = if value < ceiling { value } else { ceiling };
         }
     }
 }
@@ -336,19 +429,29 @@ mod tests {
         let sums: Vec<i32> = kept.into_iter().chain(-300..300).collect();
         let tiled: Vec<[i32; LANES]> =
             sums.iter().flat_map(|&s| vec![[s; LANES]; groups]).collect();
-        for (relu, isa) in Isa::available().flat_map(|isa| [(true, isa), (false, isa)]) {
-            let epilogue = Epilogue::new(&scales, &biases, relu).expect("finite");
+        let offsets: Vec<i32> =
+            (0..channels as i32).map(|c| [0, 7, -129, i32::MAX][c as usize % 4]).collect();
+        let plain = |relu| Epilogue::new(&scales, &biases, relu).expect("finite");
+        let moved = |relu, zero_point| {
+            let epilogue = plain(relu).with_offsets(&offsets).expect("as many as channels");
+            epilogue.with_zero_point(zero_point).with_ceiling(99.5).expect("positive")
+        };
+        let epilogues =
+            [plain(true), plain(false), moved(true, 0), moved(false, 1), moved(true, 1)];
+        for (epilogue, isa) in
+            Isa::available().flat_map(|isa| epilogues.iter().map(move |epilogue| (epilogue, isa)))
+        {
             let cpu = Cpu::new(isa).expect("it is available");
             let block = Block { cpu, sums: &tiled, first: 0, channels, pitch: channels };
             let mut values = vec![0.0; sums.len() * channels];
-            AsValues(&epilogue).finish(block, &mut values);
+            AsValues(epilogue).finish(block, &mut values);
             for (at, value) in values.iter().enumerate() {
                 let expected = epilogue.value(at % channels, sums[at / channels]);
                 assert_eq!(value.to_bits(), expected.to_bits(), "{isa} {at}");
             }
             for bits in 1..=8 {
                 let mut codes = vec![0; sums.len() * channels];
-                AsCodes::new(&epilogue, bits).finish(block, &mut codes);
+                AsCodes::new(epilogue, bits).finish(block, &mut codes);
                 for (at, &code) in codes.iter().enumerate() {
                     let expected = epilogue.code(at % channels, sums[at / channels], bits);
                     assert_eq!(code, expected, "{isa} {bits} {at}");
@@ -366,7 +469,30 @@ mod tests {
     }
 
     #[test]
+    fn codes_are_on_either_side_of_the_zero_point() {
+        // By hand: -100 + 10 in halves is -45, and half an odd number goes to the even neighbour before the zero point.
+        let epilogue = Epilogue::new(&[0.5], &[0.0], false).expect("finite");
+        let epilogue = epilogue.with_offsets(&[10]).expect("one").with_zero_point(101);
+        let codes =
+            |epilogue: &Epilogue| [-1000, -100, -10, -9, -7, 400].map(|s| epilogue.code(0, s, 8));
+        assert_eq!(codes(&epilogue), [0, 56, 101, 101, 103, 255]);
+        let ceiling = epilogue.with_ceiling(1.5).expect("positive");
+        assert_eq!(codes(&ceiling), [0, 56, 101, 101, 103, 103]);
+        let relu = Epilogue { relu: true, ..ceiling };
+        assert_eq!(codes(&relu), [101, 101, 101, 101, 103, 103]);
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused() {
+        let one = || Epilogue::new(&[1.0], &[0.0], false).expect("finite");
+        assert!(matches!(
+            one().with_offsets(&[]),
+            Err(KernelError::Length { what: "offsets", .. })
+        ));
+        assert!(matches!(one().with_ceiling(-1.0), Err(KernelError::Ceiling)));
+        assert!(one().with_ceiling(f32::NAN).is_err());
+        let error = check_zero_point(16, 4).expect_err("4 bits end at 15");
+        assert!(error.to_string().contains("zero point"), "{error}");
         assert!(Epilogue::new(&[1.0], &[], true).is_err());
         assert!(Epilogue::new(&[f32::NAN], &[0.0], true).is_err());
         let error = Epilogue::new(&[1.0], &[f32::INFINITY], true).expect_err("not finite");

@@ -292,6 +292,37 @@ impl Layer {
         Ok(Self { shape, bits, choice, packed })
     }
 
+    /// Sets the code that images of a convolution are padded with: the zero point of the activations. Products pad nothing.
+    ///
+    /// # Errors
+    /// [`KernelError::Mismatch`] for another code than 0 and a convolution on bit planes.
+    pub fn with_padding_code(mut self, code: u8) -> Result<Self, KernelError> {
+        self.packed = match self.packed {
+            Packed::Int8Conv(conv) => Packed::Int8Conv(conv.with_padding_code(code)),
+            Packed::LowBitConv(conv) => Packed::LowBitConv(conv.with_padding_code(code)),
+            Packed::Depthwise(conv) => Packed::Depthwise(conv.with_padding_code(code)),
+            Packed::BitSerialConv(_) if code != 0 => {
+                return Err(KernelError::Mismatch { kernel: self.choice.kernel });
+            }
+            other => other,
+        };
+        Ok(self)
+    }
+
+    /// Bytes of the packed weights in memory.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &self.packed {
+            Packed::BitSerial(weights) => weights.bytes(),
+            Packed::BitSerialConv(conv) => conv.weights().bytes(),
+            Packed::Int8(weights) => weights.bytes(),
+            Packed::Int8Conv(conv) => conv.weights().bytes(),
+            Packed::LowBit(weights) => weights.bytes(),
+            Packed::LowBitConv(conv) => conv.weights().bytes(),
+            Packed::Depthwise(conv) => conv.bytes(),
+        }
+    }
+
     /// The kernel and the reason it was chosen.
     #[must_use]
     pub const fn choice(&self) -> Choice {

@@ -8,10 +8,12 @@ mod int8;
 mod layer;
 mod lowbit;
 mod pool;
+mod quantize;
 pub mod reference;
 #[cfg(target_arch = "x86_64")]
 mod requantise;
 mod residual;
+mod scratch;
 mod workspace;
 
 pub use bitserial::{BitPlanes, BitSerialConv, BitSerialWeights};
@@ -21,5 +23,6 @@ pub use int8::{Int8Conv, Int8Weights};
 pub use layer::{Choice, Kernel, Layer, LayerShape};
 pub use lowbit::{LowBitConv, LowBitWeights};
 pub use pool::{max_pool, sum_pool};
+pub use quantize::quantize;
 pub use residual::{Addend, add};
 pub use workspace::Workspace;

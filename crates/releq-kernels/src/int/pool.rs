@@ -3,7 +3,10 @@
 use crate::{
     Isa, KernelError, PoolShape,
     cpu::Cpu,
-    int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+    int::{
+        epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
+        scratch::SCRATCH,
+    },
     vectorise::{Loops, vectorise},
 };
 
@@ -106,11 +109,14 @@ impl Loops for Max<'_> {
 
 fn sum<F: Finish>(shape: PoolShape, acts: &[u8], finish: &F, out: &mut [F::Out], cpu: Cpu) {
     let channels = shape.channels;
-    let mut sums = vec![[0; LANES]; channels.div_ceil(LANES)];
+    let mut kept = SCRATCH.take();
+    let sums = &mut kept.sums;
+    sums.resize(channels.div_ceil(LANES), [0; LANES]);
     for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
-        vectorise(cpu, Sum { shape, acts, pixel, sums: &mut sums });
-        finish.finish(Block { cpu, sums: &sums, first: 0, channels, pitch: channels }, out);
+        vectorise(cpu, Sum { shape, acts, pixel, sums: &mut *sums });
+        finish.finish(Block { cpu, sums: &*sums, first: 0, channels, pitch: channels }, out);
     }
+    SCRATCH.set(kept);
 }
 
 /// The sums of one window.

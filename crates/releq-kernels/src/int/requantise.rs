@@ -3,35 +3,46 @@
 
 use std::arch::x86_64::*;
 
-use crate::int::epilogue::LANES;
+use crate::int::epilogue::{Codes, Factors};
 
-/// Scales and biases of 16 channels, one in each lane.
+/// Offsets, scales and biases of 16 channels, one in each lane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requantise {
+    offsets: __m512i,
     scales: __m512,
     biases: __m512,
-    largest: __m512,
+    low: __m512,
+    high: __m512,
+    zero: __m512i,
 }
 
 impl Requantise {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    pub(crate) fn new([scales, biases]: &[[f32; LANES]; 2], largest: f32) -> Self {
-        // SAFETY: each array holds the 16 floats of the load.
-        let (scales, biases) =
-            unsafe { (_mm512_loadu_ps(scales.as_ptr()), _mm512_loadu_ps(biases.as_ptr())) };
-        Self { scales, biases, largest: _mm512_set1_ps(largest) }
+    pub(crate) fn new(factors: &Factors, codes: Codes) -> Self {
+        let Factors { offsets, scales, biases } = factors;
+        // SAFETY: each array holds the 16 numbers of the load.
+        let (offsets, scales, biases) = unsafe {
+            (
+                _mm512_loadu_si512(offsets.as_ptr().cast()),
+                _mm512_loadu_ps(scales.as_ptr()),
+                _mm512_loadu_ps(biases.as_ptr()),
+            )
+        };
+        let (low, high) = (_mm512_set1_ps(codes.low), _mm512_set1_ps(codes.high));
+        Self { offsets, scales, biases, low, high, zero: _mm512_set1_epi32(codes.zero.into()) }
     }
 
-    /// The codes of 16 sums, rounded as in [`round`](crate::int::epilogue::round), one in each lane.
+    /// The codes of 16 sums, rounded as in [`Codes::round`], one in each lane.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub(crate) fn codes(self, sums: __m512i) -> __m512i {
-        let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), self.scales);
-        let value = _mm512_max_ps(_mm512_add_ps(value, self.biases), _mm512_setzero_ps());
+        let sums = _mm512_cvtepi32_ps(_mm512_add_epi32(sums, self.offsets));
+        let value = _mm512_add_ps(_mm512_mul_ps(sums, self.scales), self.biases);
+        let value = _mm512_min_ps(_mm512_max_ps(value, self.low), self.high);
         // The rounding mode is explicit: half to even, whatever the control register says.
-        _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(
-            _mm512_min_ps(value, self.largest),
-        )
+        let value =
+            _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(value);
+        _mm512_add_epi32(value, self.zero)
     }
 }

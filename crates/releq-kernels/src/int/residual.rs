@@ -1,9 +1,9 @@
 //! The addition at the end of a residual block.
 
 use crate::{
-    BitPair, Isa, KernelError,
+    Isa, KernelError,
     cpu::Cpu,
-    int::epilogue::round,
+    int::epilogue::{Codes, check_zero_point},
     vectorise::{Loops, vectorise},
 };
 
@@ -12,8 +12,10 @@ use crate::{
 pub enum Addend<'a> {
     /// Codes of a quantized tensor.
     Codes {
-        /// The value of code 1.
+        /// Distance between the values of neighbouring codes.
         scale: f32,
+        /// The code of zero.
+        zero_point: u8,
         /// The codes.
         codes: &'a [u8],
     },
@@ -32,31 +34,34 @@ impl Addend<'_> {
     #[inline(always)]
     fn value(self, index: usize) -> f32 {
         match self {
-            Self::Codes { scale, codes } => f32::from(codes[index]) * scale,
+            Self::Codes { scale, zero_point, codes } => {
+                (f32::from(codes[index]) - f32::from(zero_point)) * scale
+            }
             Self::Values(values) => values[index],
         }
     }
 }
 
-/// Adds two tensors and quantizes the sum: `(a + b) * factor`, clamped to `0 ..= 2^bits - 1` and rounded half
-/// to even.
+/// Adds two tensors and quantizes the sum: `(a + b) * factor`, clamped, rounded half to even and moved by the zero point as
+/// in [`Epilogue`](crate::Epilogue).
 ///
-/// `factor` is the reciprocal of the scale of the resulting codes. The clamp includes ReLU. Every operation is
-/// rounded separately, as in [`Epilogue`](crate::Epilogue).
+/// `factor` is the reciprocal of the scale of the resulting codes. With a zero point of 0, the clamp includes ReLU. Every
+/// operation is rounded separately.
 ///
 /// # Errors
-/// [`KernelError`] for a wrong length, bits outside 1 to 8, a factor or scale that is not finite, or an
-/// instruction set that this processor lacks.
+/// [`KernelError`] for a wrong length, bits outside 1 to 8, a zero point that is no code, a factor or scale that is not
+/// finite, or an instruction set that this processor lacks.
 pub fn add(
     a: Addend<'_>,
     b: Addend<'_>,
     factor: f32,
+    zero_point: u8,
     bits: u8,
     out: &mut [u8],
     isa: Isa,
 ) -> Result<(), KernelError> {
     let cpu = Cpu::new(isa)?;
-    BitPair::new(1, bits)?;
+    check_zero_point(zero_point, bits)?;
     for (what, got) in [("addend", b.len()), ("out", out.len())] {
         if got != a.len() {
             return Err(KernelError::Length { what, expected: a.len(), got });
@@ -70,20 +75,20 @@ pub fn add(
     if !factor.is_finite() {
         return Err(KernelError::NotFinite { what: "factors", index: 0 });
     }
-    let largest = ((1_u32 << bits) - 1) as f32;
+    let codes = Codes::new(bits, zero_point, false, f32::INFINITY);
     // One loop for each combination of kinds, so that no loop branches on the kind.
     match (a, b) {
         (Addend::Codes { .. }, Addend::Codes { .. }) => {
-            vectorise(cpu, Sum::<true, true> { a, b, factor, largest, out });
+            vectorise(cpu, Sum::<true, true> { a, b, factor, codes, out });
         }
         (Addend::Codes { .. }, Addend::Values(_)) => {
-            vectorise(cpu, Sum::<true, false> { a, b, factor, largest, out });
+            vectorise(cpu, Sum::<true, false> { a, b, factor, codes, out });
         }
         (Addend::Values(_), Addend::Codes { .. }) => {
-            vectorise(cpu, Sum::<false, true> { a, b, factor, largest, out });
+            vectorise(cpu, Sum::<false, true> { a, b, factor, codes, out });
         }
         (Addend::Values(_), Addend::Values(_)) => {
-            vectorise(cpu, Sum::<false, false> { a, b, factor, largest, out });
+            vectorise(cpu, Sum::<false, false> { a, b, factor, codes, out });
         }
     }
     Ok(())
@@ -94,7 +99,7 @@ struct Sum<'a, const A: bool, const B: bool> {
     a: Addend<'a>,
     b: Addend<'a>,
     factor: f32,
-    largest: f32,
+    codes: Codes,
     out: &'a mut [u8],
 }
 
@@ -103,7 +108,7 @@ impl<const A: bool, const B: bool> Loops for Sum<'_, A, B> {
     fn run(self) {
         for (index, out) in self.out.iter_mut().enumerate() {
             let sum = self.a.value(index) + self.b.value(index);
-            *out = round(sum * self.factor, self.largest);
+            *out = self.codes.round(sum * self.factor);
         }
     }
 }
@@ -116,18 +121,23 @@ mod tests {
     fn equals_the_formula_on_every_isa() {
         let codes: Vec<u8> = (0..=255).chain([0, 255]).collect();
         let values: Vec<f32> = (0..codes.len()).map(|i| 40.0 - i as f32 * 0.375).collect();
-        let addends = [Addend::Codes { scale: 0.25, codes: &codes }, Addend::Values(&values)];
+        let addends = [
+            Addend::Codes { scale: 0.25, zero_point: 0, codes: &codes },
+            Addend::Codes { scale: 0.5, zero_point: 130, codes: &codes },
+            Addend::Values(&values),
+        ];
         let value = |addend: Addend<'_>, index: usize| addend.value(index);
         for isa in Isa::available() {
             for (a, b) in addends.into_iter().flat_map(|a| addends.map(|b| (a, b))) {
-                for bits in 1..=8 {
+                for (bits, zero) in (1..=8).flat_map(|bits| [(bits, 0_u8), (bits, 1)]) {
                     let mut out = vec![9; codes.len()];
-                    add(a, b, 0.5, bits, &mut out, isa).expect("fits");
+                    add(a, b, 0.5, zero, bits, &mut out, isa).expect("fits");
                     for (index, &code) in out.iter().enumerate() {
                         let sum = (value(a, index) + value(b, index)) * 0.5;
                         let largest = ((1_u32 << bits) - 1) as f32;
-                        let expected = sum.clamp(0.0, largest).round_ties_even() as u8;
-                        assert_eq!(code, expected, "{isa} {bits} {index}");
+                        let rounded = sum.round_ties_even() + f32::from(zero);
+                        let expected = rounded.clamp(0.0, largest) as u8;
+                        assert_eq!(code, expected, "{isa} {bits} {zero} {index}");
                     }
                 }
             }
@@ -136,15 +146,18 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let codes = Addend::Codes { scale: 1.0, codes: &[1, 2] };
-        let run = |a, b, factor, bits, out: &mut [u8]| add(a, b, factor, bits, out, Isa::Portable);
+        let codes = Addend::Codes { scale: 1.0, zero_point: 0, codes: &[1, 2] };
+        let run =
+            |a, b, factor, bits, out: &mut [u8]| add(a, b, factor, 3, bits, out, Isa::Portable);
         let long = run(codes, Addend::Values(&[0.0; 3]), 1.0, 8, &mut [0; 2]);
         assert!(matches!(long, Err(KernelError::Length { what: "addend", expected: 2, got: 3 })));
         let short = run(codes, codes, 1.0, 8, &mut [0]);
         assert!(matches!(short, Err(KernelError::Length { what: "out", .. })));
         let bits = run(codes, codes, 1.0, 9, &mut [0; 2]);
         assert!(matches!(bits, Err(KernelError::Bits { got: 9, .. })));
-        let scale = Addend::Codes { scale: f32::NAN, codes: &[1, 2] };
+        let zero = run(codes, codes, 1.0, 1, &mut [0; 2]);
+        assert!(matches!(zero, Err(KernelError::Code { what: "zero point", got: 3, .. })));
+        let scale = Addend::Codes { scale: f32::NAN, zero_point: 0, codes: &[1, 2] };
         let scale = run(codes, scale, 1.0, 8, &mut [0; 2]);
         assert!(matches!(scale, Err(KernelError::NotFinite { what: "scales", index: 1 })));
         assert!(run(codes, codes, f32::INFINITY, 8, &mut [0; 2]).is_err());

@@ -16,8 +16,13 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// A copy of the image with zero padding, followed by enough zeros to read 16 bytes from any pixel.
-    pub(crate) fn pad(&mut self, acts: &[u8], shape: ConvShape) -> Result<&[u8], KernelError> {
+    /// A copy of the image with a margin of `code`, followed by enough of them to read 16 bytes from any pixel.
+    pub(crate) fn pad(
+        &mut self,
+        acts: &[u8],
+        shape: ConvShape,
+        code: u8,
+    ) -> Result<&[u8], KernelError> {
         let ConvShape { channels, height, width, padding, .. } = shape;
         let row = (width + 2 * padding) * channels;
         let len = row * (height + 2 * padding) + LANES;
@@ -28,14 +33,14 @@ impl Workspace {
         // The right padding of a row and the left padding of the next are adjacent, so that one fill writes
         // both. `at` is where the pixels of the next row go.
         let (mut at, side) = (padding * (row + channels), 2 * padding * channels);
-        padded[..at].fill(0);
+        padded[..at].fill(code);
         for acts in acts.chunks_exact(width * channels) {
             padded[at..][..acts.len()].copy_from_slice(acts);
             at += acts.len();
-            padded[at..][..side].fill(0);
+            padded[at..][..side].fill(code);
             at += side;
         }
-        padded[at..].fill(0);
+        padded[at..].fill(code);
         Ok(padded)
     }
 }

@@ -14,7 +14,10 @@ use std::arch::x86_64::*;
 use super::{Job, LANES, Lanes, WORD, conv::Image};
 use crate::{
     cpu::Avx512,
-    int::{epilogue::Fused, requantise::Requantise},
+    int::{
+        epilogue::{Codes, Factors, Fused},
+        requantise::Requantise,
+    },
 };
 
 /// The last step of splitting, for 1 to 8 bits: where each byte of the planes comes from. After the
@@ -149,22 +152,24 @@ fn gather_row<const A: usize>(
 /// The sums of all panels of a job.
 pub(super) fn run(_avx512: Avx512, job: &Job<'_>, out: &mut [i32]) {
     // SAFETY: `_avx512` proves that the processor has the instructions.
-    unsafe { planes::<false>(job, To { sums: out, codes: &mut [], factors: &[], largest: 0.0 }) }
+    unsafe {
+        planes::<false>(job, To { sums: out, codes: &mut [], factors: &[], grid: Codes::NONE })
+    }
 }
 
 /// As [`run`], but converts the sums to codes while they are in registers; `factors` start with the first panel.
 pub(super) fn run_fused(_avx512: Avx512, job: &Job<'_>, codes: Fused<'_>) {
-    let Fused { factors, largest, out } = codes;
+    let Fused { factors, codes: grid, out } = codes;
     // SAFETY: `_avx512` proves that the processor has the instructions.
-    unsafe { planes::<true>(job, To { sums: &mut [], codes: out, factors, largest }) }
+    unsafe { planes::<true>(job, To { sums: &mut [], codes: out, factors, grid }) }
 }
 
 /// Destination of the results: sums or codes.
 struct To<'a> {
     sums: &'a mut [i32],
     codes: &'a mut [u8],
-    factors: &'a [[[f32; LANES]; 2]],
-    largest: f32,
+    factors: &'a [Factors],
+    grid: Codes,
 }
 
 impl To<'_> {
@@ -174,7 +179,7 @@ impl To<'_> {
             sums: self.sums.get_mut(results..).unwrap_or_default(),
             codes: self.codes.get_mut(results..).unwrap_or_default(),
             factors: self.factors,
-            largest: self.largest,
+            grid: self.grid,
         }
     }
 }
@@ -303,7 +308,7 @@ unsafe fn tile<const W: usize, const N: usize, const A: usize, const CODES: bool
     assert!(space >= (N - 1) * job.pitch + column + kept, "space for every result");
     if CODES {
         for w in 0..W {
-            let requantise = Requantise::new(&to.factors[column / LANES + w], to.largest);
+            let requantise = Requantise::new(&to.factors[column / LANES + w], to.grid);
             for sums in &mut sums {
                 sums[w] = requantise.codes(sums[w]);
             }

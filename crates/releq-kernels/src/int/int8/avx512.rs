@@ -19,7 +19,7 @@ use super::{GROUP, Line, drive::Piece};
 use crate::{
     cpu::Avx512,
     int::{
-        epilogue::{Fused, LANES},
+        epilogue::{Codes, Factors, Fused, LANES},
         requantise::Requantise,
     },
 };
@@ -33,20 +33,20 @@ pub(super) fn run(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], sums: &m
     // SAFETY: `_avx512` proves that the processor has the instructions, and `check` passed for the sums.
     unsafe {
         let sums = sums.as_mut_ptr();
-        let to = To { sums, codes: ptr::null_mut(), factors: &[], largest: 0.0 };
+        let to = To { sums, codes: ptr::null_mut(), factors: &[], grid: Codes::NONE };
         all::<false>(piece, starts, to);
     }
 }
 
 /// As [`run`], but converts the sums to codes while they are in registers.
 pub(super) fn run_fused(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], codes: Fused<'_>) {
-    let Fused { factors, largest, out } = codes;
+    let Fused { factors, codes: grid, out } = codes;
     piece.check(starts, out.len());
     assert!(piece.width <= factors.len(), "factors for every channel");
     // SAFETY: `_avx512` proves that the processor has the instructions, and `check` passed for the codes.
     unsafe {
         let codes = out.as_mut_ptr();
-        all::<true>(piece, starts, To { sums: ptr::null_mut(), codes, factors, largest });
+        all::<true>(piece, starts, To { sums: ptr::null_mut(), codes, factors, grid });
     }
 }
 
@@ -55,8 +55,8 @@ pub(super) fn run_fused(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], co
 struct To<'a> {
     sums: *mut i32,
     codes: *mut u8,
-    factors: &'a [[[f32; LANES]; 2]],
-    largest: f32,
+    factors: &'a [Factors],
+    grid: Codes,
 }
 
 impl To<'_> {
@@ -157,7 +157,7 @@ unsafe fn tile<const W: usize, const N: usize, const U: usize, const CODES: bool
     let [acc, ..] = &mut acc[..] else { return N };
     if CODES {
         for m in 0..W {
-            let requantise = Requantise::new(&to.factors[m], to.largest);
+            let requantise = Requantise::new(&to.factors[m], to.grid);
             for acc in &mut acc[..] {
                 acc[m] = requantise.codes(acc[m]);
             }

@@ -13,6 +13,7 @@ use crate::{ConvShape, Isa, KernelError, Workspace, int::epilogue::Output};
 pub struct Int8Conv {
     shape: ConvShape,
     weights: Int8Weights,
+    padding_code: u8,
 }
 
 impl Int8Conv {
@@ -25,7 +26,13 @@ impl Int8Conv {
         shape.check()?;
         let len = shape.kernel * shape.channels;
         let weights = Int8Weights::pack_runs(codes, shape.outputs, shape.kernel, len, bits, isa)?;
-        Ok(Self { shape, weights })
+        Ok(Self { shape, weights, padding_code: 0 })
+    }
+
+    /// Sets the code that images are padded with: the zero point of the activations.
+    #[must_use]
+    pub fn with_padding_code(self, padding_code: u8) -> Self {
+        Self { padding_code, ..self }
     }
 
     /// The shape that the weights were packed for.
@@ -52,14 +59,15 @@ impl Int8Conv {
         workspace: &mut Workspace,
         threads: NonZeroUsize,
     ) -> Result<(), KernelError> {
-        conv(&self.weights, self.shape, acts, out.into(), workspace, threads)
+        let Self { shape, padding_code, .. } = *self;
+        conv(&self.weights, (shape, padding_code), acts, out.into(), workspace, threads)
     }
 }
 
-/// Convolves with weights that were packed for `shape`.
+/// Convolves with weights that were packed for the shape, and pads with the code.
 pub(crate) fn conv<S: Source>(
     weights: &S,
-    shape: ConvShape,
+    (shape, padding_code): (ConvShape, u8),
     acts: &[u8],
     out: Output<'_>,
     workspace: &mut Workspace,
@@ -78,7 +86,7 @@ pub(crate) fn conv<S: Source>(
     let runs = Runs { count: kernel, groups, stride: row };
     // Without padding, the image itself can be read, unless the last group of a run could reach past its end.
     let in_place = padding == 0 && (kernel * channels).is_multiple_of(GROUP);
-    let acts = if in_place { acts } else { workspace.pad(acts, shape)? };
+    let acts = if in_place { acts } else { workspace.pad(acts, shape, padding_code)? };
     run(&Job { weights, acts, pixels, runs }, out, threads);
     Ok(())
 }

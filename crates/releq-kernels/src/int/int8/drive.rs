@@ -5,13 +5,16 @@
 //! between, sums are in memory. If all inputs of a layer fit in one block, sums stay in registers until the
 //! epilogue is applied (`multiply_fused`).
 
-use std::{num::NonZeroUsize, ops::Range};
+use std::{cell::Cell, num::NonZeroUsize, ops::Range};
 
 use super::{GROUP, Line, panel_lines};
 use crate::{
     GemmShape, KernelError,
     cpu::Cpu,
-    int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Fused, LANES, Output},
+    int::{
+        epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Fused, LANES, Output},
+        scratch::{SCRATCH, Scratch},
+    },
     threads::{Grid, Part, share},
 };
 
@@ -95,32 +98,46 @@ pub(crate) struct Segment {
     pub(crate) groups: usize,
 }
 
-/// A block of inputs, which is multiplied with all pixels before the next block.
-#[derive(Clone, Debug)]
-struct Inputs {
-    groups: Range<usize>,
+/// Blocks of inputs, each of which is multiplied with all pixels before the next one.
+#[derive(Debug, Default)]
+struct Blocks {
+    /// The groups of a block, and its segments among all.
+    blocks: Vec<(Range<usize>, Range<usize>)>,
     segments: Vec<Segment>,
 }
 
-impl Runs {
-    /// All groups, in blocks of nearly equal size; at least one block. Sizes are multiples of 8, the groups
+thread_local! {
+    /// Kept from call to call, as [`SCRATCH`] is.
+    static BLOCKS: Cell<Blocks> = const { Cell::new(Blocks { blocks: Vec::new(), segments: Vec::new() }) };
+}
+
+impl Blocks {
+    /// All groups of `runs`, in blocks of nearly equal size; at least one block. Sizes are multiples of 8, the groups
     /// that low-bit weights pack together.
-    fn blocks(self, limit: usize) -> Vec<Inputs> {
-        let total = self.count * self.groups;
+    fn split(&mut self, runs: Runs, limit: usize) {
+        self.blocks.clear();
+        self.segments.clear();
+        let total = runs.count * runs.groups;
         let count = total.div_ceil(limit).max(1);
         let size = total.div_ceil(count).next_multiple_of(8);
-        let block = |index: usize| {
+        for index in 0..count {
             let groups = (index * size).min(total)..((index + 1) * size).min(total);
-            let (mut at, mut segments) = (groups.start, Vec::new());
+            let (mut at, first) = (groups.start, self.segments.len());
             while at < groups.end {
-                let (run, within) = (at / self.groups, at % self.groups);
-                let len = (self.groups - within).min(groups.end - at);
-                segments.push(Segment { offset: run * self.stride + within * GROUP, groups: len });
+                let (run, within) = (at / runs.groups, at % runs.groups);
+                let len = (runs.groups - within).min(groups.end - at);
+                let offset = run * runs.stride + within * GROUP;
+                self.segments.push(Segment { offset, groups: len });
                 at += len;
             }
-            Inputs { groups, segments }
-        };
-        (0..count).map(block).collect()
+            self.blocks.push((groups, first..self.segments.len()));
+        }
+    }
+
+    fn iter(&self) -> impl ExactSizeIterator<Item = (Range<usize>, &[Segment])> {
+        self.blocks
+            .iter()
+            .map(|(groups, segments)| (groups.clone(), &self.segments[segments.clone()]))
     }
 }
 
@@ -194,12 +211,18 @@ pub(crate) fn gemm<S: Source>(
     let at = |step| Pixels { columns: usize::MAX, step, row_step: 0 };
     run(&Job { weights, acts, pixels: at(depth), runs }, most, threads);
     if over > 0 {
-        let mut copy = vec![0; over * padded];
+        let mut kept = SCRATCH.take();
+        let mut copy = std::mem::take(&mut kept.acts);
+        SCRATCH.set(kept);
+        copy.clear();
+        copy.resize(over * padded, 0);
         let rest = acts[direct * depth..].chunks_exact(depth);
         for (to, from) in copy.chunks_exact_mut(padded).zip(rest) {
             to[..depth].copy_from_slice(from);
         }
         run(&Job { weights, acts: &copy, pixels: at(padded), runs }, last, threads);
+        let kept = SCRATCH.take();
+        SCRATCH.set(Scratch { acts: copy, ..kept });
     }
     Ok(())
 }
@@ -224,24 +247,27 @@ fn each_part<S: Source, F: Finish>(
 ) {
     let groups = job.runs.count * job.runs.groups;
     assert_eq!(groups, job.weights.groups(), "as many as the weights have");
-    let blocks = job.runs.blocks(S::BLOCK);
+    let mut blocks = BLOCKS.take();
+    blocks.split(job.runs, S::BLOCK);
     let panel = panel_lines(job.weights.cpu().isa()) * LANES;
     let grid = Grid { outputs: job.weights.outputs(), panel };
     share(grid, out, threads, |part| work(job, finish, &blocks, part));
+    BLOCKS.set(blocks);
 }
 
 /// Computes the panels and pixels of one thread.
 fn work<S: Source, F: Finish>(
     job: &Job<'_, S>,
     finish: &F,
-    blocks: &[Inputs],
+    blocks: &Blocks,
     part: Part<'_, F::Out>,
 ) {
     let Part { first_pixel, panels, out, pitch } = part;
     let cpu = job.weights.cpu();
     let outputs = job.weights.outputs();
     let panel_channels = panel_lines(cpu.isa()) * LANES;
-    let (mut scratch, mut sums) = (Vec::new(), Vec::<[i32; LANES]>::new());
+    let mut kept = SCRATCH.take();
+    let Scratch { lines: scratch, sums, .. } = &mut kept;
     let mut starts = [0; PIXELS];
     for (index, out) in out.chunks_mut(PIXELS * pitch).enumerate() {
         let starts = &mut starts[..out.len() / pitch];
@@ -262,9 +288,9 @@ fn work<S: Source, F: Finish>(
                 add: false,
             };
             // Codes, and a single block of inputs: the kernel can apply the epilogue in registers.
-            if let ([inputs], Some(mut codes)) = (blocks, finish.fused(out)) {
+            if let ([_], Some(mut codes)) = (blocks.blocks.as_slice(), finish.fused(out)) {
                 codes.factors = &codes.factors[first / LANES..];
-                let piece = Piece { segments: &inputs.segments, ..piece };
+                let piece = Piece { segments: &blocks.segments, ..piece };
                 if job.weights.multiply_fused(panel, piece, starts, codes) {
                     continue;
                 }
@@ -274,8 +300,8 @@ fn work<S: Source, F: Finish>(
             if !is_direct {
                 sums.resize(starts.len() * width, [0; LANES]);
             }
-            for (index, inputs) in blocks.iter().enumerate() {
-                let piece = Piece { segments: &inputs.segments, add: index > 0, ..piece };
+            for (index, (groups, segments)) in blocks.iter().enumerate() {
+                let piece = Piece { segments, add: index > 0, ..piece };
                 let (piece, sums) = match F::direct(out) {
                     Some(out) => (piece, out),
                     None => {
@@ -284,14 +310,14 @@ fn work<S: Source, F: Finish>(
                         (piece, sums.as_flattened_mut())
                     }
                 };
-                let groups = inputs.groups.clone();
-                job.weights.multiply(panel, groups, piece, starts, sums, &mut scratch);
+                job.weights.multiply(panel, groups, piece, starts, sums, scratch);
             }
             if !is_direct {
-                finish.finish(Block { cpu, sums: &sums, first, channels, pitch }, out);
+                finish.finish(Block { cpu, sums, first, channels, pitch }, out);
             }
         }
     }
+    SCRATCH.set(kept);
 }
 
 /// Multiplies all lines of a piece with all starts.

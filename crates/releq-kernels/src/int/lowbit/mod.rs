@@ -193,6 +193,7 @@ impl Source for LowBitWeights {
 pub struct LowBitConv {
     shape: ConvShape,
     weights: LowBitWeights,
+    padding_code: u8,
 }
 
 impl LowBitConv {
@@ -203,7 +204,13 @@ impl LowBitConv {
     /// sums that could overflow, or an instruction set that this processor lacks.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
         let expanded = int8::Int8Conv::pack(codes, shape, bits, isa)?;
-        Ok(Self { shape, weights: expanded.weights().into() })
+        Ok(Self { shape, weights: expanded.weights().into(), padding_code: 0 })
+    }
+
+    /// Sets the code that images are padded with: the zero point of the activations.
+    #[must_use]
+    pub fn with_padding_code(self, padding_code: u8) -> Self {
+        Self { padding_code, ..self }
     }
 
     /// The shape that the weights were packed for.
@@ -230,6 +237,7 @@ impl LowBitConv {
         workspace: &mut Workspace,
         threads: NonZeroUsize,
     ) -> Result<(), KernelError> {
-        int8::conv(&self.weights, self.shape, acts, out.into(), workspace, threads)
+        let Self { shape, padding_code, .. } = *self;
+        int8::conv(&self.weights, (shape, padding_code), acts, out.into(), workspace, threads)
     }
 }
