@@ -15,7 +15,7 @@ use releq::{
         onnx::{self, Batch, ExportConfig, Form, Frame},
         packed::{self, Packed},
     },
-    quant::{QuantizerKind, WrpnScaled},
+    quant::{ActivationGrid, ActivationGrids, QuantizerKind, WrpnScaled},
     train::{NativeTrainer, Trainer, initial_weights},
     zoo,
 };
@@ -212,9 +212,10 @@ fn descriptions_that_are_wrong_are_refused_with_what_is() {
     };
     refused(
         "releq packed 1",
-        "releq packed 2",
-        "its format is `releq packed 2`; this version reads",
+        "releq packed 3",
+        "its format is `releq packed 3`; this version reads",
     );
+    refused("releq packed 1", "releq packed 2", "the format is `releq packed 2`");
     refused("releq packed 1", "something", "does not say the format `releq packed 1`");
     refused("\"quantizer\"", "\"quantiser\"", "its description is wrong: unknown field");
     refused(
@@ -250,6 +251,41 @@ fn descriptions_that_are_wrong_are_refused_with_what_is() {
     assert!(packed::load(&path).unwrap_err().to_string().contains("weights.safetensors"));
     fs::remove_file(&path).unwrap();
     assert!(packed::load(&path).unwrap_err().to_string().contains("cannot read"));
+}
+
+/// The small network with a grid for its input and one for what the last layer reads.
+fn with_activations(layer: &str, scale: f32) -> Packed {
+    let input = ActivationGrid { scale: 0.1, zero_point: 3 };
+    let layers = [(layer.to_owned(), ActivationGrid { scale, zero_point: 200 })].into();
+    Packed { activations: Some(ActivationGrids { input, layers }), ..small() }
+}
+
+#[test]
+fn grids_of_activations_come_back_and_those_that_are_none_are_refused() {
+    let packed = with_activations("flatten", 1.0 / 3.0);
+    let bytes = packed::encode(&packed).unwrap();
+    assert_eq!(packed::parse(&bytes).unwrap(), packed);
+    for (grids, expected) in [
+        (with_activations("flatten", 0.0), "activations of `flatten`: 0.0 is no scale"),
+        (with_activations("flatten", f32::NAN), "is no scale"),
+        (with_activations("flatten", -1.0), "is no scale"),
+        (with_activations("flat", 1.0), "activations of `flat`: the network has no such layer"),
+    ] {
+        let message = packed::encode(&grids).unwrap_err().to_string();
+        assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+    }
+    let changed = |from: &str, to: &str| {
+        let bytes = reseal::safetensors(&bytes, |text| {
+            assert!(text.contains(from), "`{text}` lacks `{from}`");
+            text.replacen(from, to, 1)
+        });
+        packed::parse(&bytes.unwrap()).unwrap_err().to_string()
+    };
+    assert!(changed("releq packed 2", "releq packed 1").contains("the format is `releq packed 1`"));
+    assert!(
+        changed("\"zero_point\":200", "\"zero_point\":256").contains("its description is wrong")
+    );
+    assert!(changed("{\"flatten\"", "{\"other\"").contains("the network has no such layer"));
 }
 
 #[test]

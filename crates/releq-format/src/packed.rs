@@ -33,7 +33,7 @@ use std::{
 
 use ::safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
 use releq_core::{Bitwidth, Network, Parameter, StandIn, Weights, atomic_file, parameter_shapes};
-use releq_quant::{PackedCodes, QuantError, Quantized};
+use releq_quant::{ActivationGrids, PackedCodes, QuantError, Quantized};
 use serde::{Deserialize, Serialize};
 
 use crate::{ExportError, QuantizedNetwork, onnx::Frame, safetensors};
@@ -44,6 +44,8 @@ const KEY: &str = "releq";
 const FAMILY: &str = "releq packed ";
 /// Changes whenever the meaning of a file does.
 const FORMAT: &str = "releq packed 1";
+/// The same with the grids of activations, which readers of the first one do not expect.
+const WITH_ACTIVATIONS: &str = "releq packed 2";
 /// What follows the name of a weight in that of the tensor with its scales, where every channel has its own.
 const SCALES: &str = ".scale";
 
@@ -54,6 +56,8 @@ pub struct Packed {
     pub model: QuantizedNetwork,
     /// Names and forms around it, as in the ONNX model that it is from; names of parameters are not kept.
     pub frame: Frame,
+    /// The grids of its activations, where they were calibrated: what a runtime with integer kernels rounds them to.
+    pub activations: Option<ActivationGrids>,
     /// What else whoever runs it should know.
     pub about: About,
 }
@@ -78,7 +82,8 @@ pub struct About {
 
 impl From<QuantizedNetwork> for Packed {
     fn from(model: QuantizedNetwork) -> Self {
-        Self { frame: Frame::of(model.network()), model, about: About::default() }
+        let frame = Frame::of(model.network());
+        Self { frame, model, activations: None, about: About::default() }
     }
 }
 
@@ -128,7 +133,7 @@ pub enum PackedError {
         reason: String,
     },
     /// It was written by a version that this one does not know.
-    #[error("its format is `{format}`; this version reads `{FORMAT}`")]
+    #[error("its format is `{format}`; this version reads `{FORMAT}` and `{WITH_ACTIVATIONS}`")]
     Version {
         /// The format.
         format: String,
@@ -149,6 +154,14 @@ pub enum PackedError {
         /// What is wrong.
         reason: String,
     },
+    /// The grid of an activation is none, or of no layer.
+    #[error("activations of `{layer}`: {reason}")]
+    Activations {
+        /// The layer, or `input`.
+        layer: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Codes and parameters are not those of the network.
     #[error(transparent)]
     Network(#[from] ExportError),
@@ -166,6 +179,8 @@ struct Description {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quantizer: Option<String>,
     weights: Vec<PackedWeight>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    activations: Option<ActivationGrids>,
     #[serde(default)]
     about: About,
 }
@@ -200,9 +215,12 @@ pub fn save(path: impl AsRef<Path>, packed: &Packed) -> Result<(), PackedError> 
 /// The bytes of a packed file.
 ///
 /// # Errors
-/// [`PackedError::Tensor`] for codes of more than 8 bits.
+/// [`PackedError::Tensor`] for codes of more than 8 bits, and [`PackedError::Activations`] for grids that are none.
 pub fn encode(packed: &Packed) -> Result<Vec<u8>, PackedError> {
-    let Packed { model, frame, about } = packed;
+    let Packed { model, frame, activations, about } = packed;
+    if let Some(activations) = activations {
+        check_activations(activations, model.network())?;
+    }
     let mut weights = Vec::new();
     let mut tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
     let floats = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -231,12 +249,13 @@ pub fn encode(packed: &Packed) -> Result<Vec<u8>, PackedError> {
         tensors.insert(name, (Dtype::U8, vec![bytes.len()], bytes));
     }
     let description = Description {
-        format: FORMAT.to_owned(),
+        format: if activations.is_some() { WITH_ACTIVATIONS } else { FORMAT }.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         network: model.network().clone(),
         frame: Frame { origins: BTreeMap::new(), ..frame.clone() },
         quantizer: model.quantizer().map(str::to_owned),
         weights,
+        activations: activations.clone(),
         about: about.clone(),
     };
     let description = serde_json::to_string(&description).map_err(PackedError::Description)?;
@@ -294,7 +313,7 @@ pub fn parse(bytes: &[u8]) -> Result<Packed, PackedError> {
         reason: format!("its metadata has no `{KEY}`; weights alone are read beside their network"),
     })?;
     match format_of(text) {
-        Some(format) if format == FORMAT => {}
+        Some(format) if format == FORMAT || format == WITH_ACTIVATIONS => {}
         Some(format) if format.starts_with(FAMILY) => return Err(PackedError::Version { format }),
         _ => {
             let reason = format!("`{KEY}` in its metadata does not say the format `{FORMAT}`");
@@ -305,8 +324,16 @@ pub fn parse(bytes: &[u8]) -> Result<Packed, PackedError> {
     {
         return Err(PackedError::Damaged);
     }
-    let Description { network, frame, quantizer, weights, about, .. } =
+    let Description { format, network, frame, quantizer, weights, activations, about, .. } =
         serde_json::from_str(text).map_err(PackedError::Description)?;
+    if activations.is_some() != (format == WITH_ACTIVATIONS) {
+        let reason =
+            format!("they are what `{WITH_ACTIVATIONS}` has, and the format is `{format}`");
+        return Err(PackedError::Activations { layer: "input".to_owned(), reason });
+    }
+    if let Some(activations) = &activations {
+        check_activations(activations, &network)?;
+    }
 
     let shapes: BTreeMap<String, Vec<usize>> = parameter_shapes(&network).collect();
     let mut floats: BTreeMap<String, TensorView<'_>> =
@@ -352,7 +379,23 @@ pub fn parse(bytes: &[u8]) -> Result<Packed, PackedError> {
     });
     let floats = Weights(floats.collect::<Result<_, PackedError>>()?);
     let model = QuantizedNetwork::from_parts(network, floats, codes, quantizer)?;
-    Ok(Packed { model, frame, about })
+    Ok(Packed { model, frame, activations, about })
+}
+
+/// Checks that grids have scales, and are of layers that there are.
+fn check_activations(grids: &ActivationGrids, network: &Network) -> Result<(), PackedError> {
+    let of_layers = grids.layers.iter().map(|(layer, grid)| (layer.as_str(), grid));
+    for (layer, grid) in of_layers.chain([("input", &grids.input)]) {
+        let wrong =
+            |reason: String| Err(PackedError::Activations { layer: layer.to_owned(), reason });
+        if !(grid.scale.is_normal() && grid.scale > 0.0) {
+            return wrong(format!("{:?} is no scale", grid.scale));
+        }
+        if layer != "input" && !network.nodes().iter().any(|node| node.name == layer) {
+            return wrong("the network has no such layer".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// The values of a tensor in single precision.

@@ -14,6 +14,7 @@ use releq::{
         onnx::{self, Frame, Remark},
         packed,
     },
+    quant::ActivationGrids,
     zoo,
 };
 
@@ -58,6 +59,8 @@ pub struct NamedNetwork {
     pub weights: Option<(PathBuf, Weights)>,
     /// Those weights as codes, where the file has codes.
     pub quantized: Option<QuantizedNetwork>,
+    /// Grids of its activations, where the file has them.
+    pub activations: Option<ActivationGrids>,
     /// How its images were normalized, where the file says so.
     pub normalization: Option<Normalization>,
     /// Names and forms around it.
@@ -93,6 +96,7 @@ impl NetworkName {
                 let model = onnx::open(path)?;
                 Ok(NamedNetwork {
                     quantized: model.quantized(),
+                    activations: None,
                     network: unlike_the_zoo(model.network),
                     weights: Some((path.clone(), model.weights)),
                     normalization: None,
@@ -114,6 +118,7 @@ impl NetworkName {
                     network: unlike_the_zoo(packed.model.network().clone()),
                     weights: Some((path.clone(), packed.model.dequantized())),
                     quantized: Some(packed.model),
+                    activations: packed.activations,
                     normalization,
                     frame: packed.frame,
                     remarks: Vec::new(),
@@ -133,8 +138,8 @@ impl NamedNetwork {
     #[must_use]
     pub fn layers(network: Network) -> Self {
         let frame = Frame::of(&network);
-        let (quantized, normalization, remarks) = (None, None, Vec::new());
-        Self { network, weights: None, quantized, normalization, frame, remarks }
+        let (quantized, activations, normalization, remarks) = (None, None, None, Vec::new());
+        Self { network, weights: None, quantized, activations, normalization, frame, remarks }
     }
 }
 

@@ -140,11 +140,53 @@ fn activations_of_8_bits_are_calibrated_measured_and_written() {
         2,
         "--activation-bits 4: activations are written with 8 bits",
     );
-    refused(&format!("{int8} --form packed"), dir, 2, "--activation-bits is for the form dq");
+    refused(&format!("{int8} --form qcdq"), dir, 2, "--activation-bits is for the forms dq and");
     refused(int8, dir, 2, "no data for `lenet`");
     let model = "export MODELS/plain_legacy.onnx --bits 4 --activation-bits 8 --output DIR/x.onnx --data DATA";
     refused(model, dir, 2, "--mean and --std: say how images were normalized");
     refused(&format!("{int8} --data DATA --percentile 40"), dir, 1, "not above 50");
+}
+
+#[test]
+fn packed_networks_with_activations_run_on_integers() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let packed = "export lenet --weights WEIGHTS --bits 4 --activation-bits 8 --form packed --output DIR/p.safetensors";
+    let told = said(&format!("{packed} --data DATA --calibration-images 100"), dir);
+    assert!(
+        told.contains("with activations of 8 bits") && told.contains("with integer kernels"),
+        "{told}"
+    );
+    let images: Vec<f32> = (0..3 * 784).map(|at| (at * 37 % 101) as f32 / 50.0 - 1.0).collect();
+    let array = npz::Array { shape: vec![3, 1, 28, 28], values: images };
+    npz::write(&dir.join("x.npz"), &[("x", &array)]).unwrap();
+    let run = "run DIR/p.safetensors --input DIR/x.npz";
+    let told = said(&format!("{run} --output DIR/integers.npz --top 2"), dir);
+    assert!(told.contains("class") && told.contains("3 images"), "{told}");
+    said(&format!("{run} --output DIR/floats.npz --backend native"), dir);
+    let logits = |file: &str| npz::read(dir.join(file), "logits").unwrap().values;
+    let (integers, floats) = (logits("integers.npz"), logits("floats.npz"));
+    assert_ne!(integers, floats);
+    let reach = floats.iter().fold(0.0_f32, |reach, logit| reach.max(logit.abs()));
+    for (a, b) in integers.iter().zip(&floats) {
+        assert!((a - b).abs() < 0.1 * reach, "{a} {b}, of {reach}");
+    }
+    // Every instruction set and any number of threads give the same.
+    for how in ["--isa portable", "--threads 3"] {
+        said(&format!("{run} --output DIR/again.npz {how}"), dir);
+        assert_eq!(logits("again.npz"), integers, "{how}");
+    }
+    let told = said("run DIR/p.safetensors --explain", dir);
+    assert!(told.contains("conv1") && told.contains("int8"), "{told}");
+    // The grids stay in another file of the same weights.
+    said("export DIR/p.safetensors --form packed --output DIR/q.safetensors", dir);
+    assert_eq!(
+        packed::load(dir.join("q.safetensors")).unwrap().activations,
+        packed::load(dir.join("p.safetensors")).unwrap().activations
+    );
+    refused(&format!("{run} --top 2 --bits 4 --isa portable"), dir, 2, "--isa");
+    refused("run lenet --weights WEIGHTS --explain", dir, 2, "--explain");
+    refused("run DIR/p.safetensors", dir, 2, "--input");
 }
 
 #[test]

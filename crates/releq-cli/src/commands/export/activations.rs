@@ -25,8 +25,9 @@ const BATCH: usize = 100;
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Activations of 8 bits")]
 pub(super) struct ActivationArgs {
-    /// Round activations as well, to 8 bits, in a file of form dq that ONNX Runtime computes with integers. Their ranges
-    /// come from training images, and the accuracy is measured on test images [default: full precision]
+    /// Round activations as well, to 8 bits: in a file of form dq that ONNX Runtime computes with integers, or in a packed
+    /// one that `releq run` does. Their ranges come from training images, and the accuracy is measured on test images
+    /// [default: full precision]
     #[arg(
         long,
         value_name = "BITS",

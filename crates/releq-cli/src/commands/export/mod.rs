@@ -23,6 +23,7 @@ use releq::{
         packed::{self, About, Packed},
         safetensors,
     },
+    quant::ActivationGrids,
     zoo,
 };
 use serde::Serialize;
@@ -51,7 +52,8 @@ use crate::{
   qonnx        ONNX with the operators of QONNX, for tools of FPGAs; one image
                at a time; ONNX Runtime does not read it
   packed       every weight at its bits, the smallest file; releq reads it as a
-               network, and Python in ten lines
+               network, and Python in ten lines. With --activation-bits 8,
+               `releq run` and programs with releq-runtime compute with integers
   safetensors  weights in full precision that have the rounded values, under
                the names of the network, as for PyTorch
 
@@ -60,6 +62,7 @@ Examples:
   releq export runs/lenet-mnist-1 --form packed --output lenet.safetensors
   releq export model.onnx --bits 8,4,4,8 --output quantized.onnx
   releq export runs/lenet-mnist-1 --activation-bits 8 --output int8.onnx
+  releq export runs/lenet-mnist-1 --form packed --activation-bits 8 --output lenet.safetensors
   releq export ... --opset 21             for runtimes without 2-bit integers")]
 pub(crate) struct Args {
     /// Folder of a run; or a network: one of `releq list networks` or a file, model.onnx, a packed .safetensors or net.json
@@ -122,6 +125,8 @@ struct Found {
     model: QuantizedNetwork,
     frame: Frame,
     normalization: Option<Normalization>,
+    /// Grids of activations, where what is exported has them.
+    activations: Option<ActivationGrids>,
     origin: BTreeMap<String, String>,
 }
 
@@ -154,8 +159,9 @@ impl Args {
             Source::Run(_) => None,
             Source::Network(name) => name.file(),
         };
-        if self.activations.is_asked()? && self.form != FileForm::Dq {
-            let reason = "--activation-bits is for the form dq";
+        let takes_activations = matches!(self.form, FileForm::Dq | FileForm::Packed);
+        if self.activations.is_asked()? && !takes_activations {
+            let reason = "--activation-bits is for the forms dq and packed";
             return Err(UsageError(reason.to_owned()).into());
         }
         if self.opset.is_some() && self.onnx_form().is_none() {
@@ -204,7 +210,7 @@ impl Args {
         let frame = frame.unwrap_or_else(|| Frame::of(model.network()));
         let of_run = report.config.normalization.clone();
         let normalization = self.normalization(model.network(), of_run)?;
-        Ok(Found { model, frame, normalization, origin })
+        Ok(Found { model, frame, normalization, activations: None, origin })
     }
 
     /// A network with its weights, quantized as they are.
@@ -212,6 +218,7 @@ impl Args {
         let mut named = name.read()?;
         let (frame, of_file) = (named.frame.clone(), named.normalization.clone());
         let quantized = named.quantized.take().filter(|_| self.weights.weights.is_none());
+        let of_quantized = named.activations.take();
         let (network, weights) = self.weights.of(named)?;
         let Some((_, weights)) = weights else {
             let reason = "--weights: name the file with the weights of the network";
@@ -219,15 +226,19 @@ impl Args {
         };
         let bits = self.precision.assignment(&network)?;
         let normalization = self.normalization(&network, of_file)?;
+        let mut activations = None;
         let model = match (bits, quantized) {
-            (None, Some(quantized)) => quantized,
+            (None, Some(quantized)) => {
+                activations = of_quantized;
+                quantized
+            }
             (None, None) => QuantizedNetwork::from_parts(network, weights, BTreeMap::new(), None)?,
             (Some(bits), _) => {
                 let quantizer = self.precision.quantizer.build();
                 QuantizedNetwork::new(network, weights, &bits, &*quantizer)?
             }
         };
-        Ok(Found { model, frame, normalization, origin: BTreeMap::new() })
+        Ok(Found { model, frame, normalization, activations, origin: BTreeMap::new() })
     }
 
     /// How images were normalized: as the options say, as what is exported says, or as the preset of the network.
@@ -241,7 +252,7 @@ impl Args {
     }
 
     fn write(&self, found: Found) -> Result<Outcome> {
-        let Found { model, frame, normalization, origin } = found;
+        let Found { model, frame, normalization, mut activations, origin } = found;
         let network = model.network().name().to_owned();
         let quantizer = model.quantizer().map(str::to_owned);
         let mut layers: Vec<Layer> = model
@@ -276,10 +287,14 @@ impl Args {
                 }
             }
             None if self.form == FileForm::Packed => {
+                if self.activations.is_asked()? {
+                    let rounded = self.activations.round(&model, normalization.as_ref())?;
+                    (activations, accuracy) = (Some(rounded.grids), Some(rounded.accuracy));
+                }
                 let (mean, std) =
                     normalization.map_or_else(Default::default, |pixels| (pixels.mean, pixels.std));
                 let about = About { mean, std, classes: Vec::new(), origin };
-                packed::save(&self.output, &Packed { model, frame, about })?;
+                packed::save(&self.output, &Packed { model, frame, activations, about })?;
             }
             None => safetensors::save(&self.output, &model.dequantized())?,
         }
@@ -358,6 +373,10 @@ fn remark(outcome: &Outcome) -> &'static str {
         FileForm::Qonnx => {
             "qonnx does not shrink a file: its weights are in single precision, for tools that round them again. ONNX \
              Runtime does not read it"
+        }
+        FileForm::Packed if outcome.accuracy.is_some() => {
+            "`releq run` computes the file with integer kernels, and `releq bench` times it; other commands take it as a \
+             network with activations in full precision"
         }
         FileForm::Packed => {
             "`releq run`, `releq evaluate` and `releq export` take the file as a network"

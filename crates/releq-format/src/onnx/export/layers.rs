@@ -131,7 +131,7 @@ impl Writer<'_> {
         has_bias: bool,
     ) -> Result<(String, Option<String>), ExportError> {
         if let Some(activations) = self.activations {
-            return self.integer_weight_and_bias(index, sizes, has_bias, activations);
+            return self.integer_weight_and_bias(index, sizes, activations);
         }
         let name = self.model.network().nodes()[index].name.as_str();
         let weight = self.weight(name, sizes)?;

@@ -6,20 +6,20 @@ use releq_quant::Quantized;
 use super::Stored;
 
 /// Weights as `scale * level`, the same numbers in single precision as `scale * (code - zero_point)`.
-pub(super) struct Levels {
-    pub(super) levels: Vec<i16>,
+pub(crate) struct Levels {
+    pub(crate) levels: Vec<i16>,
     /// One for the layer, or one for each output channel.
-    pub(super) scales: Vec<f32>,
+    pub(crate) scales: Vec<f32>,
     /// The lowest and the highest level that the bitwidth has.
-    pub(super) range: [i16; 2],
+    pub(crate) range: [i16; 2],
     /// Whether the levels are symmetric, with one code of `2^bits` left out.
-    pub(super) is_narrow: bool,
+    pub(crate) is_narrow: bool,
 }
 
 impl Levels {
     /// # Errors
     /// The reason, if the zero point is not one that whole numbers can express.
-    pub(super) fn of(quantized: &Quantized) -> Result<Self, String> {
+    pub(crate) fn of(quantized: &Quantized) -> Result<Self, String> {
         let (zero_point, bits) = (quantized.zero_point(), quantized.bits());
         let highest_code = highest_code(bits);
         // Zero may lie half way between two codes, as it does at 1 bit: then there are twice as many steps of half the

@@ -73,7 +73,7 @@ impl Writer<'_> {
         let codes = self.tensor_name(&format!("{name}_quantized"), "");
         let data_type = stored.data_type();
         self.constant(&codes, data_type, dims(sizes), stored.pack(&levels.levels));
-        let [scale, zero] = self.scale_and_zero(name, stored, levels);
+        let [scale, zero] = self.scale_and_zero(name, stored, &levels.scales);
         let axis: &[_] = if levels.scales.len() > 1 { &[int("axis", 0)] } else { &[] };
         let inputs = [codes.as_str(), &scale, &zero];
         self.node(&format!("{layer}.dequantize"), "DequantizeLinear", &inputs, name, axis);
@@ -85,9 +85,8 @@ impl Writer<'_> {
         &mut self,
         name: &str,
         stored: Stored,
-        levels: &Levels,
+        scales: &[f32],
     ) -> [String; 2] {
-        let scales = &levels.scales;
         let shape = if scales.len() > 1 { vec![scales.len() as i64] } else { Vec::new() };
         let scale = self.floats(&format!("{name}_scale"), shape.clone(), scales);
         let zero = self.tensor_name(&format!("{name}_zero_point"), "");
@@ -98,7 +97,7 @@ impl Writer<'_> {
     /// Weights on their grid, rounded to integers, clipped to the bitwidth, and multiplied with the scale again.
     fn clipped(&mut self, layer: &str, name: &str, sizes: &[usize], levels: &Levels) {
         let on_grid = self.floats(&format!("{name}_on_grid"), dims(sizes), &levels.dequantize());
-        let [scale, zero] = self.scale_and_zero(name, Stored::Int8, levels);
+        let [scale, zero] = self.scale_and_zero(name, Stored::Int8, &levels.scales);
         let axis: &[_] = if levels.scales.len() > 1 { &[int("axis", 0)] } else { &[] };
         let step = |what: &str| format!("{layer}.{what}");
         let inputs = [on_grid.as_str(), &scale, &zero];
