@@ -1,5 +1,6 @@
 //! Shared by the workspace's tests.
 
+pub mod deployed;
 pub mod formula;
 mod landscape;
 

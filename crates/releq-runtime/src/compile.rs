@@ -1,0 +1,127 @@
+//! From a graph to steps with packed weights.
+
+use releq_kernels::{
+    BitPair, Epilogue, Kernel, KernelError, Layer, LayerShape, PoolShape, Rectifier,
+};
+
+use crate::{
+    Mode, Options, RuntimeError,
+    float::FloatStep,
+    graph::{Graph, Node, Op, Product, Value},
+    step::Step,
+};
+
+/// The step of a node.
+pub(crate) fn step(graph: &Graph, node: &Node, options: &Options) -> Result<Step, RuntimeError> {
+    let (input, output) = (graph.values[node.inputs[0]], graph.values[node.output]);
+    let of_layer = |source| RuntimeError::Layer { layer: node.layer.clone(), source };
+    let epilogue = |result: Result<Epilogue, KernelError>| {
+        result.map_err(|source| match source {
+            KernelError::NotFinite { .. } => RuntimeError::Scale { layer: node.layer.clone() },
+            source => of_layer(source),
+        })
+    };
+    Ok(match &node.op {
+        Op::Product(product) => {
+            let shift = if options.mode == Mode::Int8 { eight_bits(product) } else { 0 };
+            Step::Product {
+                epilogue: epilogue(product_epilogue(product, shift, input, output))?,
+                layer: Box::new(layer(product, shift, input, options).map_err(of_layer)?),
+            }
+        }
+        Op::Add => {
+            let scale = output.grid.map_or(1.0, |grid| grid.scale);
+            Step::Add { factor: 1.0 / scale }
+        }
+        Op::Table(table) => Step::Table(table.clone()),
+        Op::MaxPool(shape) => Step::MaxPool(*shape),
+        Op::MeanPool(shape) => {
+            Step::MeanPool(*shape, epilogue(mean_epilogue(*shape, input, output))?)
+        }
+        Op::Shortcut { stride, before } => {
+            Step::Shortcut { stride: *stride, before: *before, input, output }
+        }
+        Op::Float(op, why) => {
+            Step::Float(FloatStep::new(op, input, output, options.isa).map_err(of_layer)?, why)
+        }
+    })
+}
+
+/// By how many bits the weights of a layer can be shifted so that they fill 8. Scales are divided by as much, which changes
+/// no result: both are powers of two.
+fn eight_bits(product: &Product) -> u32 {
+    let shift = u32::from(8 - product.bits);
+    let row = (product.weights.len() / product.scales.len()).max(1);
+    let fits = product.weights.chunks_exact(row).enumerate().all(|(channel, weights)| {
+        let magnitude: i64 = weights.iter().map(|&weight| i64::from(weight).abs()).sum();
+        let bias = product.bias.get(channel).map_or(0, |&bias| i64::from(bias).abs());
+        (magnitude * 2 * 255 + bias) << shift <= i64::from(i32::MAX)
+    });
+    if fits { shift } else { 0 }
+}
+
+fn layer(
+    product: &Product,
+    shift: u32,
+    input: Value,
+    options: &Options,
+) -> Result<Layer, KernelError> {
+    let Product { shape, weights, bits, .. } = product;
+    let zero_point = input.grid.map_or(0, |grid| grid.zero_point);
+    let layer = match options.mode {
+        Mode::Int8 => {
+            let weights: Vec<i8> = weights.iter().map(|weight| weight << shift).collect();
+            let kernel = match shape {
+                LayerShape::Depthwise(_) => Kernel::Depthwise,
+                _ => Kernel::Int8,
+            };
+            Layer::pack_for(kernel, &weights, *shape, BitPair::new(8, 8)?, options.isa)?
+        }
+        _ => Layer::pack(weights, *shape, BitPair::new(*bits, 8)?, options.isa)?,
+    };
+    layer.with_padding_code(zero_point)
+}
+
+/// Sums of products to codes or values: `sum((code - zero point) * weight)` is `sum(code * weight)` and a number that is the
+/// same for all pixels.
+fn product_epilogue(
+    product: &Product,
+    shift: u32,
+    input: Value,
+    output: Value,
+) -> Result<Epilogue, KernelError> {
+    let (scale, zero_point) = input.grid.map_or((1.0, 0), |grid| (grid.scale, grid.zero_point));
+    let to = output.grid.map_or(1.0, |grid| grid.scale);
+    let row = (product.weights.len() / product.scales.len()).max(1);
+    let offset = |(channel, weights): (usize, &[i8])| {
+        let sum: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
+        (product.bias.get(channel).copied().unwrap_or(0) - i32::from(zero_point) * sum) << shift
+    };
+    let offsets: Vec<i32> = product.weights.chunks_exact(row).enumerate().map(offset).collect();
+    let parts = (1_u32 << shift) as f32;
+    let scales: Vec<f32> =
+        product.scales.iter().map(|weight| scale * weight / to / parts).collect();
+    let bias = |channel: usize| product.float_bias.get(channel).map_or(0.0, |bias| bias / to);
+    let biases: Vec<f32> = (0..scales.len()).map(bias).collect();
+    let relu = product.rectifier != Rectifier::None;
+    let epilogue = Epilogue::new(&scales, &biases, relu)?
+        .with_offsets(&offsets)?
+        .with_zero_point(output.grid.map_or(0, |grid| grid.zero_point));
+    match product.rectifier {
+        Rectifier::Clipped { ceiling } => epilogue.with_ceiling(ceiling / to),
+        Rectifier::None | Rectifier::Relu => Ok(epilogue),
+    }
+}
+
+/// Sums of windows to codes or values of their means.
+fn mean_epilogue(shape: PoolShape, input: Value, output: Value) -> Result<Epilogue, KernelError> {
+    let (scale, zero_point) = input.grid.map_or((1.0, 0), |grid| (grid.scale, grid.zero_point));
+    let to = output.grid.map_or(1.0, |grid| grid.scale);
+    let count = shape.kernel * shape.kernel;
+    // Lowering bounds the windows: neither is beyond 30 bits.
+    let offset = -(count as i32) * i32::from(zero_point);
+    let (channels, factor) = (shape.channels, scale / count as f32 / to);
+    Epilogue::new(&vec![factor; channels], &vec![0.0; channels], false)?
+        .with_offsets(&vec![offset; channels])
+        .map(|epilogue| epilogue.with_zero_point(output.grid.map_or(0, |grid| grid.zero_point)))
+}

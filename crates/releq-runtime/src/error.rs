@@ -1,0 +1,67 @@
+//! What can go wrong.
+
+use releq_format::{ExportError, packed::PackedError};
+use releq_kernels::KernelError;
+
+/// Why a network cannot be loaded or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// The file cannot be read, or is none.
+    #[error(transparent)]
+    File(#[from] PackedError),
+    /// A layer that the runtime has no kernel for, not even in floating point.
+    #[error("layer `{layer}`: the runtime does not compute {op} {reason}")]
+    Unsupported {
+        /// The layer.
+        layer: String,
+        /// Its operation.
+        op: &'static str,
+        /// In which case it does not.
+        reason: &'static str,
+    },
+    /// Codes and parameters do not fit the network.
+    #[error(transparent)]
+    Network(#[from] ExportError),
+    /// A layer has a shape or weights that its kernel does not take.
+    #[error("layer `{layer}`: {source}")]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// Why.
+        source: KernelError,
+    },
+    /// A factor between two scales is beyond single precision.
+    #[error("layer `{layer}`: its scales are too far apart for single precision")]
+    Scale {
+        /// The layer.
+        layer: String,
+    },
+    /// This processor lacks the instruction set that was asked for.
+    #[error(transparent)]
+    Isa(KernelError),
+    /// An image has another number of values than the network takes.
+    #[error(
+        "the network takes images of {channels} x {height} x {width}, which are {expected} values; got {got}"
+    )]
+    Image {
+        /// Channels of an image.
+        channels: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// Their product.
+        expected: usize,
+        /// Values that came.
+        got: usize,
+    },
+    /// There is not as much room for outputs as there are.
+    #[error("the network gives {expected} outputs; there is room for {got}")]
+    Outputs {
+        /// Outputs of the network.
+        expected: usize,
+        /// Room for them.
+        got: usize,
+    },
+}

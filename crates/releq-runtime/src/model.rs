@@ -1,0 +1,363 @@
+//! A network that is ready to run.
+
+use std::path::Path;
+
+use releq_core::Bitwidth;
+use releq_format::{
+    onnx::End,
+    packed::{self, About, Packed},
+};
+use releq_kernels::{FloatScratch, KernelError, Workspace, quantize};
+
+use crate::{
+    Activation, Mode, Options, RuntimeError, compile,
+    graph::Value,
+    lower,
+    slots::Slots,
+    step::{Shared, Step, Target},
+};
+
+/// A network that is ready to run: weights laid out for the kernels of this processor, and memory for one image.
+///
+/// All memory is taken when it is made and in its first run; later runs on one thread allocate nothing. Several threads that
+/// classify images at the same time each need a model of their own, which is what [`Clone`] makes.
+#[derive(Clone, Debug)]
+pub struct Model {
+    name: String,
+    input: [usize; 3],
+    about: About,
+    end: End,
+    values: Vec<Value>,
+    nodes: Vec<Planned>,
+    output: usize,
+    buffers: Buffers,
+    shared: Shared,
+    scratch: FloatScratch,
+}
+
+/// A step, and what it reads and writes.
+#[derive(Clone, Debug)]
+struct Planned {
+    layer: String,
+    kind: &'static str,
+    bits: Option<Bitwidth>,
+    inputs: Vec<usize>,
+    output: usize,
+    step: Step,
+}
+
+/// How a layer is computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerPlan {
+    /// Name of the layer. Norms, rectifiers, flattenings and dropouts are part of the layer before them.
+    pub layer: String,
+    /// Word for its operation.
+    pub kind: &'static str,
+    /// Bitwidth of its weights, if it has any.
+    pub bits: Option<Bitwidth>,
+    /// What computes it.
+    pub kernel: String,
+    /// Why.
+    pub reason: String,
+    /// Whether it is computed in single precision.
+    pub is_float: bool,
+    /// Bytes of its weights in memory.
+    pub bytes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Buffers {
+    slots: Slots,
+    codes: Vec<Vec<u8>>,
+    floats: Vec<Vec<f32>>,
+    /// Codes of the input, channel by channel.
+    planes: Vec<u8>,
+    /// Codes that are read in single precision, and results that become codes.
+    read: Vec<Vec<f32>>,
+    written: Vec<f32>,
+}
+
+impl Buffers {
+    fn get<'a>(&'a self, values: &[Value], value: usize) -> Activation<'a> {
+        let (Value { grid, .. }, slot) = (values[value], self.slots.of[value]);
+        match grid {
+            Some(grid) => {
+                Activation::Codes { codes: &self.codes[slot][..values[value].len()], grid }
+            }
+            None => Activation::Values(&self.floats[slot][..values[value].len()]),
+        }
+    }
+}
+
+impl Model {
+    /// Reads a packed file and makes it ready to run.
+    ///
+    /// # Errors
+    /// [`RuntimeError::File`], and what [`compile`](Self::compile) says.
+    pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
+        Self::compile(&packed::load(path)?, options)
+    }
+
+    /// Makes a packed network ready to run.
+    ///
+    /// Without grids of activations in it, all of it is computed in single precision, with the quantized weights.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] for an operation that the runtime lacks, sizes or scales that do not work, or an instruction set that
+    /// this processor lacks.
+    pub fn compile(packed: &Packed, options: &Options) -> Result<Self, RuntimeError> {
+        options.isa.check().map_err(RuntimeError::Isa)?;
+        let floats = (options.mode == Mode::Float).then_some("single precision was asked for");
+        let graph = lower::lower(packed, floats)?;
+        let mut nodes = Vec::with_capacity(graph.nodes.len());
+        for node in &graph.nodes {
+            nodes.push(Planned {
+                layer: node.layer.clone(),
+                kind: node.kind,
+                bits: node.bits,
+                inputs: node.inputs.clone(),
+                output: node.output,
+                step: compile::step(&graph, node, options)?,
+            });
+        }
+        let slots = Slots::plan(&graph);
+        let network = packed.model.network();
+        let buffers = Buffers {
+            codes: slots.codes.iter().map(|&len| vec![0; len]).collect(),
+            floats: slots.floats.iter().map(|&len| vec![0.0; len]).collect(),
+            planes: Vec::new(),
+            read: vec![Vec::new(); nodes.iter().map(|node| node.inputs.len()).max().unwrap_or(0)],
+            written: Vec::new(),
+            slots,
+        };
+        let workspace = Workspace::default();
+        Ok(Self {
+            name: network.name().to_owned(),
+            input: network.input(),
+            about: packed.about.clone(),
+            end: packed.frame.end,
+            values: graph.values,
+            nodes,
+            output: graph.output,
+            buffers,
+            shared: Shared { isa: options.isa, threads: options.threads, workspace },
+            scratch: FloatScratch::default(),
+        })
+    }
+
+    /// Name of the network.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `[channels, height, width]` of an image.
+    #[must_use]
+    pub const fn input(&self) -> [usize; 3] {
+        self.input
+    }
+
+    /// Number of outputs: the classes of a classifier.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.values[self.output].len()
+    }
+
+    /// What the file says of the network: names of classes, and how images were normalized.
+    #[must_use]
+    pub const fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// How each layer is computed, in order.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = LayerPlan> {
+        self.nodes.iter().map(|node| {
+            let (kernel, reason, bytes) = match &node.step {
+                Step::Product { layer, .. } => {
+                    let choice = layer.choice();
+                    (choice.kernel.to_string(), choice.reason.to_owned(), layer.bytes())
+                }
+                Step::Table(_) => ("table".to_owned(), "a function of 256 codes".to_owned(), 256),
+                Step::Float(step, why) => {
+                    (step.kernel().to_owned(), (*why).to_owned(), step.bytes())
+                }
+                _ => ("codes".to_owned(), "it has no weights".to_owned(), 0),
+            };
+            LayerPlan {
+                layer: node.layer.clone(),
+                kind: node.kind,
+                bits: node.bits,
+                kernel,
+                reason,
+                is_float: matches!(node.step, Step::Float(..)),
+                bytes,
+            }
+        })
+    }
+
+    /// Computes the outputs for one image, as users of the network see them: logits, or probabilities if its model ended with
+    /// a softmax.
+    ///
+    /// # Shapes
+    /// - `image`: `[channels][height][width]`, normalized as in training
+    /// - `outputs`: `[outputs]`
+    ///
+    /// # Errors
+    /// [`RuntimeError::Image`] and [`RuntimeError::Outputs`] for wrong lengths.
+    pub fn run(&mut self, image: &[f32], outputs: &mut [f32]) -> Result<(), RuntimeError> {
+        self.run_observed(image, outputs, &mut |_, _| {})
+    }
+
+    /// As [`run`](Self::run), and shows what leaves each layer, in the order of [`layers`](Self::layers).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_observed(
+        &mut self,
+        image: &[f32],
+        outputs: &mut [f32],
+        observe: &mut dyn FnMut(&str, Activation<'_>),
+    ) -> Result<(), RuntimeError> {
+        let [channels, height, width] = self.input;
+        let (expected, got) = (self.values[0].len(), image.len());
+        if got != expected {
+            return Err(RuntimeError::Image { channels, height, width, expected, got });
+        }
+        if outputs.len() != self.outputs() {
+            let (expected, got) = (self.outputs(), outputs.len());
+            return Err(RuntimeError::Outputs { expected, got });
+        }
+        let Self { values, nodes, buffers, shared, scratch, .. } = self;
+        read_image(image, values[0], buffers, shared).map_err(RuntimeError::Isa)?;
+        for node in nodes {
+            node.run(values, buffers, shared, scratch)
+                .map_err(|source| RuntimeError::Layer { layer: node.layer.clone(), source })?;
+            observe(&node.layer, buffers.get(values, node.output));
+        }
+        self.write_outputs(outputs);
+        Ok(())
+    }
+
+    fn write_outputs(&self, outputs: &mut [f32]) {
+        let Value { channels, .. } = self.values[self.output];
+        let area = outputs.len() / channels;
+        // A flattened image leaves channel by channel.
+        let place = |at: usize| at % channels * area + at / channels;
+        match self.buffers.get(&self.values, self.output) {
+            Activation::Values(values) => {
+                for (at, value) in values.iter().enumerate() {
+                    outputs[place(at)] = *value;
+                }
+            }
+            Activation::Codes { codes, grid } => {
+                let zero = f32::from(grid.zero_point);
+                for (at, &code) in codes.iter().enumerate() {
+                    outputs[place(at)] = grid.scale * (f32::from(code) - zero);
+                }
+            }
+        }
+        self.end.apply(outputs);
+    }
+}
+
+/// Brings an image into the first tensor: rounded if that has a grid, and its channels last.
+fn read_image(
+    image: &[f32],
+    value: Value,
+    buffers: &mut Buffers,
+    shared: &Shared,
+) -> Result<(), KernelError> {
+    let slot = buffers.slots.of[0];
+    let Some(grid) = value.grid else {
+        channels_last(image, value.channels, &mut buffers.floats[slot]);
+        return Ok(());
+    };
+    let (scale, zero_point) = (grid.scale, grid.zero_point);
+    let out = &mut buffers.codes[slot];
+    if value.channels == 1 {
+        return quantize(image, scale, zero_point, &mut out[..image.len()], shared.isa);
+    }
+    buffers.planes.resize(image.len(), 0);
+    quantize(image, scale, zero_point, &mut buffers.planes, shared.isa)?;
+    channels_last(&buffers.planes, value.channels, out);
+    Ok(())
+}
+
+/// From `[channels][pixels]` to `[pixels][channels]`.
+fn channels_last<T: Copy>(planes: &[T], channels: usize, out: &mut [T]) {
+    for (channel, plane) in planes.chunks_exact(planes.len() / channels).enumerate() {
+        let to = out[channel..].iter_mut().step_by(channels);
+        to.zip(plane).for_each(|(out, value)| *out = *value);
+    }
+}
+
+impl Planned {
+    /// Computes the tensor. Its buffer is taken out of the others for as long.
+    fn run(
+        &self,
+        values: &[Value],
+        buffers: &mut Buffers,
+        shared: &mut Shared,
+        scratch: &mut FloatScratch,
+    ) -> Result<(), KernelError> {
+        let (slot, output) = (buffers.slots.of[self.output], values[self.output]);
+        match output.grid {
+            Some(grid) => {
+                let mut codes = std::mem::take(&mut buffers.codes[slot]);
+                let target = Target::Codes(&mut codes[..output.len()], grid);
+                let result = self.compute(target, values, buffers, shared, scratch);
+                buffers.codes[slot] = codes;
+                result
+            }
+            None => {
+                let mut floats = std::mem::take(&mut buffers.floats[slot]);
+                let target = Target::Values(&mut floats[..output.len()]);
+                let result = self.compute(target, values, buffers, shared, scratch);
+                buffers.floats[slot] = floats;
+                result
+            }
+        }
+    }
+
+    fn compute(
+        &self,
+        target: Target<'_>,
+        values: &[Value],
+        buffers: &mut Buffers,
+        shared: &mut Shared,
+        scratch: &mut FloatScratch,
+    ) -> Result<(), KernelError> {
+        let Step::Float(step, _) = &self.step else {
+            let input = |at: usize| self.inputs.get(at).map(|&input| buffers.get(values, input));
+            return self.step.run([input(0), input(1)], target, shared);
+        };
+        // Codes become values before a step in single precision, and its results codes.
+        let (mut read, mut written) =
+            (std::mem::take(&mut buffers.read), std::mem::take(&mut buffers.written));
+        for (&input, read) in self.inputs.iter().zip(&mut read) {
+            if let Activation::Codes { codes, grid } = buffers.get(values, input) {
+                let zero = f32::from(grid.zero_point);
+                read.clear();
+                read.extend(codes.iter().map(|&code| grid.scale * (f32::from(code) - zero)));
+            }
+        }
+        let input = |at: usize| match buffers.get(values, self.inputs[at]) {
+            Activation::Codes { .. } => read[at].as_slice(),
+            Activation::Values(values) => values,
+        };
+        let count = self.inputs.len();
+        let result = match target {
+            Target::Values(out) => {
+                step.run(count, input, out, scratch);
+                Ok(())
+            }
+            Target::Codes(out, grid) => {
+                written.resize(out.len(), 0.0);
+                step.run(count, input, &mut written, scratch);
+                quantize(&written, grid.scale, grid.zero_point, out, shared.isa)
+            }
+        };
+        (buffers.read, buffers.written) = (read, written);
+        result
+    }
+}

@@ -1,0 +1,130 @@
+//! The steps of a run.
+
+use std::num::NonZeroUsize;
+
+use releq_kernels::{
+    Addend, Epilogue, Isa, KernelError, Layer, Output, PoolShape, Workspace, add, max_pool,
+    sum_pool,
+};
+use releq_quant::ActivationGrid;
+
+use crate::{Activation, float::FloatStep, graph::Value};
+
+/// One layer, with what is part of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Product { layer: Box<Layer>, epilogue: Epilogue },
+    Add { factor: f32 },
+    Table(Box<[u8; 256]>),
+    MaxPool(PoolShape),
+    MeanPool(PoolShape, Epilogue),
+    Shortcut { stride: usize, before: usize, input: Value, output: Value },
+    Float(FloatStep, &'static str),
+}
+
+/// Where the result of a step goes.
+pub(crate) enum Target<'a> {
+    Codes(&'a mut [u8], ActivationGrid),
+    Values(&'a mut [f32]),
+}
+
+/// What steps share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) isa: Isa,
+    pub(crate) threads: NonZeroUsize,
+    pub(crate) workspace: Workspace,
+}
+
+impl Step {
+    /// Computes a step on integers; nothing is done for one in single precision.
+    pub(crate) fn run(
+        &self,
+        inputs: [Option<Activation<'_>>; 2],
+        target: Target<'_>,
+        shared: &mut Shared,
+    ) -> Result<(), KernelError> {
+        let Shared { isa, threads, workspace } = shared;
+        match (self, inputs, target) {
+            (
+                Self::Product { layer, epilogue },
+                [Some(Activation::Codes { codes, .. }), _],
+                target,
+            ) => layer.run(codes, output(epilogue, target), workspace, *threads),
+            (
+                Self::Add { factor },
+                [
+                    Some(Activation::Codes { codes: a, grid: a_grid }),
+                    Some(Activation::Codes { codes: b, grid: b_grid }),
+                ],
+                Target::Codes(out, grid),
+            ) => add(addend(a, a_grid), addend(b, b_grid), *factor, grid.zero_point, 8, out, *isa),
+            (
+                Self::Table(table),
+                [Some(Activation::Codes { codes, .. }), _],
+                Target::Codes(out, _),
+            ) => {
+                for (out, &code) in out.iter_mut().zip(codes) {
+                    *out = table[usize::from(code)];
+                }
+                Ok(())
+            }
+            (
+                Self::MaxPool(shape),
+                [Some(Activation::Codes { codes, .. }), _],
+                Target::Codes(out, _),
+            ) => max_pool(*shape, codes, out, *isa),
+            (
+                Self::MeanPool(shape, epilogue),
+                [Some(Activation::Codes { codes, .. }), _],
+                target,
+            ) => sum_pool(*shape, codes, output(epilogue, target), *isa),
+            (
+                Self::Shortcut { stride, before, input, output },
+                [Some(Activation::Codes { codes, grid }), _],
+                Target::Codes(out, _),
+            ) => {
+                shortcut(codes, grid.zero_point, (*stride, *before), [*input, *output], out);
+                Ok(())
+            }
+            (
+                Self::Shortcut { stride, before, input, output },
+                [Some(Activation::Values(values)), _],
+                Target::Values(out),
+            ) => {
+                shortcut(values, 0.0, (*stride, *before), [*input, *output], out);
+                Ok(())
+            }
+            // Lowering gives every operation on integers codes.
+            _ => Ok(()),
+        }
+    }
+}
+
+fn output<'a>(epilogue: &'a Epilogue, target: Target<'a>) -> Output<'a> {
+    match target {
+        Target::Codes(out, _) => Output::Codes { epilogue, bits: 8, out },
+        Target::Values(out) => Output::Values { epilogue, out },
+    }
+}
+
+const fn addend(codes: &[u8], grid: ActivationGrid) -> Addend<'_> {
+    Addend::Codes { scale: grid.scale, zero_point: grid.zero_point, codes }
+}
+
+/// Pixels that are kept, with channels of `zero` around theirs.
+fn shortcut<T: Copy>(
+    from: &[T],
+    zero: T,
+    (stride, before): (usize, usize),
+    [input, output]: [Value; 2],
+    out: &mut [T],
+) {
+    let kept =
+        (0..output.height).flat_map(|row| (0..output.width).map(move |column| (row, column)));
+    for ((row, column), out) in kept.zip(out.chunks_exact_mut(output.channels)) {
+        let at = (row * input.width + column) * stride * input.channels;
+        out.fill(zero);
+        out[before..][..input.channels].copy_from_slice(&from[at..][..input.channels]);
+    }
+}
