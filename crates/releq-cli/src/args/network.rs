@@ -32,6 +32,15 @@ impl NetworkArgs {
         self.name().and_then(NetworkName::file)
     }
 
+    /// The packed file that the network is in, if it is in one.
+    #[must_use]
+    pub fn packed(&self) -> Option<&Path> {
+        match self.name() {
+            Some(NetworkName::Packed(path)) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The network, if one is named.
     ///
     /// # Errors

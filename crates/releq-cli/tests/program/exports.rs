@@ -184,6 +184,9 @@ fn packed_networks_with_activations_run_on_integers() {
         packed::load(dir.join("q.safetensors")).unwrap().activations,
         packed::load(dir.join("p.safetensors")).unwrap().activations
     );
+    let told = said("bench DIR/p.safetensors --repeats 2", dir);
+    assert!(told.contains("conv1") && told.contains("single precision"), "{told}");
+    refused("bench DIR/p.safetensors lenet", dir, 2, "name either");
     refused(&format!("{run} --top 2 --bits 4 --isa portable"), dir, 2, "--isa");
     refused("run lenet --weights WEIGHTS --explain", dir, 2, "--explain");
     refused("run DIR/p.safetensors", dir, 2, "--input");

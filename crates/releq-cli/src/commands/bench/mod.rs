@@ -1,7 +1,10 @@
 //! `releq bench`: networks on this machine's CPU.
 
+mod packed;
+
 use std::{
     num::NonZeroUsize,
+    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -28,13 +31,17 @@ use crate::{
 /// given bitwidths (the comparison that the paper makes), int8 kernels, and the most suitable kernel for each layer.
 /// All activations have 8 bits. The tables show medians and their ratios, including those where a low bitwidth is not
 /// faster.
+///
+/// A packed network is run as a whole, with all its layers and the rounding of the image: with the kernels that suit its
+/// bitwidths, with 8 bits for every weight, and in single precision.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   releq bench                      all networks with bitwidths in the paper
   releq bench lenet simplenet
   releq bench resnet20 --bits 4
   releq bench lenet --explain      which kernel each layer gets, and why
-  releq bench lenet --json")]
+  releq bench lenet --json
+  releq bench packed.safetensors   a whole network, layer by layer")]
 pub(crate) struct Args {
     /// Networks to time, of `releq list networks` or in files [default: all with bitwidths in the paper]
     #[arg(value_name = "NETWORK")]
@@ -115,6 +122,9 @@ struct Work {
 impl Args {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let isa = usage(self.isa.unwrap_or_else(Isa::best).check())?;
+        if let Some(outcome) = self.packed(isa)? {
+            return Ok(outcome);
+        }
         let work = self.work()?;
         if self.explain {
             return self.explain(&work, isa);
@@ -141,6 +151,43 @@ impl Args {
             print(self.tables(&rows, isa))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Times packed networks, if those are named.
+    fn packed(&self, isa: Isa) -> Result<Option<ExitCode>> {
+        let named = || self.network_names.iter().chain(&self.network);
+        let files: Vec<&Path> = named()
+            .filter_map(|name| match name {
+                NetworkName::Packed(path) => Some(path.as_path()),
+                _ => None,
+            })
+            .collect();
+        if files.is_empty() || self.explain || !self.bits.is_empty() {
+            return Ok(None);
+        }
+        if files.len() < named().count() {
+            let reason = "packed networks are timed as a whole, others layer by layer; name either";
+            return Err(UsageError(reason.to_owned()).into());
+        }
+        let commit = commit();
+        let mut rows = Vec::new();
+        for path in files {
+            let row = packed::time(path, isa, self.threads, self.timing.repeats)?;
+            if !self.json {
+                let machine = Machine::this().to_string();
+                print(row.table(&machine, commit.as_deref().unwrap_or("unknown")))?;
+            }
+            rows.push(row);
+        }
+        if self.json {
+            let object = serde_json::json!({
+                "machine": Machine::this(),
+                "commit": commit,
+                "packed": rows,
+            });
+            print(serde_json::to_string_pretty(&object)?)?;
+        }
+        Ok(Some(ExitCode::SUCCESS))
     }
 
     /// The networks that are named, or all with published bitwidths.
