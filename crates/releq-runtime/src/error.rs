@@ -31,6 +31,22 @@ pub enum RuntimeError {
         /// Why.
         source: KernelError,
     },
+    /// A tensor has more values than the runtime takes.
+    #[error("layer `{layer}` gives {values} values; the runtime takes {most}")]
+    TooLarge {
+        /// The layer.
+        layer: String,
+        /// Values that leave it.
+        values: usize,
+        /// The most that the runtime takes.
+        most: usize,
+    },
+    /// There is not enough memory for what leaves the layers.
+    #[error("there are no {bytes} bytes of memory for what leaves the layers")]
+    Memory {
+        /// Bytes that are needed at once.
+        bytes: usize,
+    },
     /// A factor between two scales is beyond single precision.
     #[error("layer `{layer}`: its scales are too far apart for single precision")]
     Scale {

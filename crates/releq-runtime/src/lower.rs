@@ -18,6 +18,12 @@ use crate::{
 /// Why all layers of a file without grids are in single precision.
 pub(crate) const NO_GRIDS: &str = "the file has no grids of activations; `releq export --form packed --activation-bits 8` finds them";
 
+/// The most values in a tensor: an image of 16,384 x 16,384 pixels. Few bytes of a file can name any size, and tables for windows
+/// are in proportion to it.
+const MOST_VALUES: usize = 1 << 28;
+/// The most channels of a shortcut, which are not bounded by weights as others are.
+const MOST_CHANNELS: usize = 1 << 20;
+
 /// A graph in which every layer computes with integers that can, or in which none does if `floats` says why.
 pub(crate) fn lower(packed: &Packed, floats: Option<&'static str>) -> Result<Graph, RuntimeError> {
     let (grids, why_float) = match (floats, &packed.activations) {
@@ -27,6 +33,14 @@ pub(crate) fn lower(packed: &Packed, floats: Option<&'static str>) -> Result<Gra
     };
     let network = packed.model.network();
     let [channels, height, width] = network.input();
+    let too_large = |layer: &str, values: usize| match values > MOST_VALUES {
+        false => Ok(()),
+        true => Err(RuntimeError::TooLarge { layer: layer.to_owned(), values, most: MOST_VALUES }),
+    };
+    too_large("input", channels * height * width)?;
+    for (index, node) in network.nodes().iter().enumerate() {
+        too_large(&node.name, network.shape(index).len())?;
+    }
     let input = Value { channels, height, width, grid: grids.map(|grids| grids.input) };
     let mut lowering = Lowering {
         packed,
@@ -388,6 +402,9 @@ impl Lowering<'_> {
         channels: usize,
         stride: usize,
     ) -> Result<(), RuntimeError> {
+        if channels > MOST_CHANNELS {
+            return Err(self.unsupported(index, "with as many channels"));
+        }
         let input = self.values[self.source(index, 0)];
         let output = self.push(
             index,

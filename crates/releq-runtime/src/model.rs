@@ -19,7 +19,8 @@ use crate::{
 
 /// A network that is ready to run: weights laid out for the kernels of this processor, and memory for one image.
 ///
-/// All memory is taken when it is made and in its first run; later runs on one thread allocate nothing. Several threads that
+/// Memory for what leaves the layers is planned when it is made and taken in the first run; later runs on one thread allocate
+/// nothing. Several threads that
 /// classify images at the same time each need a model of their own, which is what [`Clone`] makes.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -78,6 +79,17 @@ struct Buffers {
 }
 
 impl Buffers {
+    /// Takes memory for all tensors, unless that was done.
+    fn reserve(&mut self) -> Result<(), RuntimeError> {
+        let Slots { codes, floats, .. } = &self.slots;
+        let sum =
+            |lengths: &[usize]| lengths.iter().fold(0_usize, |sum, &len| sum.saturating_add(len));
+        let bytes = sum(codes).saturating_add(sum(floats).saturating_mul(size_of::<f32>()));
+        let is_there = codes.iter().zip(&mut self.codes).all(|(&len, to)| resize(to, len, 0))
+            && floats.iter().zip(&mut self.floats).all(|(&len, to)| resize(to, len, 0.0));
+        if is_there { Ok(()) } else { Err(RuntimeError::Memory { bytes }) }
+    }
+
     fn get<'a>(&'a self, values: &[Value], value: usize) -> Activation<'a> {
         let (Value { grid, .. }, slot) = (values[value], self.slots.of[value]);
         match grid {
@@ -123,8 +135,8 @@ impl Model {
         let slots = Slots::plan(&graph);
         let network = packed.model.network();
         let buffers = Buffers {
-            codes: slots.codes.iter().map(|&len| vec![0; len]).collect(),
-            floats: slots.floats.iter().map(|&len| vec![0.0; len]).collect(),
+            codes: vec![Vec::new(); slots.codes.len()],
+            floats: vec![Vec::new(); slots.floats.len()],
             planes: Vec::new(),
             read: vec![Vec::new(); nodes.iter().map(|node| node.inputs.len()).max().unwrap_or(0)],
             written: Vec::new(),
@@ -228,6 +240,7 @@ impl Model {
             return Err(RuntimeError::Outputs { expected, got });
         }
         let Self { values, nodes, buffers, shared, scratch, .. } = self;
+        buffers.reserve()?;
         read_image(image, values[0], buffers, shared).map_err(RuntimeError::Isa)?;
         for node in nodes {
             node.run(values, buffers, shared, scratch)
@@ -258,6 +271,16 @@ impl Model {
         }
         self.end.apply(outputs);
     }
+}
+
+/// Makes a buffer as long as that, if there is memory for it.
+fn resize<T: Copy>(buffer: &mut Vec<T>, len: usize, value: T) -> bool {
+    let missing = len.saturating_sub(buffer.len());
+    let is_there = buffer.try_reserve_exact(missing).is_ok();
+    if is_there {
+        buffer.resize(len, value);
+    }
+    is_there
 }
 
 /// Brings an image into the first tensor: rounded if that has a grid, and its channels last.

@@ -16,9 +16,14 @@ use releq_core::{Network, sealed, tables::TextTable, text};
 use releq_data::{
     BadImages, Cache, Dataset, ImageFolder, ImageFolderConfig, ImageSize, cifar10, idx, npz, svhn,
 };
-use releq_format::{Checkpoint, NameMap, onnx, packed, safetensors};
+use releq_format::{
+    Checkpoint, NameMap, onnx,
+    packed::{self, Packed},
+    safetensors,
+};
 use releq_hw::{LatencyTable, read_layers};
 use releq_pickle::{Instruction, Instructions};
+use releq_runtime::{Model, Options};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -267,14 +272,28 @@ pub fn onnx(bytes: &[u8]) -> bool {
         .is_ok_and(|model| model.weights.check(&model.network).is_ok())
 }
 
-/// A packed network, as it is and with the right checksum, and as a checkpoint.
+/// A packed network, as it is and with the right checksum, and as a checkpoint. What is one is made ready to run, and run.
 pub fn packed(bytes: &[u8]) -> bool {
     let path = file(&folder("packed", |_| {}), "packed.safetensors", bytes);
-    let valid = packed::load(&path).is_ok();
+    let valid = packed::load(&path).is_ok_and(|packed| runs(&packed));
     let found = weights(&path);
-    reseal::safetensors(bytes, |text| text).is_some_and(|bytes| packed::parse(&bytes).is_ok())
+    reseal::safetensors(bytes, |text| text)
+        .and_then(|bytes| packed::parse(&bytes).ok())
+        .is_some_and(|packed| runs(&packed))
         | valid
         | found
+}
+
+/// Whether a network runs on the runtime; of one that is too large to be tried so often, whether it can be read.
+fn runs(packed: &Packed) -> bool {
+    let network = packed.model.network();
+    let values: usize = network.input().iter().product();
+    let largest = (0..network.nodes().len()).map(|index| network.shape(index).len()).max();
+    if values.max(largest.unwrap_or(0)) > 1 << 16 {
+        return true;
+    }
+    let Ok(mut model) = Model::compile(packed, &Options::default()) else { return false };
+    model.run(&vec![0.5; values], &mut vec![0.0; model.outputs()]).is_ok()
 }
 
 /// Arrays of NumPy, in an archive or alone.

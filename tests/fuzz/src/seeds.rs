@@ -13,7 +13,7 @@ use releq_format::{
     onnx::{self, ExportConfig, Form, Frame},
     packed::{self, Packed},
 };
-use releq_quant::QuantizerKind;
+use releq_quant::{ActivationGrid, ActivationGrids, QuantizerKind};
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use crate::readers::{resealed, tiny};
@@ -340,7 +340,15 @@ pub fn onnx() -> Vec<Vec<u8>> {
 
 /// Packed files, with a scale for each layer and for each channel.
 pub fn packed() -> Vec<Vec<u8>> {
-    quantized().into_iter().filter_map(|model| packed::encode(&Packed::from(model)).ok()).collect()
+    let plain = quantized().into_iter().map(Packed::from);
+    let with_activations = quantized().into_iter().map(|model| {
+        let grid = ActivationGrid { scale: 0.5, zero_point: 7 };
+        let nodes = model.network().nodes();
+        let layers = nodes.iter().map(|node| (node.name.clone(), grid)).collect();
+        let activations = Some(ActivationGrids { input: grid, layers });
+        Packed { activations, ..Packed::from(model) }
+    });
+    plain.chain(with_activations).filter_map(|packed| packed::encode(&packed).ok()).collect()
 }
 
 /// The network of the readers at few bits.
