@@ -1,6 +1,8 @@
 //! f32 convolutions against plain loops in double precision, on every instruction set, each called directly.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod common;
+
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
 use releq_kernels::{
@@ -248,6 +250,7 @@ fn shape(
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hours")]
 fn layer_shapes_of_the_zoo_equal_the_definition() {
     let mut scratch = FloatScratch::default();
     for (channels, sides, window) in [
@@ -278,6 +281,7 @@ fn layer_shapes_of_the_zoo_equal_the_definition() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "hours")]
 fn many_images_are_worked_on_in_parts() {
     check(shape([16, 16, 1], [17, 16], [3, 1, 1]), 40, &mut FloatScratch::default());
 }
@@ -351,7 +355,7 @@ fn any_axis() -> impl Strategy<Value = FloatAxis> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(common::cases(96))]
 
     #[test]
     fn any_shape_equals_the_definition(

@@ -48,7 +48,7 @@ fn check(shape: LayerShape, bits: BitPair, seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(common::cases(32))]
 
     #[test]
     fn every_kernel_equals_the_reference(

@@ -66,7 +66,7 @@ fn check_pool(shape: PoolShape, seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(common::cases(64))]
 
     #[test]
     fn depthwise_equals_the_reference(

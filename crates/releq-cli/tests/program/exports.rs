@@ -159,7 +159,7 @@ fn packed_networks_with_activations_run_on_integers() {
     );
     let images: Vec<f32> = (0..3 * 784).map(|at| (at * 37 % 101) as f32 / 50.0 - 1.0).collect();
     let array = npz::Array { shape: vec![3, 1, 28, 28], values: images };
-    npz::write(&dir.join("x.npz"), &[("x", &array)]).unwrap();
+    npz::write(dir.join("x.npz"), &[("x", &array)]).unwrap();
     let run = "run DIR/p.safetensors --input DIR/x.npz";
     let told = said(&format!("{run} --output DIR/integers.npz --top 2"), dir);
     assert!(told.contains("class") && told.contains("3 images"), "{told}");

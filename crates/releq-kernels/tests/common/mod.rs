@@ -3,7 +3,17 @@
 
 use std::num::NonZeroUsize;
 
+use proptest::test_runner::Config;
 use releq_kernels::{BitPair, Epilogue, KernelError, Output};
+
+/// That many random cases, but two under Miri, which is a thousand times slower.
+pub(crate) fn cases(count: u32) -> Config {
+    Config {
+        // Miri has no files.
+        failure_persistence: if cfg!(miri) { None } else { Config::default().failure_persistence },
+        ..Config::with_cases(if cfg!(miri) { 2 } else { count })
+    }
+}
 
 /// Pseudo-random codes from `low` to `high`, with many at the extremes.
 fn codes(len: usize, low: i32, high: i32, seed: u64) -> Vec<i32> {
