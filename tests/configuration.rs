@@ -129,6 +129,11 @@ fn what_cannot_be_is_refused_with_the_field_named() {
     refused(&|v| v["beside"] = json!([["a", 3]]), &["`beside[0][1]`"]);
     refused(&|v| v["actions"] = json!([2, 8, 2]), &["`actions`", "2 is there twice"]);
     refused(&|v| v["finalists"] = json!(0), &["`finalists`"]);
+    refused(&|v| v["beside"] = json!([["releq", [2, 2, 2, 2]]]), &["`beside`", "`releq`"]);
+    refused(&|v| v["beside"] = json!([["uniform 3", [2, 2, 2, 2]]]), &["`beside`", "`uniform 3`"]);
+    refused(&|v| v["agent"] = json!({"ppo": {"gamma": -1}}), &["gamma"]);
+    refused(&|v| v["agent"] = json!({"ppo-planned": []}), &["`agent"]);
+    refused(&|v| v["correction"] = json!([]), &["`correction`"]);
     refused(
         &|v| v["pretrain"]["sgd"]["momentum"] = json!(2),
         &["`pretrain`", "momentum", "below 1"],

@@ -8,6 +8,7 @@ use releq::{
     core::{Bitwidth, BitwidthAssignment, sealed},
     evaluate::{Evaluation, Evaluator},
     hw::CostWeighted,
+    reward::RewardKind,
     zoo::lenet,
 };
 use releq_test_support::timeless;
@@ -126,6 +127,10 @@ fn a_state_of_something_else_is_refused_with_the_field_named() {
     refused(&other, ppo(&other).as_mut(), state.clone(), "problem.actions");
     let other = builder().fix_layer("fc1", Bitwidth::EIGHT).build().unwrap();
     refused(&other, ppo(&other).as_mut(), state.clone(), "problem.layers");
+    // The same names, other settings.
+    let other: RewardKind = "shaped:threshold=0.2".parse().unwrap();
+    let other = builder().reward(other.build()).build().unwrap();
+    refused(&other, ppo(&other).as_mut(), state.clone(), "problem.answers");
     refused(&problem, random(&problem).as_mut(), state.clone(), "ppo");
 
     let changed = |change: &dyn Fn(&mut serde_json::Value)| -> SearchState {

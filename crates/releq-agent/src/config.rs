@@ -164,7 +164,11 @@ impl PpoConfig {
         fields(self).into_iter().find(|(name, value)| theirs.get(name) != Some(value)).map(|f| f.0)
     }
 
-    pub(crate) fn check(&self) -> Result<(), AgentError> {
+    /// Checks every hyperparameter.
+    ///
+    /// # Errors
+    /// [`AgentError`], naming the first that is out of its range.
+    pub fn check(&self) -> Result<(), AgentError> {
         let within = |field, value: f64, low: f64, high: f64| {
             if value >= low && value <= high {
                 Ok(())

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use releq_data::{Dataset, Label, Normalization};
+use releq_data::{DataError, Dataset, Label, Normalization};
 use serde::{Deserialize, Serialize};
 
 use crate::{TrainError, Trainer, training};
@@ -107,14 +107,25 @@ pub(crate) fn unless_stopped(
     if batch_size == 0 {
         return Err(TrainError::Schedule { field: "batch_size", allowed: "positive", got: 0.0 });
     }
+    if data.is_empty() {
+        return Err(DataError::Empty { name: data.name().to_owned() }.into());
+    }
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     let outputs = trainer.network().outputs();
+    let labelled = data.info().classes.is_some();
     let indices: Vec<usize> = (0..data.len()).collect();
     for batch in indices.chunks(batch_size) {
         if go_on().is_break() {
             return Ok(false);
         }
         data.gather(batch, normalization, &mut images, &mut labels)?;
+        if labelled && labels.len() != batch.len() {
+            let (name, index) = (data.name().to_owned(), batch[labels.len().min(batch.len() - 1)]);
+            return Err(DataError::MissingLabel { name, index }.into());
+        }
+        if let Some(&label) = labels.iter().find(|&&label| usize::from(label) >= outputs) {
+            return Err(TrainError::Label { label, outputs });
+        }
         let logits = trainer.logits(&images)?;
         if logits.len() != batch.len() * outputs {
             let (images, expected, got) = (batch.len(), batch.len() * outputs, logits.len());

@@ -58,6 +58,15 @@ impl Compared {
     pub const fn not_a_number() -> Self {
         Self { divergence: Estimate { value: MOST_NATS, standard_error: 0.0 }, labelled: None }
     }
+
+    /// The first of its numbers that is none, which only one's own comparison can have.
+    #[must_use]
+    pub fn not_finite(&self) -> Option<f64> {
+        let estimates =
+            [Some(self.divergence), self.labelled.map(|labelled| labelled.cross_entropy)];
+        let numbers = estimates.into_iter().flatten().flat_map(|e| [e.value, e.standard_error]);
+        numbers.into_iter().find(|number| !number.is_finite())
+    }
 }
 
 impl Labelled {

@@ -15,11 +15,13 @@ const MOST_FACTOR: f32 = 4.0;
 
 /// What stands in for a retrain where there are no gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct Correction {
     /// Images whose mean outputs are restored. They need no labels. Fewer if there are not as many.
     pub images: usize,
 }
+
+releq_core::named_fields!(Correction);
 
 impl Default for Correction {
     /// 256 images. A channel's mean error is the same from image to image, so that few tell it.
@@ -194,7 +196,9 @@ impl<D: Dataset> Corrector<D> {
         let corrector = Self { data, normalization, targets, reference };
         let mut targets = Vec::new();
         let done = corrector.batches(go_on, |_, images| {
-            targets.push(trainer.moments(images, None)?);
+            let seen = trainer.moments(images, None)?;
+            check_moments(trainer.network(), &seen)?;
+            targets.push(seen);
             Ok(())
         })?;
         let reference =
@@ -249,6 +253,7 @@ impl<D: Dataset> Corrector<D> {
         let done = self.batches(go_on, |batch, images| {
             let targets = &self.targets[batch];
             let seen = trainer.moments(images, Some(targets))?;
+            check_moments(trainer.network(), &seen)?;
             let share = images.len() as f64;
             count += share;
             for (sums, (seen, target)) in sums.iter_mut().zip(seen.iter().zip(targets)) {

@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ReleqError,
-    evaluate::{Evaluation, Evaluator, full_precision},
-    guard::guard,
+    evaluate::{Evaluator, each, full_precision},
     problem::{ActionSpace, EvaluationMode, Problem},
     run_folder::Clock,
     search::Scored,
@@ -188,38 +187,26 @@ impl<'a> BitwidthEnvironment<'a> {
                 new.push(bits.clone());
             }
         }
-        let piece = || format!("evaluator `{}`", self.evaluator.name());
         let full_precision = full_precision(self.evaluator)?;
         let started = self.clock.elapsed();
         let told = Mutex::new(vec![None; new.len()]);
-        let answered = |place: usize, answer: &Evaluation| {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(told) = told.get_mut(place) {
-                *told = Some(answer.clone());
-            }
+        let measured = each(self.evaluator, &new, &|place, answer| {
+            told.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(answer.clone());
             Ok(())
-        };
-        let answers = guard(piece, || self.evaluator.evaluate_each(&new, &answered));
+        });
         self.evaluation_time += self.clock.elapsed().saturating_sub(started);
-        let told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let answers = match answers {
-            Ok(answers) if answers.len() == new.len() => Ok(answers),
-            Ok(answers) => {
-                Err(ReleqError::Answers { piece: piece(), expected: new.len(), got: answers.len() })
-            }
-            Err(error) => Err(error),
-        };
         // What was measured before something failed is kept, but not where the caller stopped: the search goes on from
         // there as if the batch had not begun.
-        let (answers, failed) = match answers {
-            Ok(answers) => (answers.into_iter().map(Some).collect(), None),
+        let mut failed = match measured {
             Err(ReleqError::Cancelled) => return Err(ReleqError::Cancelled),
-            Err(error) => (told, Some(error)),
+            measured => measured.err(),
         };
-        for (bits, answer) in new.into_iter().zip(answers) {
-            if let Some(answer) = answer {
-                let scored = self.problem.scored(&bits, answer, full_precision)?;
-                self.remember(bits, scored);
+        let told = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (bits, answer) in new.into_iter().zip(told) {
+            let Some(answer) = answer else { continue };
+            match self.problem.scored(&bits, answer, full_precision) {
+                Ok(scored) => self.remember(bits, scored),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
         if let Some(error) = failed {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ReleqError,
-    evaluate::{Evaluation, Evaluator, full_precision},
+    evaluate::{Evaluation, Evaluator, Measurement, full_precision},
     guard::guard,
     search::Scored,
 };
@@ -106,6 +106,8 @@ pub struct ProblemSummary {
     pub limits: Vec<String>,
     /// Name of the reward.
     pub reward: String,
+    /// What cost model, limits and reward answer to a few questions, `None` where that fails: names tell nothing of settings.
+    pub answers: Vec<Option<f64>>,
 }
 
 /// Settings of a [`Problem`]; [`build`](Self::build) checks them.
@@ -213,7 +215,11 @@ impl ProblemBuilder {
     /// [`ReleqError::Setting`] for no layers, a standard deviation that is none, no action, an unknown or twice fixed layer, nothing left to
     /// search, or limits that no assignment meets; [`ReleqError::Cost`] if the cost model does not cover a
     /// layer or one of the bitwidths.
-    pub fn build(mut self) -> Result<Problem, ReleqError> {
+    pub fn build(self) -> Result<Problem, ReleqError> {
+        guard(|| "a piece of the problem".to_owned(), || self.checked())
+    }
+
+    fn checked(mut self) -> Result<Problem, ReleqError> {
         let wrong = |setting, reason: String| Err(ReleqError::Setting { setting, reason });
         if self.layers.is_empty() {
             return wrong("layers", "there is no layer to search".into());
@@ -320,7 +326,33 @@ impl Problem {
             cost: self.cost.name().to_owned(),
             limits: self.limits.iter().map(ToString::to_string).collect(),
             reward: self.reward.name().to_owned(),
+            answers: self.answers(),
         }
+    }
+
+    /// What the pieces say of the extremes, of every layer at the lowest bitwidth alone, and of a few states.
+    fn answers(&self) -> Vec<Option<f64>> {
+        let lowest = self.actions.first().copied().unwrap_or(Bitwidth::ONE);
+        let highest = self.all_at(self.highest());
+        let mut assignments = vec![self.all_at(lowest), highest.clone()];
+        for &layer in &self.searched {
+            let mut alone = highest.clone();
+            alone[layer] = lowest;
+            assignments.push(alone);
+        }
+        let mut answers = Vec::new();
+        for bits in &assignments {
+            answers.push(self.quant_state(bits).ok());
+            answers.extend(self.limits.iter().map(|limit| self.usage(limit, bits).ok()));
+        }
+        let states = (0..=20).map(|twentieth| (f64::from(twentieth) / 20.0, None));
+        for (acc_state, over_limit) in states.chain([(0.97, None), (0.5, Some(1.5))]) {
+            for quant_state in [0.25, 0.75] {
+                answers.push(self.reward(acc_state, quant_state, over_limit).ok());
+            }
+        }
+        // JSON has neither NaN nor infinity.
+        answers.into_iter().map(|answer| answer.filter(|answer| answer.is_finite())).collect()
     }
 
     /// All quantizable layers.
@@ -440,13 +472,20 @@ impl Problem {
     /// released with it computes the mean of the searched bits, [`MeanBits`].
     ///
     /// # Errors
-    /// [`ReleqError::Cost`] for another number of bitwidths than layers, or if the cost model fails.
+    /// [`ReleqError::Cost`] for another number of bitwidths than layers, or if the cost model fails;
+    /// [`ReleqError::OutOfRange`] if the quotient is infinite.
     pub fn quant_state(&self, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
         if bits.len() != self.layers.len() {
             let (layers, bits) = (self.layers.len(), bits.len());
             return Err(releq_core::CostError::LengthMismatch { layers, bits }.into());
         }
-        Ok(self.counted_cost(bits)? / self.highest_cost)
+        let value = self.counted_cost(bits)? / self.highest_cost;
+        if value.is_finite() {
+            return Ok(value);
+        }
+        let piece = format!("cost model `{}`", self.cost.name());
+        let allowed = "a finite multiple of the cost at the highest bitwidth";
+        Err(ReleqError::OutOfRange { piece, value, allowed })
     }
 
     /// How many times the limit an assignment costs, for the limit that it exceeds most; `None` if it is
@@ -498,7 +537,9 @@ impl Problem {
         evaluator: &dyn Evaluator,
     ) -> Result<Scored, ReleqError> {
         let full_precision = full_precision(evaluator)?;
-        self.scored(bits, evaluator.evaluate(bits)?, full_precision)
+        let piece = || format!("evaluator `{}`", evaluator.name());
+        let answer = guard(piece, || evaluator.evaluate(bits))?;
+        self.scored(bits, answer, full_precision)
     }
 
     /// What an evaluation is worth.
@@ -508,10 +549,19 @@ impl Problem {
         evaluation: Evaluation,
         full_precision: f64,
     ) -> Result<Scored, ReleqError> {
-        let (measured, failure, stopped_after) = match evaluation.checked() {
+        let (measured, mut failure, stopped_after) = match evaluation.checked() {
             Evaluation::Measured(measured) => (Some(measured), None, None),
             Evaluation::GivenUp { after_step, seen } => (Some(seen), None, Some(after_step)),
             Evaluation::Failed { reason } => (None, Some(reason), None),
+        };
+        let length = |measured: &Measurement| measured.answered_by.as_ref().map(|bits| bits.len());
+        let measured = match measured.as_ref().and_then(length) {
+            Some(got) if got != self.layers.len() => {
+                let layers = self.layers.len();
+                failure = Some(format!("the evaluator answered for {got} layers of {layers}"));
+                None
+            }
+            _ => measured,
         };
         let answered_by = measured.as_ref().and_then(|measured| measured.answered_by.clone());
         let bits = answered_by.unwrap_or_else(|| asked.clone());

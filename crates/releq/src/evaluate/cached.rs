@@ -7,7 +7,7 @@ use std::{
 
 use releq_core::BitwidthAssignment;
 
-use super::{Evaluation, Evaluator};
+use super::{Evaluation, Evaluator, each};
 use crate::ReleqError;
 
 /// Remembers every answer of `E`, so that several searches share what one of them has measured.
@@ -74,14 +74,13 @@ impl<E: Evaluator> Evaluator for Cached<E> {
             (0..batch.len()).filter(|&place| answers[place].is_none()).collect();
         let asked: Vec<BitwidthAssignment> =
             missing.iter().map(|&place| batch[place].clone()).collect();
-        let new = self.inner.evaluate_each(&asked, &|place, answer| {
+        let new = each(&self.inner, &asked, &|place, answer| {
             self.lock().insert(asked[place].clone(), answer.clone());
             answered(missing[place], answer)
         })?;
         for (place, answer) in missing.into_iter().zip(new) {
             answers[place] = Some(answer);
         }
-        // Where the evaluator behind gave too few answers, so does this one, and the search says so.
         Ok(answers.into_iter().flatten().collect())
     }
 

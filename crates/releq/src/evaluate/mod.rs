@@ -4,6 +4,7 @@ mod by_divergence;
 mod cached;
 #[cfg(any(test, feature = "testing"))]
 mod check;
+mod each;
 mod early_stop;
 mod parallel;
 mod pool;
@@ -18,6 +19,7 @@ pub use by_divergence::ByDivergence;
 pub use cached::Cached;
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_evaluator;
+pub(crate) use each::each;
 pub use early_stop::EarlyStop;
 pub use parallel::Parallel;
 pub(crate) use pool::TrainerPool;
@@ -26,7 +28,7 @@ pub(crate) use retrain::{EVALUATION_BATCH, Way, classify, go_on, unless_diverged
 pub use retrain::{Retrain, RetrainSetup, Retrained};
 pub use table::{OnMiss, Table};
 
-use crate::ReleqError;
+use crate::{ReleqError, guard::guard};
 
 /// What was measured of an assignment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,7 +124,7 @@ impl Evaluation {
     }
 
     /// The evaluation itself, or a failed one if its accuracy is not in 0 to 1, or the standard error not a
-    /// positive number or 0.
+    /// positive number or 0, nor what it compared.
     #[must_use]
     pub(crate) fn checked(self) -> Self {
         let (Self::Measured(seen) | Self::GivenUp { seen, .. }) = &self else { return self };
@@ -130,6 +132,9 @@ impl Evaluation {
             if !(0.0..=1.0).contains(&accuracy) {
                 return Self::failed(format!("the evaluator returned an accuracy of {accuracy}"));
             }
+        }
+        if let Some(nats) = seen.compared.as_ref().and_then(Compared::not_finite) {
+            return Self::failed(format!("the evaluator returned a comparison with {nats} nats"));
         }
         match seen.standard_error {
             Some(error) if !(0.0..=f64::MAX).contains(&error) => {
@@ -209,7 +214,8 @@ pub trait Evaluator: Send + Sync {
 
 /// The full-precision accuracy that `evaluator` states, if it is one.
 pub(crate) fn full_precision(evaluator: &dyn Evaluator) -> Result<f64, ReleqError> {
-    let value = evaluator.full_precision();
+    let value =
+        guard(|| format!("evaluator `{}`", evaluator.name()), || Ok(evaluator.full_precision()))?;
     if value > 0.0 && value <= 1.0 {
         return Ok(value);
     }

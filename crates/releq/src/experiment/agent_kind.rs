@@ -55,13 +55,15 @@ impl Default for AgentKind {
 
 /// PPO in a search that plans.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, remote = "Self")]
 pub struct PlannedPpo {
     /// The agent.
     pub ppo: PpoConfig,
     /// How it learns between measurements.
     pub planning: Planning,
 }
+
+releq_core::named_fields!(PlannedPpo);
 
 impl Default for PlannedPpo {
     /// [`PpoConfig::quick`], since what the agent learns from changes with every measurement.
@@ -158,6 +160,21 @@ impl AgentKind {
         match self {
             Self::PpoPlanned(planned) => Some(planned.planning),
             _ => None,
+        }
+    }
+
+    /// Checks the hyperparameters.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn check(&self) -> Result<(), ReleqError> {
+        match self {
+            Self::Ppo(ppo) => Ok(ppo.check()?),
+            Self::PpoPlanned(planned) => {
+                planned.planning.check()?;
+                Ok(planned.ppo.check()?)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{AgentKind, Choice, PlannedPpo};
+use super::{AgentKind, Choice, PlannedPpo, finals::is_reserved};
 use crate::{Budget, Planning, ReleqError, evaluate::EarlyStop};
 
 /// Where the images come from that every choice is made on.
@@ -456,6 +456,12 @@ impl ExperimentConfig {
             })?;
         }
         self.early_stop.map_or(Ok(()), |stop| stop.check())?;
+        if let Choice::Ours(agent) = &self.agent {
+            agent.check()?;
+        }
+        if let Some((label, _)) = self.beside.iter().find(|(label, _)| is_reserved(label)) {
+            return wrong("beside", format!("`{label}` is what the report calls a row of its own"));
+        }
         let mut labels = BTreeSet::new();
         if let Some((label, _)) = self.beside.iter().find(|(label, _)| !labels.insert(label)) {
             return wrong("beside", format!("`{label}` is there twice"));

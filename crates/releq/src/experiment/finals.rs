@@ -29,11 +29,30 @@ use crate::{
 /// Label of the agent's row.
 const RELEQ: &str = "releq";
 
+/// Whether that is how a report may label a row by itself.
+pub(super) fn is_reserved(label: &str) -> bool {
+    let uniform = || UNIFORM.iter().any(|bits| label == uniform_label(*bits));
+    label == RELEQ || label == FULL_PRECISION || label.ends_with(SEARCH) || uniform()
+}
+
+fn uniform_label(bits: u8) -> String {
+    format!("uniform {bits}")
+}
+
+/// How the label of a row ends that a rival search found.
+const SEARCH: &str = " search";
+
 /// Label of the row in which every layer stays in float.
 const FULL_PRECISION: &str = "full precision";
 
 /// Uniform bitwidths that every report shows for comparison, as far as the quantizer has them.
 const UNIFORM: [u8; 4] = [8, 4, 3, 2];
+
+/// Those of them that a quantizer has.
+pub(super) fn uniform(quantizer: &dyn Quantizer) -> Vec<Bitwidth> {
+    let all = UNIFORM.into_iter().filter_map(|bits| Bitwidth::new(bits).ok());
+    all.filter(|bits| quantizer.supports(*bits)).collect()
+}
 
 /// A verdict within so many standard errors of the border of the tolerance is uncertain.
 const BORDER: f64 = 1.0;
@@ -52,7 +71,8 @@ pub(super) struct Finals<'a> {
     pub(super) network: &'a Network,
     pub(super) config: &'a ExperimentConfig,
     pub(super) problem: &'a Problem,
-    pub(super) quantizer: &'a dyn Quantizer,
+    /// The bitwidths of the rows with the same bits everywhere.
+    pub(super) uniform: &'a [Bitwidth],
     pub(super) report_costs: &'a [Arc<dyn CostModel>],
     pub(super) validation: &'a dyn Dataset,
     pub(super) test: &'a dyn Dataset,
@@ -92,14 +112,18 @@ impl Finals<'_> {
     ) -> Result<Finished, ReleqError> {
         let beside = self.beside()?;
         let most = self.config.finalists;
-        let mut candidates = measured(found);
+        let mut candidates = self.candidates(found);
+        let mut unproposed = None;
         // Without a search there is nothing to add to.
         if !candidates.is_empty() {
-            candidates.extend(self.proposed(&candidates)?);
+            match self.proposed(&candidates) {
+                Ok(proposed) => candidates.extend(proposed),
+                Err(error) => unproposed = Some(error.chain()),
+            }
         }
         let mut walks = vec![Walk::new(RELEQ.to_owned(), candidates, most)];
         let rival = |rival: &SearchOutcome| {
-            Walk::new(format!("{} search", rival.agent), measured(rival), most)
+            Walk::new(format!("{}{SEARCH}", rival.agent), self.candidates(rival), most)
         };
         walks.extend(comparisons.iter().map(rival));
         let done = Mutex::new(self.on_record());
@@ -122,8 +146,15 @@ impl Finals<'_> {
         if let Some(answer) = answer.as_ref().filter(|_| !cancelled && error.is_none()) {
             (cancelled, error) = stopped(self.keep_weights(long, &answer.bits));
         }
-        let error = error.or_else(|| unpriced.into_iter().next());
+        let error = error.or(unproposed).or_else(|| unpriced.into_iter().next());
         Ok(Finished { rows, reference, answer, cancelled, error })
+    }
+
+    /// What a search measured and the problem admits: an evaluator may have answered for something else.
+    fn candidates(&self, search: &SearchOutcome) -> Vec<(f64, BitwidthAssignment)> {
+        let mut candidates = measured(search);
+        candidates.retain(|(_, bits)| self.problem.admits(bits));
+        candidates
     }
 
     /// The long retrains that earlier lives of the run have done.
@@ -192,13 +223,9 @@ impl Finals<'_> {
         let float = BitwidthAssignment::uniform(Bitwidth::FLOAT, layers)?;
         let mut beside = vec![(FULL_PRECISION.to_owned(), float)];
         beside.extend(self.config.beside.iter().cloned());
-        for bits in UNIFORM {
-            let each = Bitwidth::new(bits)?;
-            if !self.quantizer.supports(each) {
-                continue;
-            }
-            let uniform = BitwidthAssignment::uniform(each, layers)?;
-            beside.push((format!("uniform {bits}"), uniform));
+        for &bits in self.uniform {
+            let uniform = BitwidthAssignment::uniform(bits, layers)?;
+            beside.push((uniform_label(bits.get()), uniform));
         }
         Ok(beside)
     }

@@ -162,7 +162,7 @@ impl Experiment {
     pub fn cost(mut self, cost: impl CostModel + 'static) -> Self {
         let name = cost.name().to_owned();
         let cost = Named::new("cost model", &name, cost);
-        self.own.costs.insert(name.clone(), Arc::new(cost));
+        self.own.cost = BTreeMap::from([(name.clone(), Arc::new(cost) as Arc<dyn CostModel>)]);
         self.config.cost = Choice::Own(name);
         self
     }
@@ -171,7 +171,9 @@ impl Experiment {
     #[must_use]
     pub fn limit(mut self, limit: CostLimit) -> Self {
         let name = limit.to_string();
-        self.own.limits.insert(name.clone(), limit);
+        if self.own.limits.insert(name.clone(), limit).is_some() {
+            self.own.twice.get_or_insert(("limits", name.clone()));
+        }
         self.config.limits.push(Choice::Own(name));
         self
     }
@@ -181,7 +183,9 @@ impl Experiment {
     pub fn report_cost(mut self, cost: impl CostModel + 'static) -> Self {
         let name = cost.name().to_owned();
         let cost = Named::new("cost model", &name, cost);
-        self.own.costs.insert(name.clone(), Arc::new(cost));
+        if self.own.report_costs.insert(name.clone(), Arc::new(cost)).is_some() {
+            self.own.twice.get_or_insert(("report_costs", name.clone()));
+        }
         self.config.report_costs.push(Choice::Own(name));
         self
     }

@@ -40,10 +40,13 @@ pub(super) struct OwnPieces {
     pub(super) quantizers: BTreeMap<String, Arc<dyn Quantizer>>,
     pub(super) trainers: BTreeMap<String, Arc<dyn TrainerFactory>>,
     pub(super) rewards: BTreeMap<String, Arc<dyn Reward>>,
-    pub(super) costs: BTreeMap<String, Arc<dyn CostModel>>,
+    pub(super) cost: BTreeMap<String, Arc<dyn CostModel>>,
+    pub(super) report_costs: BTreeMap<String, Arc<dyn CostModel>>,
     pub(super) limits: BTreeMap<String, CostLimit>,
     pub(super) agents: BTreeMap<String, MakeAgent>,
     pub(super) evaluators: BTreeMap<String, MakeEvaluator>,
+    /// A setting and a name under which it was given two pieces, of which one would be lost.
+    pub(super) twice: Option<(&'static str, String)>,
 }
 
 /// The piece of this name, or an error that says what the program has to hand in.
@@ -79,9 +82,14 @@ impl Pieces {
     /// What the configuration names.
     pub(super) fn new(config: &ExperimentConfig, given: &OwnPieces) -> Result<Self, ReleqError> {
         given.evaluator(config)?;
+        if let Some((setting, name)) = &given.twice {
+            let reason = format!("two pieces are called `{name}`; give one of them another name");
+            return Err(ReleqError::Setting { setting, reason });
+        }
         let cost = |setting, choice: &Choice<CostKind>| match choice {
             Choice::Ours(kind) => Ok(kind.build()?),
-            Choice::Own(name) => own(&given.costs, setting, name).cloned(),
+            Choice::Own(name) if setting == "cost" => own(&given.cost, setting, name).cloned(),
+            Choice::Own(name) => own(&given.report_costs, setting, name).cloned(),
         };
         let limit = |choice: &Choice<LimitConfig>| match choice {
             Choice::Ours(limit) => Ok(limit.build()?),

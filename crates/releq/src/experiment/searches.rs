@@ -31,6 +31,8 @@ pub(super) struct Searched {
     pub(super) sensitivities: Option<Sensitivities>,
     pub(super) found: SearchOutcome,
     pub(super) comparisons: Vec<SearchOutcome>,
+    /// What ended a comparison before it had measured anything.
+    pub(super) failed: Option<String>,
 }
 
 impl Run<'_> {
@@ -53,6 +55,7 @@ impl Run<'_> {
             sensitivities: sensitivities.as_ref(),
             evaluator: None,
             done: 0,
+            all_recorded: true,
         };
         let mut agent = self.own.agent(self.config, &shape)?;
         let planning = match &self.config.agent {
@@ -62,7 +65,7 @@ impl Run<'_> {
         let found = searches.next(agent.as_mut(), planning, self.config.budget, Stage::Search)?;
         laps.lap("search");
 
-        let mut comparisons = Vec::new();
+        let (mut comparisons, mut failed) = (Vec::new(), None);
         let over = matches!(found.stop, StopReason::Cancelled | StopReason::Failed);
         if self.config.compare && !over {
             let budget = Budget { evaluations: Some(found.evaluations), ..Budget::default() };
@@ -71,18 +74,29 @@ impl Run<'_> {
             let mut evolution = Evolution::new(action_count, episode_len, seed, BESIDE);
             let mut random = RandomSearch::new(action_count, seed, TOGETHER);
             let mut knapsack = match &sensitivities {
-                Some(sensitivities) => Some(knapsack(&problem, sensitivities)?),
+                Some(sensitivities) => match knapsack(&problem, sensitivities) {
+                    Ok(knapsack) => Some(knapsack),
+                    Err(error) => {
+                        failed = Some(error.chain());
+                        None
+                    }
+                },
                 None => None,
             };
             let knapsack = knapsack.as_mut().map(|agent| agent as &mut dyn Agent);
             let others = [&mut local as &mut dyn Agent, &mut evolution, &mut random];
             for agent in knapsack.into_iter().chain(others) {
-                comparisons.push(searches.next(agent, None, budget, Stage::Comparison)?);
+                match searches.next(agent, None, budget, Stage::Comparison) {
+                    Ok(outcome) => comparisons.push(outcome),
+                    Err(ReleqError::Cancelled) => break,
+                    // The agent's own search is worth having without.
+                    Err(error) => failed = failed.or_else(|| Some(error.chain())),
+                }
             }
         }
         laps.lap("comparisons");
         drop(searches);
-        Ok(Searched { problem, sensitivities, found, comparisons })
+        Ok(Searched { problem, sensitivities, found, comparisons, failed })
     }
 
     fn evaluator<'s>(
@@ -129,6 +143,8 @@ struct Searches<'s, 'a> {
     /// Made for the first search that is not on record.
     evaluator: Option<Box<dyn Evaluator + 's>>,
     done: usize,
+    /// Whether all until now are on record. Records are told apart by their order, so none may follow one that is missing.
+    all_recorded: bool,
 }
 
 impl Searches<'_, '_> {
@@ -146,9 +162,10 @@ impl Searches<'_, '_> {
             StageRecord::Search { outcome, run_seconds } => Some((outcome, *run_seconds)),
             _ => None,
         });
+        let name = agent_name(agent, planning.is_some());
         let recorded = recorded.into_iter().nth(self.done);
         self.done += 1;
-        if let Some((outcome, run_seconds)) = recorded {
+        if let Some((outcome, run_seconds)) = recorded.filter(|(found, _)| found.agent == name) {
             clock.replayed(run_seconds);
             return Ok((**outcome).clone());
         }
@@ -156,8 +173,7 @@ impl Searches<'_, '_> {
         run.comparing.store(stage == Stage::Comparison, Ordering::Relaxed);
         // Without a single evaluation there is no search to speak of.
         if budget.evaluations != Some(0) {
-            let agent = agent_name(agent, planning.is_some());
-            (run.on_event)(&Event::SearchBegun { stage, agent, budget });
+            (run.on_event)(&Event::SearchBegun { stage, agent: name, budget });
         }
         let sensitivities = self.sensitivities.cloned();
         let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
@@ -166,12 +182,12 @@ impl Searches<'_, '_> {
             .clock(clock)
             .cancel(run.cancel)
             .on_event(stage, run.on_event)
-            .run()?;
+            .run()
+            .inspect_err(|_| self.all_recorded = false)?;
         let over = matches!(outcome.stop, StopReason::Cancelled | StopReason::Failed);
+        self.all_recorded &= !over && outcome.error.is_none() && !run.cancel.is_cancelled();
         if let Some(kept) = kept
-            && !over
-            && outcome.error.is_none()
-            && !run.cancel.is_cancelled()
+            && self.all_recorded
         {
             kept.record_stage(&StageRecord::Search {
                 outcome: Box::new(outcome.clone()),

@@ -16,14 +16,14 @@ use releq_train::{Schedule, TrainError, TrainProgress, Trainer, initial_weights}
 
 use super::{
     AgentShape, ExperimentConfig,
-    finals::{Finals, Finished, FullPrecision, row_cost},
+    finals::{Finals, Finished, FullPrecision, row_cost, uniform},
     images::{Images, origin},
     pieces::{OwnPieces, Pieces},
     searches::Searched,
 };
 use crate::{
     Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Sensitivities, Sensitivity,
-    Stage,
+    Stage, StopReason,
     evaluate::{Retrain, RetrainSetup, Way, classify},
     run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, StageRecord},
 };
@@ -36,6 +36,8 @@ pub(super) struct Run<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) on_event: &'a (dyn Fn(&Event) + Sync),
     pub(super) pieces: Pieces,
+    /// The bitwidths of the rows with the same bits everywhere.
+    pub(super) uniform: Vec<Bitwidth>,
     pub(super) images: Images,
     /// The weights that are given.
     pub(super) given: Option<Weights>,
@@ -61,7 +63,8 @@ impl<'a> Run<'a> {
         let pieces = Pieces::new(config, own)?;
         check_bits(network, config, &pieces.quantizer)?;
         let problem = problem(network, config, &pieces, None)?;
-        check_report_costs(network, &pieces)?;
+        let uniform = uniform(&*pieces.quantizer);
+        check_report_costs(network, config, &pieces, &uniform)?;
         own.agent(config, &AgentShape::new(&problem, config.seed))?;
         let images = Images::new(own.data(config)?, config)?;
         for (setting, schedule, _) in config.schedules().filter(|&(.., used)| used) {
@@ -91,6 +94,7 @@ impl<'a> Run<'a> {
             cancel,
             on_event,
             pieces,
+            uniform,
             images,
             given,
             clock,
@@ -176,7 +180,13 @@ impl<'a> Run<'a> {
             saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer.as_ref()))?;
             return Err(ReleqError::Cancelled);
         }
-        Ok(trainer.weights())
+        let weights = trainer.weights();
+        // Before they are written down: a folder with such weights would be spoilt for good.
+        check_trained(&weights, network).map_err(|reason| ReleqError::Piece {
+            piece: format!("trainer `{}`", config.trainer),
+            source: format!("after the full-precision training, {reason}").into(),
+        })?;
+        Ok(weights)
     }
 
     /// Accuracy of the full-precision weights on the validation and the test images.
@@ -279,7 +289,7 @@ impl<'a> Run<'a> {
             network: self.network,
             config: self.config,
             problem: &searched.problem,
-            quantizer: &*self.pieces.quantizer,
+            uniform: &self.uniform,
             report_costs: &self.pieces.report_costs,
             validation: &self.images.validation,
             test: &self.images.test,
@@ -306,8 +316,11 @@ impl<'a> Run<'a> {
         finished: Finished,
         times: BTreeMap<String, f64>,
     ) -> Result<Report, ReleqError> {
-        let Searched { found, comparisons, sensitivities, .. } = searched;
+        let Searched { found, comparisons, sensitivities, failed, .. } = searched;
         let Finished { rows, reference, answer, cancelled, error } = finished;
+        // An evaluator may stop a search of its own accord; then, too, the run has not come to its end.
+        let cancelled = cancelled || found.stop == StopReason::Cancelled;
+        let error = failed.or(error);
         let chosen = answer.as_ref().map(|answer| answer.bits.clone()).or_else(|| {
             let best = found.best_within(self.config.tolerance).or(found.best.as_ref());
             best.map(|scored| scored.bits.clone())
@@ -423,13 +436,31 @@ pub(super) fn problem(
     builder.build()
 }
 
-/// Refuses cost models that have no price of the network, rather than leave gaps in a report after hours. One that does
-/// not cover 8 bits may cover what is reported of.
-fn check_report_costs(network: &Network, pieces: &Pieces) -> Result<(), ReleqError> {
+/// Refuses weights that are not those of the network, or no numbers.
+fn check_trained(weights: &Weights, network: &Network) -> Result<(), String> {
+    weights.check(network).map_err(|error| error.to_string())?;
+    let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+    match weights.0.iter().find(|(_, parameter)| !finite(&parameter.values)) {
+        Some((name, _)) => Err(format!("parameter `{name}` is not finite")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses cost models that have no price of the rows that are known beforehand, rather than leave gaps in a report after
+/// hours. Bitwidths that one does not cover are no such gap.
+fn check_report_costs(
+    network: &Network,
+    config: &ExperimentConfig,
+    pieces: &Pieces,
+    uniform: &[Bitwidth],
+) -> Result<(), ReleqError> {
     let layers = network.profiles();
-    let eight = BitwidthAssignment::uniform(Bitwidth::EIGHT, layers.len())?;
-    for model in &pieces.report_costs {
-        match row_cost(model, &layers, &eight) {
+    let mut rows: Vec<BitwidthAssignment> = config.beside.iter().map(|(_, b)| b.clone()).collect();
+    for &bits in [Bitwidth::FLOAT, Bitwidth::EIGHT].iter().chain(uniform) {
+        rows.push(BitwidthAssignment::uniform(bits, layers.len())?);
+    }
+    for (model, bits) in pieces.report_costs.iter().flat_map(|m| rows.iter().map(move |b| (m, b))) {
+        match row_cost(model, &layers, bits) {
             Err(ReleqError::Cost(CostError::Bitwidth { .. })) => {}
             priced => drop(priced?),
         }

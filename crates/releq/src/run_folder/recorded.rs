@@ -10,7 +10,7 @@ use releq_core::BitwidthAssignment;
 use super::{Clock, EvaluationRecord, OpenRun};
 use crate::{
     ReleqError,
-    evaluate::{Evaluation, Evaluator},
+    evaluate::{Evaluation, Evaluator, each},
 };
 
 /// An evaluator whose answers a run keeps.
@@ -67,7 +67,7 @@ impl<E: Evaluator> Evaluator for Recorded<'_, E> {
             (0..batch.len()).filter(|&place| answers[place].is_none()).collect();
         let asked: Vec<BitwidthAssignment> =
             missing.iter().map(|&place| batch[place].clone()).collect();
-        let new = self.inner.evaluate_each(&asked, &|place, answer| {
+        let new = each(&self.inner, &asked, &|place, answer| {
             // What is no accuracy counts as failed; the record has it as the search will see it.
             let answer = answer.clone().checked();
             let bits = asked[place].clone();
@@ -80,7 +80,6 @@ impl<E: Evaluator> Evaluator for Recorded<'_, E> {
         for (place, answer) in missing.into_iter().zip(new) {
             answers[place] = Some(answer);
         }
-        // Where the evaluator gave too few answers, so does this one, and the search says so.
         Ok(answers.into_iter().flatten().collect())
     }
 

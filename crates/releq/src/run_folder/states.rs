@@ -7,7 +7,7 @@ use releq_data::{Dataset, Normalization};
 use releq_train::{Schedule, StateSaver, Trainer, Training, TrainingState};
 
 use super::file_stem;
-use crate::ReleqError;
+use crate::{ReleqError, guard::guard};
 
 /// Where trainings of one kind keep their states: a folder with a file for each assignment, or one file for full
 /// precision.
@@ -72,7 +72,7 @@ impl KeptStates {
         trainer: &mut dyn Trainer,
     ) -> Result<Training<'a>, ReleqError> {
         if self.file(beginning.bits).exists() {
-            match self.resumed(beginning, trainer) {
+            match guard(|| "trainer".to_owned(), || self.resumed(beginning, trainer)) {
                 Ok(training) => return Ok(training),
                 // Beginning again gives the same weights, only later.
                 Err(error) => {

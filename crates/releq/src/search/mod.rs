@@ -17,13 +17,16 @@ pub use state::SearchState;
 use crate::{
     Cancel, Event, ReleqError, Sensitivities, Stage,
     environment::BitwidthEnvironment,
-    evaluate::Evaluator,
+    evaluate::{Evaluator, full_precision},
     guard::guard,
     planning::{Measured, Plan, Planning, conclude, plan},
     problem::{EvaluationMode, Problem},
     run_folder::Clock,
 };
 use state::FORMAT;
+
+/// Most episodes that an agent may begin at a time, whatever the budget.
+const MOST_EPISODES: usize = 10_000;
 
 /// A search that steps: an agent plays one batch of episodes of a [`Problem`] after the other until its
 /// budget is used up.
@@ -54,6 +57,8 @@ use state::FORMAT;
 /// ```
 pub struct Search<'a> {
     problem: &'a Problem,
+    /// The agent's.
+    name: String,
     agent: &'a mut dyn Agent,
     evaluator: &'a dyn Evaluator,
     environment: BitwidthEnvironment<'a>,
@@ -81,15 +86,20 @@ pub struct Search<'a> {
 
 /// What outcomes and events call an agent: its name, and whether the search plans for it.
 pub(crate) fn agent_name(agent: &dyn Agent, planned: bool) -> String {
-    let name = agent.name();
-    if planned { format!("{name}-planned") } else { name.to_owned() }
+    let name = name_of(agent);
+    if planned { format!("{name}-planned") } else { name }
+}
+
+/// Its name, or what stands for that of an agent that panics when asked.
+fn name_of(agent: &dyn Agent) -> String {
+    guard(String::new, || Ok(agent.name().to_owned())).unwrap_or_else(|_| "nameless".to_owned())
 }
 
 impl fmt::Debug for Search<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Search")
             .field("problem", &self.problem)
-            .field("agent", &self.agent.name())
+            .field("agent", &self.name)
             .field("budget", &self.budget)
             .field("episodes", &self.episodes)
             .finish_non_exhaustive()
@@ -106,6 +116,7 @@ impl<'a> Search<'a> {
     ) -> Self {
         Self {
             problem,
+            name: name_of(agent),
             agent,
             evaluator,
             environment: BitwidthEnvironment::new(problem, evaluator),
@@ -140,10 +151,11 @@ impl<'a> Search<'a> {
         evaluator: &'a dyn Evaluator,
         state: SearchState,
     ) -> Result<Self, ReleqError> {
-        state.check(&problem.summary(), evaluator.full_precision())?;
+        state.check(&problem.summary(), full_precision(evaluator)?)?;
         let before = Duration::try_from_secs_f64(state.seconds)
             .map_err(|error| ReleqError::Resume { field: "seconds", reason: error.to_string() })?;
-        agent.restore(&state.agent)?;
+        let name = name_of(agent);
+        guard(|| format!("agent `{name}`"), || Ok(agent.restore(&state.agent)?))?;
         let mut search = Self::new(problem, agent, evaluator, state.budget);
         search.planning = state.planning;
         search.sensitivities = state.sensitivities;
@@ -202,11 +214,11 @@ impl<'a> Search<'a> {
         Ok(SearchState {
             format: FORMAT.to_owned(),
             problem: self.problem.summary(),
-            full_precision: self.evaluator.full_precision(),
+            full_precision: full_precision(self.evaluator)?,
             budget: self.budget,
             planning: self.planning,
             sensitivities: self.sensitivities.clone(),
-            agent: self.agent.snapshot()?,
+            agent: guard(|| self.piece(), || Ok(self.agent.snapshot()?))?,
             environment: self.environment.state(),
             episodes: self.episodes,
             last_new_at: self.last_new_at,
@@ -268,8 +280,8 @@ impl<'a> Search<'a> {
         room: usize,
     ) -> Result<Option<StopReason>, ReleqError> {
         planning.check_for(self.problem)?;
-        let name = self.agent.name().to_owned();
-        let measured = measured(&self.environment, self.evaluator, self.sensitivities.as_ref());
+        let name = self.name.clone();
+        let measured = measured(&self.environment, self.evaluator, self.sensitivities.as_ref())?;
         let next = guard(
             || format!("agent `{name}`"),
             || plan(planning, self.problem, self.agent, &measured, room),
@@ -277,17 +289,18 @@ impl<'a> Search<'a> {
         let Some(Plan { assignments, played }) = next else {
             return Ok(Some(StopReason::Converged));
         };
+        let Played { action_probabilities, update, .. } = played.unwrap_or_default();
+        check_finite(&name, &update)?;
         let places = self.environment.measure(&assignments)?;
         let batch = places.iter().map(|&place| self.environment.scored()[place].clone()).collect();
-        let Played { action_probabilities, update, .. } = played.unwrap_or_default();
         self.told(name, batch, action_probabilities, update);
         Ok(None)
     }
 
     /// The last lessons of a planned search.
     fn concluded(&mut self, planning: &Planning) -> Result<(), ReleqError> {
-        let name = self.agent.name().to_owned();
-        let measured = measured(&self.environment, self.evaluator, self.sensitivities.as_ref());
+        let name = self.name.clone();
+        let measured = measured(&self.environment, self.evaluator, self.sensitivities.as_ref())?;
         guard(
             || format!("agent `{name}`"),
             || conclude(planning, self.problem, self.agent, &measured),
@@ -296,7 +309,7 @@ impl<'a> Search<'a> {
 
     /// A batch of episodes of the agent's own, which it learns from.
     fn explored(&mut self, room: usize) -> Result<Option<StopReason>, ReleqError> {
-        let name = self.agent.name().to_owned();
+        let name = self.name.clone();
         let piece = || format!("agent `{name}`");
         let Some(count) = guard(piece, || Ok(self.agent.begin(room, Mode::Explore)))? else {
             return Ok(Some(StopReason::Exhausted));
@@ -308,6 +321,7 @@ impl<'a> Search<'a> {
         let Played { rewards, action_probabilities, .. } =
             play(self.agent, &mut self.environment, count)?;
         let update = guard(piece, || Ok(self.agent.finish(&rewards)?))?;
+        check_finite(&name, &update)?;
 
         let batch: Vec<Scored> = self.environment.batch_scores().cloned().collect();
         self.told(name, batch, action_probabilities, update);
@@ -357,9 +371,9 @@ impl<'a> Search<'a> {
         if self.cancel.is_cancelled() {
             return Err(StopReason::Cancelled);
         }
-        let mut room = usize::MAX;
+        let mut room = MOST_EPISODES;
         if let Some(limit) = self.budget.episodes {
-            room = limit.saturating_sub(self.episodes);
+            room = room.min(limit.saturating_sub(self.episodes));
             if room == 0 {
                 return Err(StopReason::Episodes);
             }
@@ -401,12 +415,16 @@ impl<'a> Search<'a> {
         self.before + self.clock.elapsed().saturating_sub(self.started)
     }
 
+    fn piece(&self) -> String {
+        format!("agent `{}`", self.name)
+    }
+
     /// The episode that the agent thinks best, after its last lessons if the search plans, if it has one.
     fn greedy(&mut self) -> Result<Option<Scored>, ReleqError> {
         if let Some(planning) = self.planning {
             self.concluded(&planning)?;
         }
-        let piece = format!("agent `{}`", self.agent.name());
+        let piece = self.piece();
         let piece = || piece.clone();
         if guard(piece, || Ok(self.agent.begin(1, Mode::Greedy)))?.is_none() {
             return Ok(None);
@@ -432,8 +450,10 @@ impl<'a> Search<'a> {
                 Ok(answer) => greedy = answer,
             }
         }
+        let planned = if self.planning.is_some() { "-planned" } else { "" };
+        let agent = format!("{}{planned}", self.name);
         SearchOutcome {
-            agent: agent_name(self.agent, self.planning.is_some()),
+            agent,
             stop,
             episodes: self.episodes,
             evaluations,
@@ -455,12 +475,41 @@ fn measured<'s>(
     environment: &'s BitwidthEnvironment<'_>,
     evaluator: &dyn Evaluator,
     sensitivities: Option<&'s Sensitivities>,
-) -> Measured<'s> {
-    Measured {
+) -> Result<Measured<'s>, ReleqError> {
+    Ok(Measured {
         asked: environment.asked(),
         scored: environment.scored(),
-        full_precision: evaluator.full_precision(),
+        full_precision: full_precision(evaluator)?,
         sensitivities,
+    })
+}
+
+/// Refuses statistics that are no numbers, which nobody could read again.
+fn check_finite(agent: &str, update: &UpdateStats) -> Result<(), ReleqError> {
+    let UpdateStats {
+        mean_return,
+        policy_loss,
+        value_loss,
+        entropy,
+        approx_kl,
+        clip_fraction,
+        explained_variance,
+    } = *update;
+    let all = [
+        mean_return,
+        policy_loss,
+        value_loss,
+        entropy,
+        approx_kl,
+        clip_fraction,
+        explained_variance,
+    ];
+    match all.into_iter().find(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(value) => {
+            let piece = format!("statistics of agent `{agent}`");
+            Err(ReleqError::OutOfRange { piece, value, allowed: "finite" })
+        }
     }
 }
 
@@ -481,12 +530,11 @@ pub(crate) fn play(
     environment: &mut BitwidthEnvironment<'_>,
     episodes: usize,
 ) -> Result<Played, ReleqError> {
+    let piece = format!("agent `{}`", name_of(agent));
     let mut observations = environment.reset(episodes)?;
     let steps = environment.episode_len();
     let mut rewards = Vec::with_capacity(steps);
     let mut action_probabilities = Vec::with_capacity(steps);
-    // Named beforehand, for the agent itself is borrowed while it acts.
-    let piece = format!("agent `{}`", agent.name());
     for _ in 0..steps {
         let (actions, means) = guard(
             || piece.clone(),

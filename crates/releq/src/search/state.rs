@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Changes whenever the meaning of a [`SearchState`] does.
-pub(super) const FORMAT: &str = "releq search 2";
+pub(super) const FORMAT: &str = "releq search 3";
 
 /// Everything that a [`Search`](super::Search) is resumed from, as if it had never stopped.
 ///
@@ -100,6 +100,7 @@ impl SearchState {
         differs("problem.action_space", &problem.action_space, &own.action_space)?;
         differs("problem.evaluation", &problem.evaluation, &own.evaluation)?;
         differs("problem.layers", &problem.layers, &own.layers)?;
+        differs("problem.answers", &problem.answers, &own.answers)?;
         differs("full_precision", &full_precision, &self.full_precision)?;
 
         let damaged =
