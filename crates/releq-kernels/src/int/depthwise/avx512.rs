@@ -108,15 +108,15 @@ impl<'a> Group<'a> {
 /// [`check`] passed, and there is space for the results of all pixels.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
 unsafe fn all<const CODES: bool>(rows: &Rows<'_>, lines: &[Line], to: To<'_>) {
-    let slides = rows.shape.kernel == 3 && rows.shape.stride == 1;
     for segment in rows.segments() {
         for group in 0..rows.groups {
             let group = Group::new(rows, group, to);
             // SAFETY: the caller's promise.
             unsafe {
-                match slides {
-                    true => slide::<CODES>(rows, segment, lines, group),
-                    false => windows::<CODES>(rows, segment, lines, group),
+                match (rows.shape.kernel, rows.shape.stride) {
+                    (3, 1) => slide::<CODES>(rows, segment, lines, group),
+                    (3, 2) => slide_by_two::<CODES>(rows, segment, lines, group),
+                    _ => windows::<CODES>(rows, segment, lines, group),
                 }
             }
         }
@@ -180,6 +180,42 @@ unsafe fn slide<const CODES: bool>(
             if x >= 2 {
                 group.store::<CODES>(first + x - 2, done);
             }
+        }
+    }
+}
+
+/// Windows of 3 x 3 two pixels apart: the last column of one is the first of the next.
+///
+/// # Safety
+/// As for [`all`], and that is what the windows are.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")]
+unsafe fn slide_by_two<const CODES: bool>(
+    rows: &Rows<'_>,
+    Segment { first, start, count }: Segment,
+    lines: &[Line],
+    group: Group<'_>,
+) {
+    let interleave = interleave();
+    let step = rows.step();
+    // SAFETY: there is a line for each of 3 columns, and the rows of all windows lie inside the activations.
+    unsafe {
+        let line =
+            |x: usize| _mm512_load_si512(lines.as_ptr().add(x * group.groups + group.group).cast());
+        let weights = [line(0), line(1), line(2)];
+        let top = rows.acts.as_ptr().add(start + group.group * LANES);
+        let of = |at: *const u8| {
+            let [middle, bottom] = [at.add(rows.row), at.add(2 * rows.row)];
+            // The weights of the fourth row are zero.
+            column([at, middle, bottom, bottom], interleave)
+        };
+        let mut left = of(top);
+        for pixel in 0..count {
+            let at = top.add(pixel * step);
+            let (middle, right) = (of(at.add(group.channels)), of(at.add(2 * group.channels)));
+            let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), left, weights[0]);
+            let sums = _mm512_dpbusd_epi32(sums, middle, weights[1]);
+            group.store::<CODES>(first + pixel, _mm512_dpbusd_epi32(sums, right, weights[2]));
+            left = right;
         }
     }
 }

@@ -43,7 +43,7 @@ enum Weights {
     Taps(Vec<[i16; LANES]>),
     /// `[taps / 2, rounded up][channels / 16, rounded up][16][2]`
     #[cfg(target_arch = "x86_64")]
-    Pairs(crate::cpu::Avx2, Vec<avx2::Pair>),
+    Pairs(crate::cpu::Avx2, Vec<avx2::Pair>, Vec<[usize; avx2::TAPS]>),
     /// `[columns][rows / 4, rounded up][channels / 16, rounded up][16][4]`
     #[cfg(target_arch = "x86_64")]
     Columns(crate::cpu::Avx512, Vec<Line>),
@@ -51,7 +51,9 @@ enum Weights {
 
 impl Weights {
     /// From `[channels][kernel][kernel]`.
-    fn pack(codes: &[i8], kernel: usize, groups: usize, cpu: Cpu) -> Self {
+    fn pack(codes: &[i8], shape: ConvShape, cpu: Cpu) -> Self {
+        let ConvShape { channels, kernel, .. } = shape;
+        let groups = channels.div_ceil(LANES);
         let taps = kernel * kernel;
         // Each code with its tap and its channel.
         let each = codes.iter().enumerate().map(|(at, &code)| (at % taps, at / taps, code));
@@ -71,7 +73,8 @@ impl Weights {
                     let avx2::Pair(lanes) = &mut pairs[tap / avx2::TAPS * groups + channel / LANES];
                     lanes[channel % LANES * avx2::TAPS + tap % avx2::TAPS] = code.into();
                 }
-                Self::Pairs(avx2, pairs)
+                let row = (shape.width + 2 * shape.padding) * channels;
+                Self::Pairs(avx2, pairs, avx2::places(kernel, row, channels))
             }
             #[cfg(target_arch = "x86_64")]
             Cpu::Avx512(avx512) => {
@@ -105,7 +108,7 @@ impl DepthwiseConv {
         let pair = BitPair::new(bits, 8)?;
         pair.check_depth(taps)?;
         pair.check_weights(codes)?;
-        let weights = Weights::pack(codes, shape.kernel, shape.channels.div_ceil(LANES), cpu);
+        let weights = Weights::pack(codes, shape, cpu);
         Ok(Self { cpu, shape, bits, weights, padding_code: 0 })
     }
 
@@ -133,7 +136,7 @@ impl DepthwiseConv {
         match &self.weights {
             Weights::Taps(lines) => size_of_val(lines.as_slice()),
             #[cfg(target_arch = "x86_64")]
-            Weights::Pairs(_, pairs) => size_of_val(pairs.as_slice()),
+            Weights::Pairs(_, pairs, _) => size_of_val(pairs.as_slice()),
             #[cfg(target_arch = "x86_64")]
             Weights::Columns(_, lines) => size_of_val(lines.as_slice()),
         }
@@ -216,7 +219,9 @@ impl DepthwiseConv {
                         vectorise(self.cpu, Taps { rows, lines, sums: &mut *sums });
                     }
                     #[cfg(target_arch = "x86_64")]
-                    Weights::Pairs(avx2, pairs) => avx2::run(*avx2, &rows, pairs, sums),
+                    Weights::Pairs(avx2, pairs, places) => {
+                        avx2::run(*avx2, &rows, pairs, places, sums);
+                    }
                     #[cfg(target_arch = "x86_64")]
                     Weights::Columns(avx512, lines) => avx512::run(*avx512, &rows, lines, sums),
                 }
@@ -323,17 +328,20 @@ impl Loops for Taps<'_> {
             let sums = self.sums[first * groups..].chunks_exact_mut(groups);
             for (pixel, sums) in sums.take(count).enumerate() {
                 let start = start + pixel * self.rows.step();
-                sums.fill([0; LANES]);
-                for tap in 0..kernel * kernel {
-                    let at = start + tap / kernel * row + tap % kernel * channels;
-                    let lines = &self.lines[tap * groups..][..groups];
-                    for (group, (sums, weights)) in sums.iter_mut().zip(lines).enumerate() {
-                        let acts: &[u8] = &acts[at + group * LANES..][..LANES];
-                        for i in 0..LANES {
-                            // At most 128 * 255 in magnitude, which fits in 16 bits.
-                            sums[i] += i32::from(weights[i] * i16::from(acts[i]));
+                for (group, sums) in sums.iter_mut().enumerate() {
+                    let mut acc = [0; LANES];
+                    for ky in 0..kernel {
+                        for kx in 0..kernel {
+                            let at = start + ky * row + kx * channels + group * LANES;
+                            let weights = &self.lines[(ky * kernel + kx) * groups + group];
+                            let acts: &[u8] = &acts[at..at + LANES];
+                            for i in 0..LANES {
+                                // At most 128 * 255 in magnitude, which fits in 16 bits.
+                                acc[i] += i32::from(weights[i] * i16::from(acts[i]));
+                            }
                         }
                     }
+                    *sums = acc;
                 }
             }
         }
