@@ -38,6 +38,7 @@ pub(crate) fn step(graph: &Graph, node: &Node, options: &Options) -> Result<Step
         Op::MeanPool(shape) => {
             Step::MeanPool(*shape, epilogue(mean_epilogue(*shape, input, output))?)
         }
+        Op::Pad { top, left } => Step::Pad { top: *top, left: *left, input, output },
         Op::Shortcut { stride, before } => {
             Step::Shortcut { stride: *stride, before: *before, input, output }
         }

@@ -74,6 +74,8 @@ pub(crate) enum Op {
     /// Every `stride`-th pixel of every `stride`-th row, `before` channels of zeros before those that came, and as many behind
     /// as there is room for. On codes or values.
     Shortcut { stride: usize, before: usize },
+    /// A margin of zeros, for windows that are not padded alike on all sides. On codes.
+    Pad { top: usize, left: usize },
     /// In single precision, and why.
     Float(FloatOp, &'static str),
 }

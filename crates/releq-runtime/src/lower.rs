@@ -208,7 +208,33 @@ impl Lowering<'_> {
 
     fn product(&mut self, index: usize) -> Result<(), RuntimeError> {
         let chain = self.chain(index, true);
-        let op = match self.integer_product(index, &chain)? {
+        let input = self.values[self.source(index, 0)];
+        let op = self.network.nodes()[index].op;
+        if let (Layer::Conv2d(conv), Some(_)) = (op, input.grid)
+            && conv.padding.equal().is_none()
+        {
+            let Sides { top, left, bottom, right } = conv.padding;
+            let height = top.saturating_add(input.height).saturating_add(bottom);
+            let width = left.saturating_add(input.width).saturating_add(right);
+            let padded = Value { height, width, ..input };
+            let bare = Layer::Conv2d(conv.padding(0));
+            let len = input.channels.checked_mul(height).and_then(|len| len.checked_mul(width));
+            if len.is_some_and(|len| len <= MOST_VALUES)
+                && let Ok(product) = self.integer_product(index, bare, padded, &chain)?
+            {
+                let margin = self.push(index, &Self::alone(index), Op::Pad { top, left });
+                self.values[margin] = padded;
+                if let Some(node) = self.nodes.last_mut() {
+                    (node.kind, node.bits) = ("padding", None);
+                }
+                self.push(index, &chain, Op::Product(product));
+                if let Some(node) = self.nodes.last_mut() {
+                    node.inputs = vec![margin];
+                }
+                return Ok(());
+            }
+        }
+        let op = match self.integer_product(index, op, input, &chain)? {
             Ok(product) => Op::Product(product),
             Err(why) => Op::Float(self.float_product(index, &chain), why),
         };
@@ -220,9 +246,10 @@ impl Lowering<'_> {
     fn integer_product(
         &self,
         index: usize,
+        op: Layer,
+        input: Value,
         chain: &Chain,
     ) -> Result<Result<Product, &'static str>, RuntimeError> {
-        let input = self.values[self.source(index, 0)];
         let Some(grid) = input.grid else {
             return Ok(Err(if self.grids.is_some() {
                 "what it reads is not rounded"
@@ -235,7 +262,7 @@ impl Lowering<'_> {
             Ok(None) => return Ok(Err("its weights are not quantized")),
             Err(_) => return Ok(Err("whole numbers cannot express its weights")),
         };
-        let shape = match self.network.nodes()[index].op {
+        let shape = match op {
             Layer::Conv2d(conv) => conv_shape(conv, input),
             _ => Ok(LayerShape::Gemm(GemmShape {
                 pixels: 1,

@@ -181,6 +181,18 @@ fn compute(node: &Node, inputs: &[&Tensor], [input, output]: [Value; 2]) -> Tens
             let count = (shape.kernel * shape.kernel) as f32;
             scaled(&sums, output.grid, Rectifier::None, |_| (first.scale() / count, 0.0))
         }
+        Op::Pad { top, left } => {
+            let values = first.values();
+            let inside = |at: usize| {
+                let (pixel, channel) = (at / output.channels, at % output.channels);
+                let (row, column) = (pixel / output.width, pixel % output.width);
+                let (row, column) = (row.checked_sub(*top)?, column.checked_sub(*left)?);
+                (row < input.height && column < input.width)
+                    .then(|| values[(row * input.width + column) * input.channels + channel])
+            };
+            let values = (0..output.len()).map(|at| inside(at).unwrap_or(0.0));
+            rounded(values.collect(), output.grid)
+        }
         Op::Shortcut { stride, before } => {
             let values = first.values();
             let moved = (0..output.len()).map(|at| {

@@ -18,6 +18,7 @@ pub(crate) enum Step {
     Table(Box<[u8; 256]>),
     MaxPool(PoolShape),
     MeanPool(PoolShape, Epilogue),
+    Pad { top: usize, left: usize, input: Value, output: Value },
     Shortcut { stride: usize, before: usize, input: Value, output: Value },
     Float(FloatStep, &'static str),
 }
@@ -79,6 +80,19 @@ impl Step {
                 [Some(Activation::Codes { codes, .. }), _],
                 target,
             ) => sum_pool(*shape, codes, output(epilogue, target), *isa),
+            (
+                Self::Pad { top, left, input, output },
+                [Some(Activation::Codes { codes, grid }), _],
+                Target::Codes(out, _),
+            ) => {
+                out.fill(grid.zero_point);
+                let row = input.width * input.channels;
+                let rows = out.chunks_exact_mut(output.width * output.channels).skip(*top);
+                for (out, row) in rows.zip(codes.chunks_exact(row)) {
+                    out[left * input.channels..][..row.len()].copy_from_slice(row);
+                }
+                Ok(())
+            }
             (
                 Self::Shortcut { stride, before, input, output },
                 [Some(Activation::Codes { codes, grid }), _],

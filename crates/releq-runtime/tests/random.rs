@@ -85,7 +85,9 @@ fn draw(dice: &mut Dice) -> Drawn {
                 end
             }
             3 => {
-                let conv = Conv2d::new(channels, 3).padding(1).groups(channels);
+                // TensorFlow pads like the second of these.
+                let padding = dice.of(&[[1, 1, 1, 1], [0, 0, 2, 2]]);
+                let conv = Conv2d::new(channels, 3).padding(padding).groups(channels);
                 builder = builder.conv(&name, conv);
                 let (after, end) = tail(dice, builder, at, &name);
                 builder = after;
