@@ -1,0 +1,109 @@
+"""Accuracy of packed networks on the runtime, beside the same weights with activations in full precision.
+
+    pip install numpy pillow
+    cargo build --release -p releq-cli
+    python tests/peers/runtime.py lenet --weights lenet.safetensors --bits 4 --data MNIST --mean 0.1307 --std 0.3081
+    python tests/peers/runtime.py resnet20 --weights resnet20.th --bits 8 --data CIFAR10 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+
+--data is a folder with MNIST's files, or with train/CLASS/*.jpg and test/CLASS/*.jpg (or val/). Images of other sizes are scaled and
+cropped; both sides see the same numbers. The program exports a packed file with activations of 8 bits, whose ranges come from 300
+training images, and runs it twice: with integers, and with `--backend native`, where the same weights meet activations in full
+precision. With --classes, a table with the columns wnid and index says which output a folder's class is.
+"""
+
+import argparse
+import csv
+import gzip
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+
+def mnist(folder, count):
+    def values(name, header):
+        path = next(iter(pathlib.Path(folder).glob(name + "*")))
+        data = gzip.open(path).read() if path.suffix == ".gz" else path.read_bytes()
+        return np.frombuffer(data, np.uint8)[header:]
+
+    images = values("t10k-images", 16).reshape(-1, 1, 28, 28)
+    return images[:count].astype(np.float32) / 255, values("t10k-labels", 8)[:count].astype(int)
+
+
+def pictures(folder, count, side, classes):
+    from PIL import Image
+
+    root = next(path for path in (pathlib.Path(folder) / half for half in ("test", "val")) if path.is_dir())
+    names = sorted(path.name for path in root.iterdir() if path.is_dir())
+    number = {name: index for index, name in enumerate(names)}
+    if classes:
+        with open(classes, newline="") as file:
+            number = {row["wnid"]: int(row["index"]) for row in csv.DictReader(file)}
+    files = sorted((path for path in root.glob("*/*")), key=lambda path: (path.name, path.parent.name))[:count]
+
+    def read(path):
+        image = Image.open(path).convert("RGB")
+        if image.size != (side, side):
+            scale = side * 8 / 7 / min(image.size)
+            image = image.resize([max(side, round(length * scale)) for length in image.size], Image.BILINEAR)
+            left, top = [(length - side) // 2 for length in image.size]
+            image = image.crop((left, top, left + side, top + side))
+        return np.asarray(image, np.float32).transpose(2, 0, 1) / 255
+
+    return np.stack([read(path) for path in files]), np.array([number[path.parent.name] for path in files])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    root = pathlib.Path(__file__).resolve().parents[2]
+    parser.add_argument("network")
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--bits", default="8")
+    parser.add_argument("--quantizer", default="wrpn-scaled-per-channel")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--mean", required=True)
+    parser.add_argument("--std", required=True)
+    parser.add_argument("--classes")
+    parser.add_argument("--shift", type=int, default=0, help="added to the numbers of classes")
+    parser.add_argument("--program", default=root / "target" / "release" / "releq")
+    args = parser.parse_args()
+    is_mnist = any(pathlib.Path(args.data).glob("t10k-images*"))
+    x, labels = mnist(args.data, args.images) if is_mnist else pictures(args.data, args.images, args.side, args.classes)
+    mean, std = [np.float32([float(v) for v in text.split(",")])[:, None, None] for text in (args.mean, args.std)]
+    x = ((x - mean) / std).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+
+        def releq(*words):
+            done = subprocess.run([str(word) for word in (args.program, *words)], capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stderr)
+            return done.stdout
+
+        packed = folder / "packed.safetensors"
+        more = ["--classes", args.classes] if args.classes else []
+        releq(
+            "export", args.network, "--weights", args.weights, "--bits", args.bits, "--quantizer", args.quantizer, "--form", "packed",
+            "--activation-bits", 8, "--data", args.data, "--mean", args.mean, "--std", args.std, "--images", 100, *more, "--output", packed,
+        )  # fmt: skip
+        floats = [line for line in releq("run", packed, "--explain").splitlines() if " float" in line]
+        np.savez(folder / "x.npz", x=x)
+
+        def classes(*how):
+            releq("run", packed, "--input", folder / "x.npz", "--output", folder / "out.npz", *how)
+            return np.load(folder / "out.npz")["logits"].argmax(axis=1)
+
+        integers, full = classes(), classes("--backend", "native")
+        accuracy = [100 * (got == labels + args.shift).mean() for got in (full, integers)]
+        print(
+            f"| {args.network} | {args.bits} | {len(x)} | {accuracy[0]:.2f} % | {accuracy[1]:.2f} % | {accuracy[1] - accuracy[0]:+.2f} | "
+            f"{100 * (integers == full).mean():.2f} % | {len(floats)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
