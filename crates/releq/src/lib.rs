@@ -8,6 +8,7 @@ pub mod evaluate;
 mod event;
 mod experiment;
 mod guard;
+pub mod jobs;
 mod planning;
 mod problem;
 mod report;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use releq_core::{
-    Bitwidth, BitwidthAssignment, CostError, CostModel, LayerBits, LayerProfile, Network,
+    Bitwidth, BitwidthAssignment, CostError, CostModel, LayerBits, LayerProfile, Network, Weights,
     checked_network_cost, parallel,
 };
 use releq_data::Dataset;
@@ -74,13 +74,13 @@ pub(super) struct Finals<'a> {
     /// The bitwidths of the rows with the same bits everywhere.
     pub(super) uniform: &'a [Bitwidth],
     pub(super) report_costs: &'a [Arc<dyn CostModel>],
-    pub(super) validation: &'a dyn Dataset,
-    pub(super) test: &'a dyn Dataset,
     pub(super) full_precision: FullPrecision,
     pub(super) sensitivities: Option<&'a Sensitivities>,
     pub(super) on_event: &'a (dyn Fn(&Event) + Sync),
     pub(super) clock: &'a Clock,
     pub(super) kept: Option<&'a OpenRun<'a>>,
+    /// How many retrains are done at a time, now.
+    pub(super) at_once: &'a (dyn Fn() -> usize + Sync),
 }
 
 /// What the finals came to, or as far as they came.
@@ -94,6 +94,11 @@ pub(super) struct Finished {
     pub(super) error: Option<String>,
 }
 
+/// One long retrain of an assignment: which one, counted from 0, and whether its weights are wanted.
+pub(super) type Long<'l> = dyn Fn(&BitwidthAssignment, usize, bool) -> Result<(Final, Option<Weights>), ReleqError>
+    + Sync
+    + 'l;
+
 /// The long retrains done so far.
 type Done = BTreeMap<BitwidthAssignment, Seeds>;
 
@@ -106,7 +111,7 @@ impl Finals<'_> {
     /// or a failure is kept.
     pub(super) fn run(
         &self,
-        long: &Retrain<'_>,
+        long: &Long<'_>,
         found: &SearchOutcome,
         comparisons: &[SearchOutcome],
     ) -> Result<Finished, ReleqError> {
@@ -173,11 +178,7 @@ impl Finals<'_> {
     }
 
     /// Retrains the answer again if its weights are lost.
-    fn keep_weights(
-        &self,
-        long: &Retrain<'_>,
-        bits: &BitwidthAssignment,
-    ) -> Result<(), ReleqError> {
+    fn keep_weights(&self, long: &Long<'_>, bits: &BitwidthAssignment) -> Result<(), ReleqError> {
         match self.kept {
             Some(kept) if !kept.has_retrained(bits) => {
                 log::warn!("the weights of the answer are missing; it is retrained again");
@@ -232,7 +233,7 @@ impl Finals<'_> {
 
     fn retrain_all(
         &self,
-        long: &Retrain<'_>,
+        long: &Long<'_>,
         beside: &[(String, BitwidthAssignment)],
         walks: &[Walk],
         done: &Mutex<Done>,
@@ -252,7 +253,7 @@ impl Finals<'_> {
                 .collect();
             // Threads that would stand idle retrain candidates that a walk may come to. Its way does not depend on them,
             // so the rows are the same for any number of threads.
-            let idle = self.config.threads.get().saturating_sub(pending.len());
+            let idle = (self.at_once)().saturating_sub(pending.len());
             let longest = open.iter().map(Vec::len).max().unwrap_or(0);
             let by_rank =
                 (0..longest).flat_map(|rank| open.iter().filter_map(move |rest| rest.get(rank)));
@@ -365,7 +366,7 @@ impl Finals<'_> {
 
     fn retrain(
         &self,
-        long: &Retrain<'_>,
+        long: &Long<'_>,
         assignments: &[BitwidthAssignment],
         done: &Mutex<Done>,
     ) -> Result<(), ReleqError> {
@@ -381,7 +382,7 @@ impl Finals<'_> {
             });
         };
         report(count(&locked(done)), None, None);
-        parallel::try_for_each(assignments.iter(), self.config.threads.get(), |bits| {
+        parallel::try_for_each(assignments.iter(), (self.at_once)(), |bits| {
             let seed = locked(done).get(bits).map_or(0, Seeds::count);
             let answer = self.retrain_one(long, bits, seed)?;
             let count = {
@@ -397,23 +398,14 @@ impl Finals<'_> {
     /// One long retrain, which the run keeps if it keeps anything; weights only of the first seed.
     fn retrain_one(
         &self,
-        long: &Retrain<'_>,
+        long: &Long<'_>,
         bits: &BitwidthAssignment,
         seed: usize,
     ) -> Result<Final, ReleqError> {
-        let sets = [self.validation, self.test];
-        let take =
-            |trainer: &dyn Trainer| self.kept.filter(|_| seed == 0).map(|_| trainer.weights());
-        let piece = || "trainer".to_owned();
-        let (retrained, weights) =
-            guard(piece, || long.retrain_with_weights(bits, seed, &sets, take))?;
-        let answer = match retrained {
-            Retrained::Done(reports) => Ok([reports[0], reports[1]]),
-            Retrained::Diverged(reason) => Err(reason),
-        };
+        let (answer, weights) = long(bits, seed, seed == 0 && self.kept.is_some())?;
         if let Some(kept) = self.kept {
             let record = FinalRecord::new(bits.clone(), seed, &answer, self.clock.seconds());
-            kept.record_final(&record, weights.flatten().as_ref())?;
+            kept.record_final(&record, weights.as_ref())?;
         }
         Ok(answer)
     }
@@ -446,6 +438,26 @@ impl Finals<'_> {
             failure: retrained.failure().cloned(),
         }
     }
+}
+
+/// Retrains at `bits` and classifies the validation and the test images; also gives the weights, if they are wanted and did
+/// not diverge.
+pub(super) fn retrain_long(
+    long: &Retrain<'_>,
+    bits: &BitwidthAssignment,
+    again: usize,
+    sets: [&dyn Dataset; 2],
+    weights: bool,
+) -> Result<(Final, Option<Weights>), ReleqError> {
+    let take = |trainer: &dyn Trainer| weights.then(|| trainer.weights());
+    let piece = || "trainer".to_owned();
+    let (retrained, weights) =
+        guard(piece, || long.retrain_with_weights(bits, again, &sets, take))?;
+    let answer = match retrained {
+        Retrained::Done(reports) => Ok([reports[0], reports[1]]),
+        Retrained::Diverged(reason) => Err(reason),
+    };
+    Ok((answer, weights.flatten()))
 }
 
 /// The retrains in which every layer stays in float.

@@ -18,6 +18,7 @@ use crate::{
 };
 
 /// The data of an experiment, split and normalized once.
+#[derive(Clone)]
 pub(super) struct Images {
     pub(super) train: Subset,
     pub(super) validation: Subset,

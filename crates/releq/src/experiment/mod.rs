@@ -1,6 +1,7 @@
 //! The whole path: pretrain, search, compare, retrain for long, report.
 
 mod agent_kind;
+mod bench;
 mod choice;
 mod config;
 mod finals;
@@ -9,6 +10,7 @@ mod named;
 mod pieces;
 mod preset;
 mod probe;
+mod retrains;
 mod searches;
 mod seeds;
 mod stages;
@@ -22,6 +24,7 @@ use std::{
 };
 
 pub use agent_kind::{AgentKind, AgentShape, PlannedPpo};
+pub use bench::{Bench, JobRunner};
 pub use choice::Choice;
 pub use config::{
     DataConfig, EvaluatorKind, ExperimentConfig, HeldOut, NetworkConfig, Signal, WeightsConfig,
@@ -42,6 +45,7 @@ use crate::{
     Cancel, Event, ReleqError, Report, RunFolder,
     evaluate::{Evaluator, RetrainSetup},
     guard::guard,
+    jobs::Workers,
     run_folder::Clock,
 };
 
@@ -214,6 +218,15 @@ impl Experiment {
     ) -> Self {
         self.own.evaluators.insert(name.to_owned(), Box::new(make));
         self.config.evaluator = Choice::Own(name.to_owned());
+        self
+    }
+
+    /// Lets these workers carry out the retrains, those of the search and the long ones at the end. Nothing else of the run
+    /// changes: the report is the same, and a run in a folder can go on with other workers or with none. Data, quantizer and
+    /// trainer must be pieces that workers have, named by the configuration.
+    #[must_use]
+    pub fn workers(mut self, workers: impl Workers + 'static) -> Self {
+        self.own.workers = Some(Box::new(workers));
         self
     }
 

@@ -15,6 +15,7 @@ use crate::{
     ReleqError,
     evaluate::{Evaluator, RetrainSetup},
     guard::guard,
+    jobs::Workers,
 };
 
 /// Data sets of any kind, shared.
@@ -47,6 +48,8 @@ pub(super) struct OwnPieces {
     pub(super) evaluators: BTreeMap<String, MakeEvaluator>,
     /// A setting and a name under which it was given two pieces, of which one would be lost.
     pub(super) twice: Option<(&'static str, String)>,
+    /// Who carries out retrains, if it is not the run itself. It decides no answer, so it has no place in a configuration.
+    pub(super) workers: Option<Box<dyn Workers>>,
 }
 
 /// The piece of this name, or an error that says what the program has to hand in.
@@ -69,6 +72,7 @@ fn own<'a, T>(
 }
 
 /// The pieces that need neither network nor data, ours and the user's own alike.
+#[derive(Clone)]
 pub(super) struct Pieces {
     pub(super) quantizer: Arc<dyn Quantizer>,
     pub(super) trainers: Arc<dyn TrainerFactory>,

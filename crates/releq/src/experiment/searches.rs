@@ -1,6 +1,6 @@
 //! The stage of an experiment in which the agent searches, and those that it is compared with.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use releq_agent::{Agent, Evolution, Listed, LocalSearch, RandomSearch};
 use releq_core::{Bitwidth, Weights};
@@ -10,13 +10,15 @@ use super::{
     finals::FullPrecision,
     named::Named,
     pieces::TOGETHER,
+    retrains,
     stages::{Run, problem},
 };
 use crate::{
     Budget, Event, Planning, Problem, ReleqError, Search, SearchOutcome, Sensitivities, Stage,
     StopReason,
-    evaluate::{ByDivergence, Cached, Evaluator, Retrain, RetrainSetup},
+    evaluate::{ByDivergence, Cached, Evaluator, RetrainSetup},
     guard::guard,
+    jobs::RemoteEvaluator,
     run_folder::{Recorded, SHORT, StageRecord},
     search::agent_name,
 };
@@ -110,17 +112,11 @@ impl Run<'_> {
             let made = guard(|| format!("the maker of the evaluator `{name}`"), || make(setup))?;
             return Ok(Box::new(Named::new("evaluator", name, made)));
         }
-        let way = self.way(self.config.short_retrain);
-        let mut retrain = match full_precision.search_validation {
-            Some(accuracy) => Retrain::unmeasured(*setup, way).relative_to(accuracy)?,
-            None => Retrain::measured_first(*setup, way)?,
-        };
-        // A correction learns from nobody.
-        if self.config.distilled && self.config.correction.is_none() {
-            retrain = retrain.distilled();
-        }
-        if let Some(early_stop) = self.config.early_stop {
-            retrain = retrain.early_stop(early_stop)?;
+        let mut retrain = retrains::short(self.config, *setup, full_precision.search_validation)?;
+        if let Some((workers, bench)) = self.workers(setup.weights) {
+            let full_precision = retrain.full_precision();
+            let bench = Arc::clone(bench);
+            return Ok(Box::new(RemoteEvaluator::new(workers, bench, full_precision, self.cancel)));
         }
         let comparing = || self.comparing.load(Ordering::Relaxed);
         retrain = retrain.on_step(

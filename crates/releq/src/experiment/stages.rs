@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -12,19 +12,23 @@ use releq_core::{Bitwidth, BitwidthAssignment, CostError, Network, Weights};
 use releq_data::Dataset;
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
-use releq_train::{Schedule, TrainError, TrainProgress, Trainer, initial_weights};
+use releq_train::{TrainError, TrainProgress, Trainer, initial_weights};
 
 use super::{
-    AgentShape, ExperimentConfig,
-    finals::{Finals, Finished, FullPrecision, row_cost, uniform},
+    AgentShape, Bench, ExperimentConfig,
+    bench::{check_portable, fingerprints},
+    finals::{Finals, Finished, FullPrecision, retrain_long, row_cost, uniform},
     images::{Images, origin},
     pieces::{OwnPieces, Pieces},
+    retrains,
     searches::Searched,
 };
 use crate::{
     Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Sensitivities, Sensitivity,
     Stage, StopReason,
-    evaluate::{Retrain, RetrainSetup, Way, classify},
+    evaluate::{RetrainSetup, classify},
+    guard::guard,
+    jobs::{Job, JobAnswer, Task, Workers, other_answer},
     run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, StageRecord},
 };
 
@@ -39,6 +43,10 @@ pub(super) struct Run<'a> {
     /// The bitwidths of the rows with the same bits everywhere.
     pub(super) uniform: Vec<Bitwidth>,
     pub(super) images: Images,
+    /// What tells the images from others, where workers must have the same.
+    fingerprints: Option<BTreeMap<String, String>>,
+    /// Where workers carry out retrains, made for the first of them.
+    bench: OnceLock<Arc<Bench>>,
     /// The weights that are given.
     pub(super) given: Option<Weights>,
     pub(super) clock: Clock,
@@ -72,6 +80,13 @@ impl<'a> Run<'a> {
                 .check_images(&images.train)
                 .map_err(|error| ReleqError::Setting { setting, reason: error.to_string() })?;
         }
+        let fingerprints = match &own.workers {
+            Some(_) => {
+                check_portable(config)?;
+                Some(fingerprints(&images)?)
+            }
+            None => None,
+        };
         let clock = Clock::new();
         let given = own.weights(config, network)?;
         let kept = match folder {
@@ -96,6 +111,8 @@ impl<'a> Run<'a> {
             pieces,
             uniform,
             images,
+            fingerprints,
+            bench: OnceLock::new(),
             given,
             clock,
             kept,
@@ -291,21 +308,50 @@ impl<'a> Run<'a> {
             problem: &searched.problem,
             uniform: &self.uniform,
             report_costs: &self.pieces.report_costs,
-            validation: &self.images.validation,
-            test: &self.images.test,
             full_precision,
             sensitivities: searched.sensitivities.as_ref(),
             on_event: self.on_event,
             clock: &self.clock,
             kept: self.kept.as_ref(),
+            at_once: &|| match self.workers(weights) {
+                Some((workers, _)) => workers.width().max(1),
+                None => self.config.threads.get(),
+            },
         };
-        let way = self.way(self.config.long_retrain);
-        let mut long = Retrain::unmeasured(self.setup(weights), way);
+        let (found, comparisons) = (&searched.found, &searched.comparisons);
+        if let Some((workers, bench)) = self.workers(weights) {
+            let long = |bits: &BitwidthAssignment, again, weights| {
+                let job = Job { bits: bits.clone(), task: Task::Long { again, weights } };
+                let piece = || workers.name().to_owned();
+                match guard(piece, || workers.carry_out(bench, &job, self.cancel))? {
+                    JobAnswer::Long { retrained, weights } => Ok((retrained, weights)),
+                    JobAnswer::Short(_) => Err(other_answer(workers)),
+                }
+            };
+            return finals.run(&long, found, comparisons);
+        }
+        let mut long = retrains::long(self.config, self.setup(weights));
         long = long.on_step(self.telling(|| Stage::Final));
         if let Some(kept) = &self.kept {
             long = long.keep_states(kept.states(LONG));
         }
-        finals.run(&long, &searched.found, &searched.comparisons)
+        let Images { validation, test, .. } = &self.images;
+        let sets = [validation as &dyn Dataset, test];
+        let long =
+            |bits: &BitwidthAssignment, again, keep| retrain_long(&long, bits, again, sets, keep);
+        finals.run(&long, found, comparisons)
+    }
+
+    /// Who carries out the retrains, if it is not this process, and where.
+    pub(super) fn workers(&self, weights: &Weights) -> Option<(&dyn Workers, &Arc<Bench>)> {
+        let (workers, fingerprints) =
+            self.own.workers.as_deref().zip(self.fingerprints.as_ref())?;
+        let bench = self.bench.get_or_init(|| {
+            let images = (self.images.clone(), fingerprints.clone());
+            let pieces = self.pieces.clone();
+            Arc::new(Bench::of_run((self.network, self.config), images, pieces, weights.clone()))
+        });
+        Some((workers, bench))
     }
 
     pub(super) fn report(
@@ -408,11 +454,6 @@ impl<'a> Run<'a> {
             seed: self.config.seed,
             cancel: self.cancel,
         }
-    }
-
-    /// What quantized weights get: a retrain by `schedule`, unless the run corrects them.
-    pub(super) fn way(&self, schedule: Schedule) -> Way {
-        self.config.correction.map_or(Way::Train(schedule), Way::Correct)
     }
 }
 

@@ -1,0 +1,221 @@
+//! Everything that the retrains of a run need, loaded: where jobs are carried out.
+
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize};
+
+use releq_core::{Network, Weights};
+use releq_data::{DataError, fingerprint};
+
+use super::{
+    Choice, DataConfig, ExperimentConfig, NetworkConfig,
+    finals::retrain_long,
+    images::Images,
+    pieces::{OwnPieces, Pieces},
+    retrains,
+};
+use crate::{
+    Cancel, ReleqError,
+    evaluate::{Evaluator as _, Retrain, RetrainSetup},
+    guard::guard,
+    jobs::{Job, JobAnswer, RunSpec, Task},
+};
+
+/// Network, weights, images and quantizer of a run. It owns them, so that any thread can hold it.
+pub struct Bench {
+    spec: RunSpec,
+    network: Network,
+    weights: Weights,
+    images: Images,
+    pieces: Pieces,
+}
+
+impl fmt::Debug for Bench {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bench").field("network", &self.network.name()).finish_non_exhaustive()
+    }
+}
+
+impl Bench {
+    /// Loads what `spec` describes, with the images that `data` names: those of the run may be elsewhere on this machine.
+    ///
+    /// # Errors
+    /// [`ReleqError::Setting`] if the images or the weights are not those of the run; any other [`ReleqError`] if something
+    /// cannot be loaded.
+    pub fn open(
+        spec: RunSpec,
+        data: &DataConfig,
+        weights: Weights,
+        cancel: &Cancel,
+    ) -> Result<Self, ReleqError> {
+        let config = &spec.config;
+        config.check()?;
+        let Some(network) = &config.network else {
+            let reason = "names no network".to_owned();
+            return Err(ReleqError::Setting { setting: "network", reason });
+        };
+        let network = network.build()?;
+        if weights.fingerprint() != spec.weights {
+            let reason = "they are not those of the run".to_owned();
+            return Err(ReleqError::Setting { setting: "weights", reason });
+        }
+        weights.check(&network)?;
+        let pieces = Pieces::new(config, &OwnPieces::default())?;
+        let images = Images::new(data.load()?.into_dyn(), config)?;
+        let found = fingerprints(&images)?;
+        if let Some((what, expected)) =
+            spec.data.iter().find(|(what, of)| found.get(*what) != Some(of))
+        {
+            let found = found.get(what).map_or("none", String::as_str);
+            let reason = format!(
+                "the {what} images are not those of the run: their fingerprint is {found}, not {expected}"
+            );
+            return Err(ReleqError::Setting { setting: "data", reason });
+        }
+        let images = match config.correction {
+            Some(_) if images.lack_labels() => {
+                images.labelled(&network, config, &pieces, Some(&weights), cancel)?
+            }
+            _ => images,
+        };
+        Ok(Self { spec, network, weights, images, pieces })
+    }
+
+    /// What a run has loaded, with the fingerprints of its images.
+    pub(super) fn of_run(
+        (network, config): (&Network, &ExperimentConfig),
+        (images, data): (Images, BTreeMap<String, String>),
+        pieces: Pieces,
+        weights: Weights,
+    ) -> Self {
+        let mut config = decisive(config);
+        config.network = Some(NetworkConfig::from(network));
+        config.normalization = Some(images.normalization.clone());
+        let spec = RunSpec { config, data, weights: weights.fingerprint() };
+        Self { spec, network: network.clone(), weights, images, pieces }
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub const fn spec(&self) -> &RunSpec {
+        &self.spec
+    }
+
+    /// The network.
+    #[must_use]
+    pub const fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The weights in full precision.
+    #[must_use]
+    pub const fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// What carries out its jobs, one after the other.
+    #[must_use]
+    pub fn runner<'a>(&'a self, cancel: &'a Cancel) -> JobRunner<'a> {
+        let setup = RetrainSetup {
+            network: &self.network,
+            weights: &self.weights,
+            train: &self.images.train,
+            validation: &self.images.search_validation,
+            normalization: &self.images.normalization,
+            quantizer: &self.pieces.quantizer,
+            trainers: &self.pieces.trainers,
+            threads: NonZeroUsize::MIN,
+            seed: self.spec.config.seed,
+            cancel,
+        };
+        JobRunner { bench: self, setup, short: None, long: None }
+    }
+}
+
+/// Carries out jobs on one thread. Its trainers, and what full precision sees, are kept from job to job.
+#[derive(Debug)]
+pub struct JobRunner<'a> {
+    bench: &'a Bench,
+    setup: RetrainSetup<'a>,
+    /// Relative to this accuracy in full precision.
+    short: Option<(f64, Retrain<'a>)>,
+    long: Option<Retrain<'a>>,
+}
+
+impl JobRunner<'_> {
+    /// Carries out one job.
+    ///
+    /// # Errors
+    /// [`ReleqError::Cancelled`], or what would end the search if it happened there.
+    pub fn carry_out(&mut self, job: &Job) -> Result<JobAnswer, ReleqError> {
+        let Self { bench, setup, short, long } = self;
+        let config = &bench.spec.config;
+        let piece = || "trainer".to_owned();
+        match job.task {
+            Task::Short { full_precision } => {
+                let retrain = match short.take() {
+                    Some((relative_to, retrain)) if relative_to == full_precision => retrain,
+                    _ => retrains::short(config, *setup, Some(full_precision))?,
+                };
+                let (_, retrain) = short.insert((full_precision, retrain));
+                Ok(JobAnswer::Short(guard(piece, || retrain.evaluate(&job.bits))?.checked()))
+            }
+            Task::Long { again, weights } => {
+                let retrain = long.get_or_insert_with(|| retrains::long(config, *setup));
+                let sets = [&bench.images.validation as _, &bench.images.test as _];
+                let (retrained, weights) = retrain_long(retrain, &job.bits, again, sets, weights)?;
+                Ok(JobAnswer::Long { retrained, weights })
+            }
+        }
+    }
+}
+
+/// What tells the images of a run from others.
+pub(super) fn fingerprints(images: &Images) -> Result<BTreeMap<String, String>, DataError> {
+    let Images { train, validation, test, .. } = images;
+    let sets = [("training", train), ("validation", validation), ("test", test)];
+    sets.into_iter().map(|(what, set)| Ok((what.to_owned(), fingerprint(set)?))).collect()
+}
+
+/// Refuses pieces that only this program has.
+pub(super) fn check_portable(config: &ExperimentConfig) -> Result<(), ReleqError> {
+    let own = [
+        ("data", matches!(config.data, Some(Choice::Own(_)) | None)),
+        ("quantizer", matches!(config.quantizer, Choice::Own(_))),
+        ("trainer", matches!(config.trainer, Choice::Own(_))),
+    ];
+    match own.into_iter().find(|(_, own)| *own) {
+        Some((setting, _)) => {
+            let reason = "it is the program's own, which workers do not have".to_owned();
+            Err(ReleqError::Setting { setting, reason })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The settings with those replaced that no retrain depends on, so that equal retrains of different searches are equal
+/// jobs. A setting that is not named here counts as one that decides.
+fn decisive(config: &ExperimentConfig) -> ExperimentConfig {
+    let any = ExperimentConfig::lenet(config.seed);
+    ExperimentConfig {
+        weights: None,
+        threads: any.threads,
+        actions: any.actions,
+        fixed_layers: any.fixed_layers,
+        cost: any.cost,
+        limits: any.limits,
+        reward: any.reward,
+        tolerance: any.tolerance,
+        sensitivity_images: any.sensitivity_images,
+        pretrain: any.pretrain,
+        fine_tune: None,
+        signal: any.signal,
+        agent: any.agent,
+        evaluator: any.evaluator,
+        budget: any.budget,
+        compare: any.compare,
+        finalists: any.finalists,
+        seeds: any.seeds,
+        beside: any.beside,
+        report_costs: any.report_costs,
+        ..config.clone()
+    }
+}
