@@ -43,10 +43,13 @@ fn config() -> ExperimentConfig {
     config
 }
 
+/// Runs by the text that describes them.
+type Opened = Vec<(String, Arc<Bench>)>;
+
 /// Makes everything anew from what would travel: text, and the weights.
 #[derive(Clone, Default)]
 struct Elsewhere {
-    opened: Arc<Mutex<Vec<(String, Arc<Bench>)>>>,
+    opened: Arc<Mutex<Opened>>,
     short: Arc<AtomicUsize>,
     long: Arc<AtomicUsize>,
 }
