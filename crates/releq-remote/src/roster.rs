@@ -1,0 +1,59 @@
+//! Who works at a server.
+
+use async_nats::jetstream::kv::Store;
+use futures_util::StreamExt as _;
+
+use crate::{
+    Access, RemoteError, WorkerStatus,
+    connection::Connection,
+    engine::Engine,
+    error::chain,
+    layout::{JOBS, Layout},
+};
+
+/// The workers of a server, and how much there is to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Roster {
+    /// The server's version.
+    pub server: String,
+    /// Jobs without an answer, those that somebody is at among them.
+    pub jobs: u64,
+    /// By name.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// Asks a server for its workers.
+///
+/// # Errors
+/// [`RemoteError`] if the server does not answer, or no search has ever used it.
+pub fn roster(access: &Access) -> Result<Roster, RemoteError> {
+    let engine = Engine::start()?;
+    let access = access.clone();
+    engine.call(async move {
+        let connection = Connection::open(&access, "releq workers").await?;
+        let layout = Layout::open(&connection).await?;
+        let server = connection.jetstream.client().server_info().version.clone();
+        let jobs = connection
+            .persist("tell of its jobs", Some(2), || connection.jetstream.get_stream(JOBS))
+            .await?;
+        let jobs = jobs.cached_info().state.messages;
+        Ok(Roster { server, jobs, workers: workers(&layout.workers).await? })
+    })?
+}
+
+/// What all workers say of themselves, by name.
+pub(crate) async fn workers(bucket: &Store) -> Result<Vec<WorkerStatus>, RemoteError> {
+    let failed = |reason: String| RemoteError::Server { what: "list workers".to_owned(), reason };
+    let mut keys = bucket.keys().await.map_err(|error| failed(chain(&error)))?;
+    let mut workers = Vec::new();
+    while let Some(key) = keys.next().await {
+        let key = key.map_err(|error| failed(chain(&error)))?;
+        let value = bucket.get(key).await.map_err(|error| failed(chain(&error)))?;
+        // One that has just left, or that speaks otherwise, is no reason to list none.
+        let status = value.and_then(|value| serde_json::from_slice::<WorkerStatus>(&value).ok());
+        workers.extend(status);
+    }
+    workers.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(workers)
+}

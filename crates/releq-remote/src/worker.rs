@@ -1,0 +1,555 @@
+//! Takes jobs from the queue, carries them out, and stores the answers.
+
+use std::{
+    fmt,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::{AckKind, kv::CreateErrorKind};
+use futures_util::StreamExt as _;
+use releq::{
+    Cancel, Choice, DataConfig, ReleqError,
+    format::safetensors,
+    hw::Machine,
+    jobs::{Bench, Job, JobAnswer, JobRunner, RunSpec},
+};
+use tokio::time;
+
+use crate::{
+    Access, Doing, RemoteError, WorkerStatus,
+    blobs::{self, Cache, Missing},
+    connection::Connection,
+    engine::Engine,
+    error::chain,
+    layout::Layout,
+    lease::Lease,
+    message::{JobMessage, NoJob, Outcome, PROTOCOL, ResultMessage, machine_kind, now},
+};
+
+/// Where a worker reports content that its search has to store again.
+pub(crate) const MISSING: &str = "missing.";
+
+/// How long the server holds an open question for a job. One that died with the server is noticed then at the latest.
+const ASK: Duration = Duration::from_secs(5);
+/// So often a worker tells what it does.
+const TELL: Duration = Duration::from_secs(2);
+/// Runs whose networks and images stay loaded.
+const BENCHES: usize = 2;
+/// A job that was given out so often without an answer has something that ends workers, or that no worker can do.
+const MOST_DELIVERIES: i64 = 100;
+/// How long a job that one worker cannot do is kept back: it would come again at once.
+const KEEP_BACK: Duration = Duration::from_secs(5);
+/// Pause of a worker after several jobs in a row that it cannot do, so that it takes no others away; doubled with each.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Settings of a worker.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Name in lists; letters, digits, `-` and `_`.
+    pub name: String,
+    /// Jobs that it carries out at a time, each on one thread.
+    pub threads: NonZeroUsize,
+    /// Folders with images, tried in this order where those that a run names are not on this machine.
+    pub data: Vec<PathBuf>,
+    /// Folder for descriptions of runs and weights that were fetched.
+    pub cache: PathBuf,
+}
+
+impl WorkerConfig {
+    /// A name for a worker of this machine and process.
+    #[must_use]
+    pub fn default_name(host: &str) -> String {
+        let host: String =
+            host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let host = if host.is_empty() { "worker".to_owned() } else { host };
+        format!("{host}-{}", std::process::id())
+    }
+}
+
+/// News of a worker.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum WorkerEvent {
+    /// It is connected, and waits for jobs.
+    Ready,
+    /// Nobody has begun a search at this server yet.
+    NoQueue,
+    /// It begins a job.
+    Began {
+        /// The network.
+        network: String,
+        /// The job.
+        job: Job,
+    },
+    /// The answer is stored.
+    Done {
+        /// The job.
+        job: Job,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// It cannot do a job, which is left to others.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl fmt::Display for WorkerEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("waiting for jobs"),
+            Self::NoQueue => f.write_str("no search has used this server yet; waiting for one"),
+            Self::Began { network, job } => write!(f, "{network} at {}", job.bits),
+            Self::Done { job, seconds } => write!(f, "{} done in {seconds:.1} s", job.bits),
+            Self::Refused { reason } => write!(f, "a job is left to others: {reason}"),
+        }
+    }
+}
+
+/// A process that carries out jobs of any number of searches.
+#[derive(Debug)]
+pub struct Worker {
+    access: Access,
+    config: WorkerConfig,
+}
+
+impl Worker {
+    /// A worker for the searches at this server.
+    #[must_use]
+    pub const fn new(access: Access, config: WorkerConfig) -> Self {
+        Self { access, config }
+    }
+
+    /// Works until somebody asks to stop; jobs that it is at are done first. A server that is away is waited for.
+    ///
+    /// # Errors
+    /// [`RemoteError`] if the server cannot be reached at the start, or does not let this user work.
+    pub fn run(
+        self,
+        stop: &Cancel,
+        on_event: &(dyn Fn(&WorkerEvent) + Sync),
+    ) -> Result<(), RemoteError> {
+        let engine = Arc::new(Engine::start()?);
+        let (access, name) = (self.access, format!("releq worker {}", self.config.name));
+        let connection = engine.call(async move { Connection::open(&access, &name).await })??;
+        let mut told = false;
+        let layout = loop {
+            let of = connection.clone();
+            match engine.call(async move { Layout::open(&of).await })? {
+                Ok(layout) => break layout,
+                // A stream that is not there, or a server that is not.
+                Err(RemoteError::Server { .. }) if !stop.is_cancelled() => {
+                    if !std::mem::replace(&mut told, true) {
+                        on_event(&WorkerEvent::NoQueue);
+                    }
+                    thread::sleep(Duration::from_millis(500));
+                }
+                Err(RemoteError::Server { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        };
+        let slots = Slots::new(engine, connection, layout, &self.config, &Cancel::new())?;
+        on_event(&WorkerEvent::Ready);
+        let telling = slots.tell();
+        let failed = Mutex::new(None);
+        thread::scope(|scope| {
+            for _ in 0..self.config.threads.get() {
+                scope.spawn(|| {
+                    if let Err(error) = slots.work(stop, on_event) {
+                        // One that may not work stops all.
+                        stop.cancel();
+                        locked(&failed).get_or_insert(error);
+                    }
+                });
+            }
+        });
+        telling.abort();
+        slots.leave();
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}
+
+/// A job that was taken.
+struct Taken {
+    id: String,
+    message: JobMessage,
+    lease: Lease,
+}
+
+/// What the threads of a worker share.
+pub(crate) struct Slots {
+    engine: Arc<Engine>,
+    connection: Connection,
+    layout: Layout,
+    cache: Cache,
+    data: Vec<PathBuf>,
+    /// Those used last come last.
+    benches: Mutex<Vec<(String, Arc<Bench>)>>,
+    status: Arc<Mutex<WorkerStatus>>,
+    refusals: AtomicUsize,
+    /// Whether nothing is to be waited for any more, and what was begun is to be left.
+    abandon: Cancel,
+}
+
+impl Slots {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        connection: Connection,
+        layout: Layout,
+        config: &WorkerConfig,
+        abandon: &Cancel,
+    ) -> Result<Self, RemoteError> {
+        let status = WorkerStatus {
+            name: config.name.clone(),
+            machine: machine_kind(&Machine::this()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            threads: config.threads.get(),
+            since: now(),
+            done: 0,
+            busy_seconds: 0.0,
+            doing: Vec::new(),
+            refused: None,
+        };
+        Ok(Self {
+            engine,
+            connection,
+            layout,
+            cache: Cache::new(config.cache.clone())?,
+            data: config.data.clone(),
+            benches: Mutex::default(),
+            status: Arc::new(Mutex::new(status)),
+            refusals: AtomicUsize::new(0),
+            abandon: abandon.clone(),
+        })
+    }
+
+    /// What the server says, unless nobody is to wait for it any more.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl Future<Output = Result<T, RemoteError>> + Send + 'static,
+    ) -> Result<T, RemoteError> {
+        let over = || self.abandon.is_cancelled();
+        self.engine.call_unless(&over, question)?.ok_or(RemoteError::Closed)?
+    }
+
+    /// A run that is loaded already, as in the process of its search.
+    pub(crate) fn preload(&self, run: String, bench: Arc<Bench>) {
+        locked(&self.benches).push((run, bench));
+    }
+
+    /// Tells every few seconds what the worker does.
+    pub(crate) fn tell(&self) -> tokio::task::AbortHandle {
+        let (bucket, status) = (self.layout.workers.clone(), Arc::clone(&self.status));
+        self.engine.spawn(async move {
+            loop {
+                let (name, value) = {
+                    let status = locked(&status);
+                    (status.name.clone(), serde_json::to_vec(&*status).unwrap_or_default())
+                };
+                if let Err(error) = bucket.put(name, value.into()).await {
+                    log::info!("what this worker does is not told: {error}");
+                }
+                time::sleep(TELL).await;
+            }
+        })
+    }
+
+    /// Takes itself off the list of workers.
+    pub(crate) fn leave(&self) {
+        let (bucket, name) = (self.layout.workers.clone(), locked(&self.status).name.clone());
+        let left = async move {
+            let _ = time::timeout(Duration::from_secs(2), bucket.delete(name)).await;
+        };
+        let _ = self.engine.call(left);
+    }
+
+    /// Takes jobs and carries them out until `stop`, one after the other; hands back what it is at where it is to be left.
+    pub(crate) fn work(
+        &self,
+        stop: &Cancel,
+        on_event: &dyn Fn(&WorkerEvent),
+    ) -> Result<(), RemoteError> {
+        let mut next = self.take(stop, on_event)?;
+        while let Some(taken) = next.take() {
+            let bench = match self.bench(&taken.message) {
+                Ok(bench) => bench,
+                Err(reason) => {
+                    self.refuse(taken.lease, reason, stop, on_event);
+                    next = self.take(stop, on_event)?;
+                    continue;
+                }
+            };
+            let run = taken.message.run.clone();
+            let mut runner = bench.runner(&self.abandon);
+            let mut current = Some(taken);
+            // The trainers of a run are kept as long as its jobs come.
+            while let Some(taken) = current.take() {
+                if taken.message.run != run {
+                    next = Some(taken);
+                    break;
+                }
+                self.carry_out(&mut runner, taken, on_event)?;
+                current = self.take(stop, on_event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next job that this worker can do and that has no answer.
+    fn take(
+        &self,
+        stop: &Cancel,
+        on_event: &dyn Fn(&WorkerEvent),
+    ) -> Result<Option<Taken>, RemoteError> {
+        while !stop.is_cancelled() {
+            let (connection, consumer) = (self.connection.clone(), self.layout.jobs.clone());
+            let ask = async move {
+                let asked = async {
+                    // One at a time: a second job would wait here while other workers stand idle.
+                    let batch = consumer.batch().max_messages(1).expires(ASK).messages().await;
+                    match batch {
+                        Ok(mut batch) => match batch.next().await {
+                            Some(Ok(message)) => Some(message),
+                            Some(Err(error)) => {
+                                log::info!("no job: {error}");
+                                None
+                            }
+                            None => None,
+                        },
+                        Err(error) => {
+                            log::info!("no job: {error}");
+                            time::sleep(Duration::from_millis(500)).await;
+                            None
+                        }
+                    }
+                };
+                // A question that was open when the connection was lost has no answer any more.
+                tokio::select! {
+                    message = asked => message,
+                    () = connection.reconnected() => None,
+                }
+            };
+            let Some(message) = self.engine.call_unless(&|| stop.is_cancelled(), ask)?.flatten()
+            else {
+                continue;
+            };
+            let delivered = message.info().map_or(1, |info| info.delivered);
+            let (message, acker) = message.split();
+            let lease = Lease::new(&self.engine, acker, self.layout.lease());
+            let id = message.subject.rsplit('.').next().unwrap_or_default().to_owned();
+            match JobMessage::read(&message.payload, &id) {
+                Ok(_) if self.answered(&id)? => lease.end(&self.engine, AckKind::Ack),
+                Ok(_) if delivered > MOST_DELIVERIES => {
+                    let reason =
+                        format!("the job was given out {MOST_DELIVERIES} times without an answer");
+                    self.store(&id, 0.0, Outcome::Failed { reason })?;
+                    lease.end(&self.engine, AckKind::Term);
+                }
+                Ok(message) => return Ok(Some(Taken { id, message, lease })),
+                Err(NoJob::Malformed(reason)) => {
+                    log::warn!("a message that is no job is removed from the queue: {reason}");
+                    lease.end(&self.engine, AckKind::Term);
+                }
+                Err(NoJob::Other(reason)) => self.refuse(lease, reason, stop, on_event),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Leaves a job to others, and pauses where it has done nothing else for a while.
+    fn refuse(&self, lease: Lease, reason: String, stop: &Cancel, on_event: &dyn Fn(&WorkerEvent)) {
+        lease.end(&self.engine, AckKind::Nak(Some(KEEP_BACK)));
+        let pause = match self.refusals.fetch_add(1, Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            before => PAUSE.saturating_mul(1 << before.min(8)).min(LONGEST_PAUSE),
+        };
+        locked(&self.status).refused = Some(reason.clone());
+        on_event(&WorkerEvent::Refused { reason });
+        let begun = Instant::now();
+        while begun.elapsed() < pause && !stop.is_cancelled() {
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Network, weights and images of the job's run.
+    fn bench(&self, message: &JobMessage) -> Result<Arc<Bench>, String> {
+        // Whoever comes second waits for the first.
+        let mut benches = locked(&self.benches);
+        if let Some(place) = benches.iter().position(|(run, _)| *run == message.run) {
+            let known = benches.remove(place);
+            let bench = Arc::clone(&known.1);
+            benches.push(known);
+            return Ok(bench);
+        }
+        let spec = self.fetch(&message.run)?;
+        let spec = std::fs::read(&spec).map_err(|error| error.to_string())?;
+        let spec: RunSpec = serde_json::from_slice(&spec)
+            .map_err(|error| format!("the description of the run: {error}"))?;
+        let weights =
+            safetensors::load(self.fetch(&message.weights)?).map_err(|error| chain(&error))?;
+        while benches.len() >= BENCHES {
+            benches.remove(0);
+        }
+        let mut reasons = Vec::new();
+        for data in self.candidates(&spec) {
+            match Bench::open(spec.clone(), &data, weights.clone(), &self.abandon) {
+                Ok(bench) => {
+                    let bench = Arc::new(bench);
+                    benches.push((message.run.clone(), Arc::clone(&bench)));
+                    return Ok(bench);
+                }
+                Err(error) => reasons.push(chain(&error)),
+            }
+        }
+        reasons.dedup();
+        let hint = if self.data.is_empty() { "; --data-dir names a folder with them" } else { "" };
+        Err(format!("the images of the run: {}{hint}", reasons.join("; ")))
+    }
+
+    /// Where the images of a run may be.
+    fn candidates(&self, spec: &RunSpec) -> Vec<DataConfig> {
+        let Some(Choice::Ours(named)) = &spec.config.data else { return Vec::new() };
+        let mut candidates = vec![named.clone()];
+        if let DataConfig::Folder { kind, images, .. } = named {
+            let here = |path: &PathBuf| DataConfig::Folder {
+                path: path.clone(),
+                kind: *kind,
+                images: images.clone(),
+            };
+            candidates.extend(self.data.iter().map(here));
+        }
+        candidates
+    }
+
+    /// A file with content from the store. What is missing there is reported to whoever stored it.
+    fn fetch(&self, name: &str) -> Result<PathBuf, String> {
+        self.cache.file(&self.engine, &self.layout.blobs, name).map_err(|missing| match missing {
+            Missing::Failed(error) => chain(&error),
+            Missing::Lost(reason) => {
+                let (results, key) = (self.layout.results.clone(), format!("{MISSING}{name}"));
+                let report = async move {
+                    let _ = time::timeout(ASK, results.put(key, Vec::new().into())).await;
+                };
+                let _ = self.engine.call(report);
+                reason
+            }
+        })
+    }
+
+    fn answered(&self, id: &str) -> Result<bool, RemoteError> {
+        let (connection, results) = (self.connection.clone(), self.layout.results.clone());
+        let id = id.to_owned();
+        self.ask(async move {
+            connection
+                .persist("look up a result", None, || results.get(id.clone()))
+                .await
+                .map(|found| found.is_some())
+        })
+    }
+
+    fn carry_out(
+        &self,
+        runner: &mut JobRunner<'_>,
+        taken: Taken,
+        on_event: &dyn Fn(&WorkerEvent),
+    ) -> Result<(), RemoteError> {
+        let Taken { id, message: JobMessage { network, job, .. }, lease } = taken;
+        on_event(&WorkerEvent::Began { network: network.clone(), job: job.clone() });
+        let doing = Doing { network, job: job.clone(), since: now() };
+        locked(&self.status).doing.push(doing.clone());
+        let begun = Instant::now();
+        let outcome = match runner.carry_out(&job) {
+            Ok(JobAnswer::Long { retrained, weights }) => {
+                let weights = weights.map(|weights| self.store_weights(&weights)).transpose()?;
+                let answer = JobAnswer::Long { retrained, weights: None };
+                Some(Outcome::Answer { answer, weights })
+            }
+            Ok(answer) => Some(Outcome::Answer { answer, weights: None }),
+            Err(ReleqError::Cancelled) => None,
+            Err(error) => Some(Outcome::Failed { reason: chain(&error) }),
+        };
+        let seconds = begun.elapsed().as_secs_f64();
+        let done = outcome.is_some();
+        match outcome {
+            Some(outcome) => {
+                self.store(&id, seconds, outcome)?;
+                lease.end(&self.engine, AckKind::Ack);
+            }
+            None => lease.end(&self.engine, AckKind::Nak(None)),
+        }
+        {
+            let mut status = locked(&self.status);
+            if let Some(place) = status.doing.iter().position(|other| *other == doing) {
+                status.doing.remove(place);
+            }
+            if done {
+                status.done += 1;
+                status.busy_seconds += seconds;
+                status.refused = None;
+                self.refusals.store(0, Ordering::Relaxed);
+            }
+        }
+        if done {
+            on_event(&WorkerEvent::Done { job, seconds });
+        }
+        Ok(())
+    }
+
+    fn store_weights(&self, weights: &releq::core::Weights) -> Result<String, RemoteError> {
+        let content = Arc::new(weights_file(weights)?);
+        let (connection, blobs) = (self.connection.clone(), self.layout.blobs.clone());
+        self.ask(async move { blobs::put(&connection, &blobs, content, false).await })
+    }
+
+    /// Stores a result, unless there is one: then somebody else was faster, or the server was slow to say that this one is
+    /// stored.
+    fn store(&self, id: &str, seconds: f64, outcome: Outcome) -> Result<(), RemoteError> {
+        let (worker, machine) = {
+            let status = locked(&self.status);
+            (status.name.clone(), status.machine.clone())
+        };
+        let (protocol, job) = (PROTOCOL, id.to_owned());
+        let result = ResultMessage { protocol, job, worker, machine, seconds, outcome };
+        let value = serde_json::to_vec(&result)?;
+        let (connection, results) = (self.connection.clone(), self.layout.results.clone());
+        let id = id.to_owned();
+        self.ask(async move {
+            connection
+                .persist("store a result", None, || {
+                    let (id, value) = (id.clone(), value.clone());
+                    let results = &results;
+                    async move {
+                        match results.create(id, value.into()).await {
+                            Err(error) if error.kind() == CreateErrorKind::AlreadyExists => Ok(()),
+                            other => other.map(drop),
+                        }
+                    }
+                })
+                .await
+        })
+    }
+}
+
+/// Weights as the bytes of a safetensors file.
+pub(crate) fn weights_file(weights: &releq::core::Weights) -> Result<Vec<u8>, RemoteError> {
+    let failed =
+        |path: &Path, source| RemoteError::File { what: "write", path: path.to_owned(), source };
+    let folder = tempfile::tempdir().map_err(|error| failed(&std::env::temp_dir(), error))?;
+    let path = folder.path().join("weights.safetensors");
+    safetensors::save(&path, weights)
+        .map_err(|error| failed(&path, std::io::Error::other(error)))?;
+    std::fs::read(&path).map_err(|error| failed(&path, error))
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
