@@ -19,6 +19,7 @@ pub(crate) mod settings;
 mod table;
 mod training;
 mod usage;
+mod workers;
 
 pub use agent::AgentArg;
 pub use data::DataArgs;
@@ -33,3 +34,4 @@ pub use search::{OutputArgs, SearchArgs};
 pub use table::TableArgs;
 pub use training::TrainingArgs;
 pub use usage::{UsageError, usage};
+pub use workers::{ServerArgs, WorkersArgs};

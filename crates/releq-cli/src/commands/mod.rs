@@ -17,6 +17,8 @@ mod run;
 mod search;
 mod timed;
 mod train;
+mod worker;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     Pareto(Box<pareto::Args>),
     Experiment(Box<experiment::Args>),
     Resume(resume::Args),
+    Worker(worker::Args),
+    Workers(workers::Args),
     Report(report::Args),
     Train(train::Args),
     Evaluate(evaluate::Args),
@@ -51,6 +55,8 @@ impl Command {
             Self::Pareto(args) => args.run(),
             Self::Experiment(args) => args.run(),
             Self::Resume(args) => args.run(),
+            Self::Worker(args) => args.run(),
+            Self::Workers(args) => args.run(),
             Self::Report(args) => args.run(),
             Self::Train(args) => args.run(),
             Self::Evaluate(args) => args.run(),

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use releq::{Experiment, RunFolder};
 
-use crate::args::{OutputArgs, options};
+use crate::args::{OutputArgs, WorkersArgs, options};
 
 /// Go on with a run where it stopped
 ///
@@ -14,13 +14,16 @@ use crate::args::{OutputArgs, options};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   releq resume runs/lenet-mnist-1
-  releq resume runs/lenet-mnist-1 --threads 1     fewer threads, same result")]
+  releq resume runs/lenet-mnist-1 --threads 1     fewer threads, same result
+  releq resume runs/lenet-mnist-1 --workers nats://localhost:4222")]
 pub(crate) struct Args {
     /// Folder of the run
     run: PathBuf,
     /// Number of evaluations that run in parallel; does not affect the result [default: all cores]
     #[arg(long, value_name = "N", value_parser = options::threads, allow_negative_numbers = true)]
     threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    workers: WorkersArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -34,6 +37,10 @@ impl Args {
             .or_else(|| std::thread::available_parallelism().ok())
             .unwrap_or(config.threads);
         let folder = RunFolder::open(&self.run)?;
-        self.output.run(Experiment::from_config(config)?, Some(folder))
+        let mut experiment = Experiment::from_config(config)?;
+        if let Some(workers) = self.workers.connect(experiment.config().threads)? {
+            experiment = experiment.workers(workers);
+        }
+        self.output.run(experiment, Some(folder))
     }
 }

@@ -20,7 +20,7 @@ use releq::{
 use crate::{
     args::{
         DataArgs, NamedNetwork, NetworkArgs, NormalizationArgs, SearchArgs, TrainingArgs,
-        WeightsArgs, images, settings,
+        WeightsArgs, WorkersArgs, images, settings,
     },
     terminal::output::{note, print},
 };
@@ -52,6 +52,8 @@ const NEAR_CHANCE: f64 = 3.0;
   releq search --print-config > run.toml
   releq search --config run.toml                  with the edited settings
   releq search --fork runs/lenet-mnist-1 --reward division
+  releq search lenet --workers nats://localhost:4222
+                                                  with `releq worker` elsewhere
 
 A preset knows the quantizer, the layers to search, normalization and retraining
 of each network. Options win over --config, which wins over the preset. For an
@@ -83,6 +85,8 @@ pub(crate) struct Args {
     no_run: bool,
     #[command(flatten)]
     training: TrainingArgs,
+    #[command(flatten)]
+    workers: WorkersArgs,
     #[command(flatten)]
     search: SearchArgs,
 }
@@ -211,6 +215,9 @@ impl Args {
             let (probed, probe) = experiment.probe_rates()?;
             note(probe);
             experiment = probed;
+        }
+        if let Some(workers) = self.workers.connect(experiment.config().threads)? {
+            experiment = experiment.workers(workers);
         }
         let folder = match (&self.run, self.no_run) {
             (_, true) => None,

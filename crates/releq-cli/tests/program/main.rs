@@ -13,3 +13,5 @@ mod models;
 mod results;
 mod searches;
 mod support;
+#[cfg(unix)]
+mod workers;
