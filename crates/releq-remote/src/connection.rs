@@ -66,8 +66,12 @@ impl Connection {
             };
             let reason = chain(&error);
             let for_good = match error.kind() {
+                // TLS that fails comes as this, too.
                 ConnectErrorKind::Io => {
-                    ["certificate", "InvalidContentType"].iter().any(|tls| reason.contains(tls))
+                    let reason = reason.to_lowercase();
+                    ["certificate", "fatal alert", "invalidcontenttype"]
+                        .iter()
+                        .any(|tls| reason.contains(tls))
                 }
                 kind => !matches!(kind, ConnectErrorKind::TimedOut | ConnectErrorKind::Dns),
             };
@@ -95,8 +99,8 @@ impl Connection {
     /// often.
     ///
     /// # Errors
-    /// [`RemoteError::Permission`] and [`RemoteError::Full`], which waiting does not mend, and [`RemoteError::Server`] when the
-    /// patience is at its end.
+    /// [`RemoteError::Permission`] and [`RemoteError::Full`], which waiting does not mend; with `patience`
+    /// [`RemoteError::NoQueue`], and [`RemoteError::Server`] at its end.
     pub(crate) async fn persist<T, E, F>(
         &self,
         what: &str,
@@ -124,6 +128,9 @@ impl Connection {
                 .any(|full| reason.contains(full))
             {
                 return Err(RemoteError::Full { what: what(), reason });
+            }
+            if patience.is_some() && reason.contains("stream not found") {
+                return Err(RemoteError::NoQueue);
             }
             failures += 1;
             if patience.is_some_and(|patience| failures >= patience) {

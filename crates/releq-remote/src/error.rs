@@ -71,6 +71,9 @@ pub enum RemoteError {
         /// What the server says.
         reason: String,
     },
+    /// There is no queue of jobs.
+    #[error("no search has used this server yet")]
+    NoQueue,
     /// A worker could not carry out a job.
     #[error("worker {worker}: {reason}")]
     Worker {

@@ -146,14 +146,16 @@ impl Worker {
             let of = connection.clone();
             match engine.call(async move { Layout::open(&of).await })? {
                 Ok(layout) => break layout,
-                // A stream that is not there, or a server that is not.
-                Err(RemoteError::Server { .. }) if !stop.is_cancelled() => {
-                    if !std::mem::replace(&mut told, true) {
+                Err(RemoteError::NoQueue | RemoteError::Server { .. }) if stop.is_cancelled() => {
+                    return Ok(());
+                }
+                Err(error @ (RemoteError::NoQueue | RemoteError::Server { .. })) => {
+                    let absent = matches!(error, RemoteError::NoQueue);
+                    if absent && !std::mem::replace(&mut told, true) {
                         on_event(&WorkerEvent::NoQueue);
                     }
                     thread::sleep(Duration::from_millis(500));
                 }
-                Err(RemoteError::Server { .. }) => return Ok(()),
                 Err(error) => return Err(error),
             }
         };

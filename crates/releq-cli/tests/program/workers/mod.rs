@@ -139,6 +139,8 @@ fn any_number_of_workers_gives_the_same_report() {
         let server = Server::start(&program);
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
+        let listed = text(&releq().args(["workers", &server.url()]).output().unwrap());
+        assert!(listed.contains("no search has used this server yet"), "{listed}");
         // No worker but the process itself, which takes its jobs from the queue.
         succeeded(&remote(&server, &at("none"), &[]).output().unwrap());
         alone.assert_same(&at("none"), "no worker");
