@@ -17,9 +17,8 @@ use crate::{
 /// leaves undone, others do.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  nats-server -js                                 the server, in a terminal
-  releq worker nats://localhost:4222              in another one
-  releq search --workers nats://localhost:4222    in a third one
+  releq worker nats://localhost:4222              with `nats-server -js` there
+  releq search --workers nats://localhost:4222    in another terminal
   releq worker tls://queue.example:4222 --creds worker.creds --data-dir /data
 
 docs/remote.md has settings of servers, rights, and units for launchers.")]
