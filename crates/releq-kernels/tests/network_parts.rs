@@ -161,6 +161,7 @@ fn what_does_not_fit_is_refused() {
 
 /// A residual block, pooling and a classifier, codes from layer to layer; every instruction set gives the same.
 #[test]
+#[cfg_attr(miri, ignore = "an hour")]
 fn a_small_residual_network() {
     let pair = BitPair::new(4, 8).unwrap();
     let image = acts(12 * 12 * 3, pair, 1);
