@@ -203,7 +203,7 @@ impl Judge<'_> {
             }
         }
         if let Some(error) = &report.error {
-            warnings.push(format!("After the searches, something failed: {error}"));
+            warnings.push(format!("Not all of the run came to its end: {error}"));
         }
         let failed = report.rows.iter().filter(|row| row.failure.is_some()).count();
         if failed > 0 {
