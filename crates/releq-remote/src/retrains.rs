@@ -27,7 +27,7 @@ use crate::{
     connection::Connection,
     engine::Engine,
     error::chain,
-    layout::{Layout, subject},
+    layout::{JOBS, Layout, subject},
     message::{JobMessage, Outcome, PROTOCOL, ResultMessage, hash, machine_kind, spec_bytes},
     roster,
     worker::{MISSING, Slots, locked, weights_file},
@@ -486,12 +486,14 @@ impl Shared {
     fn withdraw(self: &Arc<Self>, engine: &Engine, id: &str) {
         let (shared, subject) = (Arc::clone(self), subject(id));
         let withdrawn = async move {
-            let purge = async {
-                let stream =
-                    shared.connection.jetstream.get_stream(crate::layout::JOBS).await.ok()?;
-                stream.purge().filter(subject).await.ok()
+            let remove = async {
+                let stream = shared.connection.jetstream.get_stream(JOBS).await.ok()?;
+                let job = stream.get_last_raw_message_by_subject(&subject).await.ok()?;
+                // To purge the subject would be one call, but servers such as Debian's 2.9.10 then never give out the jobs
+                // that were queued before it (https://github.com/nats-io/nats.go/issues/1202).
+                stream.delete_message(job.sequence).await.ok()
             };
-            let _ = time::timeout(LOOK, purge).await;
+            let _ = time::timeout(LOOK, remove).await;
         };
         let _ = engine.call(withdrawn);
     }

@@ -11,6 +11,7 @@ use releq_remote::{Doing, WorkerStatus, roster};
 
 use crate::{
     args::ServerArgs,
+    plot::number::count,
     terminal::{
         output::print,
         tables::{framed, text},
@@ -43,10 +44,10 @@ impl Args {
             print(text(&table))?;
         }
         print(format_args!(
-            "nats-server {}: {} workers, {} jobs of which {busy} are being carried out",
+            "nats-server {}: {}, {}, {busy} of them being carried out",
             roster.server,
-            roster.workers.len(),
-            roster.jobs,
+            count(roster.workers.len(), "worker"),
+            count(usize::try_from(roster.jobs).unwrap_or(usize::MAX), "job"),
         ))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -112,15 +112,26 @@ fn heard(folder: &Path, name: &str, expected: &str) -> String {
     })
 }
 
-fn wait<T>(what: &str, mut there: impl FnMut() -> Option<T>) -> T {
+fn wait<T>(what: &str, there: impl FnMut() -> Option<T>) -> T {
+    wait_for(Duration::from_secs(60), what, there)
+}
+
+fn wait_for<T>(limit: Duration, what: &str, mut there: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(value) = there() {
             return value;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited for {what}");
+        assert!(begun.elapsed() < limit, "waited for {what}");
         sleep(Duration::from_millis(10));
     }
+}
+
+/// Waits for a search to end well, but not for ever where nobody does its jobs.
+fn finished(life: &mut Killed) {
+    let limit = Duration::from_secs(300);
+    let status = wait_for(limit, "the search to end", || life.0.try_wait().unwrap());
+    assert!(status.success(), "{status}");
 }
 
 fn succeeded(output: &Output) {
@@ -200,7 +211,7 @@ fn deaths_of_workers_server_and_search_change_nothing() {
         server.signal("-STOP");
         sleep(Duration::from_secs(4));
         server.signal("-CONT");
-        assert!(life.0.wait().unwrap().success());
+        finished(&mut life);
         drop(second);
         alone.assert_same(&run, "after deaths");
     }
@@ -233,6 +244,44 @@ fn a_run_goes_on_without_its_workers_and_with_them() {
         succeeded(&resume.output().unwrap());
         drop(helper);
         alone.assert_same(&run, "resumed without and with workers");
+    }
+}
+
+#[test]
+fn a_search_that_ends_early_takes_its_own_jobs_from_the_queue_and_no_other() {
+    let alone = Alone::get();
+    for program in
+        installed("a_search_that_ends_early_takes_its_own_jobs_from_the_queue_and_no_other")
+    {
+        let server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let jobs = || {
+            let listed = text(&releq().args(["workers", &server.url()]).output().unwrap());
+            let words: Vec<_> = listed.split_whitespace().collect();
+            let place = words.iter().position(|word| word.starts_with("job"))?;
+            words[place - 1].parse::<usize>().ok()
+        };
+        // All that it asks for before it has an answer.
+        let run = root.path().join("run");
+        let mut stays = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
+        let asked = wait("a number of jobs that stays", || {
+            let before = jobs().filter(|jobs| *jobs > 0)?;
+            sleep(Duration::from_secs(1));
+            (jobs() == Some(before)).then_some(before)
+        });
+        let other = root.path().join("other");
+        let options = ["--workers-only", "--seed", "2"];
+        let mut leaves = Killed(remote(&server, &other, &options).spawn().unwrap());
+        wait("as many jobs of another search", || (jobs() == Some(2 * asked)).then_some(()));
+        let id = leaves.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert_eq!(leaves.0.wait().unwrap().code(), Some(143));
+        wait("its jobs to go", || (jobs() == Some(asked)).then_some(()));
+        let helper = worker(&server, root.path(), "helper", &[]);
+        heard(root.path(), "helper", "done in");
+        finished(&mut stays);
+        alone.assert_same(&run, "beside one that left");
+        drop(helper);
     }
 }
 
@@ -292,10 +341,12 @@ fn what_is_no_job_no_answer_or_no_weights_is_found_out() {
         let other = worker(&server, root.path(), "other", &[]);
         heard(root.path(), "other", "done in");
         runtime.block_on(async {
+            // Not purged by its subject, after which old servers give out no job that was queued before.
             let jobs = jetstream.get_stream("RELEQ_JOBS").await.unwrap();
-            jobs.purge().filter("releq.jobs.later").await.unwrap();
+            let later = jobs.get_last_raw_message_by_subject("releq.jobs.later").await.unwrap();
+            jobs.delete_message(later.sequence).await.unwrap();
         });
-        assert!(life.0.wait().unwrap().success());
+        finished(&mut life);
         alone.assert_same(&run, "with all that");
 
         // The answer of the worker that hung comes too late.
@@ -355,7 +406,7 @@ fn rights_are_those_of_the_documentation_and_missing_ones_are_named() {
             assert!(!said.contains("secret") && !said.contains("worker:x"), "{said}");
         }
         let helper = worker(&server, root.path(), "helper", &["--creds", &creds("worker.creds")]);
-        assert!(life.0.wait().unwrap().success());
+        finished(&mut life);
         alone.assert_same(&run, "with rights");
         drop(helper);
 
