@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use releq::{
     Budget, Problem, ProblemBuilder, ReleqError, Search, SearchOutcome, StopReason,
     agent::{Agent, AgentError, Mode, RandomSearch, UpdateStats},
-    core::{BitwidthAssignment, Cost, CostError, CostModel, LayerBits, LayerProfile},
+    core::{BitwidthAssignment, Cost, CostError, CostModel, LayerBits, LayerProfile, with_causes},
     evaluate::{Evaluation, Evaluator, Measurement, Parallel},
     hw::{CostKind, LimitConfig},
     reward::reward_fn,
@@ -24,13 +24,6 @@ const EPISODES: Budget =
 fn run(problem: &Problem, evaluator: &dyn Evaluator) -> Result<SearchOutcome, ReleqError> {
     let mut agent = RandomSearch::new(problem.action_count(), 1, 4);
     Search::new(problem, &mut agent, evaluator, EPISODES).run()
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", with_causes(cause)),
-        None => error.to_string(),
-    }
 }
 
 /// Answers properly a number of times, then as told.

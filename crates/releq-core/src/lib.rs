@@ -3,6 +3,7 @@
 
 pub mod atomic_file;
 mod bitwidth;
+mod causes;
 mod checksum;
 mod cost;
 mod names;
@@ -21,6 +22,7 @@ pub mod text;
 mod weights;
 
 pub use bitwidth::{Bitwidth, BitwidthAssignment, BitwidthError};
+pub use causes::with_causes;
 pub use checksum::Checksum;
 pub use cost::{Cost, CostError, CostModel, LayerBits, checked_network_cost};
 pub use names::UnknownName;

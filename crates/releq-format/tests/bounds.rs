@@ -7,6 +7,7 @@ mod support;
 
 use std::{fs, io::Read, time::Instant};
 
+use releq_core::with_causes;
 use support::*;
 
 /// Most that the process may grow by, whatever it is given.
@@ -55,7 +56,7 @@ fn small_files_take_little_memory_stack_and_time() {
         let (seconds, grown) = (started.elapsed().as_secs(), peak_megabytes() - before);
         assert!(seconds <= MOST_SECONDS, "{name}: {seconds} s");
         assert!(grown <= MOST_MEGABYTES, "{name}: {grown} MB");
-        read.map_err(|error| chain(&error))
+        read.map_err(|error| with_causes(&error))
     };
     let refused = |name: &str, file: &[u8], expected: &str| {
         let message = measured(name, file).unwrap_err();

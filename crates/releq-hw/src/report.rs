@@ -1,8 +1,8 @@
 //! The costs of one assignment under several models, next to its baselines.
 
-use std::error::Error;
-
-use releq_core::{Bitwidth, CostError, CostModel, LayerBits, LayerProfile, checked_network_cost};
+use releq_core::{
+    Bitwidth, CostError, CostModel, LayerBits, LayerProfile, checked_network_cost, with_causes,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::speedup::ratio;
@@ -111,7 +111,7 @@ pub fn cost_report<M: CostModel>(
             Ok(costs) => report.models.push(costs),
             Err(error) => report
                 .unpriced
-                .push(Unpriced { model: model.name().to_owned(), reason: with_sources(&error) }),
+                .push(Unpriced { model: model.name().to_owned(), reason: with_causes(&error) }),
         }
     }
     Ok(report)
@@ -146,17 +146,6 @@ fn model_costs<M: CostModel>(
     };
     let (model, unit) = (model.name().to_owned(), model.unit().to_owned());
     Ok(ModelCosts { model, unit, layers: rows, total })
-}
-
-/// The messages of an error and of its sources, in one line.
-fn with_sources(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use releq_core::{BitwidthAssignment, BitwidthError, CostError, text::TextError};
+use releq_core::{BitwidthAssignment, BitwidthError, CostError, text::TextError, with_causes};
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -154,12 +154,6 @@ impl ReleqError {
 
     /// The error with its causes, in one line.
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text += &format!(": {cause}");
-            source = cause.source();
-        }
-        text
+        with_causes(self)
     }
 }

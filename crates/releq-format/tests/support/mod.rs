@@ -3,14 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    error::Error,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
 use flate2::{Compression, Crc, write::DeflateEncoder};
-use releq_core::{Conv2d, Network, Parameter, Weights, parameter_shapes};
+use releq_core::{Conv2d, Network, Parameter, Weights, parameter_shapes, with_causes};
 use releq_format::{Checkpoint, CheckpointError, Found, NameMap, safetensors};
 use tempfile::TempDir;
 
@@ -36,17 +35,6 @@ pub(crate) fn weights() -> Weights {
         (name, Parameter { shape, values })
     };
     Weights(parameter_shapes(&network()).map(parameter).collect())
-}
-
-/// The message and everything that caused it.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        message = format!("{message}: {error}");
-        source = error.source();
-    }
-    message
 }
 
 // Fragments of pickles: each leaves one value on the stack.
@@ -262,7 +250,7 @@ impl Folder {
 
     /// The message of the error that these bytes end in.
     pub(crate) fn refused(&self, bytes: &[u8]) -> String {
-        let message = chain(&self.read(bytes).unwrap_err());
+        let message = with_causes(&self.read(bytes).unwrap_err());
         assert!(message.contains("weights.pt"), "`{message}` does not name the file");
         message
     }
