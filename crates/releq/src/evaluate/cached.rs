@@ -7,7 +7,7 @@ use std::{
 
 use releq_core::BitwidthAssignment;
 
-use super::{Evaluation, Evaluator, each};
+use super::{Evaluation, Evaluator, each_unknown};
 use crate::ReleqError;
 
 /// Remembers every answer of `E`, so that several searches share what one of them has measured.
@@ -62,26 +62,12 @@ impl<E: Evaluator> Evaluator for Cached<E> {
         batch: &[BitwidthAssignment],
         answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
     ) -> Result<Vec<Evaluation>, ReleqError> {
-        let mut answers: Vec<Option<Evaluation>> = Vec::with_capacity(batch.len());
-        for (place, bits) in batch.iter().enumerate() {
-            let known = self.lock().get(bits).cloned();
-            if let Some(known) = &known {
-                answered(place, known)?;
-            }
-            answers.push(known);
-        }
-        let missing: Vec<usize> =
-            (0..batch.len()).filter(|&place| answers[place].is_none()).collect();
-        let asked: Vec<BitwidthAssignment> =
-            missing.iter().map(|&place| batch[place].clone()).collect();
-        let new = each(&self.inner, &asked, &|place, answer| {
-            self.lock().insert(asked[place].clone(), answer.clone());
-            answered(missing[place], answer)
-        })?;
-        for (place, answer) in missing.into_iter().zip(new) {
-            answers[place] = Some(answer);
-        }
-        Ok(answers.into_iter().flatten().collect())
+        let known = |bits: &BitwidthAssignment| self.lock().get(bits).cloned();
+        let keep = |bits: &BitwidthAssignment, answer: &Evaluation| {
+            self.lock().insert(bits.clone(), answer.clone());
+            Ok(answer.clone())
+        };
+        each_unknown(&self.inner, batch, &known, &keep, answered)
     }
 
     fn name(&self) -> &str {

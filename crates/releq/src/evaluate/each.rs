@@ -41,3 +41,35 @@ pub(crate) fn each(
     }
     Ok(answers)
 }
+
+/// As [`each`], for whoever has answers already: what is `known` is not asked again, and `keep` gets each new answer and
+/// gives it as it is to be told.
+///
+/// # Errors
+/// As [`each`], and those of `keep`.
+pub(crate) fn each_unknown(
+    evaluator: &dyn Evaluator,
+    batch: &[BitwidthAssignment],
+    known: &dyn Fn(&BitwidthAssignment) -> Option<Evaluation>,
+    keep: &(dyn Fn(&BitwidthAssignment, &Evaluation) -> Result<Evaluation, ReleqError> + Sync),
+    answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
+) -> Result<Vec<Evaluation>, ReleqError> {
+    let mut answers: Vec<Option<Evaluation>> = Vec::with_capacity(batch.len());
+    for (place, bits) in batch.iter().enumerate() {
+        let known = known(bits);
+        if let Some(known) = &known {
+            answered(place, known)?;
+        }
+        answers.push(known);
+    }
+    let missing: Vec<usize> = (0..batch.len()).filter(|&place| answers[place].is_none()).collect();
+    let asked: Vec<BitwidthAssignment> =
+        missing.iter().map(|&place| batch[place].clone()).collect();
+    let new = each(evaluator, &asked, &|place, answer| {
+        answered(missing[place], &keep(&asked[place], answer)?)
+    })?;
+    for (place, answer) in missing.into_iter().zip(new) {
+        answers[place] = Some(answer);
+    }
+    Ok(answers.into_iter().flatten().collect())
+}

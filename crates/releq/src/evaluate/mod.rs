@@ -19,7 +19,7 @@ pub use by_divergence::ByDivergence;
 pub use cached::Cached;
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_evaluator;
-pub(crate) use each::each;
+pub(crate) use each::{each, each_unknown};
 pub use early_stop::EarlyStop;
 pub use parallel::Parallel;
 pub(crate) use pool::TrainerPool;

@@ -10,7 +10,7 @@ use releq_core::BitwidthAssignment;
 use super::{Clock, EvaluationRecord, OpenRun};
 use crate::{
     ReleqError,
-    evaluate::{Evaluation, Evaluator, each},
+    evaluate::{Evaluation, Evaluator, each_unknown},
 };
 
 /// An evaluator whose answers a run keeps.
@@ -55,32 +55,16 @@ impl<E: Evaluator> Evaluator for Recorded<'_, E> {
         batch: &[BitwidthAssignment],
         answered: &(dyn Fn(usize, &Evaluation) -> Result<(), ReleqError> + Sync),
     ) -> Result<Vec<Evaluation>, ReleqError> {
-        let mut answers: Vec<Option<Evaluation>> = Vec::with_capacity(batch.len());
-        for (place, bits) in batch.iter().enumerate() {
-            let known = self.replay(bits);
-            if let Some(known) = &known {
-                answered(place, known)?;
-            }
-            answers.push(known);
-        }
-        let missing: Vec<usize> =
-            (0..batch.len()).filter(|&place| answers[place].is_none()).collect();
-        let asked: Vec<BitwidthAssignment> =
-            missing.iter().map(|&place| batch[place].clone()).collect();
-        let new = each(&self.inner, &asked, &|place, answer| {
+        let keep = |bits: &BitwidthAssignment, answer: &Evaluation| {
             // What is no accuracy counts as failed; the record has it as the search will see it.
             let answer = answer.clone().checked();
-            let bits = asked[place].clone();
-            let record = EvaluationRecord::new(bits, &answer, self.clock.seconds());
+            let record = EvaluationRecord::new(bits.clone(), &answer, self.clock.seconds());
             self.run.record_evaluation(&record)?;
             let mut on_record = self.on_record.lock().unwrap_or_else(PoisonError::into_inner);
             on_record.insert(record.bits.clone(), record);
-            answered(missing[place], &answer)
-        })?;
-        for (place, answer) in missing.into_iter().zip(new) {
-            answers[place] = Some(answer);
-        }
-        Ok(answers.into_iter().flatten().collect())
+            Ok(answer)
+        };
+        each_unknown(&self.inner, batch, &|bits| self.replay(bits), &keep, answered)
     }
 
     fn name(&self) -> &str {
