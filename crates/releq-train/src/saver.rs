@@ -7,7 +7,6 @@ use std::{
 };
 
 use releq_core::Weights;
-use releq_data::{DataError, Dataset, fingerprint};
 use releq_kernels::Isa;
 
 use crate::{Trainer, Training, TrainingStateError};
@@ -73,25 +72,19 @@ impl StateSaver {
     }
 }
 
-/// What a training follows from beside its schedule and its seed, for [`Training::origin`]: fingerprints of the
-/// data and of the weights that it starts from, the name of its trainer, and the version and the instruction set
-/// of this program, since sums differ in their last bits between instruction sets.
-///
-/// # Errors
-/// When an image of the data cannot be read.
-pub fn training_origin(
-    data: &dyn Dataset,
-    start: &Weights,
-    trainer: &str,
-) -> Result<BTreeMap<String, String>, DataError> {
+/// What a training follows from beside its schedule and its seed, for [`Training::origin`]: the
+/// [fingerprint](releq_data::fingerprint) of the data, that of the weights that it starts from, the name of its trainer, and
+/// the version and the instruction set of this program, since sums differ in their last bits between instruction sets.
+#[must_use]
+pub fn training_origin(data: &str, start: &Weights, trainer: &str) -> BTreeMap<String, String> {
     let entries = [
-        ("data with fingerprint", fingerprint(data)?),
+        ("data with fingerprint", data.to_owned()),
         ("starting weights with fingerprint", start.fingerprint()),
         ("the trainer", trainer.to_owned()),
         ("instruction set", Isa::best().to_string()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
     ];
-    Ok(entries.map(|(what, value)| (what.to_owned(), value)).into())
+    entries.map(|(what, value)| (what.to_owned(), value)).into()
 }
 
 #[cfg(test)]
@@ -99,6 +92,7 @@ mod tests {
     use releq_data::{
         Normalization,
         digits::{self, DigitsConfig},
+        fingerprint,
     };
     use releq_quant::QuantizerKind;
 
@@ -117,7 +111,7 @@ mod tests {
         let start = initial_weights(&lenet(), 1);
         let mut trainer = NativeTrainer::new(&lenet(), QuantizerKind::Wrpn.build()).unwrap();
         trainer.load(&start).unwrap();
-        let origin = training_origin(&data, &start, "native").unwrap();
+        let origin = training_origin(&fingerprint(&data).unwrap(), &start, "native");
         let mut training = Training::new(&data, &normalization, &schedule, 1).unwrap();
         training = training.origin(origin.clone());
         training.step(&mut trainer).unwrap();
@@ -131,7 +125,8 @@ mod tests {
         let run = TrainingState::load(often.path()).unwrap().run;
         assert_eq!(run.report.steps, 1);
         run.check_origin(&origin).unwrap();
-        let other = training_origin(&data.take(59, 0), &start, "native").unwrap();
+        let other = fingerprint(&data.take(59, 0)).unwrap();
+        let other = training_origin(&other, &start, "native");
         let message = run.check_origin(&other).unwrap_err().to_string();
         assert!(message.contains("data with fingerprint"), "{message}");
     }

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     DataConfig, ExperimentConfig,
     core::{BitwidthAssignment, Network, Weights},
-    data::{Normalization, Splits},
+    data::{Normalization, Splits, fingerprint},
     format,
     train::{
         self, AccuracyReport, Backend, Length, Schedule, StateSaver, TrainReport, Trainer,
@@ -305,7 +305,10 @@ impl Args {
     /// What a state remembers of the training, to be resumed with nothing else.
     fn origin(&self, plan: &Plan, images: &Splits) -> Result<BTreeMap<String, String>> {
         match &self.state {
-            Some(_) => Ok(training_origin(&images.train, &plan.start, &self.backend.to_string())?),
+            Some(_) => {
+                let data = fingerprint(&images.train)?;
+                Ok(training_origin(&data, &plan.start, &self.backend.to_string()))
+            }
             None => Ok(BTreeMap::new()),
         }
     }

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, fmt, num::NonZeroUsize};
 
 use releq_core::{Network, Weights};
-use releq_data::{DataError, fingerprint};
 
 use super::{
     Choice, DataConfig, ExperimentConfig, NetworkConfig,
@@ -60,7 +59,7 @@ impl Bench {
         weights.check(&network)?;
         let pieces = Pieces::new(config, &OwnPieces::default())?;
         let images = Images::new(data.load()?.into_dyn(), config)?;
-        let found = fingerprints(&images)?;
+        let found = images.fingerprints()?;
         if let Some((what, expected)) =
             spec.data.iter().find(|(what, of)| found.get(*what) != Some(of))
         {
@@ -70,12 +69,7 @@ impl Bench {
             );
             return Err(ReleqError::Setting { setting: "data", reason });
         }
-        let images = match config.correction {
-            Some(_) if images.lack_labels() => {
-                images.labelled(&network, config, &pieces, Some(&weights), cancel)?
-            }
-            _ => images,
-        };
+        let images = images.labelled(&network, config, &pieces, Some(&weights), cancel)?;
         Ok(Self { spec, network, weights, images, pieces })
     }
 
@@ -166,13 +160,6 @@ impl JobRunner<'_> {
             }
         }
     }
-}
-
-/// What tells the images of a run from others.
-pub(super) fn fingerprints(images: &Images) -> Result<BTreeMap<String, String>, DataError> {
-    let Images { train, validation, test, .. } = images;
-    let sets = [("training", train), ("validation", validation), ("test", test)];
-    sets.into_iter().map(|(what, set)| Ok((what.to_owned(), fingerprint(set)?))).collect()
 }
 
 /// Refuses pieces that only this program has.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use releq_core::{Network, Weights};
-use releq_data::{Dataset, Normalization, Subset, WithLabels, fingerprint};
+use releq_data::{DataError, Dataset, Normalization, Subset, WithLabels, fingerprint};
 use releq_train::{
     Trainer as _, TrainerFactory as _, classes_while, initial_weights, training_origin,
 };
@@ -16,6 +16,8 @@ use crate::{
     Cancel, ReleqError,
     evaluate::{EVALUATION_BATCH, go_on},
 };
+
+const TRAINING: &str = "training";
 
 /// The data of an experiment, split and normalized once.
 #[derive(Clone)]
@@ -53,12 +55,20 @@ impl Images {
         Ok(Self { train, validation, search_validation, test, normalization, unlabelled, source })
     }
 
+    /// What tells the images from others, by what they are for. Every image is read.
+    pub(super) fn fingerprints(&self) -> Result<BTreeMap<String, String>, DataError> {
+        let Self { train, validation, test, .. } = self;
+        let sets = [(TRAINING, train), ("validation", validation), ("test", test)];
+        sets.into_iter().map(|(what, set)| Ok((what.to_owned(), fingerprint(set)?))).collect()
+    }
+
     /// Whether some of the images that are measured on have no labels.
-    pub(super) fn lack_labels(&self) -> bool {
+    fn lack_labels(&self) -> bool {
         [&self.validation, &self.test].iter().any(|images| images.info().classes.is_none())
     }
 
-    /// The same, labelled with the classes that the given weights see in full precision.
+    /// The same; where a correction is measured on images without labels, labelled with the classes that the given weights
+    /// see in full precision.
     pub(super) fn labelled(
         self,
         network: &Network,
@@ -67,6 +77,9 @@ impl Images {
         given: Option<&Weights>,
         cancel: &Cancel,
     ) -> Result<Self, ReleqError> {
+        if config.correction.is_none() || !self.lack_labels() {
+            return Ok(self);
+        }
         let Some(weights) = given.filter(|_| config.fine_tune.is_none()) else {
             let reason = "must be given, and stay as they are, where images have no labels: what they see in full precision \
                           is what a correction is measured by";
@@ -89,20 +102,20 @@ impl Images {
     }
 }
 
-/// What the result of a run follows from besides its settings.
+/// What the result of a run follows from besides its settings; `images` are their [fingerprints](Images::fingerprints).
 pub(super) fn origin(
     network: &Network,
     config: &ExperimentConfig,
-    images: &Images,
+    images: &BTreeMap<String, String>,
     given: Option<&Weights>,
-) -> Result<BTreeMap<String, String>, ReleqError> {
-    let trainer = config.trainer.to_string();
+) -> BTreeMap<String, String> {
+    let (trainer, train) = (config.trainer.to_string(), &images[TRAINING]);
     let mut origin = match given {
-        Some(weights) => training_origin(&images.train, weights, &trainer)?,
-        None => training_origin(&images.train, &initial_weights(network, config.seed), &trainer)?,
+        Some(weights) => training_origin(train, weights, &trainer),
+        None => training_origin(train, &initial_weights(network, config.seed), &trainer),
     };
-    for (what, images) in [("validation", &images.validation), ("test", &images.test)] {
-        origin.insert(format!("{what} data with fingerprint"), fingerprint(images)?);
+    for (what, fingerprint) in images.iter().filter(|(what, _)| *what != TRAINING) {
+        origin.insert(format!("{what} data with fingerprint"), fingerprint.clone());
     }
-    Ok(origin)
+    origin
 }

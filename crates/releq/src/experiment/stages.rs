@@ -16,7 +16,7 @@ use releq_train::{TrainError, TrainProgress, Trainer, initial_weights};
 
 use super::{
     AgentShape, Bench, ExperimentConfig,
-    bench::{check_portable, fingerprints},
+    bench::check_portable,
     finals::{Finals, Finished, FullPrecision, retrain_long, row_cost, uniform},
     images::{Images, origin},
     pieces::{OwnPieces, Pieces},
@@ -43,7 +43,7 @@ pub(super) struct Run<'a> {
     /// The bitwidths of the rows with the same bits everywhere.
     pub(super) uniform: Vec<Bitwidth>,
     pub(super) images: Images,
-    /// What tells the images from others, where workers must have the same.
+    /// What tells the images from others, where a folder or workers must have the same.
     fingerprints: Option<BTreeMap<String, String>>,
     /// Where workers carry out retrains, made for the first of them.
     bench: OnceLock<Arc<Bench>>,
@@ -80,28 +80,21 @@ impl<'a> Run<'a> {
                 .check_images(&images.train)
                 .map_err(|error| ReleqError::Setting { setting, reason: error.to_string() })?;
         }
-        let fingerprints = match &own.workers {
-            Some(_) => {
-                check_portable(config)?;
-                Some(fingerprints(&images)?)
-            }
-            None => None,
-        };
+        if own.workers.is_some() {
+            check_portable(config)?;
+        }
         let clock = Clock::new();
         let given = own.weights(config, network)?;
-        let kept = match folder {
-            Some(folder) => {
-                Some(folder.begin(config, origin(network, config, &images, given.as_ref())?)?)
+        let named = folder.is_some() || own.workers.is_some();
+        let fingerprints = named.then(|| images.fingerprints()).transpose()?;
+        let kept = match folder.zip(fingerprints.as_ref()) {
+            Some((folder, images)) => {
+                Some(folder.begin(config, origin(network, config, images, given.as_ref()))?)
             }
             None => None,
         };
         // Afterwards: another processor may see another class, but the data are the same.
-        let images = match config.correction {
-            Some(_) if images.lack_labels() => {
-                images.labelled(network, config, &pieces, given.as_ref(), cancel)?
-            }
-            _ => images,
-        };
+        let images = images.labelled(network, config, &pieces, given.as_ref(), cancel)?;
         Ok(Self {
             network,
             config,
