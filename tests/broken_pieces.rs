@@ -11,7 +11,7 @@ use releq::{
     AgentKind, Budget, Cancel, Experiment, ExperimentConfig, ReleqError, Report, RunFolder,
     core::{
         Bitwidth, BitwidthAssignment, Cost, CostError, CostModel, LayerBits, LayerProfile, Network,
-        Weights,
+        Weights, with_causes,
     },
     data::{
         DataError, Dataset, DatasetInfo, ImageSet, Label, Splits,
@@ -64,13 +64,6 @@ fn ended_by(run: Result<Report, ReleqError>) -> String {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", with_causes(cause)),
-        None => error.to_string(),
-    }
-}
-
 /// Burns down by one at a time, then goes off.
 #[derive(Clone, Debug)]
 struct Fuse(Arc<AtomicUsize>);
@@ -107,27 +100,37 @@ impl Quantizer for BrokenQuantizer {
     }
 }
 
-struct BrokenTrainer(Box<dyn Trainer>, Fuse);
+/// Ours, but for a fuse that its steps burn down, and what becomes of its weights when they are asked for.
+struct BrokenTrainer {
+    ours: Box<dyn Trainer>,
+    fuse: Fuse,
+    forget: fn(&mut Weights),
+}
 
 impl Trainer for BrokenTrainer {
     fn network(&self) -> &Network {
-        self.0.network()
+        self.ours.network()
     }
     fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
-        self.0.set_bits(bits)
+        self.ours.set_bits(bits)
     }
     fn train_step(&mut self, batch: &Batch<'_>, sgd: Sgd) -> Result<f32, TrainError> {
-        self.1.burn();
-        self.0.train_step(batch, sgd)
+        self.fuse.burn();
+        self.ours.train_step(batch, sgd)
     }
     fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
-        self.0.logits(images)
+        self.ours.logits(images)
     }
     fn snapshot(&self) -> TrainerState {
-        self.0.snapshot()
+        self.ours.snapshot()
     }
     fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
-        self.0.restore(state)
+        self.ours.restore(state)
+    }
+    fn weights(&self) -> Weights {
+        let mut weights = self.ours.weights();
+        (self.forget)(&mut weights);
+        weights
     }
 }
 
@@ -202,7 +205,7 @@ fn a_trainer_is_named_in_every_stage() {
         let fuse = Fuse::new(steps);
         let trainers = trainer_fn(move |network: &Network, quantizer| {
             let ours = Backend::Native.trainer(network, quantizer)?;
-            Ok(Box::new(BrokenTrainer(ours, fuse.clone())))
+            Ok(Box::new(BrokenTrainer { ours, fuse: fuse.clone(), forget: |_| {} }))
         });
         let ended = ended_by(run(experiment().trainer("old", trainers)));
         assert_eq!(ended, "trainer `old` panicked: boom", "after {steps} steps");
@@ -438,34 +441,6 @@ fn scores_of_a_batch_are_kept_although_one_of_them_fails() {
 
 #[test]
 fn a_trainer_whose_weights_are_none_does_not_spoil_a_folder() {
-    struct Forgets(Box<dyn Trainer>, fn(&mut Weights));
-
-    impl Trainer for Forgets {
-        fn network(&self) -> &Network {
-            self.0.network()
-        }
-        fn set_bits(&mut self, bits: Option<&BitwidthAssignment>) -> Result<(), TrainError> {
-            self.0.set_bits(bits)
-        }
-        fn train_step(&mut self, batch: &Batch<'_>, sgd: Sgd) -> Result<f32, TrainError> {
-            self.0.train_step(batch, sgd)
-        }
-        fn logits(&mut self, images: &[f32]) -> Result<Vec<f32>, TrainError> {
-            self.0.logits(images)
-        }
-        fn snapshot(&self) -> TrainerState {
-            self.0.snapshot()
-        }
-        fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
-            self.0.restore(state)
-        }
-        fn weights(&self) -> Weights {
-            let mut weights = self.0.weights();
-            (self.1)(&mut weights);
-            weights
-        }
-    }
-
     type Forget = fn(&mut Weights);
     let ways: [(Forget, &str); 2] = [
         (|weights| drop(weights.0.remove("conv1.weight")), "parameter `conv1.weight` is missing"),
@@ -479,7 +454,7 @@ fn a_trainer_whose_weights_are_none_does_not_spoil_a_folder() {
         let folder = RunFolder::open(path.path().join("run")).unwrap();
         let old = trainer_fn(move |network: &Network, quantizer| {
             let ours = Backend::Native.trainer(network, quantizer)?;
-            Ok(Box::new(Forgets(ours, forget)))
+            Ok(Box::new(BrokenTrainer { ours, fuse: Fuse::new(usize::MAX), forget }))
         });
         let ended =
             ended_by(experiment().trainer("old", old).run_in(&folder, &Cancel::new(), &|_| {}));

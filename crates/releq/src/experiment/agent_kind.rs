@@ -183,13 +183,12 @@ impl AgentKind {
     /// # Errors
     /// [`ReleqError::Agent`] or [`ReleqError::Setting`], naming the first hyperparameter that is out of its range.
     pub fn build(&self, shape: &AgentShape) -> Result<Box<dyn Agent>, ReleqError> {
+        self.check()?;
         let AgentShape { observation_len, action_count, episode_len, seed } = *shape;
+        let init = |ppo: &PpoConfig| ppo.clone().init(observation_len, action_count, seed);
         Ok(match self {
-            Self::Ppo(ppo) => Box::new(ppo.clone().init(observation_len, action_count, seed)?),
-            Self::PpoPlanned(planned) => {
-                planned.planning.check()?;
-                Box::new(planned.ppo.clone().init(observation_len, action_count, seed)?)
-            }
+            Self::Ppo(ppo) => Box::new(init(ppo)?),
+            Self::PpoPlanned(planned) => Box::new(init(&planned.ppo)?),
             Self::Local => Box::new(LocalSearch::new(action_count, episode_len, seed, 1)),
             Self::Evolution => Box::new(Evolution::new(action_count, episode_len, seed, 1)),
             Self::Random => Box::new(RandomSearch::new(action_count, seed, TOGETHER)),

@@ -86,8 +86,11 @@ pub struct Search<'a> {
 
 /// What outcomes and events call an agent: its name, and whether the search plans for it.
 pub(crate) fn agent_name(agent: &dyn Agent, planned: bool) -> String {
-    let name = name_of(agent);
-    if planned { format!("{name}-planned") } else { name }
+    with_plan(name_of(agent), planned)
+}
+
+fn with_plan(name: String, planned: bool) -> String {
+    if planned { name + "-planned" } else { name }
 }
 
 /// Its name, or what stands for that of an agent that panics when asked.
@@ -450,8 +453,7 @@ impl<'a> Search<'a> {
                 Ok(answer) => greedy = answer,
             }
         }
-        let planned = if self.planning.is_some() { "-planned" } else { "" };
-        let agent = format!("{}{planned}", self.name);
+        let agent = with_plan(self.name.clone(), self.planning.is_some());
         SearchOutcome {
             agent,
             stop,
