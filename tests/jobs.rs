@@ -14,7 +14,7 @@ use releq::{
     evaluate::{EarlyStop, Evaluation, Measurement},
     jobs::{Bench, Job, JobAnswer, RunSpec, Task, Workers},
     quant::Wrpn,
-    train::{AccuracyReport, Length},
+    train::{Hits, Length},
     zoo::lenet,
 };
 use releq_test_support::timeless;
@@ -151,14 +151,14 @@ fn an_answer_fits_its_task_or_does_not() {
     let short = Task::Short { full_precision: 0.9 };
     let long = Task::Long { again: 0, weights: false };
     let of_short = |accuracy| JobAnswer::Short(Measurement::new(accuracy).into());
-    let of_long = |correct| JobAnswer::Long {
-        retrained: Ok([AccuracyReport { correct, total: 10 }; 2]),
+    let of_long = |images| JobAnswer::Long {
+        retrained: Ok([10, images].map(|images| Hits::new(vec![true; images]))),
         weights: None,
     };
     assert!(of_short(0.5).fits(&short) && of_long(7).fits(&long));
     assert!(JobAnswer::Short(Evaluation::failed("NaN")).fits(&short));
     assert!(JobAnswer::Long { retrained: Err("NaN".into()), weights: None }.fits(&long));
     assert!(!of_short(1.5).fits(&short) && !of_short(f64::NAN).fits(&short));
-    assert!(!of_long(11).fits(&long));
+    assert!(!of_long(0).fits(&long));
     assert!(!of_short(0.5).fits(&long) && !of_long(7).fits(&short));
 }

@@ -389,7 +389,7 @@ fn the_sentences_tell_wins_and_losses() {
     has(
         base(),
         &[
-            "0.20 points below full precision on 10,000 test images",
+            "0.20 ± 0.31 points below full precision on 10,000 test images",
             "kB at 8 bits.",
             "was found by the agent&#39;s search (ppo)",
             "Random search, with at most as many evaluations, came to",

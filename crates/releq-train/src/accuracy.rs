@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use releq_data::{DataError, Dataset, Label, Normalization};
 use serde::{Deserialize, Serialize};
 
-use crate::{TrainError, Trainer, training};
+use crate::{Hits, TrainError, Trainer, training};
 
 /// Number of correctly classified images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,16 +60,30 @@ pub fn accuracy_while(
     batch_size: usize,
     go_on: &dyn Fn() -> ControlFlow<()>,
 ) -> Result<Option<AccuracyReport>, TrainError> {
+    let hits = hits_while(trainer, data, normalization, batch_size, go_on)?;
+    Ok(hits.map(|hits| hits.report()))
+}
+
+/// As [`accuracy_while`], image by image.
+///
+/// # Errors
+/// As [`accuracy`].
+pub fn hits_while(
+    trainer: &mut dyn Trainer,
+    data: &dyn Dataset,
+    normalization: &Normalization,
+    batch_size: usize,
+    go_on: &dyn Fn() -> ControlFlow<()>,
+) -> Result<Option<Hits>, TrainError> {
     training::check_labels(data)?;
     let outputs = trainer.network().outputs();
-    let mut correct = 0;
+    let mut hits = Vec::with_capacity(data.len());
     let done =
         unless_stopped(trainer, data, normalization, batch_size, go_on, |logits, labels| {
             let pairs = logits.chunks_exact(outputs).zip(labels);
-            correct +=
-                pairs.filter(|&(logits, &label)| largest(logits) == usize::from(label)).count();
+            hits.extend(pairs.map(|(logits, &label)| largest(logits) == usize::from(label)));
         })?;
-    Ok(done.then_some(AccuracyReport { correct, total: data.len() }))
+    Ok(done.then_some(Hits::new(hits)))
 }
 
 /// The class of the largest output for every image of `data`, `batch_size` at a time; `go_on` is asked before every

@@ -11,6 +11,7 @@ mod correction;
 mod difference;
 mod dropout;
 mod factory;
+mod hits;
 mod init;
 mod native;
 #[cfg(test)]
@@ -27,13 +28,14 @@ mod training;
 mod windows;
 
 pub use self::burn::BurnTrainer;
-pub use accuracy::{AccuracyReport, accuracy, accuracy_while, classes_while};
+pub use accuracy::{AccuracyReport, accuracy, accuracy_while, classes_while, hits_while};
 pub use calibrate::{Calibration, RangeRule, RoundedActivations};
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_trainer;
 pub use compared::{Compared, Estimate, Labelled, compare_while, logits_while};
 pub use correction::{Correction, Corrector, Moments};
 pub use factory::{Backend, TrainerFactory, TrainerFn, trainer_fn};
+pub use hits::Hits;
 pub use init::initial_weights;
 pub use native::{NativeTrainer, Visit};
 pub use resume::{TrainingRun, TrainingState, TrainingStateError};

@@ -48,14 +48,16 @@ pub(super) fn verdict(facts: &Facts<'_>) -> Verdict {
     verdict
 }
 
-/// `0.20 points below full precision`.
-pub(super) fn loss(points: f64) -> String {
-    if points.abs() < 0.005 {
-        "exactly as accurate as full precision".to_owned()
-    } else if points > 0.0 {
-        format!("{points:.2} points below full precision")
-    } else {
-        format!("{:.2} points above full precision", -points)
+/// `0.20 ± 0.31 points below full precision`.
+pub(super) fn loss(row: &FinalRow) -> String {
+    let points = row.loss_points;
+    let error = row.loss_standard_error.filter(|error| *error >= 0.005);
+    let error = error.map(|error| format!(" ± {error:.2}")).unwrap_or_default();
+    let way = if points > 0.0 { "below" } else { "above" };
+    match (points.abs() < 0.005, error.as_str()) {
+        (true, "") => "exactly as accurate as full precision".to_owned(),
+        (true, error) => format!("0{error} points away from full precision"),
+        (false, error) => format!("{:.2}{error} points {way} full precision", points.abs()),
     }
 }
 
@@ -136,11 +138,8 @@ impl Judge<'_> {
     fn headline(&self, row: &FinalRow, within: bool) -> String {
         let size = self.size(row).map_or_else(String::new, |size| format!(", {size}"));
         let test = self.images(2, "test");
-        let measured = format!(
-            "{:.2} bits on average, {} on {test}{size}",
-            row.mean_bits,
-            loss(row.loss_points)
-        );
+        let measured =
+            format!("{:.2} bits on average, {} on {test}{size}", row.mean_bits, loss(row));
         if within {
             return format!("{measured}.");
         }

@@ -35,13 +35,13 @@ impl Judge<'_> {
         let best = if within {
             let good = distinct(&mut quantized().filter(|row| self.is_good(row)));
             format!(
-                "Of {all} that got the {step}, {good} stayed within {tolerance} of full precision on the \
+                "Of {all} compared after the {step}, {good} stayed within {tolerance} of full precision on the \
                  validation images, and this is the cheapest that may be chosen, by {}.",
                 self.facts.cost_name()
             )
         } else {
             format!(
-                "Of {all} that got the {step}, it is the most accurate on the validation images that may be \
+                "Of {all} compared after the {step}, it is the most accurate on the validation images that may be \
                  chosen."
             )
         };
@@ -107,7 +107,7 @@ impl Judge<'_> {
             None => String::new(),
         };
         let within = if self.is_good(row) { "within" } else { "not within" };
-        format!("{cost}{limit}, is {} and {within} the tolerance", loss(row.loss_points))
+        format!("{cost}{limit}, is {} and {within} the tolerance", loss(row))
     }
 
     pub(super) fn rivals(&self, answer: &FinalRow) -> Vec<String> {

@@ -59,6 +59,7 @@ pub(super) fn finals(report: &Report) -> Option<Grid> {
         ("validation %", true),
         ("test %", true),
         ("loss (points)", true),
+        ("± (points)", true),
         ("State_Quantization", true),
     ]);
     for (model, _) in &models {
@@ -98,6 +99,10 @@ fn finals_row(
         } else {
             Cell::number(row.loss_points, format!("{:+.2}", row.loss_points))
         },
+        Cell::number(
+            row.loss_standard_error,
+            row.loss_standard_error.map_or_else(String::new, |error| format!("{error:.2}")),
+        ),
         Cell::number(
             row.quant_state,
             row.quant_state.map_or_else(String::new, |state| format!("{state:.4}")),

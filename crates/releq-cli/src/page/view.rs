@@ -120,7 +120,7 @@ impl Run {
             figures: drawn(false),
             folded: drawn(true),
             finals: finals(report),
-            finals_title: format!("Everything that got the {}", last_step(report)),
+            finals_title: format!("After the {}", last_step(report)),
             finals_file: place.map(|place| {
                 let folder = if place.is_empty() { String::new() } else { format!("{place}/") };
                 format!("tables/{folder}finals.csv")

@@ -71,7 +71,7 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
     }
     let step = super::last_step(report);
     let description = format!(
-        "Accuracy on {} test images of everything that got the {step}, with one standard error, against \
+        "Accuracy on {} test images of what the report compares after the {step}, with one standard error, against \
          its cost. Higher and further left is better. The ring marks the answer; the dashed line is full \
          precision.",
         super::number::thousands(report.images[2] as u64)

@@ -9,8 +9,9 @@ use super::tables::{plain, right, text, width};
 use crate::{page, plot::last_step};
 
 /// What the columns of the final table mean.
-const COLUMNS: [(&str, &str); 4] = [
+const COLUMNS: [(&str, &str); 5] = [
     ("loss", "percentage points of test accuracy below full precision; less is better"),
+    ("±", "one standard error of the loss, both networks on the same test images"),
     ("cost", "of the search, over its cost at the highest bitwidth to choose from"),
     ("Stripes", "speed over 8 bits, by the cycle model"),
     ("limit", "cost over the limit, of the limit that the row exceeds most"),
@@ -109,11 +110,13 @@ fn finals(report: &Report) -> Table {
     let limited = report.rows.iter().any(|row| row.over_limit.is_some());
     // Of the mean of the bitwidths there is a column already.
     let priced = report.config.cost.to_string() != "mean-bits";
+    let uncertain = report.rows.iter().any(|row| row.loss_standard_error.is_some());
     let seeded = report.rows.iter().any(|row| row.seeds > 1);
     let named = |model: &str| report.rows.iter().any(|row| row.cost(model).is_some());
     let (sized, stripes) = (named("size"), named("stripes"));
     let after = format!("after the {}", last_step(report));
     let mut header = vec![after.as_str(), "bits", "mean", "test %", "loss"];
+    header.extend(uncertain.then_some("±"));
     header.extend(seeded.then_some("seeds"));
     header.extend(priced.then_some("cost"));
     header.extend(sized.then_some("kB"));
@@ -137,6 +140,9 @@ fn finals(report: &Report) -> Table {
             right(accuracy),
             right(format!("{:+.2}", row.loss_points)),
         ];
+        if uncertain {
+            cells.push(number(row.loss_standard_error.map(|error| format!("{error:.2}"))));
+        }
         if seeded {
             cells.push(right(row.seeds.to_string()));
         }

@@ -285,9 +285,7 @@ fn without_labels_a_search_corrects_and_says_that_accuracy_is_unknown() {
     assert_eq!(found["config"]["quantizer"], "wrpn-scaled-per-channel");
     assert_eq!(found["config"]["correction"]["images"], 50);
     let page = fs::read_to_string(place.path("run").join("report.html")).unwrap();
-    assert!(
-        page.contains("Accuracy unknown") && page.contains("Everything that got the correction")
-    );
+    assert!(page.contains("Accuracy unknown") && page.contains("After the correction"));
 
     arrays(&data, true);
     let output = search("labelled", &["--no-retraining"]);

@@ -260,6 +260,7 @@ pub(crate) fn value(network: &Network, evaluations: usize, seed: u64) -> Value {
             "validation_accuracy": validation,
             "test_accuracy": test,
             "loss_points": 100.0 * (FULL_PRECISION - test),
+            "loss_standard_error": if float { 0.0 } else { 0.31 },
             "quant_state": quant_state,
             "costs": costs,
         }));

@@ -12,8 +12,8 @@ use releq_core::{BitwidthAssignment, Network, Weights, parallel};
 use releq_data::{DataError, Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
-    AccuracyReport, Correction, Corrector, Schedule, TrainError, TrainProgress, Trainer,
-    TrainerFactory, accuracy_while,
+    AccuracyReport, Correction, Corrector, Hits, Schedule, TrainError, TrainProgress, Trainer,
+    TrainerFactory, hits_while,
 };
 
 use super::{EarlyStop, Evaluation, Evaluator, Measurement, TrainerPool};
@@ -64,19 +64,19 @@ impl RetrainSetup<'_> {
         &self,
         trainer: &mut dyn Trainer,
         images: &dyn Dataset,
-    ) -> Result<AccuracyReport, ReleqError> {
+    ) -> Result<Hits, ReleqError> {
         classify(trainer, images, self.normalization, self.cancel)
     }
 }
 
-/// Accuracy on `images`, unless cancelled between two batches.
+/// Which of `images` are classified correctly, unless cancelled between two batches.
 pub(crate) fn classify(
     trainer: &mut dyn Trainer,
     images: &dyn Dataset,
     normalization: &Normalization,
     cancel: &Cancel,
-) -> Result<AccuracyReport, ReleqError> {
-    accuracy_while(trainer, images, normalization, EVALUATION_BATCH, &|| go_on(cancel))?
+) -> Result<Hits, ReleqError> {
+    hits_while(trainer, images, normalization, EVALUATION_BATCH, &|| go_on(cancel))?
         .ok_or(ReleqError::Cancelled)
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn go_on(cancel: &Cancel) -> ControlFlow<()> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Retrained {
     /// Correctly classified images of every data set, in the order asked.
-    Done(Vec<AccuracyReport>),
+    Done(Vec<Hits>),
     /// The loss or the weights became infinite or NaN; the reason.
     Diverged(String),
 }
@@ -279,7 +279,7 @@ impl<'a> Retrain<'a> {
         self.pool.with(|trainer| {
             let setup = self.pool.setup();
             trainer.set_bits(None)?;
-            setup.classify(trainer, images)
+            Ok(setup.classify(trainer, images)?.report())
         })
     }
 
@@ -308,15 +308,15 @@ impl<'a> Retrain<'a> {
             let setup = self.pool.setup();
             unless_diverged(|| {
                 self.adapt(trainer, bits, again, None)?;
-                let reports: Vec<_> = sets
+                let hits: Vec<_> = sets
                     .iter()
                     .map(|&set| setup.classify(trainer, set))
                     .collect::<Result<_, _>>()?;
-                Ok((reports, take(trainer)))
+                Ok((hits, take(trainer)))
             })
         })?;
         Ok(match answer {
-            Ok((reports, taken)) => (Retrained::Done(reports), Some(taken)),
+            Ok((hits, taken)) => (Retrained::Done(hits), Some(taken)),
             Err(reason) => (Retrained::Diverged(reason), None),
         })
     }
@@ -387,7 +387,7 @@ impl<'a> Retrain<'a> {
                 && progress.step < progress.steps
                 && progress.step == stop.step(progress.steps)
             {
-                let seen = setup.classify(trainer, images)?;
+                let seen = setup.classify(trainer, images)?.report();
                 if seen.accuracy() < stop.below * self.full_precision {
                     return Ok(Some((progress.step, seen)));
                 }

@@ -12,7 +12,7 @@ use releq_core::{
 };
 use releq_data::Dataset;
 use releq_quant::Quantizer;
-use releq_train::Trainer;
+use releq_train::{Hits, Trainer};
 
 use super::{
     ExperimentConfig,
@@ -57,15 +57,6 @@ pub(super) fn uniform(quantizer: &dyn Quantizer) -> Vec<Bitwidth> {
 /// A verdict within so many standard errors of the border of the tolerance is uncertain.
 const BORDER: f64 = 1.0;
 
-/// Accuracy of the full-precision weights before the long retrain, in 0 to 1.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FullPrecision {
-    pub(super) validation: f64,
-    pub(super) test: f64,
-    /// On the validation images of short retrains, unless the evaluator is the caller's own.
-    pub(super) search_validation: Option<f64>,
-}
-
 /// What the finals need besides the searches.
 pub(super) struct Finals<'a> {
     pub(super) network: &'a Network,
@@ -74,7 +65,8 @@ pub(super) struct Finals<'a> {
     /// The bitwidths of the rows with the same bits everywhere.
     pub(super) uniform: &'a [Bitwidth],
     pub(super) report_costs: &'a [Arc<dyn CostModel>],
-    pub(super) full_precision: FullPrecision,
+    /// Full precision before the long retrain.
+    pub(super) before: Seeds,
     pub(super) sensitivities: Option<&'a Sensitivities>,
     pub(super) on_event: &'a (dyn Fn(&Event) + Sync),
     pub(super) clock: &'a Clock,
@@ -134,17 +126,20 @@ impl Finals<'_> {
         let done = Mutex::new(self.on_record());
         let (mut cancelled, mut error) = stopped(self.retrain_all(long, &beside, &walks, &done));
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let reference = self.reference(&done);
+        let against = self.reference(&done);
+        let (reference, _) = against;
 
         let (mut rows, mut unpriced) = (Vec::new(), Vec::new());
+        let firsts = firsts(&done);
         for walk in &walks {
-            if let Some(bits) = walk.chosen(&|bits| self.verdict(&done, bits)) {
-                rows.push(self.row(&walk.label, bits, &done[bits], reference, &mut unpriced));
+            let first = |bits: &BitwidthAssignment| self.verdict(&firsts, bits);
+            if let Some(bits) = walk.chosen(&first, &|bits| self.verdict(&done, bits)) {
+                rows.push(self.row(&walk.label, bits, &done[bits], against, &mut unpriced));
             }
         }
         for (label, bits) in &beside {
             if let Some(retrained) = done.get(bits) {
-                rows.push(self.row(label, bits, retrained, reference, &mut unpriced));
+                rows.push(self.row(label, bits, retrained, against, &mut unpriced));
             }
         }
         let answer = self.answer(&rows, reference);
@@ -279,16 +274,19 @@ impl Finals<'_> {
         walks: &[Walk],
     ) -> Vec<BitwidthAssignment> {
         // By the first seeds alone, so that a run that was killed between two second ones decides alike.
-        let firsts: Done = done.iter().map(|(bits, seeds)| (bits.clone(), seeds.first())).collect();
-        let floor = self.reference(&firsts).validation_accuracy - self.config.tolerance;
+        let firsts = firsts(done);
+        let (reference, full_precision) = self.reference(&firsts);
+        let floor = reference.validation_accuracy - self.config.tolerance;
         // A correction has no seed.
         let most = if self.config.correction.is_some() { 1 } else { self.config.seeds };
         let near = |bits: &BitwidthAssignment| {
             let Some(seeds) = done.get(bits) else { return false };
-            seeds.count() < most
-                && seeds.first().accuracies().zip(seeds.standard_error()).is_some_and(
-                    |([validation, _], error)| (validation - floor).abs() <= BORDER * error,
-                )
+            let (first, count) = (seeds.first(), seeds.count());
+            let error = first.loss_errors(full_precision).map(|[validation, _]| validation);
+            count < most
+                && first.accuracies().zip(error).is_some_and(|([validation, _], error)| {
+                    (validation - floor).abs() <= BORDER * error
+                })
         };
         let known = |bits: &BitwidthAssignment| self.verdict(done, bits);
         let admitted = beside.iter().map(|(_, bits)| bits).filter(|bits| self.problem.admits(bits));
@@ -309,21 +307,18 @@ impl Finals<'_> {
     /// What is known of a candidate, if it was retrained.
     fn verdict(&self, done: &Done, bits: &BitwidthAssignment) -> Option<Verdict> {
         let accuracy = done.get(bits)?.accuracies().map_or(0.0, |[validation, _]| validation);
-        Some(Verdict { good: self.is_good(self.reference(done), accuracy), accuracy })
+        Some(Verdict { good: self.is_good(self.reference(done).0, accuracy), accuracy })
     }
 
-    /// What losses are measured against.
-    fn reference(&self, done: &Done) -> Reference {
-        let FullPrecision { validation, test, .. } = self.full_precision;
-        let before =
-            Reference { validation_accuracy: validation, test_accuracy: test, retrained: false };
-        match in_full_precision(done).and_then(|(_, seeds)| seeds.accuracies()) {
-            Some([validation_accuracy, test_accuracy]) if validation_accuracy >= validation => {
-                let retrained = self.config.correction.is_none();
-                Reference { validation_accuracy, test_accuracy, retrained }
-            }
-            _ => before,
-        }
+    /// What losses are measured against, and the retrains whose accuracies it has.
+    fn reference<'d>(&'d self, done: &'d Done) -> (Reference, &'d Seeds) {
+        let validation = |seeds: &Seeds| seeds.accuracies().map(|[validation, _]| validation);
+        let float = in_full_precision(done).map(|(_, seeds)| seeds);
+        let float = float.filter(|float| validation(float) >= validation(&self.before));
+        let seeds = float.unwrap_or(&self.before);
+        let [validation_accuracy, test_accuracy] = seeds.accuracies().unwrap_or_default();
+        let retrained = float.is_some() && self.config.correction.is_none();
+        (Reference { validation_accuracy, test_accuracy, retrained }, seeds)
     }
 
     fn is_good(&self, reference: Reference, validation_accuracy: f64) -> bool {
@@ -377,7 +372,9 @@ impl Finals<'_> {
                 done,
                 total,
                 bits: bits.cloned(),
-                accuracy: answer.and_then(|answer| answer.as_ref().ok()).map(|r| r[0].accuracy()),
+                accuracy: answer
+                    .and_then(|answer| answer.as_ref().ok())
+                    .map(|r| r[0].report().accuracy()),
                 failure: answer.and_then(|answer| answer.as_ref().err()).cloned(),
             });
         };
@@ -415,7 +412,7 @@ impl Finals<'_> {
         label: &str,
         bits: &BitwidthAssignment,
         retrained: &Seeds,
-        reference: Reference,
+        (reference, full_precision): (Reference, &Seeds),
         unpriced: &mut Vec<String>,
     ) -> FinalRow {
         let layers = self.network.profiles();
@@ -427,6 +424,9 @@ impl Finals<'_> {
             validation_accuracy: validation,
             test_accuracy: test,
             loss_points: 100.0 * (reference.test_accuracy - test),
+            loss_standard_error: retrained
+                .loss_errors(full_precision)
+                .map(|[_, error]| 100.0 * error),
             quant_state: if_priced(label, self.problem.quant_state(bits), unpriced),
             over_limit: if_priced(label, self.problem.over_limit(bits), unpriced).flatten(),
             costs: self
@@ -454,10 +454,18 @@ pub(super) fn retrain_long(
     let (retrained, weights) =
         guard(piece, || long.retrain_with_weights(bits, again, &sets, take))?;
     let answer = match retrained {
-        Retrained::Done(reports) => Ok([reports[0], reports[1]]),
+        Retrained::Done(hits) => match <[Hits; 2]>::try_from(hits) {
+            Ok(sets) => Ok(sets),
+            Err(hits) => Err(format!("{} sets were classified, not two", hits.len())),
+        },
         Retrained::Diverged(reason) => Err(reason),
     };
     Ok((answer, weights.flatten()))
+}
+
+/// The first retrain of each assignment.
+fn firsts(done: &Done) -> Done {
+    done.iter().map(|(bits, seeds)| (bits.clone(), seeds.first())).collect()
 }
 
 /// The retrains in which every layer stays in float.

@@ -334,11 +334,11 @@ impl Experiment {
         let full_precision = run.full_precision(&weights)?;
         let sensitivities = run.sensitivities(&weights)?;
         laps.lap("sensitivities");
-        let searched = run.search(&weights, full_precision, sensitivities, &mut laps)?;
-        let mut finals = run.finals(&weights, &searched, full_precision)?;
+        let searched = run.search(&weights, &full_precision, sensitivities, &mut laps)?;
+        let mut finals = run.finals(&weights, &searched, &full_precision)?;
         laps.lap("final");
         finals.error = finals.error.or_else(|| listener.failed());
-        run.report(&weights, searched, full_precision, finals, laps.times)
+        run.report(&weights, searched, &full_precision, finals, laps.times)
     }
 }
 

@@ -7,7 +7,6 @@ use releq_core::{Bitwidth, Weights};
 
 use super::{
     AgentShape, Choice, Laps, Signal,
-    finals::FullPrecision,
     named::Named,
     pieces::TOGETHER,
     retrains,
@@ -19,7 +18,7 @@ use crate::{
     evaluate::{ByDivergence, Cached, Evaluator, RetrainSetup},
     guard::guard,
     jobs::RemoteEvaluator,
-    run_folder::{Recorded, SHORT, StageRecord},
+    run_folder::{FullPrecision, Recorded, SHORT, StageRecord},
     search::agent_name,
 };
 
@@ -42,7 +41,7 @@ impl Run<'_> {
     pub(super) fn search(
         &self,
         weights: &Weights,
-        full_precision: FullPrecision,
+        full_precision: &FullPrecision,
         sensitivities: Option<Sensitivities>,
         laps: &mut Laps,
     ) -> Result<Searched, ReleqError> {
@@ -104,7 +103,7 @@ impl Run<'_> {
     fn evaluator<'s>(
         &'s self,
         setup: &RetrainSetup<'s>,
-        full_precision: FullPrecision,
+        full_precision: &FullPrecision,
     ) -> Result<Box<dyn Evaluator + 's>, ReleqError> {
         if let Choice::Own(name) = &self.config.evaluator
             && let Some(make) = self.own.evaluator(self.config)?
@@ -134,7 +133,7 @@ struct Searches<'s, 'a> {
     run: &'s Run<'a>,
     problem: &'s Problem,
     setup: &'s RetrainSetup<'s>,
-    full_precision: FullPrecision,
+    full_precision: &'s FullPrecision,
     sensitivities: Option<&'s Sensitivities>,
     /// Made for the first search that is not on record.
     evaluator: Option<Box<dyn Evaluator + 's>>,

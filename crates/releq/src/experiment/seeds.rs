@@ -1,13 +1,19 @@
 //! The long retrains of one assignment, which differ by their seeds.
 
-use releq_train::AccuracyReport;
+use releq_train::Hits;
 
-/// Reports on the validation and the test images, or why there are none.
-pub(super) type Final = Result<[AccuracyReport; 2], String>;
+/// What is correct of the validation and the test images, or why nothing is.
+pub(super) type Final = Result<[Hits; 2], String>;
 
 /// What the long retrains of one assignment came to, in the order of their seeds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seeds(Vec<Final>);
+
+impl From<Final> for Seeds {
+    fn from(retrained: Final) -> Self {
+        Self(vec![retrained])
+    }
+}
 
 impl Seeds {
     pub(super) fn add(&mut self, retrained: Final) {
@@ -33,18 +39,25 @@ impl Seeds {
     pub(super) fn accuracies(&self) -> Option<[f64; 2]> {
         let mut sums = [0.0; 2];
         for retrained in &self.0 {
-            let reports = retrained.as_ref().ok()?;
-            for (sum, report) in sums.iter_mut().zip(reports) {
-                *sum += report.accuracy();
+            let sets = retrained.as_ref().ok()?;
+            for (sum, hits) in sums.iter_mut().zip(sets) {
+                *sum += hits.report().accuracy();
             }
         }
         (!self.0.is_empty()).then(|| sums.map(|sum| sum / self.0.len() as f64))
     }
 
-    /// Standard error of the mean accuracy on the validation images, as far as it comes of their number; `None` as above.
-    pub(super) fn standard_error(&self) -> Option<f64> {
-        let [validation, _] = self.0.first()?.as_ref().ok()?;
-        self.accuracies().map(|_| validation.standard_error())
+    /// Standard errors of how far the accuracies lie below those of `full_precision`, as far as they come of the choice of
+    /// images; `None` where [`accuracies`](Self::accuracies) is, or with fewer than two images.
+    pub(super) fn loss_errors(&self, full_precision: &Self) -> Option<[f64; 2]> {
+        let error =
+            |set: usize| Hits::paired_standard_error(&self.hits(set)?, &full_precision.hits(set)?);
+        Some([error(0)?, error(1)?])
+    }
+
+    /// What is correct of one of the sets, retrain by retrain; `None` if one failed.
+    fn hits(&self, set: usize) -> Option<Vec<&Hits>> {
+        self.0.iter().map(|retrained| Some(&retrained.as_ref().ok()?[set])).collect()
     }
 }
 
@@ -52,18 +65,33 @@ impl Seeds {
 mod tests {
     use super::*;
 
+    fn retrained(correct: [usize; 2]) -> Final {
+        Ok(correct.map(|correct| Hits::new((0..100).map(|image| image < correct).collect())))
+    }
+
     #[test]
     fn accuracies_are_means_unless_a_retrain_failed() {
-        let report = |correct| AccuracyReport { correct, total: 100 };
         let mut seeds = Seeds::default();
-        assert_eq!((seeds.accuracies(), seeds.standard_error()), (None, None));
-        seeds.add(Ok([report(80), report(70)]));
-        assert_eq!(seeds.standard_error(), Some(0.04));
-        seeds.add(Ok([report(85), report(75)]));
+        assert_eq!(seeds.accuracies(), None);
+        seeds.add(retrained([80, 70]));
+        seeds.add(retrained([85, 75]));
         assert_eq!(seeds.accuracies(), Some([0.825, 0.725]));
         assert_eq!((seeds.count(), seeds.failure()), (2, None));
         seeds.add(Err("the loss became NaN".to_owned()));
-        assert_eq!((seeds.accuracies(), seeds.standard_error()), (None, None));
+        assert_eq!(seeds.accuracies(), None);
         assert_eq!(seeds.failure().map(String::as_str), Some("the loss became NaN"));
+    }
+
+    #[test]
+    fn losses_are_uncertain_by_the_images_that_differ() {
+        let (full_precision, mut row) = (Seeds::from(retrained([80, 70])), Seeds::default());
+        assert_eq!(row.loss_errors(&full_precision), None);
+        row.add(retrained([80, 66]));
+        let [validation, test] = row.loss_errors(&full_precision).unwrap();
+        assert_eq!(validation, 0.0);
+        // 4 images of 100 that one of them alone has: (4 - 16 / 100) / (100 * 99).
+        assert!((test - (3.84 / 9900.0_f64).sqrt()).abs() < 1e-12, "{test}");
+        row.add(Err("the loss became NaN".to_owned()));
+        assert_eq!(row.loss_errors(&full_precision), None);
     }
 }

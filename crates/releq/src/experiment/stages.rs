@@ -17,11 +17,12 @@ use releq_train::{TrainError, TrainProgress, Trainer, initial_weights};
 use super::{
     AgentShape, Bench, ExperimentConfig,
     bench::check_portable,
-    finals::{Finals, Finished, FullPrecision, retrain_long, row_cost, uniform},
+    finals::{Finals, Finished, retrain_long, row_cost, uniform},
     images::{Images, origin},
     pieces::{OwnPieces, Pieces},
     retrains,
     searches::Searched,
+    seeds::Seeds,
 };
 use crate::{
     Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Sensitivities, Sensitivity,
@@ -29,7 +30,7 @@ use crate::{
     evaluate::{RetrainSetup, classify},
     guard::guard,
     jobs::{Job, JobAnswer, Task, Workers, other_answer},
-    run_folder::{Beginning, Clock, FULL_PRECISION, LONG, OpenRun, StageRecord},
+    run_folder::{Beginning, Clock, FULL_PRECISION, FullPrecision, LONG, OpenRun, StageRecord},
 };
 
 /// An experiment whose inputs fit together.
@@ -199,40 +200,33 @@ impl<'a> Run<'a> {
         Ok(weights)
     }
 
-    /// Accuracy of the full-precision weights on the validation and the test images.
+    /// What the full-precision weights classify correctly.
     pub(super) fn full_precision(&self, weights: &Weights) -> Result<FullPrecision, ReleqError> {
         let recorded = self.kept.iter().flat_map(|kept| &kept.stage_records);
-        let recorded = recorded.into_iter().find_map(|stage| match *stage {
-            StageRecord::FullPrecision { validation, test, search_validation, run_seconds } => {
-                Some((FullPrecision { validation, test, search_validation }, run_seconds))
-            }
+        let recorded = recorded.into_iter().find_map(|stage| match stage {
+            StageRecord::FullPrecision { measured, run_seconds } => Some((measured, *run_seconds)),
             _ => None,
         });
         if let Some((full_precision, run_seconds)) = recorded {
             self.clock.replayed(run_seconds);
-            return Ok(full_precision);
+            return Ok(full_precision.clone());
         }
         let Images { validation, test, search_validation, normalization, .. } = &self.images;
         let mut trainer = self.trainer(weights)?;
-        let mut on = |images: &dyn Dataset| {
-            classify(trainer.as_mut(), images, normalization, self.cancel)
-                .map(|report| report.accuracy())
-        };
+        let mut on = |images| classify(trainer.as_mut(), images, normalization, self.cancel);
         let own_evaluator = self.own.evaluator(self.config)?.is_some();
         let full_precision = FullPrecision {
             validation: on(validation)?,
             test: on(test)?,
-            search_validation: if own_evaluator { None } else { Some(on(search_validation)?) },
+            search_validation: if own_evaluator {
+                None
+            } else {
+                Some(on(search_validation)?.report().accuracy())
+            },
         };
         if let Some(kept) = &self.kept {
-            let FullPrecision { validation, test, search_validation } = full_precision;
-            let run_seconds = self.clock.seconds();
-            kept.record_stage(&StageRecord::FullPrecision {
-                validation,
-                test,
-                search_validation,
-                run_seconds,
-            })?;
+            let (measured, run_seconds) = (full_precision.clone(), self.clock.seconds());
+            kept.record_stage(&StageRecord::FullPrecision { measured, run_seconds })?;
         }
         Ok(full_precision)
     }
@@ -293,7 +287,7 @@ impl<'a> Run<'a> {
         &self,
         weights: &Weights,
         searched: &Searched,
-        full_precision: FullPrecision,
+        full_precision: &FullPrecision,
     ) -> Result<Finished, ReleqError> {
         let finals = Finals {
             network: self.network,
@@ -301,7 +295,10 @@ impl<'a> Run<'a> {
             problem: &searched.problem,
             uniform: &self.uniform,
             report_costs: &self.pieces.report_costs,
-            full_precision,
+            before: Seeds::from(Ok([
+                full_precision.validation.clone(),
+                full_precision.test.clone(),
+            ])),
             sensitivities: searched.sensitivities.as_ref(),
             on_event: self.on_event,
             clock: &self.clock,
@@ -351,7 +348,7 @@ impl<'a> Run<'a> {
         &self,
         weights: &Weights,
         searched: Searched,
-        full_precision: FullPrecision,
+        full_precision: &FullPrecision,
         finished: Finished,
         times: BTreeMap<String, f64>,
     ) -> Result<Report, ReleqError> {
@@ -371,8 +368,8 @@ impl<'a> Run<'a> {
             images: [&self.images.train, &self.images.validation, &self.images.test]
                 .map(Dataset::len),
             unlabelled: self.images.unlabelled,
-            full_precision_validation: full_precision.validation,
-            full_precision_test: full_precision.test,
+            full_precision_validation: full_precision.validation.report().accuracy(),
+            full_precision_test: full_precision.test.report().accuracy(),
             reference: (!rows.is_empty()).then_some(reference),
             sensitivities,
             layers: self.layers(weights, chosen.as_ref())?,

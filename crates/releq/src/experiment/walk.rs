@@ -95,13 +95,19 @@ impl Walk {
         upcoming
     }
 
-    /// The candidate that stands for the search: the cheapest within the tolerance; if none was, the most accurate, the
-    /// cheapest of equals. `None` before the first verdict.
+    /// The candidate that stands for the search: of all that it has tried, by the verdicts of `first` or as they are now, the
+    /// cheapest within the tolerance; if none is, the most accurate, the cheapest of equals. `None` before the first verdict.
+    ///
+    /// What led on at first may be no part of the way any more once another seed has changed a verdict before it. It is as
+    /// good an answer as before.
     pub(super) fn chosen(
         &self,
+        first: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
         verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
     ) -> Option<&BitwidthAssignment> {
-        let tried = self.progress(verdict).tried;
+        let mut tried = self.progress(verdict).tried;
+        let at_first = self.progress(first).tried.into_iter().map(|(place, _)| place);
+        tried.extend(at_first.filter_map(|place| Some((place, verdict(&self.candidates[place])?))));
         let good = tried.iter().filter(|(_, verdict)| verdict.good).map(|(place, _)| *place).min();
         let place = good.or_else(|| {
             let best = tried.iter().max_by(|(a, of_a), (b, of_b)| {
@@ -151,7 +157,7 @@ mod tests {
             let next: Vec<usize> =
                 walk.upcoming(&verdict).into_iter().filter_map(place).take(at_once).collect();
             if next.is_empty() {
-                return (walk.chosen(&verdict).and_then(place), done.len());
+                return (walk.chosen(&verdict, &verdict).and_then(place), done.len());
             }
             done.extend(next);
         }
@@ -169,6 +175,27 @@ mod tests {
             prop_assert!(retrains <= 8);
             prop_assert_eq!(settle(&walk, first_good, threads).0, found);
         }
+    }
+
+    #[test]
+    fn what_another_seed_led_away_from_still_counts() {
+        // Places 0 to 6. At first 3 is good and leads to 1, which is good and leads to 0, which is not.
+        let walk = walk(7, 8);
+        let place = |bits: &BitwidthAssignment| walk.candidates.iter().position(|c| c == bits);
+        let verdict = |good: &'static [usize]| {
+            move |bits: &BitwidthAssignment| {
+                let place = place(bits)?;
+                Some(Verdict { good: good.contains(&place), accuracy: place as f64 })
+            }
+        };
+        let first = verdict(&[1, 3, 5]);
+        assert_eq!(walk.chosen(&first, &first).and_then(place), Some(1));
+        // Another seed finds that 3 is not good, which leads to 5.
+        let last = verdict(&[1, 5]);
+        assert_eq!(walk.chosen(&last, &last).and_then(place), Some(5));
+        assert_eq!(walk.chosen(&first, &last).and_then(place), Some(1));
+        // Nor is 1 then.
+        assert_eq!(walk.chosen(&first, &verdict(&[5])).and_then(place), Some(5));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod evaluator;
 use std::{collections::BTreeMap, sync::Arc};
 
 use releq_core::{BitwidthAssignment, Weights};
-use releq_train::AccuracyReport;
+use releq_train::Hits;
 use serde::{Deserialize, Serialize};
 
 pub use evaluator::RemoteEvaluator;
@@ -69,7 +69,7 @@ pub enum JobAnswer {
     /// Of [`Task::Long`].
     Long {
         /// On the validation and the test images, or why the weights diverged.
-        retrained: Result<[AccuracyReport; 2], String>,
+        retrained: Result<[Hits; 2], String>,
         /// The retrained weights, where they are wanted and did not diverge. They do not travel in JSON.
         #[serde(skip)]
         weights: Option<Weights>,
@@ -87,9 +87,7 @@ impl JobAnswer {
                 }
             }
             (Self::Long { retrained, .. }, Task::Long { .. }) => {
-                retrained.as_ref().is_ok_and(|reports| {
-                    reports.iter().all(|report| report.total > 0 && report.correct <= report.total)
-                }) || retrained.is_err()
+                retrained.as_ref().map_or(true, |sets| sets.iter().all(|hits| hits.total() > 0))
             }
             _ => false,
         }

@@ -63,6 +63,11 @@ pub struct FinalRow {
     pub test_accuracy: f64,
     /// Test accuracy of the [`Reference`] less this one, in percentage points; negative where it gained.
     pub loss_points: f64,
+    /// Standard error of the loss, in percentage points, as far as it comes of the choice of test images. Both networks saw the
+    /// same ones, so it comes of those alone that one of the two classifies correctly. `None` with fewer than two images, or
+    /// where the retrain failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_standard_error: Option<f64>,
     /// State_Quantization, above 1 where the search could not choose as many bits; `None` where the cost model
     /// has no price for one of the bitwidths.
     pub quant_state: Option<f64>,

@@ -11,7 +11,7 @@ use super::{CONFIG, RESTORE, RunFolderError, read_if_there};
 use crate::ExperimentConfig;
 
 /// Changes whenever the meaning of a run folder does.
-const FORMAT: &str = "releq run 2";
+const FORMAT: &str = "releq run 3";
 
 /// Settings that do not decide the result, so that another life of a run may have others.
 const FREE: [&str; 1] = ["threads"];
@@ -218,7 +218,7 @@ mod tests {
                 assert!(message.contains(part), "`{message}` lacks `{part}`");
             }
         };
-        refused(&text.replace("run 2", "run 1"), "its format is `releq run 1`");
+        refused(&text.replace("run 3", "run 1"), "its format is `releq run 1`");
         refused("{}", "there is no `format`");
         refused(&text.replace("\"tolerance\"", "\"tolerence\""), "tolerence");
         let changed = text.replace("\"tolerance\": 0.003", "\"tolerance\": 0.03");

@@ -51,7 +51,7 @@ pub use error::RunFolderError;
 use journal::Journal;
 use manifest::Manifest;
 pub(crate) use recorded::Recorded;
-pub(crate) use records::{EvaluationRecord, FinalRecord, StageRecord};
+pub(crate) use records::{EvaluationRecord, FinalRecord, FullPrecision, StageRecord};
 use releq_core::{BitwidthAssignment, Checksum, Weights, atomic_file};
 use releq_format::safetensors;
 use releq_train::StateSaver;
@@ -560,9 +560,10 @@ mod tests {
                 record
             })
             .collect();
-        let reports = [(90, 100), (17, 20)]
-            .map(|(correct, total)| releq_train::AccuracyReport { correct, total });
-        for retrained in [Ok(reports), Err("diverged".to_owned())] {
+        let hits = [(90, 100), (17, 20)].map(|(correct, total)| {
+            releq_train::Hits::new((0..total).map(|image| image < correct).collect())
+        });
+        for retrained in [Ok(hits), Err("diverged".to_owned())] {
             let record = FinalRecord::new(records[0].bits.clone(), 0, &retrained, 3.0);
             assert_eq!(record.retrained(), retrained);
             run.record_final(&record, retrained.is_ok().then(weights).as_ref()).unwrap();

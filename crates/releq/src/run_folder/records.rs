@@ -1,7 +1,7 @@
 //! What the lines of a run's journals say.
 
 use releq_core::{Bitwidth, BitwidthAssignment};
-use releq_train::{AccuracyReport, Compared};
+use releq_train::{Compared, Hits};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -84,9 +84,9 @@ pub(crate) struct FinalRecord {
     pub(crate) seed: usize,
     /// On the validation and the test images; `None` if the retrain failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    validation: Option<AccuracyReport>,
+    validation: Option<Hits>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    test: Option<AccuracyReport>,
+    test: Option<Hits>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
     /// Working time of the run when it was done.
@@ -97,26 +97,39 @@ impl FinalRecord {
     pub(crate) fn new(
         bits: BitwidthAssignment,
         seed: usize,
-        retrained: &Result<[AccuracyReport; 2], String>,
+        retrained: &Result<[Hits; 2], String>,
         run_seconds: f64,
     ) -> Self {
-        let reports = retrained.as_ref().ok();
+        let [validation, test] = match retrained {
+            Ok(sets) => sets.clone().map(Some),
+            Err(_) => [None, None],
+        };
         Self {
             bits,
             seed,
-            validation: reports.map(|reports| reports[0]),
-            test: reports.map(|reports| reports[1]),
+            validation,
+            test,
             failure: retrained.as_ref().err().cloned(),
             run_seconds,
         }
     }
 
-    pub(crate) fn retrained(&self) -> Result<[AccuracyReport; 2], String> {
-        match (self.validation, self.test) {
-            (Some(validation), Some(test)) => Ok([validation, test]),
+    pub(crate) fn retrained(&self) -> Result<[Hits; 2], String> {
+        match (&self.validation, &self.test) {
+            (Some(validation), Some(test)) => Ok([validation.clone(), test.clone()]),
             _ => Err(self.failure.clone().unwrap_or_default()),
         }
     }
+}
+
+/// What the full-precision weights classify correctly before the long retrain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FullPrecision {
+    pub(crate) validation: Hits,
+    pub(crate) test: Hits,
+    /// Accuracy on the validation images of short retrains, in 0 to 1; `None` where the evaluator is one's own.
+    pub(crate) search_validation: Option<f64>,
 }
 
 /// A line of `stages.jsonl`: a part of the run that is done.
@@ -125,14 +138,8 @@ impl FinalRecord {
 pub(crate) enum StageRecord {
     /// The weights in full precision are there.
     Weights { fingerprint: String, run_seconds: f64 },
-    /// Accuracies of those weights, in 0 to 1.
-    FullPrecision {
-        validation: f64,
-        test: f64,
-        /// On the validation images of short retrains; `None` where the evaluator is one's own.
-        search_validation: Option<f64>,
-        run_seconds: f64,
-    },
+    /// What those weights classify correctly.
+    FullPrecision { measured: FullPrecision, run_seconds: f64 },
     /// What one layer suffers at one bitwidth is measured.
     Sensitivity { layer: usize, bits: Bitwidth, compared: Compared, run_seconds: f64 },
     /// A search came to its end: the agent's first, then those that it is compared with.
