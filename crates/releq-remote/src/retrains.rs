@@ -317,6 +317,10 @@ impl Workers for RemoteWorkers {
         }
     }
 
+    fn other_machines(&self) -> BTreeSet<String> {
+        locked(&self.shared.others).clone()
+    }
+
     fn name(&self) -> &str {
         "workers"
     }

@@ -1,9 +1,9 @@
 //! The stages of an experiment, one method each.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -47,6 +47,8 @@ pub(super) struct Run<'a> {
     fingerprints: Option<BTreeMap<String, String>>,
     /// Where workers carry out retrains, made for the first of them.
     bench: OnceLock<Arc<Bench>>,
+    /// Kinds of machines that carried out retrains, other than this one's.
+    other_machines: Mutex<BTreeSet<String>>,
     /// The weights that are given.
     pub(super) given: Option<Weights>,
     pub(super) clock: Clock,
@@ -93,6 +95,12 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
+        let records = kept.iter().flat_map(|kept: &OpenRun<'_>| &kept.stage_records);
+        let other_machines = records.filter_map(|stage| match stage {
+            StageRecord::OtherMachine { kind } => Some(kind.clone()),
+            _ => None,
+        });
+        let other_machines = Mutex::new(other_machines.collect());
         // Afterwards: another processor may see another class, but the data are the same.
         let images = images.labelled(network, config, &pieces, given.as_ref(), cancel)?;
         Ok(Self {
@@ -106,6 +114,7 @@ impl<'a> Run<'a> {
             images,
             fingerprints,
             bench: OnceLock::new(),
+            other_machines,
             given,
             clock,
             kept,
@@ -316,7 +325,9 @@ impl<'a> Run<'a> {
             let long = |bits: &BitwidthAssignment, again, weights| {
                 let job = Job { bits: bits.clone(), task: Task::Long { again, weights } };
                 let piece = || workers.name().to_owned();
-                match guard(piece, || workers.carry_out(bench, &job, self.cancel))? {
+                let answer = guard(piece, || workers.carry_out(bench, &job, self.cancel))?;
+                self.answered(workers)?;
+                match answer {
                     JobAnswer::Long { retrained, weights } => Ok((retrained, weights)),
                     JobAnswer::Short(_) => Err(other_answer(workers)),
                 }
@@ -345,6 +356,22 @@ impl<'a> Run<'a> {
             Arc::new(Bench::of_run((self.network, self.config), images, pieces, weights.clone()))
         });
         Some((workers, bench))
+    }
+
+    /// Takes down which kinds of machines have answered, before any of their answers is on record.
+    pub(super) fn answered(&self, workers: &dyn Workers) -> Result<(), ReleqError> {
+        let named = guard(|| workers.name().to_owned(), || Ok(workers.other_machines()))?;
+        let mut known = self.other_machines.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in named {
+            if known.contains(&kind) {
+                continue;
+            }
+            if let Some(kept) = &self.kept {
+                kept.record_stage(&StageRecord::OtherMachine { kind: kind.clone() })?;
+            }
+            known.insert(kind);
+        }
+        Ok(())
     }
 
     pub(super) fn report(
@@ -384,6 +411,11 @@ impl<'a> Run<'a> {
             error,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             machine: Machine::this(),
+            other_machines: self
+                .other_machines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             rows,
             times,
         };
