@@ -397,7 +397,7 @@ impl<'a> Run<'a> {
             data: self.images.source.clone(),
             images: [&self.images.train, &self.images.validation, &self.images.test]
                 .map(Dataset::len),
-            unlabelled: self.images.unlabelled,
+            unlabelled: self.images.unlabelled.is_some(),
             full_precision_validation: full_precision.validation,
             full_precision_test: full_precision.test,
             reference: (!rows.is_empty()).then_some(reference),
