@@ -50,7 +50,7 @@ use crate::{
 #[command(after_help = "Examples:
   releq experiment scaling runs/lenet-mnist-1
   releq experiment scaling runs/lenet-mnist-1 --counts 8,64 --batches 4,64
-  releq experiment scaling runs/lenet-mnist-1 --no-compare
+  releq experiment scaling runs/lenet-mnist-1 --no-comparison
   releq experiment scaling runs/lenet-mnist-1 --deaths 0.05 --lease 30")]
 pub(super) struct Args {
     /// Folder of a run that has come to its end
@@ -87,7 +87,7 @@ pub(super) struct Args {
     beside: f64,
     /// Leave out the searches that the agent's is compared with
     #[arg(long)]
-    no_compare: bool,
+    no_comparison: bool,
     #[command(flatten)]
     output: FolderArgs,
 }
@@ -122,7 +122,7 @@ impl Args {
         let mut config = RunFolder::config_of(&self.run)?;
         let report = RunFolder::report_of(&self.run)?
             .with_context(|| format!("{} has no report yet", self.run.display()))?;
-        config.compare &= !self.no_compare;
+        config.compare &= !self.no_comparison;
         let at_once = config.threads.get();
         let time = |stage: &str| report.times.get(stage).copied().unwrap_or_default();
         let searches = time("pretrain") + time("sensitivities");
