@@ -10,7 +10,10 @@ use releq::{
     Budget, Cancel, Choice, DataConfig, Experiment, ExperimentConfig, NetworkConfig, ReleqError,
     RunFolder,
     core::Weights,
-    data::digits::{DigitsConfig, generate},
+    data::{
+        Dataset, bundle,
+        digits::{DigitsConfig, generate},
+    },
     evaluate::{EarlyStop, Evaluation, Measurement},
     jobs::{Bench, Job, JobAnswer, RunSpec, Task, Workers},
     quant::Wrpn,
@@ -144,6 +147,36 @@ fn other_images_other_weights_and_own_pieces_are_refused() {
     let drawn = DataConfig::Digits(DigitsConfig { seed: 99, ..digits() });
     let error = Bench::open(bench.spec().clone(), &drawn, weights(), &cancel).unwrap_err();
     assert!(error.to_string().contains("fingerprint"), "{error}");
+}
+
+#[test]
+fn images_in_one_piece_give_the_same_answers() {
+    let elsewhere = Elsewhere::default();
+    run(config(), Some(elsewhere.clone()));
+    let opened = elsewhere.opened.lock().unwrap();
+    let (bench, cancel) = (&opened[0].1, Cancel::new());
+    let packed = bench.packed_images().unwrap();
+    let open = |images: &[u8]| {
+        Bench::open_packed(bench.spec().clone(), images, bench.weights().clone(), &cancel)
+    };
+    let again = open(&packed).unwrap();
+    let bits = "2-3-4-5".parse::<releq::core::BitwidthAssignment>().unwrap();
+    for task in [Task::Short { full_precision: 0.9 }, Task::Long { again: 0, weights: true }] {
+        let job = Job { bits: bits.clone(), task };
+        let answers = [bench, &again].map(|bench| bench.runner(&cancel).carry_out(&job).unwrap());
+        assert_eq!(answers[0], answers[1]);
+    }
+    // Those of another run, other sets, and what is cut.
+    let other = generate(&DigitsConfig { seed: 99, ..digits() }).unwrap();
+    let other = [&other.train as &dyn Dataset, &other.test, &other.test];
+    for (images, expected) in [
+        (bundle::to_bytes(&other).unwrap(), "fingerprint"),
+        (bundle::to_bytes(&other[..2]).unwrap(), "2 sets"),
+        (packed[..packed.len() - 1].to_vec(), "a bundle"),
+    ] {
+        let error = open(&images).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -196,7 +196,6 @@ impl ImageSet {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn pixels(&self) -> &[u8] {
         &self.pixels
     }

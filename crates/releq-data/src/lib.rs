@@ -20,6 +20,7 @@ pub use check::check_dataset;
 pub use dataset::{Dataset, DatasetInfo, Label, Splits};
 pub use error::DataError;
 pub use files::{
+    bundle,
     cache::Cache,
     decode::{BadImage, ImageSize},
     download::{Download, DownloadProgress, download},

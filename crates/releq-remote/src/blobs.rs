@@ -15,6 +15,8 @@ use crate::{RemoteError, connection::Connection, engine::Engine, error::chain, m
 
 /// Bytes of one message of the store, well below the server's limit of a megabyte.
 const CHUNK: usize = 512 * 1024;
+/// Most bytes of an object: images take up to 2 GiB, and weights are smaller.
+const LARGEST: usize = (1 << 31) + (1 << 20);
 /// How long a part of an object may take: where all of its parts are lost, the store is silent for ever.
 const READ: Duration = Duration::from_secs(10);
 
@@ -74,11 +76,16 @@ pub(crate) async fn get(store: &ObjectStore, name: &str) -> Result<Vec<u8>, Miss
             _ => time::sleep(Duration::from_millis(500)).await,
         }
     };
+    let too_large = || lost(format!("it has more than {LARGEST} bytes"));
+    if object.info.size > LARGEST {
+        return Err(too_large());
+    }
     let mut content = Vec::new();
     let mut part = vec![0; CHUNK];
     loop {
         match time::timeout(READ, object.read(&mut part)).await {
             Ok(Ok(0)) => break,
+            Ok(Ok(count)) if content.len() + count > LARGEST => return Err(too_large()),
             Ok(Ok(count)) => content.extend_from_slice(&part[..count]),
             Ok(Err(error)) => return Err(lost(error.to_string())),
             Err(_) => return Err(lost("parts of it are missing".to_owned())),

@@ -27,7 +27,22 @@ pub(crate) struct JobMessage {
     pub(crate) run: String,
     /// Hash of the file with the weights in full precision.
     pub(crate) weights: String,
+    /// Hash of the images in one piece, where the search has sent them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) images: Option<String>,
     pub(crate) job: Job,
+}
+
+/// What all jobs of a run need: the network's name, and hashes of what is on the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) network: String,
+    /// Of the description of the run.
+    pub(crate) run: String,
+    /// Of the weights in full precision.
+    pub(crate) weights: String,
+    /// Of the images, where they are sent.
+    pub(crate) images: Option<String>,
 }
 
 /// Why a message is no job for this worker.
@@ -41,15 +56,10 @@ pub(crate) enum NoJob {
 
 impl JobMessage {
     /// A job of this version, for machines of this kind or of any.
-    pub(crate) fn new(
-        (run, weights): (String, String),
-        network: &str,
-        job: Job,
-        machine: Option<String>,
-    ) -> Self {
+    pub(crate) fn new(needs: &Needs, job: Job, machine: Option<String>) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let network = network.to_owned();
-        Self { protocol: PROTOCOL, version, machine, network, run, weights, job }
+        let Needs { network, run, weights, images } = needs.clone();
+        Self { protocol: PROTOCOL, version, machine, network, run, weights, images, job }
     }
 
     /// Reads a job that stands under the name `id`.
@@ -183,8 +193,13 @@ mod tests {
     fn message(machine: Option<&str>) -> JobMessage {
         let task = Task::Short { full_precision: 0.987 };
         let job = Job { bits: "2-3-float-8".parse().unwrap(), task };
-        let hashes = (hash(b"run"), hash(b"weights"));
-        JobMessage::new(hashes, "lenet", job, machine.map(str::to_owned))
+        let needs = Needs {
+            network: "lenet".to_owned(),
+            run: hash(b"run"),
+            weights: hash(b"weights"),
+            images: machine.map(|_| hash(b"images")),
+        };
+        JobMessage::new(&needs, job, machine.map(str::to_owned))
     }
 
     #[test]

@@ -28,7 +28,9 @@ use crate::{
     engine::Engine,
     error::chain,
     layout::{JOBS, Layout, subject},
-    message::{JobMessage, Outcome, PROTOCOL, ResultMessage, hash, machine_kind, spec_bytes},
+    message::{
+        JobMessage, Needs, Outcome, PROTOCOL, ResultMessage, hash, machine_kind, spec_bytes,
+    },
     roster,
     worker::{MISSING, Slots, locked, weights_file},
 };
@@ -49,14 +51,17 @@ pub struct RemoteConfig {
     /// Whether machines of any kind may answer. Answers of different kinds may differ in their last bits, and with them the
     /// search.
     pub any_machine: bool,
+    /// Whether the images of the run are stored at the server, for workers that do not have them. That takes as much of its
+    /// storage as they take in memory.
+    pub send_data: bool,
     /// How long a job stays with a worker that says nothing, where this search is the first at its server.
     pub lease: Duration,
 }
 
 impl Default for RemoteConfig {
-    /// Workers alone, of this machine's kind, with a lease of 30 seconds.
+    /// Workers alone, of this machine's kind, that have the images, with a lease of 30 seconds.
     fn default() -> Self {
-        Self { local: 0, any_machine: false, lease: Duration::from_secs(30) }
+        Self { local: 0, any_machine: false, send_data: false, lease: Duration::from_secs(30) }
     }
 }
 
@@ -65,7 +70,7 @@ pub struct RemoteWorkers {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
     config: RemoteConfig,
-    prepared: Mutex<Option<(Arc<Bench>, Arc<Prepared>)>>,
+    prepared: Mutex<Option<(Arc<Bench>, Arc<Needs>)>>,
     local: Mutex<Option<Local>>,
     watch: AbortHandle,
     /// How many workers there were, and when somebody looked.
@@ -89,13 +94,6 @@ struct Shared {
     last_answer: Mutex<Instant>,
     /// Kinds of machines that have answered, other than this one's.
     others: Mutex<BTreeSet<String>>,
-}
-
-/// A run whose description and weights are on the server.
-struct Prepared {
-    run: String,
-    weights: String,
-    network: String,
 }
 
 /// Threads of this process that take jobs as workers do.
@@ -151,27 +149,32 @@ impl RemoteWorkers {
         &self,
         bench: &Arc<Bench>,
         cancel: &Cancel,
-    ) -> Result<Option<Arc<Prepared>>, RemoteError> {
+    ) -> Result<Option<Arc<Needs>>, RemoteError> {
         let mut prepared = locked(&self.prepared);
         if let Some((of, prepared)) = &*prepared
             && Arc::ptr_eq(of, bench)
         {
             return Ok(Some(Arc::clone(prepared)));
         }
-        let contents = [spec_bytes(bench.spec())?, weights_file(bench.weights())?].map(Arc::new);
-        let mut names = Vec::with_capacity(contents.len());
-        for content in contents {
+        let send = |content: Vec<u8>| -> Result<Option<String>, RemoteError> {
+            let content = Arc::new(content);
             locked(&self.shared.contents).insert(hash(&content), Arc::clone(&content));
             let shared = Arc::clone(&self.shared);
             let stored = self.engine.call_unless(&|| cancel.is_cancelled(), async move {
                 blobs::put(&shared.connection, &shared.layout.blobs, content, false).await
             })?;
-            let Some(name) = stored.transpose()? else { return Ok(None) };
-            names.push(name);
-        }
+            stored.transpose()
+        };
+        let Some(run) = send(spec_bytes(bench.spec())?)? else { return Ok(None) };
+        let Some(weights) = send(weights_file(bench.weights())?)? else { return Ok(None) };
+        let images = if self.config.send_data {
+            let Some(images) = send(bench.packed_images()?)? else { return Ok(None) };
+            Some(images)
+        } else {
+            None
+        };
         let network = bench.network().name().to_owned();
-        let [run, weights] = <[String; 2]>::try_from(names).map_err(|_| RemoteError::Closed)?;
-        let new = Arc::new(Prepared { run, weights, network });
+        let new = Arc::new(Needs { network, run, weights, images });
         self.work_here(&new.run, bench)?;
         *prepared = Some((Arc::clone(bench), Arc::clone(&new)));
         Ok(Some(new))
@@ -280,8 +283,7 @@ impl Workers for RemoteWorkers {
             return Err(ReleqError::Cancelled);
         };
         let kind = (!self.config.any_machine).then(|| machine_kind(&Machine::this()));
-        let hashes = (prepared.run.clone(), prepared.weights.clone());
-        let message = JobMessage::new(hashes, &prepared.network, job.clone(), kind);
+        let message = JobMessage::new(&prepared, job.clone(), kind);
         let payload = serde_json::to_vec(&message).map_err(RemoteError::from)?;
         let id = hash(&payload);
         // What an earlier life of the run left there as failed may succeed now.
@@ -315,6 +317,10 @@ impl Workers for RemoteWorkers {
                 }
             }
         }
+    }
+
+    fn other_machines(&self) -> BTreeSet<String> {
+        locked(&self.shared.others).clone()
     }
 
     fn name(&self) -> &str {

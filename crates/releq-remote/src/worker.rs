@@ -412,8 +412,24 @@ impl Slots {
                 Err(error) => reasons.push(chain(&error)),
             }
         }
+        if let Some(images) = &message.images {
+            let packed = std::fs::read(self.fetch(images)?).map_err(|error| error.to_string())?;
+            match Bench::open_packed(spec, &packed, weights, &self.abandon) {
+                Ok(bench) => {
+                    let bench = Arc::new(bench);
+                    benches.push((message.run.clone(), Arc::clone(&bench)));
+                    return Ok(bench);
+                }
+                Err(error) => reasons.push(chain(&error)),
+            }
+        }
         reasons.dedup();
-        let hint = if self.data.is_empty() { "; --data-dir names a folder with them" } else { "" };
+        let hint = match &message.images {
+            None if self.data.is_empty() => {
+                "; --data-dir names a folder with them, and a search with --send-data brings them along"
+            }
+            _ => "",
+        };
         Err(format!("the images of the run: {}{hint}", reasons.join("; ")))
     }
 

@@ -40,7 +40,7 @@ pub struct Reader {
 }
 
 /// All of them, except those that need Burn.
-pub const READERS: [Reader; 20] = [
+pub const READERS: [Reader; 21] = [
     Reader { name: "idx", read: idx, seeds: seeds::idx },
     Reader { name: "gzip", read: idx, seeds: seeds::gzip },
     Reader { name: "tar", read: tar, seeds: seeds::tar },
@@ -48,6 +48,7 @@ pub const READERS: [Reader; 20] = [
     Reader { name: "matlab", read: matlab, seeds: seeds::matlab },
     Reader { name: "image", read: image, seeds: seeds::image },
     Reader { name: "image_cache", read: image_cache, seeds: image_cache_seeds },
+    Reader { name: "bundle", read: bundle, seeds: seeds::bundle },
     Reader { name: "class_list", read: class_list, seeds: seeds::class_list },
     Reader { name: "pickle", read: pickle, seeds: seeds::pickle },
     Reader { name: "pytorch_zip", read: checkpoint, seeds: seeds::pytorch_zip },
@@ -160,6 +161,11 @@ pub fn image_cache(bytes: &[u8]) -> bool {
     let config = images(ImageSize::AsStored, Cache::In(cache));
     // Without a valid cache, the images are decoded again.
     ImageFolder::open(folder, &config).and_then(|set| set.load()).is_ok()
+}
+
+/// Image sets that travel between machines.
+pub fn bundle(bytes: &[u8]) -> bool {
+    releq_data::bundle::from_bytes(bytes).is_ok()
 }
 
 /// The list of classes of Tiny ImageNet's validation images.

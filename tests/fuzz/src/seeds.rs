@@ -8,6 +8,7 @@ use flate2::{
 };
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use releq_core::{BitwidthAssignment, Parameter, Weights, parameter_shapes};
+use releq_data::{ImageSet, bundle};
 use releq_format::{
     QuantizedNetwork,
     onnx::{self, ExportConfig, Form, Frame},
@@ -371,6 +372,14 @@ fn quantized() -> Vec<QuantizedNetwork> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Two sets, with and without labels.
+pub fn bundle() -> Vec<Vec<u8>> {
+    let labelled = ImageSet::new("one", [1, 2, 2], 300, (0..12).collect(), vec![299, 0, 7]);
+    let unlabelled = ImageSet::unlabelled("two", [3, 1, 1], (0..6).collect());
+    let sets = labelled.and_then(|one| bundle::to_bytes(&[&one, &unlabelled?]));
+    sets.into_iter().collect()
 }
 
 /// Images in an archive, as they are and compressed, and alone.

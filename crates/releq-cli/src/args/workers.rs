@@ -61,6 +61,9 @@ pub struct WorkersArgs {
     /// Let machines of any kind answer, though their last bits may differ [default: only this machine's instruction set]
     #[arg(long, requires = "workers")]
     any_machine: bool,
+    /// Send the images along, for workers that do not have them; they take room at the server
+    #[arg(long, requires = "workers")]
+    send_data: bool,
     /// Seconds that a job stays with a worker that says nothing, if this search is the first at its server
     #[arg(
         long,
@@ -86,6 +89,7 @@ impl WorkersArgs {
         let mut config = RemoteConfig::default();
         config.local = if self.workers_only { 0 } else { threads.get() };
         config.any_machine = self.any_machine;
+        config.send_data = self.send_data;
         config.lease =
             Duration::try_from_secs_f64(self.lease).unwrap_or(Duration::MAX).min(MOST_LEASE);
         let workers = RemoteWorkers::connect(&self.server.access(url)?, config)?;

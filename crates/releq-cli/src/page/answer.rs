@@ -192,6 +192,17 @@ impl Judge<'_> {
                     .to_owned(),
             );
         }
+        if !report.other_machines.is_empty() {
+            let kinds: Vec<String> = report.other_machines.iter().cloned().collect();
+            let machine = &report.machine;
+            warnings.push(format!(
+                "Machines of another kind had a part in it: {}. Their answers may differ from those of {} {} in the last \
+                 bits, so that a search by one kind alone may choose otherwise.",
+                listed(&kinds),
+                machine.architecture,
+                machine.isa,
+            ));
+        }
         if let Some(error) = &report.search.error {
             warnings.push(format!("The search failed: {error}"));
         }

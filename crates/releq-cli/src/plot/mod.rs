@@ -7,6 +7,7 @@ mod bits;
 mod compare;
 mod costs;
 pub(crate) mod course;
+pub(crate) mod efficiency;
 mod facts;
 mod finals;
 mod frame;

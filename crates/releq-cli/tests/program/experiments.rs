@@ -187,3 +187,39 @@ fn a_folder_that_nobody_named_is_numbered() {
         assert!(said.contains("lenet, published"), "{said}");
     }
 }
+
+#[test]
+fn workers_are_simulated_over_what_a_run_has_on_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    fs::write(dir.join("run.toml"), SETTINGS).unwrap();
+    let output = crate::searches::search(&dir.join("run.toml"), &dir.join("run")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let simulated = |options: &str, into: &str| {
+        let line = format!("scaling DIR/run --counts 8,2 --batches 2,6 {options}");
+        experiment(&line, dir, into)["results"].clone()
+    };
+    let none = simulated("--deaths 0 --beside 0", "none");
+    let rows = none["rows"].as_array().unwrap();
+    let of = |row: &Value, name: &str| row[name].as_f64().unwrap();
+    let settings: Vec<_> = rows.iter().map(|row| (of(row, "batch"), of(row, "workers"))).collect();
+    assert_eq!(settings, [(2.0, 2.0), (2.0, 8.0), (6.0, 2.0), (6.0, 8.0)]);
+    for pair in rows.chunks(2) {
+        assert!(
+            of(&pair[1], "speedup") >= of(&pair[0], "speedup") && of(&pair[0], "speedup") > 1.0
+        );
+        assert_eq!(pair[0]["jobs"][0], pair[1]["jobs"][0], "searches do not see the workers");
+        for row in pair {
+            let efficiency = of(row, "efficiency");
+            assert!(efficiency > 0.0 && efficiency <= 1.0 && of(row, "deaths") == 0.0, "{row}");
+        }
+    }
+    assert!(of(&rows[1], "search_efficiency") < of(&rows[3], "search_efficiency"), "{none}");
+    // Deaths cost time, and the same ones come again.
+    let some = simulated("--deaths 0.2 --beside 0", "some");
+    let seconds = |row: &Value| row["seconds"][0].as_f64().unwrap();
+    assert!(of(&some["rows"][0], "deaths") > 0.0, "{some}");
+    assert!(seconds(&some["rows"][0]) > seconds(&rows[0]), "{some}");
+    assert_eq!(some, simulated("--deaths 0.2 --beside 0", "again"));
+    assert_eq!(figures(&dir.join("none")), ["efficiency"]);
+}

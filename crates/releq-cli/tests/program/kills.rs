@@ -19,7 +19,7 @@ use crate::{
     support::text,
 };
 
-fn kills() -> usize {
+pub(crate) fn kills() -> usize {
     env::var("RELEQ_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 

@@ -1,6 +1,7 @@
 //! File formats of data sets, the cache and downloads.
 
 mod budget;
+pub mod bundle;
 pub(crate) mod cache;
 pub(crate) mod decode;
 pub(crate) mod download;

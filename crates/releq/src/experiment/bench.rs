@@ -1,8 +1,9 @@
 //! Everything that the retrains of a run need, loaded: where jobs are carried out.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize};
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, sync::Arc};
 
 use releq_core::{Network, Weights};
+use releq_data::{Dataset, Subset, bundle};
 
 use super::{
     Choice, DataConfig, ExperimentConfig, NetworkConfig,
@@ -45,6 +46,45 @@ impl Bench {
         weights: Weights,
         cancel: &Cancel,
     ) -> Result<Self, ReleqError> {
+        Self::assemble(spec, weights, cancel, |config| Images::new(data.load()?.into_dyn(), config))
+    }
+
+    /// The same with the images that [`packed_images`](Self::packed_images) gave.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`ReleqError::Data`] for bytes that are something else.
+    pub fn open_packed(
+        spec: RunSpec,
+        images: &[u8],
+        weights: Weights,
+        cancel: &Cancel,
+    ) -> Result<Self, ReleqError> {
+        Self::assemble(spec, weights, cancel, |config| {
+            let sets = bundle::from_bytes(images)?.into_iter();
+            let parts: Vec<Subset> =
+                sets.map(|set| Subset::all(Arc::new(set) as Arc<dyn Dataset>)).collect();
+            let parts = <[Subset; 3]>::try_from(parts).map_err(|parts| {
+                let reason = format!("they are {} sets of images, not three", parts.len());
+                ReleqError::Setting { setting: "data", reason }
+            })?;
+            Images::of_parts(parts, "packed images".to_owned(), config)
+        })
+    }
+
+    /// The images of the run in one piece, for machines that do not have them.
+    ///
+    /// # Errors
+    /// [`ReleqError::Data`] if one cannot be read, or they take more than 2 GiB.
+    pub fn packed_images(&self) -> Result<Vec<u8>, ReleqError> {
+        Ok(bundle::to_bytes(&self.images.parts().map(|part| part as &dyn Dataset))?)
+    }
+
+    fn assemble(
+        spec: RunSpec,
+        weights: Weights,
+        cancel: &Cancel,
+        images: impl FnOnce(&ExperimentConfig) -> Result<Images, ReleqError>,
+    ) -> Result<Self, ReleqError> {
         let config = &spec.config;
         config.check()?;
         let Some(network) = &config.network else {
@@ -58,7 +98,7 @@ impl Bench {
         }
         weights.check(&network)?;
         let pieces = Pieces::new(config, &OwnPieces::default())?;
-        let images = Images::new(data.load()?.into_dyn(), config)?;
+        let images = images(config)?;
         let found = images.fingerprints()?;
         if let Some((what, expected)) =
             spec.data.iter().find(|(what, of)| found.get(*what) != Some(of))

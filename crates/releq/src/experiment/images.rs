@@ -27,8 +27,8 @@ pub(super) struct Images {
     pub(super) search_validation: Subset,
     pub(super) test: Subset,
     pub(super) normalization: Normalization,
-    /// Whether the labels of what is measured are those of full precision.
-    pub(super) unlabelled: bool,
+    /// What is measured, validation and test images, as it was without labels; `None` where it has labels of its own.
+    pub(super) unlabelled: Option<[Subset; 2]>,
     pub(super) source: String,
 }
 
@@ -46,12 +46,21 @@ impl Images {
                 ((train, test), validation)
             }
         };
+        Self::of_parts([train, validation, test], data.source, config)
+    }
+
+    /// Images that are split already: to train on, to choose on and to test on.
+    pub(super) fn of_parts(
+        [train, validation, test]: [Subset; 3],
+        source: String,
+        config: &ExperimentConfig,
+    ) -> Result<Self, ReleqError> {
         let search_validation = validation.take(config.search_validation, config.seed)?;
         let normalization = match &config.normalization {
             Some(normalization) => normalization.clone(),
             None => Normalization::measured(&train)?,
         };
-        let (unlabelled, source) = (false, data.source);
+        let unlabelled = None;
         Ok(Self { train, validation, search_validation, test, normalization, unlabelled, source })
     }
 
@@ -60,6 +69,15 @@ impl Images {
         let Self { train, validation, test, .. } = self;
         let sets = [(TRAINING, train), ("validation", validation), ("test", test)];
         sets.into_iter().map(|(what, set)| Ok((what.to_owned(), fingerprint(set)?))).collect()
+    }
+
+    /// Those to train on, to choose on and to test on, with no labels but their own.
+    pub(super) fn parts(&self) -> [&Subset; 3] {
+        let Self { train, validation, test, .. } = self;
+        match &self.unlabelled {
+            Some([validation, test]) => [train, validation, test],
+            None => [train, validation, test],
+        }
     }
 
     /// Whether some of the images that are measured on have no labels.
@@ -96,9 +114,10 @@ impl Images {
                 Arc::new(WithLabels::new(images, network.outputs(), labels)?);
             Ok(Subset::all(labelled))
         };
+        let unlabelled = [self.validation.clone(), self.test.clone()];
         let (validation, test) = (label(self.validation.clone())?, label(self.test.clone())?);
         let search_validation = validation.take(config.search_validation, config.seed)?;
-        Ok(Self { validation, test, search_validation, unlabelled: true, ..self })
+        Ok(Self { validation, test, search_validation, unlabelled: Some(unlabelled), ..self })
     }
 }
 

@@ -115,7 +115,8 @@ impl Run<'_> {
         if let Some((workers, bench)) = self.workers(setup.weights) {
             let full_precision = retrain.full_precision();
             let bench = Arc::clone(bench);
-            return Ok(Box::new(RemoteEvaluator::new(workers, bench, full_precision, self.cancel)));
+            let remote = RemoteEvaluator::new(workers, bench, full_precision, self.cancel);
+            return Ok(Box::new(remote.on_answer(|| self.answered(workers))));
         }
         let comparing = || self.comparing.load(Ordering::Relaxed);
         retrain = retrain.on_step(

@@ -1,9 +1,9 @@
 //! The stages of an experiment, one method each.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -48,6 +48,8 @@ pub(super) struct Run<'a> {
     fingerprints: Option<BTreeMap<String, String>>,
     /// Where workers carry out retrains, made for the first of them.
     bench: OnceLock<Arc<Bench>>,
+    /// Kinds of machines that carried out retrains, other than this one's.
+    other_machines: Mutex<BTreeSet<String>>,
     /// The weights that are given.
     pub(super) given: Option<Weights>,
     pub(super) clock: Clock,
@@ -94,6 +96,12 @@ impl<'a> Run<'a> {
             }
             None => None,
         };
+        let records = kept.iter().flat_map(|kept: &OpenRun<'_>| &kept.stage_records);
+        let other_machines = records.filter_map(|stage| match stage {
+            StageRecord::OtherMachine { kind } => Some(kind.clone()),
+            _ => None,
+        });
+        let other_machines = Mutex::new(other_machines.collect());
         // Afterwards: another processor may see another class, but the data are the same.
         let images = images.labelled(network, config, &pieces, given.as_ref(), cancel)?;
         Ok(Self {
@@ -107,6 +115,7 @@ impl<'a> Run<'a> {
             images,
             fingerprints,
             bench: OnceLock::new(),
+            other_machines,
             given,
             clock,
             kept,
@@ -313,7 +322,9 @@ impl<'a> Run<'a> {
             let long = |bits: &BitwidthAssignment, again, weights| {
                 let job = Job { bits: bits.clone(), task: Task::Long { again, weights } };
                 let piece = || workers.name().to_owned();
-                match guard(piece, || workers.carry_out(bench, &job, self.cancel))? {
+                let answer = guard(piece, || workers.carry_out(bench, &job, self.cancel))?;
+                self.answered(workers)?;
+                match answer {
                     JobAnswer::Long { retrained, weights } => Ok((retrained, weights)),
                     JobAnswer::Short(_) => Err(other_answer(workers)),
                 }
@@ -344,6 +355,22 @@ impl<'a> Run<'a> {
         Some((workers, bench))
     }
 
+    /// Takes down which kinds of machines have answered, before any of their answers is on record.
+    pub(super) fn answered(&self, workers: &dyn Workers) -> Result<(), ReleqError> {
+        let named = guard(|| workers.name().to_owned(), || Ok(workers.other_machines()))?;
+        let mut known = self.other_machines.lock().unwrap_or_else(PoisonError::into_inner);
+        for kind in named {
+            if known.contains(&kind) {
+                continue;
+            }
+            if let Some(kept) = &self.kept {
+                kept.record_stage(&StageRecord::OtherMachine { kind: kind.clone() })?;
+            }
+            known.insert(kind);
+        }
+        Ok(())
+    }
+
     pub(super) fn report(
         &self,
         weights: &Weights,
@@ -367,7 +394,7 @@ impl<'a> Run<'a> {
             data: self.images.source.clone(),
             images: [&self.images.train, &self.images.validation, &self.images.test]
                 .map(Dataset::len),
-            unlabelled: self.images.unlabelled,
+            unlabelled: self.images.unlabelled.is_some(),
             full_precision_validation: full_precision.validation.report().accuracy(),
             full_precision_test: full_precision.test.report().accuracy(),
             reference: (!rows.is_empty()).then_some(reference),
@@ -381,6 +408,11 @@ impl<'a> Run<'a> {
             error,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             machine: Machine::this(),
+            other_machines: self
+                .other_machines
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
             rows,
             times,
         };

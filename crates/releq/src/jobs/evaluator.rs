@@ -11,12 +11,16 @@ use crate::{
     guard::guard,
 };
 
+/// Hears that there is an answer.
+type OnAnswer<'a> = Box<dyn Fn() -> Result<(), ReleqError> + Send + Sync + 'a>;
+
 /// The short retrains of a run, each carried out by whichever worker takes it.
 pub struct RemoteEvaluator<'a> {
     workers: &'a dyn Workers,
     bench: Arc<Bench>,
     full_precision: f64,
     cancel: &'a Cancel,
+    on_answer: Option<OnAnswer<'a>>,
 }
 
 impl fmt::Debug for RemoteEvaluator<'_> {
@@ -37,7 +41,17 @@ impl<'a> RemoteEvaluator<'a> {
         full_precision: f64,
         cancel: &'a Cancel,
     ) -> Self {
-        Self { workers, bench, full_precision, cancel }
+        Self { workers, bench, full_precision, cancel, on_answer: None }
+    }
+
+    /// Calls this for every answer, before it is handed on; an error ends the search.
+    #[must_use]
+    pub fn on_answer(
+        mut self,
+        on_answer: impl Fn() -> Result<(), ReleqError> + Send + Sync + 'a,
+    ) -> Self {
+        self.on_answer = Some(Box::new(on_answer));
+        self
     }
 }
 
@@ -49,7 +63,11 @@ impl Evaluator for RemoteEvaluator<'_> {
     fn evaluate(&self, bits: &BitwidthAssignment) -> Result<Evaluation, ReleqError> {
         let task = Task::Short { full_precision: self.full_precision };
         let job = Job { bits: bits.clone(), task };
-        match self.workers.carry_out(&self.bench, &job, self.cancel)? {
+        let answer = self.workers.carry_out(&self.bench, &job, self.cancel)?;
+        if let Some(on_answer) = &self.on_answer {
+            on_answer()?;
+        }
+        match answer {
             JobAnswer::Short(evaluation) => Ok(evaluation),
             JobAnswer::Long { .. } => Err(other_answer(self.workers)),
         }

@@ -6,7 +6,10 @@
 
 mod evaluator;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use releq_core::{BitwidthAssignment, Weights};
 use releq_train::Hits;
@@ -112,6 +115,12 @@ pub trait Workers: Send + Sync {
         cancel: &Cancel,
     ) -> Result<JobAnswer, ReleqError>;
 
+    /// Kinds of machines, other than this one's, whose answers [`carry_out`](Self::carry_out) has given. A run asks after
+    /// every answer, and its report names them, since answers of different kinds may differ in their last bits.
+    fn other_machines(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
+
     /// Name for messages.
     fn name(&self) -> &str {
         "workers"
@@ -130,6 +139,10 @@ impl<W: Workers + ?Sized> Workers for Arc<W> {
         cancel: &Cancel,
     ) -> Result<JobAnswer, ReleqError> {
         (**self).carry_out(bench, job, cancel)
+    }
+
+    fn other_machines(&self) -> BTreeSet<String> {
+        (**self).other_machines()
     }
 
     fn name(&self) -> &str {

@@ -2,7 +2,10 @@
 
 mod rows;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use releq_core::{BitwidthAssignment, atomic_file};
 use releq_hw::Machine;
@@ -68,6 +71,10 @@ pub struct Report {
     pub version: String,
     /// The machine that the run was on. Answers differ in their last bits between kinds of processors.
     pub machine: Machine,
+    /// Kinds of other machines that carried out some of the retrains, each its architecture and instruction set. A run by
+    /// this machine's kind alone may differ in the last bits, and with them in what the search chose.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub other_machines: BTreeSet<String>,
     /// Wall seconds of every stage.
     pub times: BTreeMap<String, f64>,
 }

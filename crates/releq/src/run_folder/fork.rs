@@ -80,7 +80,7 @@ impl RunFolder {
     pub(super) fn take_over(&self, from: &Path, now: &Manifest) -> Result<(), RunFolderError> {
         let run = now.identity();
         let (mut stages, records) = Journal::open::<StageRecord>(self.path.join(STAGES), &run)?;
-        if !records.is_empty() {
+        if records.iter().any(|record| matches!(record, StageRecord::Weights { .. })) {
             return Ok(());
         }
         let (valid, theirs) = (valid(from, now)?, begun(from)?.identity());
@@ -88,7 +88,16 @@ impl RunFolder {
             let path = self.path.join(name);
             journal.sync().map_err(|source| RunFolderError::Io { what: "write", path, source })
         };
+        let stage_records: Vec<StageRecord> = Journal::read(&from.join(STAGES), &theirs)?;
         if valid == Valid::Evaluations {
+            // Before the answers that came from there.
+            let others = stage_records.iter().filter(|record| {
+                matches!(record, StageRecord::OtherMachine { .. }) && !records.contains(record)
+            });
+            for other in others {
+                stages.append(other)?;
+            }
+            sync(&mut stages, STAGES)?;
             let path = self.path.join(EVALUATIONS);
             let (mut journal, ours) = Journal::open::<EvaluationRecord>(path, &run)?;
             let all: Vec<EvaluationRecord> = Journal::read(&from.join(EVALUATIONS), &theirs)?;
@@ -99,7 +108,6 @@ impl RunFolder {
             }
             sync(&mut journal, EVALUATIONS)?;
         }
-        let stage_records: Vec<StageRecord> = Journal::read(&from.join(STAGES), &theirs)?;
         let trained = stage_records.into_iter().find_map(|stage| match stage {
             StageRecord::Weights { fingerprint, .. } => Some(fingerprint),
             _ => None,

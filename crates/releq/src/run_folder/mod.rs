@@ -33,6 +33,7 @@ mod journal;
 mod manifest;
 mod recorded;
 mod records;
+mod retrains;
 mod states;
 
 use std::{
@@ -55,6 +56,7 @@ pub(crate) use records::{EvaluationRecord, FinalRecord, FullPrecision, StageReco
 use releq_core::{BitwidthAssignment, Checksum, Weights, atomic_file};
 use releq_format::safetensors;
 use releq_train::StateSaver;
+pub use retrains::{RecordedRetrain, RecordedRetrains};
 use serde::{Deserialize, Serialize};
 pub(crate) use states::{Beginning, KeptStates};
 
@@ -169,6 +171,33 @@ impl RunFolder {
             path,
             reason: error.to_string(),
             remedy: "delete it and resume the run, which writes it again",
+        })
+    }
+
+    /// What the run in a folder, which another process may be at work on, has measured by retrains.
+    ///
+    /// # Errors
+    /// [`RunFolderError::NoRun`], or a file of the run that cannot be read.
+    pub fn retrains_of(path: impl AsRef<Path>) -> Result<RecordedRetrains, RunFolderError> {
+        let path = path.as_ref();
+        let manifest = Manifest::load(path)?;
+        let manifest = manifest.ok_or_else(|| RunFolderError::NoRun { path: path.to_owned() })?;
+        let run = manifest.identity();
+        let short: Vec<EvaluationRecord> = Journal::read(&path.join(EVALUATIONS), &run)?;
+        let long: Vec<FinalRecord> = Journal::read(&path.join(FINALS), &run)?;
+        let of_short = |record: EvaluationRecord| RecordedRetrain {
+            answer: record.evaluation(),
+            run_seconds: record.run_seconds,
+            bits: record.bits,
+        };
+        let of_long = |record: FinalRecord| RecordedRetrain {
+            answer: record.retrained(),
+            run_seconds: record.run_seconds,
+            bits: record.bits,
+        };
+        Ok(RecordedRetrains {
+            short: short.into_iter().map(of_short).collect(),
+            long: long.into_iter().map(of_long).collect(),
         })
     }
 

@@ -142,6 +142,8 @@ pub(crate) enum StageRecord {
     FullPrecision { measured: FullPrecision, run_seconds: f64 },
     /// What one layer suffers at one bitwidth is measured.
     Sensitivity { layer: usize, bits: Bitwidth, compared: Compared, run_seconds: f64 },
+    /// A machine of another kind than the run's has carried out a retrain.
+    OtherMachine { kind: String },
     /// A search came to its end: the agent's first, then those that it is compared with.
     Search { outcome: Box<SearchOutcome>, run_seconds: f64 },
 }

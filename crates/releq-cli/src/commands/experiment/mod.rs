@@ -9,6 +9,7 @@ mod lstm;
 mod pareto;
 mod probabilities;
 mod rewards;
+mod scaling;
 mod seeds;
 mod source;
 mod stripes;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
-/// Repeat a figure or a table of the paper
+/// Repeat a figure or a table of the paper, or plan a search
 ///
 /// Each experiment runs with several seeds and writes a folder: experiment.json with all settings and results, tables as
 /// CSV, figures as SVG. The same command gives the same numbers, apart from times that are measured.
@@ -29,6 +30,7 @@ use clap::Subcommand;
   releq experiment clip --table lenet.csv --seeds 10
   releq experiment lstm --config search.toml --seeds 3    live searches
   releq experiment stripes
+  releq experiment scaling runs/lenet-mnist-1    how many workers are worth it
 
 A table of accuracies comes from elsewhere, or from `releq pareto`: the file
 tables/measured.csv in the folder of its run. Live searches have the settings of
@@ -49,6 +51,7 @@ enum Experiment {
     Admm(admm::Args),
     Stripes(stripes::Args),
     Cpu(cpu::Args),
+    Scaling(scaling::Args),
 }
 
 impl Args {
@@ -62,6 +65,7 @@ impl Args {
             Experiment::Admm(args) => args.run(),
             Experiment::Stripes(args) => args.run(),
             Experiment::Cpu(args) => args.run(),
+            Experiment::Scaling(args) => args.run(),
         }
     }
 }

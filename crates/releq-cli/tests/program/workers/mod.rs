@@ -1,5 +1,9 @@
 //! Searches whose retrains other processes carry out, over a server of NATS, and what goes wrong there.
 
+mod disk;
+mod kills;
+mod machines;
+mod sent;
 mod server;
 
 use std::{
@@ -54,13 +58,16 @@ struct Alone {
 impl Alone {
     fn get() -> &'static Self {
         static ALONE: OnceLock<Alone> = OnceLock::new();
-        ALONE.get_or_init(|| {
-            let alone = Self { folder: tempfile::tempdir().unwrap() };
-            fs::write(alone.settings(), SETTINGS).unwrap();
-            let output = search(&alone.run()).output().unwrap();
-            assert!(output.status.success(), "{}", text(&output));
-            alone
-        })
+        ALONE.get_or_init(|| Self::with(SETTINGS, &[]))
+    }
+
+    /// With other settings, and further options.
+    fn with(settings: &str, options: &[&str]) -> Self {
+        let alone = Self { folder: tempfile::tempdir().unwrap() };
+        fs::write(alone.settings(), settings).unwrap();
+        let output = search(&alone.run()).args(options).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        alone
     }
 
     fn settings(&self) -> PathBuf {
@@ -89,7 +96,11 @@ fn search(run: &Path) -> Command {
 
 /// A search by workers alone, or beside them.
 fn remote(server: &Server, run: &Path, options: &[&str]) -> Command {
-    fs::write(run.parent().unwrap().join("run.toml"), SETTINGS).unwrap();
+    remote_with(SETTINGS, server, run, options)
+}
+
+fn remote_with(settings: &str, server: &Server, run: &Path, options: &[&str]) -> Command {
+    fs::write(run.parent().unwrap().join("run.toml"), settings).unwrap();
     let mut command = search(run);
     command.args(["--workers", &server.url(), "--lease", "2"]).args(options);
     command
@@ -136,6 +147,14 @@ fn finished(life: &mut Killed) {
 
 fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", text(output));
+}
+
+/// How many jobs are at a server, those that somebody is at among them; `None` before there is a queue.
+fn jobs(server: &Server) -> Option<usize> {
+    let listed = text(&releq().args(["workers", &server.url()]).output().unwrap());
+    let words: Vec<_> = listed.split_whitespace().collect();
+    let place = words.iter().position(|word| word.starts_with("job"))?;
+    words[place - 1].parse().ok()
 }
 
 /// How many lines of a run's journal of evaluations there are.
@@ -255,12 +274,7 @@ fn a_search_that_ends_early_takes_its_own_jobs_from_the_queue_and_no_other() {
     {
         let server = Server::start(&program);
         let root = tempfile::tempdir().unwrap();
-        let jobs = || {
-            let listed = text(&releq().args(["workers", &server.url()]).output().unwrap());
-            let words: Vec<_> = listed.split_whitespace().collect();
-            let place = words.iter().position(|word| word.starts_with("job"))?;
-            words[place - 1].parse::<usize>().ok()
-        };
+        let jobs = || jobs(&server);
         // All that it asks for before it has an answer.
         let run = root.path().join("run");
         let mut stays = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
@@ -354,6 +368,16 @@ fn what_is_no_job_no_answer_or_no_weights_is_found_out() {
         let results = runtime.block_on(jetstream.get_key_value("RELEQ_RESULTS")).unwrap();
         let error = runtime.block_on(results.create(late, "0.1".into())).unwrap_err();
         assert_eq!(error.kind(), kv::CreateErrorKind::AlreadyExists);
+
+        // A job that has its answer is taken from the queue and not done again.
+        let before = runtime.block_on(results.entry(late)).unwrap().unwrap();
+        runtime.block_on(async {
+            let sent = jetstream.publish(taken.subject.clone(), taken.payload.clone()).await;
+            sent.unwrap().await.unwrap();
+        });
+        wait("the queue to be empty", || (jobs(&server) == Some(0)).then_some(()));
+        let after = runtime.block_on(results.entry(late)).unwrap().unwrap();
+        assert_eq!((after.revision, after.value), (before.revision, before.value));
 
         // Answers that belong to another job, and such as are none.
         runtime.block_on(async {

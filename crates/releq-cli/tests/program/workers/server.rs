@@ -26,6 +26,7 @@ pub(super) struct Server {
     program: PathBuf,
     process: Option<Killed>,
     folder: tempfile::TempDir,
+    store: PathBuf,
     port: u16,
     secured: bool,
 }
@@ -60,11 +61,16 @@ impl Server {
 
     /// A server with these lines in its configuration.
     pub(super) fn with(program: &Path, configuration: &str) -> Self {
+        Self::on(program, configuration, Path::new("store"))
+    }
+
+    /// The same with its store there, or at this place in its folder.
+    pub(super) fn on(program: &Path, configuration: &str, store: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("server.conf"), configuration).unwrap();
         let secured = configuration.contains("users");
-        let program = program.to_owned();
-        let mut server = Self { program, process: None, folder, port: 0, secured };
+        let (program, store) = (program.to_owned(), folder.path().join(store));
+        let mut server = Self { program, process: None, folder, store, port: 0, secured };
         server.launch();
         server
     }
@@ -87,7 +93,7 @@ impl Server {
             Err(_) => Command::new(&self.program),
         };
         command.arg("-c").arg(at("server.conf")).args(["-js", "-a", "127.0.0.1", "-p", &port]);
-        command.arg("-sd").arg(at("store")).arg("--ports_file_dir").arg(self.folder.path());
+        command.arg("-sd").arg(&self.store).arg("--ports_file_dir").arg(self.folder.path());
         command.stdout(Stdio::null()).stderr(fs::File::create(at("log")).unwrap());
         let mut child = command.spawn().unwrap();
         let begun = Instant::now();
