@@ -524,17 +524,26 @@ fn pool_shape(pool: Pool2d, input: Value, output: Shape) -> Option<PoolShape> {
 }
 
 /// Rows of weights from `[channels][area]` to `[area][channels]`.
-fn channels_last<T: Copy>(weights: &[T], channels: usize, area: usize) -> Vec<T> {
+fn channels_last<T: Copy + Default>(weights: &[T], channels: usize, area: usize) -> Vec<T> {
     if area == 1 || channels == 1 {
         return weights.to_vec();
     }
-    let row = |row: &[T]| -> Vec<T> {
-        (0..area)
-            .flat_map(|tap| (0..channels).map(move |channel| (tap, channel)))
-            .map(|(tap, channel)| row[channel * area + tap])
-            .collect()
-    };
-    weights.chunks_exact(channels * area).flat_map(row).collect()
+    let mut moved = vec![T::default(); weights.len()];
+    let len = channels * area;
+    for (row, moved) in weights.chunks_exact(len).zip(moved.chunks_exact_mut(len)) {
+        for (tap, moved) in moved.chunks_exact_mut(channels).enumerate() {
+            for (to, from) in moved.iter_mut().zip(row[tap..].iter().step_by(area)) {
+                *to = *from;
+            }
+        }
+    }
+    moved
+}
+
+/// The sum of the magnitudes of weights. Sums of 32 bits vectorize, and hold those of as many as this.
+pub(crate) fn magnitude(weights: &[i8]) -> i64 {
+    let sum = |part: &[i8]| part.iter().map(|&weight| i32::from(weight).abs()).sum::<i32>();
+    weights.chunks(1 << 16).map(|part| i64::from(sum(part))).sum()
 }
 
 /// The weights of a layer for integer kernels, or the reason why it has none.
@@ -545,9 +554,12 @@ fn integers(
     grid: ActivationGrid,
     rectifier: Rectifier,
 ) -> Result<Product, &'static str> {
-    let levels: Option<Vec<i8>> =
-        layer.levels.iter().map(|&level| i8::try_from(level).ok()).collect();
-    let levels = levels.ok_or("its levels exceed 8 bits")?;
+    let low = layer.levels.iter().fold(0, |low: i16, &level| low.min(level));
+    let high = layer.levels.iter().fold(0, |high: i16, &level| high.max(level));
+    if low < i8::MIN.into() || high > i8::MAX.into() {
+        return Err("its levels exceed 8 bits");
+    }
+    let levels: Vec<i8> = layer.levels.iter().map(|&level| level as i8).collect();
     let outputs = shape.outputs();
     let weights = match shape {
         LayerShape::Conv(conv) => channels_last(&levels, conv.channels, conv.kernel * conv.kernel),
@@ -564,18 +576,15 @@ fn integers(
     let too_large = "its sums could exceed 32 bits";
     let row = weights.len() / outputs;
     for (channel, weights) in weights.chunks_exact(row.max(1)).enumerate() {
-        let magnitude: i64 = weights.iter().map(|&weight| i64::from(weight).abs()).sum();
         let bias = bias.get(channel).map_or(0, |&bias| i64::from(bias).abs());
         // Codes, and the zero point that is taken from them.
-        if magnitude * 2 * 255 + bias > i64::from(i32::MAX) {
+        if magnitude(weights) * 2 * 255 + bias > i64::from(i32::MAX) {
             return Err(too_large);
         }
     }
-    let extremes =
-        weights.iter().fold([0_i8, 0], |[low, high], &weight| [low.min(weight), high.max(weight)]);
     let fits = |bits: &u8| {
         let half = 1_i32 << (bits - 1);
-        i32::from(extremes[0]) >= -half && i32::from(extremes[1]) < half
+        i32::from(low) >= -half && i32::from(high) < half
     };
     // Eight bits hold every one.
     let bits = (1..=8).find(fits).unwrap_or(8);

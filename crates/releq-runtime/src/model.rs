@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use releq_core::Bitwidth;
+use releq_core::{Bitwidth, parallel};
 use releq_format::{
     onnx::End,
     packed::{self, About, Packed},
@@ -11,7 +11,7 @@ use releq_kernels::{FloatScratch, KernelError, Workspace, quantize};
 
 use crate::{
     Activation, Mode, Options, RuntimeError, compile,
-    graph::Value,
+    graph::{Graph, Node, Value},
     lower,
     slots::Slots,
     step::{Shared, Step, Target},
@@ -121,18 +121,14 @@ impl Model {
         options.isa.check().map_err(RuntimeError::Isa)?;
         let floats = (options.mode == Mode::Float).then_some("single precision was asked for");
         let graph = lower::lower(packed, floats)?;
-        let mut nodes = Vec::with_capacity(graph.nodes.len());
-        for node in &graph.nodes {
-            nodes.push(Planned {
-                layer: node.layer.clone(),
-                kind: node.kind,
-                bits: node.bits,
-                inputs: node.inputs.clone(),
-                output: node.output,
-                step: compile::step(&graph, node, options)?,
-            });
-        }
         let slots = Slots::plan(&graph);
+        let Graph { values, nodes, output } = graph;
+        // Weights are dropped as soon as they are packed.
+        let nodes = parallel::try_map(nodes.into_iter(), options.threads.get(), |node| {
+            let step = compile::step(&values, &node, options)?;
+            let Node { layer, kind, bits, inputs, output, .. } = node;
+            Ok::<_, RuntimeError>(Planned { layer, kind, bits, inputs, output, step })
+        })?;
         let network = packed.model.network();
         let buffers = Buffers {
             codes: vec![Vec::new(); slots.codes.len()],
@@ -148,9 +144,9 @@ impl Model {
             input: network.input(),
             about: packed.about.clone(),
             end: packed.frame.end,
-            values: graph.values,
+            values,
             nodes,
-            output: graph.output,
+            output,
             buffers,
             shared: Shared { isa: options.isa, threads: options.threads, workspace },
             scratch: FloatScratch::default(),
