@@ -34,6 +34,18 @@ pub(crate) fn step(values: &[Value], node: &Node, options: &Options) -> Result<S
             let scale = output.grid.map_or(1.0, |grid| grid.scale);
             Step::Add { factor: 1.0 / scale }
         }
+        Op::Mul => {
+            let second = values[node.inputs[1]];
+            let [a, b] = [input, second].map(|value| value.grid.map_or(1.0, |grid| grid.scale));
+            let scale = a * b / output.grid.map_or(1.0, |grid| grid.scale);
+            if !scale.is_finite() {
+                return Err(RuntimeError::Scale { layer: node.layer.clone() });
+            }
+            Step::Mul { scale }
+        }
+        Op::Concat(inputs) => Step::Concat(inputs.clone()),
+        Op::Select(from) => Step::Select { from: from.clone(), channels: input.channels },
+        Op::ChannelTables(tables) => Step::ChannelTables(tables.clone()),
         Op::Table(table) => Step::Table(table.clone()),
         Op::MaxPool(shape) => Step::MaxPool(*shape),
         Op::MeanPool(shape) => {

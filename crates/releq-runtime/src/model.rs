@@ -14,7 +14,7 @@ use crate::{
     graph::{Graph, Node, Value},
     lower,
     slots::Slots,
-    step::{Shared, Step, Target},
+    step::{self, Shared, Step, Target},
 };
 
 /// A network that is ready to run: weights laid out for the kernels of this processor, and memory for one image.
@@ -185,6 +185,10 @@ impl Model {
                     let choice = layer.choice();
                     (choice.kernel.to_string(), choice.reason.to_owned(), layer.bytes())
                 }
+                Step::ChannelTables(tables) => {
+                    let why = "a function of 256 codes for each channel".to_owned();
+                    ("table".to_owned(), why, 256 * tables.len())
+                }
                 Step::Table(_) => ("table".to_owned(), "a function of 256 codes".to_owned(), 256),
                 Step::Float(step, why) => {
                     (step.kernel().to_owned(), (*why).to_owned(), step.bytes())
@@ -340,12 +344,16 @@ impl Planned {
 
     fn compute(
         &self,
-        target: Target<'_>,
+        mut target: Target<'_>,
         values: &[Value],
         buffers: &mut Buffers,
         shared: &mut Shared,
         scratch: &mut FloatScratch,
     ) -> Result<(), KernelError> {
+        if let (Step::Concat(inputs), Target::Codes(out, _)) = (&self.step, &mut target) {
+            step::concat(inputs, self.inputs.iter().map(|&input| buffers.get(values, input)), out);
+            return Ok(());
+        }
         let Step::Float(step, _) = &self.step else {
             let input = |at: usize| self.inputs.get(at).map(|&input| buffers.get(values, input));
             return self.step.run([input(0), input(1)], target, shared);

@@ -1,5 +1,7 @@
 //! From the layers of a packed network to a graph.
 
+mod channels;
+
 use releq_core::{
     Activation as Function, Axes, Bitwidth, Conv2d, Network, Op as Layer, Pool2d, Shape, Sides,
 };
@@ -87,6 +89,21 @@ impl Lowering<'_> {
         match node.op {
             Layer::Conv2d(_) | Layer::Linear { .. } => self.product(index),
             Layer::Add => self.add(index),
+            Layer::Mul => self.mul(index),
+            Layer::Concat => self.concat(index),
+            Layer::ChannelSlice { .. } | Layer::ChannelShuffle { .. } => self.select(index),
+            Layer::LocalResponseNorm { size, alpha, beta, bias } => {
+                if self.reads_flattened(index) {
+                    return Err(self.unsupported(index, "of a flattened image"));
+                }
+                let op = FloatOp::ResponseNorm { size, alpha, beta, bias };
+                let why = match self.grids {
+                    Some(_) => "it has no kernel on integers",
+                    None => self.why_float,
+                };
+                self.push(index, &Self::alone(index), Op::Float(op, why));
+                Ok(())
+            }
             Layer::Flatten | Layer::Dropout { .. } => {
                 self.tensors[index] = Some(self.source(index, 0));
                 Ok(())
@@ -296,16 +313,14 @@ impl Lowering<'_> {
 
     fn add(&mut self, index: usize) -> Result<(), RuntimeError> {
         let chain = self.chain(index, false);
-        let inputs = self.network.sources(index).len();
-        let values: Vec<Value> =
-            (0..inputs).map(|input| self.values[self.source(index, input)]).collect();
+        let values = self.inputs(index);
         let size = |value: &Value| [value.channels, value.height, value.width];
         if values.iter().any(|value| size(value) != size(&values[0])) {
             return Err(self.unsupported(index, "of a flattened image and a vector"));
         }
         let grid = self.grid(chain.last);
         let on_codes =
-            inputs == 2 && grid.is_some() && values.iter().all(|value| value.grid.is_some());
+            values.len() == 2 && grid.is_some() && values.iter().all(|value| value.grid.is_some());
         let why = if self.grids.is_none() { self.why_float } else { "it adds what is not rounded" };
         match (grid, chain.rectifier) {
             // The ends of the grid rectify.
@@ -405,21 +420,6 @@ impl Lowering<'_> {
             }
         };
         self.push(index, &Self::alone(index), op);
-        Ok(())
-    }
-
-    fn affine(&mut self, index: usize) -> Result<(), RuntimeError> {
-        if self.reads_flattened(index) {
-            return Err(self.unsupported(index, "of a flattened image"));
-        }
-        let affine = self.packed.model.affine(index);
-        let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-        let op = FloatOp::Affine { scale: single(affine.scale), shift: single(affine.shift) };
-        let why = match self.grids {
-            Some(_) => "it is part of no layer",
-            None => self.why_float,
-        };
-        self.push(index, &Self::alone(index), Op::Float(op, why));
         Ok(())
     }
 
