@@ -81,6 +81,12 @@ impl BitPair {
     /// [`KernelError::Code`] for the first weight that is out of range.
     pub fn check_weights(self, weights: &[i8]) -> Result<(), KernelError> {
         let range = self.weight_codes();
+        // The smallest and the largest vectorize; the place of a wrong one is searched for only where there is one.
+        let low = weights.iter().fold(0_i8, |low, &code| low.min(code));
+        let high = weights.iter().fold(0_i8, |high, &code| high.max(code));
+        if range.contains(&low.into()) && range.contains(&high.into()) {
+            return Ok(());
+        }
         match weights.iter().position(|&code| !range.contains(&i32::from(code))) {
             None => Ok(()),
             Some(index) => Err(KernelError::Code {

@@ -55,6 +55,26 @@ fn bytes_for(len: usize, bits: Bitwidth) -> Result<usize, QuantError> {
         .ok_or(QuantError::Length { what: "codes", got: len, expected: usize::MAX / 8 })
 }
 
+/// Codes of `B` bits, one in each byte. Eight of them take `B` bytes, so that the loop over eight has constant shifts.
+fn unpack<const B: usize>(bytes: &[u8], len: usize) -> Vec<u8> {
+    let eight = |bytes: &[u8]| {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let (word, mask) = (u64::from_le_bytes(word), (1_u64 << B) - 1);
+        std::array::from_fn::<u8, 8, _>(|at| (word >> (at * B) & mask) as u8)
+    };
+    let mut codes = vec![0; len];
+    let (whole, rest) = codes.as_chunks_mut::<8>();
+    let (runs, last) = bytes.as_chunks::<B>();
+    for (codes, run) in whole.iter_mut().zip(runs) {
+        *codes = eight(run);
+    }
+    // What is left is less than eight codes, whose bytes may be as many as those of eight.
+    let last = runs.get(whole.len()).map_or(last, <[u8; B]>::as_slice);
+    rest.copy_from_slice(&eight(last)[..rest.len()]);
+    codes
+}
+
 impl PackedCodes {
     /// Packs codes that are all below `2^bits`.
     ///
@@ -104,22 +124,16 @@ impl PackedCodes {
     /// The codes, one in each byte.
     #[must_use]
     pub fn unpack(&self) -> Vec<u8> {
-        let width = u32::from(self.bits.get());
-        let mask = (1u32 << width) - 1;
-        let mut bytes = self.bytes.iter();
-        let (mut pending, mut count) = (0u32, 0u32);
-        (0..self.len)
-            .map(|_| {
-                while count < width {
-                    pending |= u32::from(bytes.next().copied().unwrap_or(0)) << count;
-                    count += 8;
-                }
-                let code = (pending & mask) as u8;
-                pending >>= width;
-                count -= width;
-                code
-            })
-            .collect()
+        match self.bits.get() {
+            1 => unpack::<1>(&self.bytes, self.len),
+            2 => unpack::<2>(&self.bytes, self.len),
+            3 => unpack::<3>(&self.bytes, self.len),
+            4 => unpack::<4>(&self.bytes, self.len),
+            5 => unpack::<5>(&self.bytes, self.len),
+            6 => unpack::<6>(&self.bytes, self.len),
+            7 => unpack::<7>(&self.bytes, self.len),
+            _ => self.bytes.clone(),
+        }
     }
 
     /// The packed bits.

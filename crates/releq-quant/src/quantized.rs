@@ -65,7 +65,9 @@ impl Quantized {
         if !zero_point.is_finite() {
             return Err(QuantError::Scale { what: "zero point", value: zero_point });
         }
+        // The union of all codes vectorizes; the place is searched for only where there is one.
         if bits < Bitwidth::EIGHT
+            && codes.iter().fold(0, |union, code| union | code) >> bits.get() != 0
             && let Some(index) = codes.iter().position(|code| code >> bits.get() != 0)
         {
             return Err(QuantError::CodeTooWide { index, code: codes[index], bits: bits.get() });

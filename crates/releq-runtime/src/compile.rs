@@ -7,13 +7,14 @@ use releq_kernels::{
 use crate::{
     Mode, Options, RuntimeError,
     float::FloatStep,
-    graph::{Graph, Node, Op, Product, Value},
+    graph::{Node, Op, Product, Value},
+    lower::magnitude,
     step::Step,
 };
 
-/// The step of a node.
-pub(crate) fn step(graph: &Graph, node: &Node, options: &Options) -> Result<Step, RuntimeError> {
-    let (input, output) = (graph.values[node.inputs[0]], graph.values[node.output]);
+/// The step of a node, which reads and gives some of these tensors.
+pub(crate) fn step(values: &[Value], node: &Node, options: &Options) -> Result<Step, RuntimeError> {
+    let (input, output) = (values[node.inputs[0]], values[node.output]);
     let of_layer = |source| RuntimeError::Layer { layer: node.layer.clone(), source };
     let epilogue = |result: Result<Epilogue, KernelError>| {
         result.map_err(|source| match source {
@@ -33,6 +34,18 @@ pub(crate) fn step(graph: &Graph, node: &Node, options: &Options) -> Result<Step
             let scale = output.grid.map_or(1.0, |grid| grid.scale);
             Step::Add { factor: 1.0 / scale }
         }
+        Op::Mul => {
+            let second = values[node.inputs[1]];
+            let [a, b] = [input, second].map(|value| value.grid.map_or(1.0, |grid| grid.scale));
+            let scale = a * b / output.grid.map_or(1.0, |grid| grid.scale);
+            if !scale.is_finite() {
+                return Err(RuntimeError::Scale { layer: node.layer.clone() });
+            }
+            Step::Mul { scale }
+        }
+        Op::Concat(inputs) => Step::Concat(inputs.clone()),
+        Op::Select(from) => Step::Select { from: from.clone(), channels: input.channels },
+        Op::ChannelTables(tables) => Step::ChannelTables(tables.clone()),
         Op::Table(table) => Step::Table(table.clone()),
         Op::MaxPool(shape) => Step::MaxPool(*shape),
         Op::MeanPool(shape) => {
@@ -54,9 +67,8 @@ fn eight_bits(product: &Product) -> u32 {
     let shift = u32::from(8 - product.bits);
     let row = (product.weights.len() / product.scales.len()).max(1);
     let fits = product.weights.chunks_exact(row).enumerate().all(|(channel, weights)| {
-        let magnitude: i64 = weights.iter().map(|&weight| i64::from(weight).abs()).sum();
         let bias = product.bias.get(channel).map_or(0, |&bias| i64::from(bias).abs());
-        (magnitude * 2 * 255 + bias) << shift <= i64::from(i32::MAX)
+        (magnitude(weights) * 2 * 255 + bias) << shift <= i64::from(i32::MAX)
     });
     if fits { shift } else { 0 }
 }

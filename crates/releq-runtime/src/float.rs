@@ -68,7 +68,10 @@ pub(crate) enum FloatStep {
     Relu,
     MaxPool(MaxPool),
     MeanPool(AvgPool),
-    Affine { scale: Vec<f32>, shift: Vec<f32> },
+    Affine { scale: Vec<f32>, shift: Vec<f32>, rectifier: Rectifier },
+    Mul,
+    Concat(Vec<usize>),
+    ResponseNorm { channels: usize, size: usize, alpha: f32, beta: f32, bias: f32 },
 }
 
 impl FloatStep {
@@ -110,9 +113,18 @@ impl FloatStep {
                 let shape = FloatPoolShape { channels: input.channels, rows, columns };
                 Self::MeanPool(AvgPool::new(shape, [[0; 2]; 2], isa)?)
             }
-            FloatOp::Affine { scale, shift } => {
-                Self::Affine { scale: scale.clone(), shift: shift.clone() }
+            FloatOp::Affine { scale, shift, rectifier } => {
+                Self::Affine { scale: scale.clone(), shift: shift.clone(), rectifier: *rectifier }
             }
+            FloatOp::Mul => Self::Mul,
+            FloatOp::Concat(channels) => Self::Concat(channels.clone()),
+            FloatOp::ResponseNorm { size, alpha, beta, bias } => Self::ResponseNorm {
+                channels: input.channels,
+                size: *size,
+                alpha: *alpha,
+                beta: *beta,
+                bias: *bias,
+            },
         })
     }
 
@@ -129,7 +141,7 @@ impl FloatStep {
         match self {
             Self::Conv(conv, _) => 4 * conv.shape().weights(),
             Self::Depthwise(conv, _) => 4 * conv.shape().weights(),
-            Self::Affine { scale, shift } => 4 * (scale.len() + shift.len()),
+            Self::Affine { scale, shift, .. } => 4 * (scale.len() + shift.len()),
             _ => 0,
         }
     }
@@ -159,7 +171,7 @@ impl FloatStep {
             }
             Self::MaxPool(pool) => pool.forward(input(0), out, None),
             Self::MeanPool(pool) => pool.forward(input(0), out),
-            Self::Affine { scale, shift } => {
+            Self::Affine { scale, shift, rectifier } => {
                 let channels = scale.len();
                 for (out, x) in out.chunks_exact_mut(channels).zip(input(0).chunks_exact(channels))
                 {
@@ -167,8 +179,50 @@ impl FloatStep {
                         *out = x * scale[channel] + shift[channel];
                     }
                 }
+                rectifier.rectify(out);
+            }
+            Self::Mul => {
+                let (image, factors) = (input(0), input(1));
+                let pixels = out.chunks_exact_mut(factors.len());
+                for (out, image) in pixels.zip(image.chunks_exact(factors.len())) {
+                    for (out, (value, factor)) in out.iter_mut().zip(image.iter().zip(factors)) {
+                        *out = value * factor;
+                    }
+                }
+            }
+            Self::Concat(channels) => {
+                let all = channels.iter().sum();
+                let mut before = 0;
+                for (&count, from) in channels.iter().zip((0..).map(input)) {
+                    join(from, count, before, out.chunks_exact_mut(all));
+                    before += count;
+                }
+            }
+            Self::ResponseNorm { channels, size, alpha, beta, bias } => {
+                let weight = alpha / *size as f32;
+                let pixels = input(0).chunks_exact(*channels);
+                for (out, pixel) in out.chunks_exact_mut(*channels).zip(pixels) {
+                    for (channel, out) in out.iter_mut().enumerate() {
+                        let end = (*channels).min(channel + size / 2 + 1);
+                        let near = &pixel[channel.saturating_sub(size / 2)..end];
+                        let squares: f32 = near.iter().map(|value| value * value).sum();
+                        *out = pixel[channel] / (bias + weight * squares).powf(*beta);
+                    }
+                }
             }
         }
+    }
+}
+
+/// Writes the `count` channels of each pixel of a tensor to those of `pixels`, from channel `before` on.
+pub(crate) fn join<'a, T: Copy + 'a>(
+    from: &[T],
+    count: usize,
+    before: usize,
+    pixels: impl Iterator<Item = &'a mut [T]>,
+) {
+    for (pixel, from) in pixels.zip(from.chunks_exact(count)) {
+        pixel[before..][..count].copy_from_slice(from);
     }
 }
 

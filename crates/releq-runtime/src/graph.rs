@@ -65,6 +65,14 @@ pub(crate) enum Op {
     Product(Product),
     /// Sum of two tensors of codes.
     Add,
+    /// Products of two tensors of codes: of one size, or the second has a factor for every channel.
+    Mul,
+    /// The channels of all tensors of codes.
+    Concat(Vec<Joined>),
+    /// Channels of a tensor, by their numbers there. On codes or values.
+    Select(Vec<usize>),
+    /// A function of every code, another one for each channel.
+    ChannelTables(Vec<[u8; 256]>),
     /// A function of every code.
     Table(Box<[u8; 256]>),
     /// Largest code of every window.
@@ -78,6 +86,14 @@ pub(crate) enum Op {
     Pad { top: usize, left: usize },
     /// In single precision, and why.
     Float(FloatOp, &'static str),
+}
+
+/// A tensor of codes whose channels are joined with those of others.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    pub(crate) channels: usize,
+    /// What its codes become, where its grid is another than that of the whole.
+    pub(crate) table: Option<Box<[u8; 256]>>,
 }
 
 /// A convolution or fully connected layer on integers.
@@ -108,14 +124,26 @@ pub(crate) enum FloatOp {
         rectifier: Rectifier,
     },
     Add(Rectifier),
+    /// As [`Op::Mul`].
+    Mul,
+    /// The channels of all tensors: how many each has.
+    Concat(Vec<usize>),
+    /// Every value divided by a power of the mean square of `size` channels around it.
+    ResponseNorm {
+        size: usize,
+        alpha: f32,
+        beta: f32,
+        bias: f32,
+    },
     Map(FloatFunction),
     Relu,
     MaxPool(Pool2d),
     MeanPool(Pool2d),
     GlobalMean,
-    /// A factor and a summand for every channel.
+    /// A factor and a summand for every channel, and a rectifier behind them.
     Affine {
         scale: Vec<f32>,
         shift: Vec<f32>,
+        rectifier: Rectifier,
     },
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use releq_core::Bitwidth;
+use releq_core::{Bitwidth, parallel};
 use releq_format::{
     onnx::End,
     packed::{self, About, Packed},
@@ -11,10 +11,10 @@ use releq_kernels::{FloatScratch, KernelError, Workspace, quantize};
 
 use crate::{
     Activation, Mode, Options, RuntimeError, compile,
-    graph::Value,
+    graph::{Graph, Node, Value},
     lower,
     slots::Slots,
-    step::{Shared, Step, Target},
+    step::{self, Shared, Step, Target},
 };
 
 /// A network that is ready to run: weights laid out for the kernels of this processor, and memory for one image.
@@ -121,18 +121,14 @@ impl Model {
         options.isa.check().map_err(RuntimeError::Isa)?;
         let floats = (options.mode == Mode::Float).then_some("single precision was asked for");
         let graph = lower::lower(packed, floats)?;
-        let mut nodes = Vec::with_capacity(graph.nodes.len());
-        for node in &graph.nodes {
-            nodes.push(Planned {
-                layer: node.layer.clone(),
-                kind: node.kind,
-                bits: node.bits,
-                inputs: node.inputs.clone(),
-                output: node.output,
-                step: compile::step(&graph, node, options)?,
-            });
-        }
         let slots = Slots::plan(&graph);
+        let Graph { values, nodes, output } = graph;
+        // Weights are dropped as soon as they are packed.
+        let nodes = parallel::try_map(nodes.into_iter(), options.threads.get(), |node| {
+            let step = compile::step(&values, &node, options)?;
+            let Node { layer, kind, bits, inputs, output, .. } = node;
+            Ok::<_, RuntimeError>(Planned { layer, kind, bits, inputs, output, step })
+        })?;
         let network = packed.model.network();
         let buffers = Buffers {
             codes: vec![Vec::new(); slots.codes.len()],
@@ -148,9 +144,9 @@ impl Model {
             input: network.input(),
             about: packed.about.clone(),
             end: packed.frame.end,
-            values: graph.values,
+            values,
             nodes,
-            output: graph.output,
+            output,
             buffers,
             shared: Shared { isa: options.isa, threads: options.threads, workspace },
             scratch: FloatScratch::default(),
@@ -188,6 +184,10 @@ impl Model {
                 Step::Product { layer, .. } => {
                     let choice = layer.choice();
                     (choice.kernel.to_string(), choice.reason.to_owned(), layer.bytes())
+                }
+                Step::ChannelTables(tables) => {
+                    let why = "a function of 256 codes for each channel".to_owned();
+                    ("table".to_owned(), why, 256 * tables.len())
                 }
                 Step::Table(_) => ("table".to_owned(), "a function of 256 codes".to_owned(), 256),
                 Step::Float(step, why) => {
@@ -344,12 +344,16 @@ impl Planned {
 
     fn compute(
         &self,
-        target: Target<'_>,
+        mut target: Target<'_>,
         values: &[Value],
         buffers: &mut Buffers,
         shared: &mut Shared,
         scratch: &mut FloatScratch,
     ) -> Result<(), KernelError> {
+        if let (Step::Concat(inputs), Target::Codes(out, _)) = (&self.step, &mut target) {
+            step::concat(inputs, self.inputs.iter().map(|&input| buffers.get(values, input)), out);
+            return Ok(());
+        }
         let Step::Float(step, _) = &self.step else {
             let input = |at: usize| self.inputs.get(at).map(|&input| buffers.get(values, input));
             return self.step.run([input(0), input(1)], target, shared);

@@ -6,6 +6,8 @@
 //! - convolutions and fully connected layers: `sum((code - zero_point) * weight) + bias`, where `bias` is a whole number, pixels
 //!   outside of the image are zero, and the factor is `scale * weight_scale`;
 //! - means of windows: `sum(code - zero_point)`, and the factor is `scale / pixels`;
+//! - a product of two tensors, or of an image and a factor for every channel: `(a - a_zero_point) * (b - b_zero_point)`, and the factor
+//!   is `a_scale * b_scale`;
 //! - a sum of two tensors: `(a - a_zero_point) * a_scale + (b - b_zero_point) * b_scale`, and the factor is 1.
 //!
 //! The code is `round(sum * (factor / output_scale)) + output_zero_point`, half to even, where the rectifier and then the ends of
@@ -21,7 +23,7 @@ use releq_quant::ActivationGrid;
 use crate::{
     Activation, RuntimeError,
     float::windows,
-    graph::{FloatOp, Node, Op, Product, Value},
+    graph::{FloatOp, Joined, Node, Op, Product, Value},
     lower::{self, rectified_value},
 };
 
@@ -161,6 +163,42 @@ fn compute(node: &Node, inputs: &[&Tensor], [input, output]: [Value; 2]) -> Tens
                 (tensor, _) => tensor,
             }
         }
+        Op::Mul => {
+            let (a, b) = (first.integers(), inputs[1].integers());
+            let products: Vec<i32> =
+                a.iter().enumerate().map(|(at, a)| a * b[at % b.len()]).collect();
+            let factor = first.scale() * inputs[1].scale();
+            scaled(&products, output.grid, Rectifier::None, |_| (factor, 0.0))
+        }
+        Op::Concat(parts) => {
+            let part = |(tensor, part): (&&Tensor, &Joined)| {
+                let Tensor::Codes(codes, _) = tensor else { return (part.channels, Vec::new()) };
+                let code = |&code: &u8| part.table.as_ref().map_or(code, |t| t[usize::from(code)]);
+                (part.channels, codes.iter().map(code).collect())
+            };
+            let parts: Vec<(usize, Vec<u8>)> = inputs.iter().zip(parts).map(part).collect();
+            let codes = joined(&parts);
+            output.grid.map_or(Tensor::Values(Vec::new()), |grid| Tensor::Codes(codes, grid))
+        }
+        Op::Select(from) => {
+            let pick = |at: usize| at / from.len() * input.channels + from[at % from.len()];
+            match first {
+                Tensor::Codes(codes, grid) => {
+                    Tensor::Codes((0..output.len()).map(|at| codes[pick(at)]).collect(), *grid)
+                }
+                Tensor::Values(values) => {
+                    Tensor::Values((0..output.len()).map(|at| values[pick(at)]).collect())
+                }
+            }
+        }
+        Op::ChannelTables(tables) => match (first, output.grid) {
+            (Tensor::Codes(codes, _), Some(grid)) => {
+                let table =
+                    |(at, &code): (usize, &u8)| tables[at % tables.len()][usize::from(code)];
+                Tensor::Codes(codes.iter().enumerate().map(table).collect(), grid)
+            }
+            _ => Tensor::Values(first.values()),
+        },
         Op::Table(table) => match (first, output.grid) {
             (Tensor::Codes(codes, _), Some(grid)) => {
                 Tensor::Codes(codes.iter().map(|&code| table[usize::from(code)]).collect(), grid)
@@ -210,6 +248,15 @@ fn compute(node: &Node, inputs: &[&Tensor], [input, output]: [Value; 2]) -> Tens
             rounded(float(op, &inputs, [input, output]), output.grid)
         }
     }
+}
+
+/// The channels of tensors, of which each has so many, pixel by pixel.
+fn joined<T: Copy>(parts: &[(usize, Vec<T>)]) -> Vec<T> {
+    let pixels = parts.first().map_or(0, |(channels, values)| values.len() / channels);
+    let of_pixel = |pixel: usize| {
+        parts.iter().flat_map(move |(channels, values)| &values[pixel * channels..][..*channels])
+    };
+    (0..pixels).flat_map(of_pixel).copied().collect()
 }
 
 fn product_sums(product: &Product, input: &[i32]) -> Vec<i32> {
@@ -298,10 +345,31 @@ fn float(op: &FloatOp, inputs: &[Vec<f32>], [input, output]: [Value; 2]) -> Vec<
             }
             out
         }
-        FloatOp::Affine { scale, shift } => {
-            let affine =
-                |(at, x): (usize, &f32)| x * scale[at % scale.len()] + shift[at % scale.len()];
+        FloatOp::Affine { scale, shift, rectifier } => {
+            let affine = |(at, x): (usize, &f32)| {
+                let value = x * scale[at % scale.len()] + shift[at % scale.len()];
+                rectified_value(*rectifier, value)
+            };
             x.iter().enumerate().map(affine).collect()
+        }
+        FloatOp::Mul => {
+            let factors = &inputs[1];
+            x.iter().enumerate().map(|(at, x)| x * factors[at % factors.len()]).collect()
+        }
+        FloatOp::Concat(channels) => {
+            joined(&channels.iter().copied().zip(inputs.iter().cloned()).collect::<Vec<_>>())
+        }
+        FloatOp::ResponseNorm { size, alpha, beta, bias } => {
+            let [alpha, beta, bias] = [*alpha, *beta, *bias].map(f64::from);
+            let norm = |(at, &x_here): (usize, &f32)| {
+                let channel = at % input.channels;
+                let near =
+                    channel.saturating_sub(size / 2)..input.channels.min(channel + size / 2 + 1);
+                let square = |other: usize| f64::from(x[at - channel + other]).powi(2);
+                let mean = near.map(square).sum::<f64>() / *size as f64;
+                (f64::from(x_here) / (bias + alpha * mean).powf(beta)) as f32
+            };
+            x.iter().enumerate().map(norm).collect()
         }
         FloatOp::GlobalMean => {
             let (channels, area) = (input.channels, input.height * input.width);

@@ -3,18 +3,26 @@
 use std::num::NonZeroUsize;
 
 use releq_kernels::{
-    Addend, Epilogue, Isa, KernelError, Layer, Output, PoolShape, Workspace, add, max_pool,
-    sum_pool,
+    Addend, Epilogue, Factor, Isa, KernelError, Layer, Output, PoolShape, Workspace, add, max_pool,
+    multiply, sum_pool,
 };
 use releq_quant::ActivationGrid;
 
-use crate::{Activation, float::FloatStep, graph::Value};
+use crate::{
+    Activation,
+    float::{FloatStep, join},
+    graph::{Joined, Value},
+};
 
 /// One layer, with what is part of it.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Product { layer: Box<Layer>, epilogue: Epilogue },
     Add { factor: f32 },
+    Mul { scale: f32 },
+    Concat(Vec<Joined>),
+    Select { from: Vec<usize>, channels: usize },
+    ChannelTables(Vec<[u8; 256]>),
     Table(Box<[u8; 256]>),
     MaxPool(PoolShape),
     MeanPool(PoolShape, Epilogue),
@@ -60,6 +68,43 @@ impl Step {
                 ],
                 Target::Codes(out, grid),
             ) => add(addend(a, a_grid), addend(b, b_grid), *factor, grid.zero_point, 8, out, *isa),
+            (
+                Self::Mul { scale },
+                [
+                    Some(Activation::Codes { codes: a, grid: a_grid }),
+                    Some(Activation::Codes { codes: b, grid: b_grid }),
+                ],
+                Target::Codes(out, grid),
+            ) => multiply(factor(a, a_grid), factor(b, b_grid), *scale, grid.zero_point, out, *isa),
+            (
+                Self::Select { from, channels },
+                [Some(Activation::Codes { codes, .. }), _],
+                Target::Codes(out, _),
+            ) => {
+                select(codes, *channels, from, out);
+                Ok(())
+            }
+            (
+                Self::Select { from, channels },
+                [Some(Activation::Values(values)), _],
+                Target::Values(out),
+            ) => {
+                select(values, *channels, from, out);
+                Ok(())
+            }
+            (
+                Self::ChannelTables(tables),
+                [Some(Activation::Codes { codes, .. }), _],
+                Target::Codes(out, _),
+            ) => {
+                let pixels = codes.chunks_exact(tables.len());
+                for (out, codes) in out.chunks_exact_mut(tables.len()).zip(pixels) {
+                    for (out, (&code, table)) in out.iter_mut().zip(codes.iter().zip(tables)) {
+                        *out = table[usize::from(code)];
+                    }
+                }
+                Ok(())
+            }
             (
                 Self::Table(table),
                 [Some(Activation::Codes { codes, .. }), _],
@@ -113,6 +158,42 @@ impl Step {
             _ => Ok(()),
         }
     }
+}
+
+/// Joins tensors of codes.
+pub(crate) fn concat<'a>(
+    inputs: &[Joined],
+    codes: impl Iterator<Item = Activation<'a>>,
+    out: &mut [u8],
+) {
+    let all = inputs.iter().map(|joined| joined.channels).sum();
+    let mut before = 0;
+    for (Joined { channels, table }, input) in inputs.iter().zip(codes) {
+        let Activation::Codes { codes, .. } = input else { continue };
+        join(codes, *channels, before, out.chunks_exact_mut(all));
+        if let Some(table) = table {
+            for pixel in out.chunks_exact_mut(all) {
+                for code in &mut pixel[before..][..*channels] {
+                    *code = table[usize::from(*code)];
+                }
+            }
+        }
+        before += channels;
+    }
+}
+
+/// Channels of every pixel, by their numbers.
+fn select<T: Copy>(pixels: &[T], channels: usize, from: &[usize], out: &mut [T]) {
+    let places = out.chunks_exact_mut(from.len());
+    for (out, pixel) in places.zip(pixels.chunks_exact(channels)) {
+        for (out, &channel) in out.iter_mut().zip(from) {
+            *out = pixel[channel];
+        }
+    }
+}
+
+const fn factor(codes: &[u8], grid: ActivationGrid) -> Factor<'_> {
+    Factor { codes, zero_point: grid.zero_point }
 }
 
 fn output<'a>(epilogue: &'a Epilogue, target: Target<'a>) -> Output<'a> {

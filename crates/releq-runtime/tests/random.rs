@@ -48,7 +48,7 @@ fn tail(
     first: &str,
 ) -> (NetworkBuilder, String) {
     let (mut builder, mut end) = (builder, first.to_owned());
-    if dice.roll(2) == 0 && !first.starts_with("sum") {
+    if dice.roll(2) == 0 && !first.starts_with("sum") && !first.starts_with("alone") {
         end = format!("norm{at}");
         builder = builder.batch_norm(&end);
     }
@@ -68,11 +68,12 @@ fn tail(
 
 fn draw(dice: &mut Dice) -> Drawn {
     let (mut channels, mut side) = (dice.of(&[1, 3, 16]), 8 + dice.roll(6));
-    let mut builder = Network::builder("drawn", [channels, side, side + 1]);
+    // Means of images that are not square are in single precision.
+    let mut builder = Network::builder("drawn", [channels, side, side + dice.roll(2)]);
     let mut ends = BTreeMap::new();
     for at in 0..2 + dice.roll(4) {
         let name = format!("layer{at}");
-        let end = match dice.roll(9) {
+        let end = match dice.roll(14) {
             0..=2 => {
                 let (kernel, padding) = dice.of(&[(1, 0), (3, 1), (3, 0), (5, 2), (3, 2)]);
                 let stride = if side > 6 { 1 + dice.roll(2) } else { 1 };
@@ -124,6 +125,53 @@ fn draw(dice: &mut Dice) -> Drawn {
                 channels += 5;
                 name.clone()
             }
+            8 | 9 => {
+                let (inner, joined) = (format!("inner{at}"), format!("joined{at}"));
+                builder = builder
+                    .conv(&name, Conv2d::new(channels, 1))
+                    .conv(&inner, Conv2d::new(7, 3).padding(1))
+                    .concat(&joined, &[&inner, &name]);
+                channels += 7;
+                ends.extend([&inner, &joined].map(|name| (name.clone(), name.clone())));
+                name.clone()
+            }
+            10 => {
+                // Squeeze and excitation.
+                let [mean, inner, sigmoid, gated] =
+                    ["mean", "inner", "sigmoid", "gated"].map(|word| format!("{word}{at}"));
+                let mut factors = [name.as_str(), &sigmoid];
+                factors.rotate_left(dice.roll(2));
+                builder = builder
+                    .conv(&name, Conv2d::new(channels, 1))
+                    .global_avg_pool(&mean)
+                    .linear(&inner, channels)
+                    .activation(&sigmoid, Function::Sigmoid)
+                    .mul(&gated, factors);
+                ends.extend([mean, inner, sigmoid, gated].map(|name| (name.clone(), name)));
+                name.clone()
+            }
+            11 => {
+                let (slice, squared) = (format!("slice{at}"), format!("squared{at}"));
+                let groups = (2..=channels).find(|&groups| channels.is_multiple_of(groups));
+                let groups = groups.unwrap_or(1);
+                builder = builder.layer(&name, releq_core::Op::ChannelShuffle { groups }, &[]);
+                let start = dice.roll(channels);
+                channels = 1 + dice.roll(channels - start);
+                builder = builder
+                    .layer(&slice, releq_core::Op::ChannelSlice { start, channels }, &[])
+                    .mul(&squared, [&slice, &slice]);
+                ends.extend([&slice, &squared].map(|name| (name.clone(), name.clone())));
+                name.clone()
+            }
+            12 => {
+                // A norm that is part of no layer before it.
+                let alone = format!("alone{at}");
+                builder = builder.activation(&name, Function::HardSwish).batch_norm(&alone);
+                let (after, end) = tail(dice, builder, at, &alone);
+                builder = after;
+                ends.insert(alone, end);
+                name.clone()
+            }
             _ => {
                 builder =
                     builder.activation(&name, dice.of(&[Function::Sigmoid, Function::HardSwish]));
@@ -137,7 +185,6 @@ fn draw(dice: &mut Dice) -> Drawn {
     }
     builder = match dice.roll(2) {
         0 => builder.flatten("flat"),
-        // Images are not square, so this is in single precision.
         _ => builder.global_avg_pool("mean"),
     };
     ends.insert("mean".to_owned(), "mean".to_owned());
@@ -199,7 +246,8 @@ fn packed(dice: &mut Dice) -> Packed {
         seen = range(values);
         let Some(end) = ends.get(layer) else { return };
         let is_moved = packed.model.network().nodes().iter().any(|node| {
-            node.name == layer && matches!(node.op.kind(), "max_pool" | "padded_shortcut")
+            let moves = ["max_pool", "padded_shortcut", "channel_shuffle", "channel_slice"];
+            node.name == layer && moves.contains(&node.op.kind())
         });
         // Ranges of rectified values may begin below zero, and end before the largest.
         let low = if dice.roll(4) == 0 { seen.0 - 0.1 } else { seen.0 };
@@ -307,6 +355,11 @@ fn layers_without_integer_kernels_fall_back() {
         .conv("groups", Conv2d::new(8, 3).groups(2))
         .conv("dilated", Conv2d::new(8, 3).dilation(2))
         .layer("ceil", releq_core::Op::MaxPool(Pool2d::new(2, 2).ceil_mode(true)), &[])
+        .layer(
+            "response",
+            releq_core::Op::LocalResponseNorm { size: 3, alpha: 0.5, beta: 0.75, bias: 1.0 },
+            &[],
+        )
         .global_avg_pool("mean")
         .linear("classes", 3)
         .build()
@@ -318,7 +371,7 @@ fn layers_without_integer_kernels_fall_back() {
     let names: Vec<String> = network.nodes().iter().map(|node| node.name.clone()).collect();
     let model = QuantizedNetwork::new(network, weights, &bits, &*quantizer).unwrap();
     let grid = ActivationGrid::of_range(-3.0, 3.0).unwrap();
-    let layers = names[..6].iter().map(|name| (name.clone(), grid)).collect();
+    let layers = names[..7].iter().map(|name| (name.clone(), grid)).collect();
     let packed = Packed {
         activations: Some(ActivationGrids { input: grid, layers }),
         ..Packed::from(model)
@@ -329,7 +382,7 @@ fn layers_without_integer_kernels_fall_back() {
         let mut model = Model::compile(&packed, &Options { isa, ..Options::default() }).unwrap();
         let floats: Vec<String> =
             model.layers().filter(|plan| plan.is_float).map(|plan| plan.layer).collect();
-        assert_eq!(floats, ["wide", "groups", "dilated", "ceil"]);
+        assert_eq!(floats, ["wide", "groups", "dilated", "ceil", "response"]);
         let mut got = vec![0.0; 3];
         model.run(&image, &mut got).unwrap();
         for (a, b) in got.iter().zip(&expected) {

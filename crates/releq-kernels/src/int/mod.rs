@@ -8,6 +8,7 @@ mod int8;
 mod layer;
 mod lowbit;
 mod pool;
+mod product;
 mod quantize;
 pub mod reference;
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +24,7 @@ pub use int8::{Int8Conv, Int8Weights};
 pub use layer::{Choice, Kernel, Layer, LayerShape};
 pub use lowbit::{LowBitConv, LowBitWeights};
 pub use pool::{max_pool, sum_pool};
+pub use product::{Factor, multiply};
 pub use quantize::quantize;
 pub use residual::{Addend, add};
 pub use workspace::Workspace;

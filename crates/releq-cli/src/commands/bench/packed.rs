@@ -34,7 +34,17 @@ pub(super) struct Packed {
     packed: Timing,
     int8: Timing,
     float: Timing,
+    loading: Loading,
     layers: Vec<Layer>,
+}
+
+/// What it takes until a file can run, medians in microseconds.
+#[derive(Debug, Serialize)]
+struct Loading {
+    /// Reading the file, which the system has in memory, with its checksum and its weights.
+    read_us: f64,
+    /// Packing the weights for the kernels, on as many threads as run.
+    prepare_us: f64,
 }
 
 /// Times of one layer, medians in microseconds.
@@ -59,6 +69,7 @@ pub(super) fn time(
 ) -> Result<Packed> {
     let packed = packed::load(path)?;
     let compile = |mode| Model::compile(&packed, &Options { isa, threads, mode });
+    let loading = loading(path, repeats, || Ok(compile(Mode::Best)?))?;
     let mut models = [compile(Mode::Best)?, compile(Mode::Int8)?, compile(Mode::Float)?];
     let [sample, outputs] = [models[0].input().iter().product(), models[0].outputs()];
     // Any image takes as long as any other.
@@ -101,11 +112,37 @@ pub(super) fn time(
         network: models[0].name().to_owned(),
         isa: isa.to_string(),
         threads,
+        loading,
         layers: layers.collect(),
         packed: next()?,
         int8: next()?,
         float: next()?,
     })
+}
+
+/// Times reading a file and preparing what it has, in turn.
+fn loading(
+    path: &Path,
+    repeats: NonZeroUsize,
+    prepare: impl Fn() -> Result<Model>,
+) -> Result<Loading> {
+    let (mut read, mut prepared) = (Vec::new(), Vec::new());
+    for _ in 0..repeats.get() {
+        let start = Instant::now();
+        let packed = packed::load(path)?;
+        read.push(start.elapsed().as_secs_f64() * 1e6);
+        drop(packed);
+        let start = Instant::now();
+        let model = prepare()?;
+        prepared.push(start.elapsed().as_secs_f64() * 1e6);
+        drop(model);
+    }
+    Ok(Loading { read_us: median(read), prepare_us: median(prepared) })
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// Median times of the layers in microseconds, by name.
@@ -126,11 +163,7 @@ fn each_layer(
             (at, last) = (at + 1, now);
         })?;
     }
-    let median = |(name, mut times): (String, Vec<f64>)| {
-        times.sort_by(f64::total_cmp);
-        (name, times[times.len() / 2])
-    };
-    Ok(times.into_iter().map(median).collect())
+    Ok(times.into_iter().map(|(name, times)| (name, median(times))).collect())
 }
 
 impl Packed {
@@ -191,9 +224,10 @@ impl Packed {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        let Self { isa, threads, packed, .. } = self;
+        let Self { isa, threads, packed, loading: Loading { read_us, prepare_us }, .. } = self;
+        let [all, read, prepare] = [read_us + prepare_us, *read_us, *prepare_us].map(|us| us / 1e3);
         format!(
-            "{}\n\n{}\n\n{machine}\n{isa}, {threads} thread(s), batch 1, medians of {}, commit {commit}\n\
+            "{}\n\n{}\n\nloading: {all:.1} ms, {read:.1} to read the file and {prepare:.1} to pack weights for the kernels\n{machine}\n{isa}, {threads} thread(s), batch 1, medians of {}, commit {commit}\n\
              the whole has the rounding of the image to codes, which is no layer\n\
              *: fewer than 8 bits bought nothing in {useless} of {} layers: int8 takes less than {GAIN} times as long",
             tables::text(&table),

@@ -40,7 +40,8 @@ impl Levels {
         }
         let level = |code: i16| code * steps - zero;
         let levels = quantized.codes().iter().map(|&code| level(code.into())).collect();
-        let uses_all = quantized.codes().iter().any(|&code| i16::from(code) == highest_code);
+        let most = quantized.codes().iter().fold(0, |most, &code| code.max(most));
+        let uses_all = i16::from(most) == highest_code;
         let is_narrow = !uses_all && steps == 1 && 2 * zero + 1 == highest_code;
         let highest = level(if is_narrow { highest_code - 1 } else { highest_code });
         Ok(Self { levels, scales, range: [level(0), highest], is_narrow })

@@ -46,7 +46,7 @@ pub struct Int8Weights {
     depth: usize,
     /// Groups of 4 inputs of one output.
     groups: usize,
-    /// How many groups AVX2 can sum in 16 bits; 0 if a single one could overflow.
+    /// How many groups AVX2 can sum in 16 bits; 0 if a single one could overflow, and on other instruction sets.
     short: usize,
     lines: Vec<Line>,
 }
@@ -95,16 +95,31 @@ impl Int8Weights {
         // Zero weights fill incomplete groups and lines. They cancel whatever activations they meet, so that
         // kernels need no special case at the edges.
         let mut weights = Self::zeros(outputs, depth, runs * run_groups, bits, cpu);
-        for (output, row) in codes.chunks_exact(depth.max(1)).enumerate() {
-            for (run, codes) in row.chunks_exact(len.max(1)).enumerate() {
-                for (group, codes) in codes.chunks(GROUP).enumerate() {
-                    let line = weights.line(output / LANES, run * run_groups + group);
-                    let at = output % LANES * GROUP;
-                    weights.lines[line].0[at..][..codes.len()].copy_from_slice(codes);
+        if codes.is_empty() {
+            return Ok(weights);
+        }
+        for (lane_group, rows) in codes.chunks(LANES * depth).enumerate() {
+            // Lines of the same outputs are as far apart as there are lines side by side.
+            let (first, step) = (weights.line(lane_group, 0), weights.line(lane_group, 1));
+            let mut lines = weights.lines[first..].iter_mut().step_by(step - first);
+            for run in (0..depth).step_by(len) {
+                // Line by line, so that every line is written once and rows are read from front to back.
+                for at in (run..run + len).step_by(GROUP) {
+                    let Some(line) = lines.next() else { break };
+                    let whole = at + GROUP <= run + len;
+                    for (to, row) in line.0.as_chunks_mut().0.iter_mut().zip(rows.chunks(depth)) {
+                        match row[at..].first_chunk::<GROUP>() {
+                            Some(codes) if whole => *to = *codes,
+                            _ => to[..run + len - at].copy_from_slice(&row[at..run + len]),
+                        }
+                    }
                 }
             }
         }
-        weights.short = short_groups(&weights.lines);
+        // No other instruction set sums in 16 bits.
+        if weights.isa() == Isa::Avx2 {
+            weights.short = short_groups(&weights.lines);
+        }
         Ok(weights)
     }
 

@@ -1,5 +1,7 @@
 //! From the layers of a packed network to a graph.
 
+mod channels;
+
 use releq_core::{
     Activation as Function, Axes, Bitwidth, Conv2d, Network, Op as Layer, Pool2d, Shape, Sides,
 };
@@ -87,6 +89,21 @@ impl Lowering<'_> {
         match node.op {
             Layer::Conv2d(_) | Layer::Linear { .. } => self.product(index),
             Layer::Add => self.add(index),
+            Layer::Mul => self.mul(index),
+            Layer::Concat => self.concat(index),
+            Layer::ChannelSlice { .. } | Layer::ChannelShuffle { .. } => self.select(index),
+            Layer::LocalResponseNorm { size, alpha, beta, bias } => {
+                if self.reads_flattened(index) {
+                    return Err(self.unsupported(index, "of a flattened image"));
+                }
+                let op = FloatOp::ResponseNorm { size, alpha, beta, bias };
+                let why = match self.grids {
+                    Some(_) => "it has no kernel on integers",
+                    None => self.why_float,
+                };
+                self.push(index, &Self::alone(index), Op::Float(op, why));
+                Ok(())
+            }
             Layer::Flatten | Layer::Dropout { .. } => {
                 self.tensors[index] = Some(self.source(index, 0));
                 Ok(())
@@ -296,16 +313,14 @@ impl Lowering<'_> {
 
     fn add(&mut self, index: usize) -> Result<(), RuntimeError> {
         let chain = self.chain(index, false);
-        let inputs = self.network.sources(index).len();
-        let values: Vec<Value> =
-            (0..inputs).map(|input| self.values[self.source(index, input)]).collect();
+        let values = self.inputs(index);
         let size = |value: &Value| [value.channels, value.height, value.width];
         if values.iter().any(|value| size(value) != size(&values[0])) {
             return Err(self.unsupported(index, "of a flattened image and a vector"));
         }
         let grid = self.grid(chain.last);
         let on_codes =
-            inputs == 2 && grid.is_some() && values.iter().all(|value| value.grid.is_some());
+            values.len() == 2 && grid.is_some() && values.iter().all(|value| value.grid.is_some());
         let why = if self.grids.is_none() { self.why_float } else { "it adds what is not rounded" };
         match (grid, chain.rectifier) {
             // The ends of the grid rectify.
@@ -405,21 +420,6 @@ impl Lowering<'_> {
             }
         };
         self.push(index, &Self::alone(index), op);
-        Ok(())
-    }
-
-    fn affine(&mut self, index: usize) -> Result<(), RuntimeError> {
-        if self.reads_flattened(index) {
-            return Err(self.unsupported(index, "of a flattened image"));
-        }
-        let affine = self.packed.model.affine(index);
-        let single = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-        let op = FloatOp::Affine { scale: single(affine.scale), shift: single(affine.shift) };
-        let why = match self.grids {
-            Some(_) => "it is part of no layer",
-            None => self.why_float,
-        };
-        self.push(index, &Self::alone(index), Op::Float(op, why));
         Ok(())
     }
 
@@ -524,17 +524,26 @@ fn pool_shape(pool: Pool2d, input: Value, output: Shape) -> Option<PoolShape> {
 }
 
 /// Rows of weights from `[channels][area]` to `[area][channels]`.
-fn channels_last<T: Copy>(weights: &[T], channels: usize, area: usize) -> Vec<T> {
+fn channels_last<T: Copy + Default>(weights: &[T], channels: usize, area: usize) -> Vec<T> {
     if area == 1 || channels == 1 {
         return weights.to_vec();
     }
-    let row = |row: &[T]| -> Vec<T> {
-        (0..area)
-            .flat_map(|tap| (0..channels).map(move |channel| (tap, channel)))
-            .map(|(tap, channel)| row[channel * area + tap])
-            .collect()
-    };
-    weights.chunks_exact(channels * area).flat_map(row).collect()
+    let mut moved = vec![T::default(); weights.len()];
+    let len = channels * area;
+    for (row, moved) in weights.chunks_exact(len).zip(moved.chunks_exact_mut(len)) {
+        for (tap, moved) in moved.chunks_exact_mut(channels).enumerate() {
+            for (to, from) in moved.iter_mut().zip(row[tap..].iter().step_by(area)) {
+                *to = *from;
+            }
+        }
+    }
+    moved
+}
+
+/// The sum of the magnitudes of weights. Sums of 32 bits vectorize, and hold those of as many as this.
+pub(crate) fn magnitude(weights: &[i8]) -> i64 {
+    let sum = |part: &[i8]| part.iter().map(|&weight| i32::from(weight).abs()).sum::<i32>();
+    weights.chunks(1 << 16).map(|part| i64::from(sum(part))).sum()
 }
 
 /// The weights of a layer for integer kernels, or the reason why it has none.
@@ -545,9 +554,12 @@ fn integers(
     grid: ActivationGrid,
     rectifier: Rectifier,
 ) -> Result<Product, &'static str> {
-    let levels: Option<Vec<i8>> =
-        layer.levels.iter().map(|&level| i8::try_from(level).ok()).collect();
-    let levels = levels.ok_or("its levels exceed 8 bits")?;
+    let low = layer.levels.iter().fold(0, |low: i16, &level| low.min(level));
+    let high = layer.levels.iter().fold(0, |high: i16, &level| high.max(level));
+    if low < i8::MIN.into() || high > i8::MAX.into() {
+        return Err("its levels exceed 8 bits");
+    }
+    let levels: Vec<i8> = layer.levels.iter().map(|&level| level as i8).collect();
     let outputs = shape.outputs();
     let weights = match shape {
         LayerShape::Conv(conv) => channels_last(&levels, conv.channels, conv.kernel * conv.kernel),
@@ -564,18 +576,15 @@ fn integers(
     let too_large = "its sums could exceed 32 bits";
     let row = weights.len() / outputs;
     for (channel, weights) in weights.chunks_exact(row.max(1)).enumerate() {
-        let magnitude: i64 = weights.iter().map(|&weight| i64::from(weight).abs()).sum();
         let bias = bias.get(channel).map_or(0, |&bias| i64::from(bias).abs());
         // Codes, and the zero point that is taken from them.
-        if magnitude * 2 * 255 + bias > i64::from(i32::MAX) {
+        if magnitude(weights) * 2 * 255 + bias > i64::from(i32::MAX) {
             return Err(too_large);
         }
     }
-    let extremes =
-        weights.iter().fold([0_i8, 0], |[low, high], &weight| [low.min(weight), high.max(weight)]);
     let fits = |bits: &u8| {
         let half = 1_i32 << (bits - 1);
-        i32::from(extremes[0]) >= -half && i32::from(extremes[1]) < half
+        i32::from(low) >= -half && i32::from(high) < half
     };
     // Eight bits hold every one.
     let bits = (1..=8).find(fits).unwrap_or(8);

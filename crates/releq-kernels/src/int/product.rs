@@ -1,0 +1,119 @@
+//! Products of tensors, as at the gates of squeeze and excitation.
+
+use crate::{
+    Isa, KernelError,
+    cpu::Cpu,
+    int::epilogue::{Codes, check_zero_point},
+    vectorise::{Loops, vectorise},
+};
+
+/// One operand of a product.
+#[derive(Clone, Copy, Debug)]
+pub struct Factor<'a> {
+    /// Codes of 8 bits.
+    pub codes: &'a [u8],
+    /// The code of zero.
+    pub zero_point: u8,
+}
+
+/// Multiplies two tensors of codes and quantizes the products to 8 bits: `(a - a_zero) * (b - b_zero) * scale`, clamped, rounded
+/// half to even and moved by `zero_point` as in [`Epilogue`](crate::Epilogue). The product of the codes is exact.
+///
+/// # Shapes
+/// - `a`, `out`: `[pixels][channels]`
+/// - `b`: as `a`, or `[channels]`, a factor for every channel
+///
+/// # Errors
+/// [`KernelError`] for a wrong length, a scale that is not finite, or an instruction set that this processor lacks.
+pub fn multiply(
+    a: Factor<'_>,
+    b: Factor<'_>,
+    scale: f32,
+    zero_point: u8,
+    out: &mut [u8],
+    isa: Isa,
+) -> Result<(), KernelError> {
+    let cpu = Cpu::new(isa)?;
+    check_zero_point(zero_point, 8)?;
+    let (expected, got) = (a.codes.len(), b.codes.len());
+    if out.len() != expected {
+        return Err(KernelError::Length { what: "out", expected, got: out.len() });
+    }
+    if !expected.is_multiple_of(got) {
+        return Err(KernelError::Length { what: "factors", expected, got });
+    }
+    if !scale.is_finite() {
+        return Err(KernelError::NotFinite { what: "scales", index: 0 });
+    }
+    if expected > 0 {
+        let codes = Codes::new(8, zero_point, false, f32::INFINITY);
+        vectorise(cpu, Products { a, b, scale, codes, out });
+    }
+    Ok(())
+}
+
+struct Products<'a> {
+    a: Factor<'a>,
+    b: Factor<'a>,
+    scale: f32,
+    codes: Codes,
+    out: &'a mut [u8],
+}
+
+impl Loops for Products<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { a, b, scale, codes, out } = self;
+        let [a_zero, b_zero] = [a.zero_point, b.zero_point].map(i32::from);
+        let channels = b.codes.len();
+        for (out, a) in out.chunks_exact_mut(channels).zip(a.codes.chunks_exact(channels)) {
+            for (out, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b.codes)) {
+                let product = (i32::from(a) - a_zero) * (i32::from(b) - b_zero);
+                *out = codes.round(product as f32 * scale);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equals_the_formula_on_every_isa() {
+        let a: Vec<u8> = (0..=255).chain([0, 255]).cycle().take(258 * 3).collect();
+        let b: Vec<u8> = (0..258).map(|at| (at * 37 % 256) as u8).collect();
+        let whole: Vec<u8> = b.iter().rev().cycle().take(a.len()).copied().collect();
+        for isa in Isa::available() {
+            for (b, b_zero, zero) in [(&b, 0, 0), (&b, 255, 7), (&whole, 128, 128)] {
+                let mut out = vec![9; a.len()];
+                let [x, y] =
+                    [(&a, 3), (b, b_zero)].map(|(codes, zero_point)| Factor { codes, zero_point });
+                multiply(x, y, 0.017, zero, &mut out, isa).expect("fits");
+                for (index, &code) in out.iter().enumerate() {
+                    let left = i32::from(a[index]) - 3;
+                    let right = i32::from(b[index % b.len()]) - i32::from(b_zero);
+                    let rounded = ((left * right) as f32 * 0.017).round_ties_even();
+                    let expected = (rounded + f32::from(zero)).clamp(0.0, 255.0) as u8;
+                    assert_eq!(code, expected, "{isa} {zero} {index}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let run = |b: &[u8], scale, out: &mut [u8]| {
+            let a = Factor { codes: &[1, 2, 3, 4], zero_point: 0 };
+            multiply(a, Factor { codes: b, zero_point: 0 }, scale, 0, out, Isa::Portable)
+        };
+        assert!(run(&[1, 2], 1.0, &mut [0; 4]).is_ok());
+        for b in [&[1, 2, 3][..], &[], &[1; 8]] {
+            let error = run(b, 1.0, &mut [0; 4]);
+            assert!(matches!(error, Err(KernelError::Length { what: "factors", expected: 4, .. })));
+        }
+        let short = run(&[1, 2], 1.0, &mut [0; 3]);
+        assert!(matches!(short, Err(KernelError::Length { what: "out", .. })));
+        assert!(run(&[1, 2], f32::NAN, &mut [0; 4]).is_err());
+    }
+}
