@@ -1,7 +1,7 @@
 //! What a run has measured by retrains, for whoever looks at it from outside.
 
 use releq_core::BitwidthAssignment;
-use releq_train::AccuracyReport;
+use releq_train::Hits;
 
 use crate::evaluate::Evaluation;
 
@@ -24,5 +24,5 @@ pub struct RecordedRetrains {
     /// Those of the searches.
     pub short: Vec<RecordedRetrain<Evaluation>>,
     /// The long ones at the end: correct images of the validation and the test images, or why one failed.
-    pub long: Vec<RecordedRetrain<Result<[AccuracyReport; 2], String>>>,
+    pub long: Vec<RecordedRetrain<Result<[Hits; 2], String>>>,
 }

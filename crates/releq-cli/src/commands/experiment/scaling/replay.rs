@@ -14,7 +14,7 @@ use releq::{
     core::BitwidthAssignment,
     evaluate::Evaluation,
     jobs::{Bench, Job, JobAnswer, Task, Workers},
-    train::AccuracyReport,
+    train::Hits,
 };
 
 /// Answers and durations of one kind of retrain.
@@ -75,7 +75,7 @@ impl<T: Clone> Known<T> {
 #[derive(Debug)]
 pub(super) struct Record {
     short: Known<Evaluation>,
-    long: Known<Result<[AccuracyReport; 2], String>>,
+    long: Known<Result<[Hits; 2], String>>,
     seed: u64,
 }
 
