@@ -333,6 +333,35 @@ fn one_dictionary_under_two_keys_is_one_place() {
 }
 
 #[test]
+fn keys_that_have_the_same_name_are_not_one_place() {
+    let folder = Folder::new();
+    let keyed = |keys: [Vec<u8>; 2], equal: bool| {
+        let mut saved = Saved::default();
+        let one = saved.state("");
+        let (name, mut changed) = weights().0.into_iter().next().unwrap();
+        if !equal {
+            changed.values[0] += 1.0;
+        }
+        let changed = saved.tensor(&changed);
+        let other = saved.state_with("", &[(&name, changed)]);
+        let [first, second] = keys;
+        let root = [b"}(".to_vec(), first, one, second, other, b"u".to_vec()].concat();
+        saved.file(&root)
+    };
+    let none = || b"N".to_vec();
+    for keys in [
+        [float(0.5), float(0.9)],
+        [none(), tuple(&[int(1)])],
+        [int(1), text("1")],
+        [text("?"), none()],
+    ] {
+        let message = folder.refused(&keyed(keys.clone(), false));
+        assert!(message.contains("has two values of parameter"), "{message}");
+        assert_eq!(folder.read(&keyed(keys, true)).unwrap().1, weights());
+    }
+}
+
+#[test]
 fn the_root_may_be_a_sequence_or_an_object() {
     let folder = Folder::new();
     let mut saved = Saved::default();

@@ -42,20 +42,29 @@ struct Walk<'a> {
     budget: usize,
     /// The containers that are being listed, so that none is listed within itself.
     above: Vec<Id>,
-    /// Where in the name of what is being listed each key ends.
-    ends: Vec<usize>,
+    /// Where in the name of what is being listed each key ends, and what it is.
+    ends: Vec<(usize, Key)>,
     /// With the ends of the keys.
-    tensors: BTreeMap<String, (Vec<usize>, Stored)>,
+    tensors: BTreeMap<String, (Vec<(usize, Key)>, Stored)>,
     again: Vec<Again>,
 }
 
+/// What a part of a name stands for: the key `1` and the key `"1"` are two.
+#[derive(Clone, Copy, PartialEq)]
+enum Key {
+    Text,
+    Number,
+    /// Something that has no name, as 0.5 or None.
+    Other(Id),
+}
+
 /// A name as Python would spell it, from where in it each key ends.
-fn spelled(name: &str, ends: &[usize]) -> String {
+fn spelled(name: &str, ends: &[(usize, Key)]) -> String {
     let mut start = 0;
-    let part = |&end: &usize| {
+    let part = |&(end, key): &(usize, Key)| {
         let part = &name[start..end];
         start = end + 1;
-        format!("[\"{part}\"]")
+        if key == Key::Text { format!("[\"{part}\"]") } else { format!("[{part}]") }
     };
     ends.iter().map(part).collect()
 }
@@ -83,15 +92,27 @@ impl Walk<'_> {
             if length > 0 {
                 name.push('.');
             }
-            match key {
-                None => name.push_str(&index.to_string()),
+            let kind = match key {
+                None => {
+                    name.push_str(&index.to_string());
+                    Key::Number
+                }
                 Some(key) => match (self.values.text(key), self.values.int(key)) {
-                    (Some(key), _) => name.push_str(key),
-                    (None, Some(key)) => name.push_str(&key.to_string()),
-                    (None, None) => name.push('?'),
+                    (Some(key), _) => {
+                        name.push_str(key);
+                        Key::Text
+                    }
+                    (None, Some(key)) => {
+                        name.push_str(&key.to_string());
+                        Key::Number
+                    }
+                    (None, None) => {
+                        name.push('?');
+                        Key::Other(key)
+                    }
                 },
-            }
-            self.ends.push(name.len());
+            };
+            self.ends.push((name.len(), kind));
             self.visit(value, name)?;
             self.ends.pop();
             name.truncate(length);
