@@ -163,13 +163,16 @@ impl<'t> TextRow<'t> {
     /// The value in a column; empty where there is none.
     ///
     /// # Errors
-    /// [`TextError`] if there is no such column.
+    /// [`TextError`] if there is no such column, or if there are several with different values.
     pub fn text(&self, column: &str) -> Result<&'t str, TextError> {
-        if self.table.has(column) {
-            Ok(self.find(column).unwrap_or_default())
-        } else {
-            Err(self.table.missing(column))
+        let columns = self.table.columns.iter().zip(self.record);
+        let mut values = columns.filter(|(name, _)| *name == column).map(|(_, value)| value);
+        let Some(value) = values.next() else { return Err(self.table.missing(column)) };
+        if let Some(other) = values.find(|other| *other != value) {
+            let reason = format!("it is there several times, with `{value}` and `{other}`");
+            return Err(self.error(column, reason));
         }
+        Ok(value)
     }
 
     /// The number in a column, with a decimal point or a decimal comma.
@@ -285,6 +288,15 @@ mod tests {
         check("bits,Bits,accuracy\n", "line 1: column `bits` is there 2 times");
         check("bits,accuracy\n2-2\n", "t.csv, line 2: 1 values for 2 columns");
         check("bits,accuracy\n2-2,92.5\n4-4,93,5\n", "line 3: 3 values for 2 columns; if one of");
+
+        // A column that need not be there may be there several times, if that changes nothing.
+        let several = parse("bits,accuracy,MACs,macs\n2-2,92.5,7,7\n4-4,93.5,7,8\n").unwrap();
+        let macs: Vec<_> = several.rows().map(|row| row.whole("macs")).collect();
+        assert_eq!(macs[0].as_ref().unwrap(), &7);
+        let message = macs[1].as_ref().unwrap_err().to_string();
+        assert!(
+            message.contains("line 3: column `macs`: it is there several times, with `7` and `8`")
+        );
 
         let table = parse("sep=,\nbits,accuracy,size\n2-2,x,3.5\n").unwrap();
         let row = table.rows().next().unwrap();
