@@ -107,6 +107,18 @@ pub fn count(text: &str) -> Parsed<NonZeroUsize> {
     text.trim().parse().map_err(|_| "expected a whole number of 1 or more".to_owned())
 }
 
+/// Most repeats of a timing: more would take days, and their times memory.
+pub const MOST_REPEATS: usize = 100_000;
+
+/// How often something is timed.
+///
+/// # Errors
+/// Unless it is a whole number from 1 to [`MOST_REPEATS`].
+pub fn repeats(text: &str) -> Parsed<NonZeroUsize> {
+    let count = text.trim().parse().ok().filter(|count: &NonZeroUsize| count.get() <= MOST_REPEATS);
+    count.ok_or_else(|| format!("expected 1 to {MOST_REPEATS}"))
+}
+
 /// A whole number of 0 or more.
 ///
 /// # Errors
@@ -275,6 +287,7 @@ mod tests {
         refused(count, &["0", "1.5"], "1 or more");
         refused(whole::<u64>, &["1.5"], "0 or more");
         refused(threads, &["0", "100000"], "1 to 1024");
+        refused(repeats, &["0", "100001", "18446744073709551615"], "1 to 100000");
         for text in ["40", "40 %"] {
             assert!(share(text).unwrap_err().ends_with("; 40 % is 0.4"), "{text}");
         }

@@ -22,7 +22,7 @@ pub(super) struct RepeatsArg {
         long,
         value_name = "N",
         default_value = "11",
-        value_parser = options::count,
+        value_parser = options::repeats,
         allow_negative_numbers = true
     )]
     pub(super) repeats: NonZeroUsize,
