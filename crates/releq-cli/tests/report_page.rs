@@ -367,6 +367,20 @@ fn says(value: Value) -> String {
 }
 
 #[test]
+fn full_precision_is_drawn_beside_accuracies_alone() {
+    // The line and its entry in the legend; other figures have full precision too.
+    let drawn = |value: Value| says(value).matches("full precision, 9").count();
+    let mut value = value(&zoo::lenet(), 24, 3);
+    let beside_ratios = drawn(value.clone());
+    // Where State_Accuracy is an estimate, no accuracy is what it is relative to.
+    for scored in value["search"]["scored"].as_array_mut().unwrap() {
+        let state = scored["acc_state"].as_f64().unwrap();
+        scored["acc_state"] = json!(state * state);
+    }
+    assert!(drawn(value) < beside_ratios);
+}
+
+#[test]
 fn the_sentences_tell_wins_and_losses() {
     let base = || {
         let mut value = value(&zoo::lenet(), 24, 3);

@@ -155,11 +155,14 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// Full-precision accuracy that State_Accuracy is relative to.
+    /// Full-precision accuracy that State_Accuracy is relative to; `None` where State_Accuracy follows from a divergence, and
+    /// not from the accuracies that were measured.
     pub(crate) fn search_reference(&self) -> Option<f64> {
         let measured = |scored: &&Scored| scored.acc_state > 0.0 && scored.accuracy > 0.0;
-        let scored = self.report.search.scored.iter().find(measured)?;
-        Some(scored.accuracy / scored.acc_state).filter(|accuracy| accuracy.is_finite())
+        let scored = self.report.search.scored.iter().filter(measured);
+        let mut references = scored.map(|scored| scored.accuracy / scored.acc_state);
+        let first = references.next().filter(|accuracy| accuracy.is_finite())?;
+        references.all(|other| (other - first).abs() <= 1e-6 * first).then_some(first)
     }
 
     /// Name and unit of a cost with the share that each layer has in it at the chosen bitwidths: the cost that
