@@ -39,6 +39,11 @@ impl Cell {
         let key = key.map_or_else(String::new, |key| key.to_string());
         Self { text: text.into(), key, number: true, whole: true }
     }
+
+    /// A number that need not be there.
+    fn optional(key: Option<f64>, text: impl FnOnce(f64) -> String) -> Self {
+        Self::number(key, key.map_or_else(String::new, text))
+    }
 }
 
 fn header(columns: &[(&str, bool)]) -> Vec<(String, bool)> {
@@ -99,23 +104,14 @@ fn finals_row(
         } else {
             Cell::number(row.loss_points, format!("{:+.2}", row.loss_points))
         },
-        Cell::number(
-            row.loss_standard_error,
-            row.loss_standard_error.map_or_else(String::new, |error| format!("{error:.2}")),
-        ),
-        Cell::number(
-            row.quant_state,
-            row.quant_state.map_or_else(String::new, |state| format!("{state:.4}")),
-        ),
+        Cell::optional(row.loss_standard_error, |error| format!("{error:.2}")),
+        Cell::optional(row.quant_state, |state| format!("{state:.4}")),
     ];
     for (model, unit) in models {
         let cost = row.costs.iter().find(|cost| cost.model == *model && cost.unit == *unit);
-        cells.push(Cell::number(
-            cost.map(|cost| cost.cost),
-            cost.map_or_else(String::new, |cost| amount(cost.cost, unit)),
-        ));
+        cells.push(Cell::optional(cost.map(|cost| cost.cost), |cost| amount(cost, unit)));
         let saving = cost.map(releq::RowCost::saving).filter(|saving| !saving.is_nan());
-        cells.push(Cell::number(saving, saving.map_or_else(String::new, times)));
+        cells.push(Cell::optional(saving, times));
     }
     let mut notes = Vec::new();
     if is_answer {
@@ -171,14 +167,8 @@ fn summary_row(run: &Named) -> Vec<Cell> {
         Cell::text(&run.name),
         Cell::text(network(&report.config)),
         Cell::text(report.answer.as_ref().map_or("", |answer| &answer.label)),
-        Cell::number(
-            row.map(|row| row.mean_bits),
-            row.map_or_else(String::new, |row| format!("{:.2}", row.mean_bits)),
-        ),
-        Cell::number(
-            row.map(|row| row.loss_points),
-            row.map_or_else(String::new, |row| format!("{:+.2}", row.loss_points)),
-        ),
+        Cell::optional(row.map(|row| row.mean_bits), |bits| format!("{bits:.2}")),
+        Cell::optional(row.map(|row| row.loss_points), |points| format!("{points:+.2}")),
         Cell::text(within),
         Cell::number(
             size.map(|size| size.cost),

@@ -96,9 +96,9 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
     }
     let description = format!(
         "Reward, State_Accuracy (accuracy over that of full precision, measured or estimated) and \
-         State_Quantization (cost over that of {} bits) in the course of the agent's search: each evaluation as a dot, the mean of each batch of \
-         episodes, and the values of the assignment of highest reward so far. Batches without a new evaluation \
-         are drawn as one mean.",
+         State_Quantization (cost over that of {} bits) in the course of the agent's search: each evaluation as \
+         a dot, the mean of each batch of episodes, and the values of the assignment of highest reward so far. \
+         Batches without a new evaluation are drawn as one mean.",
         facts.highest()
     );
     Some(Figure::new("search", "The course of the search", description, table, |width| {
