@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Reward, RewardError, reward::finite_or_worst};
 
-/// What is saved less what is lost, at a fixed rate: `1 - quant_state - rate * (1 - acc_state)`, at least -1.
+/// What is saved less what is lost, at a fixed rate: `w = 1 - quant_state - rate * (1 - acc_state)`. Where that is negative, the
+/// reward is `w / (1 - w)`, which orders as `w` does and stays above -1.
 ///
-/// There is no threshold, so no noise decides on which side of one an assignment falls, and every loss counts. A gain
+/// There is no threshold, so no noise decides on which side of one an assignment falls, and every loss counts: also where
+/// a limit on the cost leaves nothing but assignments that lose many times the tolerance. A gain
 /// of accuracy over full precision counts for nothing: it is mostly noise.
 ///
 /// # Source
@@ -113,7 +115,8 @@ impl Reward for Exchange {
     fn reward(&self, acc_state: f64, quant_state: f64) -> f64 {
         let (acc_state, quant_state) = finite_or_worst(acc_state, quant_state);
         let loss = (1.0 - acc_state).max(0.0);
-        (1.0 - quant_state - self.rate * loss).max(-1.0)
+        let worth = 1.0 - quant_state - self.rate * loss;
+        if worth < 0.0 { worth / (1.0 - worth) } else { worth }
     }
 }
 
@@ -129,8 +132,9 @@ mod tests {
             (1.1, 0.5, 0.5),
             (0.99, 0.5, 0.3),
             (0.99, 0.25, 0.55),
-            (0.5, 0.25, -1.0),
-            (f64::NAN, 0.5, -1.0),
+            (0.95, 0.5, -1.0 / 3.0),
+            (0.5, 0.25, -9.25 / 10.25),
+            (f64::NAN, 0.5, -20.0 / 21.0),
         ] {
             let got = reward.reward(acc_state, quant_state);
             assert!((got - expected).abs() < 1e-9, "({acc_state}, {quant_state}): {got}");
@@ -151,6 +155,17 @@ mod tests {
         }
         assert_eq!(Exchange::for_tolerance(0.0, 8), Exchange::for_tolerance(-1.0, 8));
         assert!(Exchange::new(Exchange::for_tolerance(f64::NAN, 1).rate()).is_ok());
+    }
+
+    #[test]
+    fn every_loss_counts_however_high_the_rate() {
+        for rate in [1e-3, 40.0, HIGHEST] {
+            let reward = Exchange::new(rate).unwrap();
+            let worths: Vec<f64> =
+                (0..=1000).map(|loss| reward.reward(1.0 - f64::from(loss) / 1000.0, 0.9)).collect();
+            assert!(worths.is_sorted_by(|less_lost, more_lost| less_lost > more_lost), "{rate}");
+            assert!(worths.iter().all(|worth| (-1.0..=1.0).contains(worth)), "{rate}");
+        }
     }
 
     #[test]
