@@ -130,6 +130,8 @@ fn what_cannot_be_is_refused_with_the_field_named() {
     refused(&|v| v["actions"] = json!([2, 8, 2]), &["`actions`", "2 is there twice"]);
     refused(&|v| v["finalists"] = json!(0), &["`finalists`"]);
     refused(&|v| v["beside"] = json!([["releq", [2, 2, 2, 2]]]), &["`beside`", "`releq`"]);
+    refused(&|v| v["uniform"] = json!([3, 3]), &["`uniform`", "3 is there twice"]);
+    refused(&|v| v["uniform"] = json!(["float"]), &["`uniform`", "full precision"]);
     refused(&|v| v["beside"] = json!([["uniform 3", [2, 2, 2, 2]]]), &["`beside`", "`uniform 3`"]);
     refused(&|v| v["agent"] = json!({"ppo": {"gamma": -1}}), &["gamma"]);
     refused(&|v| v["agent"] = json!({"ppo-planned": []}), &["`agent"]);

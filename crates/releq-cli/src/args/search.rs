@@ -9,11 +9,14 @@ use std::{
 
 use anyhow::{Context, Error, Result};
 use releq::{
-    AgentKind, Experiment, ExperimentConfig, ReleqError, Report, RunFolder, core::Network,
-    evaluate::EarlyStop, quant::QuantizerKind, train::Backend,
+    AgentKind, Choice, Experiment, ExperimentConfig, ReleqError, Report, RunFolder,
+    core::{BitwidthAssignment, Network},
+    evaluate::EarlyStop,
+    quant::QuantizerKind,
+    train::Backend,
 };
 
-use super::{AgentArg, Files, ProblemArgs, options};
+use super::{AgentArg, Files, ProblemArgs, options, usage};
 use crate::{
     page::{self, Named},
     tensorboard,
@@ -67,9 +70,29 @@ pub struct SearchArgs {
         allow_hyphen_values = true
     )]
     pub early_stop: Option<f64>,
-    /// Skip the comparison with local search, evolution and random search
+    /// Search all layers, those too that the network's preset keeps at 8 bits: mostly the first and the last one
+    #[arg(long)]
+    pub all_layers: bool,
+    /// Skip the comparison with the knapsack over the sensitivities, local search, evolution and random search
     #[arg(long)]
     pub no_comparison: bool,
+    /// Maximum number of assignments of each search that get the long retrain; 7 tell 127 apart [default: 7]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = options::count,
+        allow_negative_numbers = true
+    )]
+    pub finalists: Option<NonZeroUsize>,
+    /// Bitwidths that get a long retrain with all layers alike, for comparison [default: 8,4,3,2]
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        value_parser = options::bits,
+        allow_negative_numbers = true
+    )]
+    pub uniform: Vec<BitwidthAssignment>,
     /// How weights are quantized, one of `releq list quantizers` [default: the network's]
     #[arg(long, value_name = "QUANTIZER")]
     pub quantizer: Option<QuantizerKind>,
@@ -258,8 +281,19 @@ impl SearchArgs {
                 agent.into()
             };
         }
+        if self.all_layers {
+            config.fixed_layers.clear();
+        }
         self.problem.configure(&mut config, network)?;
         config.compare &= !self.no_comparison;
+        if let Some(finalists) = self.finalists {
+            config.finalists = finalists.get();
+        }
+        if let Choice::Ours(quantizer) = config.quantizer
+            && let Some(bits) = usage(options::weight_bits("--uniform", &self.uniform, quantizer))?
+        {
+            config.uniform = bits.into();
+        }
         if self.evaluations.is_some() {
             config.budget.evaluations = self.evaluations;
         }

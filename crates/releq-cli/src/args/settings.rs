@@ -10,7 +10,7 @@ use releq::{
 use serde_json::{Map, Value};
 
 /// Settings that need not be there.
-const OPTIONAL: [&str; 5] = ["network", "data", "weights", "limits", "correction"];
+const OPTIONAL: [&str; 6] = ["network", "data", "weights", "limits", "correction", "uniform"];
 
 /// Reads a file of settings: TOML, or JSON if its name ends in `.json`. Of a run's `config.json` it takes the settings.
 ///
@@ -158,6 +158,8 @@ mod tests {
         assert!(text.contains("learning_rate = 0.02\n"), "{text}");
         assert_eq!(over(&text, "run.toml").unwrap(), config);
         assert_eq!(over(&config.to_json().unwrap(), "run.json").unwrap(), config);
+        config.uniform = vec!["3".parse().unwrap()];
+        assert_eq!(over(&to_toml(&config).unwrap(), "run.toml").unwrap(), config);
         let of_a_run = format!(r#"{{"format": "x", "config": {}}}"#, config.to_json().unwrap());
         assert_eq!(over(&of_a_run, "config.json").unwrap(), config);
     }

@@ -189,6 +189,24 @@ fn printed_settings_give_the_same_report() {
     assert_eq!(second, first);
 }
 
+#[test]
+fn what_gets_a_long_retrain_can_be_chosen() {
+    let place = Place::new();
+    let few = "--finalists 1 --uniform 3 5 --no-comparison";
+    let report = place.search("few", few);
+    let labels: Vec<&str> =
+        report["rows"].as_array().unwrap().iter().filter_map(|row| row["label"].as_str()).collect();
+    assert_eq!(labels, ["releq", "full precision", "published", "uniform 3", "uniform 5"]);
+
+    let fixed = place.path("fixed.toml");
+    fs::write(&fixed, format!("fixed_layers = [['conv1', 8]]\n{SETTINGS}")).unwrap();
+    let mut print = search(&fixed, &place.path("none"));
+    let output = print.args(["--all-layers", "--keep=fc2=4", "--print-config"]).output().unwrap();
+    let printed: toml::Value =
+        toml::from_str(std::str::from_utf8(&output.stdout).unwrap()).unwrap();
+    assert_eq!(printed["fixed_layers"].to_string(), r#"[["fc2", 4]]"#);
+}
+
 /// Lines of the answers that a run has measured.
 fn answers(run: &Path) -> Vec<String> {
     let text = fs::read_to_string(run.join("evaluations.jsonl")).unwrap();

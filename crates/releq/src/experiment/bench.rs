@@ -242,6 +242,7 @@ fn decisive(config: &ExperimentConfig) -> ExperimentConfig {
         finalists: any.finalists,
         seeds: any.seeds,
         beside: any.beside,
+        uniform: any.uniform,
         report_costs: any.report_costs,
         ..config.clone()
     }

@@ -301,14 +301,26 @@ pub struct ExperimentConfig {
     #[serde(default = "one")]
     pub seeds: usize,
     /// Assignments that the report shows beside what was found, after the same long retrain: label and
-    /// bitwidths. Uniform 8, 4, 3 and 2 bits are always there, as far as the quantizer supports them.
+    /// bitwidths.
     pub beside: Vec<(String, BitwidthAssignment)>,
+    /// Bitwidths that the report shows for all layers alike, after the same long retrain, as far as the quantizer supports
+    /// them.
+    #[serde(default = "uniform", skip_serializing_if = "is_default_uniform")]
+    pub uniform: Vec<Bitwidth>,
     /// Costs that every row of the report shows.
     pub report_costs: Vec<Choice<CostKind>>,
 }
 
 const fn one() -> usize {
     1
+}
+
+fn uniform() -> Vec<Bitwidth> {
+    [8, 4, 3, 2].into_iter().filter_map(|bits| Bitwidth::new(bits).ok()).collect()
+}
+
+fn is_default_uniform(bits: &[Bitwidth]) -> bool {
+    bits == uniform()
 }
 
 impl ExperimentConfig {
@@ -361,6 +373,7 @@ impl ExperimentConfig {
             finalists: 7,
             seeds: 2,
             beside: Vec::new(),
+            uniform: uniform(),
             report_costs: vec![
                 CostKind::Size(ModelSize::default()).into(),
                 CostKind::Stripes(Stripes::default()).into(),
@@ -431,6 +444,13 @@ impl ExperimentConfig {
         if !(0.0..=1.0).contains(&self.tolerance) {
             let reason = format!("{:?} is not in 0 to 1, a share of all images", self.tolerance);
             return wrong("tolerance", reason);
+        }
+        let mut uniform = BTreeSet::new();
+        if let Some(bits) = self.uniform.iter().find(|bits| !uniform.insert(**bits)) {
+            return wrong("uniform", format!("{bits} is there twice"));
+        }
+        if self.uniform.contains(&Bitwidth::FLOAT) {
+            return wrong("uniform", "full precision is in every report by itself".into());
         }
         if self.finalists == 0 {
             return wrong("finalists", "a search needs at least one for the long retrain".into());

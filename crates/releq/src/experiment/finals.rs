@@ -11,7 +11,6 @@ use releq_core::{
     checked_network_cost, parallel,
 };
 use releq_data::Dataset;
-use releq_quant::Quantizer;
 use releq_train::{Hits, Trainer};
 
 use super::{
@@ -31,28 +30,20 @@ const RELEQ: &str = "releq";
 
 /// Whether that is how a report may label a row by itself.
 pub(super) fn is_reserved(label: &str) -> bool {
-    let uniform = || UNIFORM.iter().any(|bits| label == uniform_label(*bits));
-    label == RELEQ || label == FULL_PRECISION || label.ends_with(SEARCH) || uniform()
+    label == RELEQ
+        || label == FULL_PRECISION
+        || label.ends_with(SEARCH)
+        || label.starts_with(UNIFORM)
 }
 
-fn uniform_label(bits: u8) -> String {
-    format!("uniform {bits}")
-}
+/// How the label of a row begins that has the same bits everywhere.
+const UNIFORM: &str = "uniform ";
 
 /// How the label of a row ends that a rival search found.
 const SEARCH: &str = " search";
 
 /// Label of the row in which every layer stays in float.
 const FULL_PRECISION: &str = "full precision";
-
-/// Uniform bitwidths that every report shows for comparison, as far as the quantizer has them.
-const UNIFORM: [u8; 4] = [8, 4, 3, 2];
-
-/// Those of them that a quantizer has.
-pub(super) fn uniform(quantizer: &dyn Quantizer) -> Vec<Bitwidth> {
-    let all = UNIFORM.into_iter().filter_map(|bits| Bitwidth::new(bits).ok());
-    all.filter(|bits| quantizer.supports(*bits)).collect()
-}
 
 /// A verdict within so many standard errors of the border of the tolerance is uncertain.
 const BORDER: f64 = 1.0;
@@ -221,7 +212,7 @@ impl Finals<'_> {
         beside.extend(self.config.beside.iter().cloned());
         for &bits in self.uniform {
             let uniform = BitwidthAssignment::uniform(bits, layers)?;
-            beside.push((uniform_label(bits.get()), uniform));
+            beside.push((format!("{UNIFORM}{bits}"), uniform));
         }
         Ok(beside)
     }

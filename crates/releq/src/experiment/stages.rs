@@ -17,7 +17,7 @@ use releq_train::{TrainError, TrainProgress, Trainer, initial_weights};
 use super::{
     AgentShape, Bench, ExperimentConfig,
     bench::check_portable,
-    finals::{Finals, Finished, retrain_long, row_cost, uniform},
+    finals::{Finals, Finished, retrain_long, row_cost},
     images::{Images, origin},
     pieces::{OwnPieces, Pieces},
     retrains,
@@ -74,7 +74,8 @@ impl<'a> Run<'a> {
         let pieces = Pieces::new(config, own)?;
         check_bits(network, config, &pieces.quantizer)?;
         let problem = problem(network, config, &pieces, None)?;
-        let uniform = uniform(&*pieces.quantizer);
+        let mut uniform = config.uniform.clone();
+        uniform.retain(|bits| pieces.quantizer.supports(*bits));
         check_report_costs(network, config, &pieces, &uniform)?;
         own.agent(config, &AgentShape::new(&problem, config.seed))?;
         let images = Images::new(own.data(config)?, config)?;

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Settings that the answer of a short retrain does not depend on.
-const AFTER_EVALUATIONS: [&str; 12] = [
+const AFTER_EVALUATIONS: [&str; 13] = [
     "actions",
     "agent",
     "beside",
@@ -24,6 +24,7 @@ const AFTER_EVALUATIONS: [&str; 12] = [
     "report_costs",
     "reward",
     "sensitivity_images",
+    "uniform",
 ];
 
 /// Further ones, of the long retrains and what is made of them.
