@@ -70,10 +70,15 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
             " The long retrain wins accuracy back, so heights are not those of the figure above.",
         ),
     };
+    // Several searches measure the uniform bitwidths, and other assignments by chance.
+    let distinct: BTreeSet<_> = searches
+        .iter()
+        .flat_map(|(_, outcome)| outcome.scored.iter().map(|scored| &scored.bits))
+        .collect();
     let description = format!(
         "Accuracy after the {after} of all {} assignments that the searches measured, against cost, with one \
          standard error on the frontier. The line joins the agent's frontier, and the ring marks the answer.{heights}",
-        thousands(count as u64)
+        thousands(distinct.len() as u64)
     );
     Some(Figure::new("measured", "What the searches measured", description, table, |width| {
         draw(facts, width)
@@ -177,8 +182,8 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
         for (scored, &(x, y)) in frontier.iter().zip(&corners) {
             let mut mark = Group::new().add(tip(&told(name, scored)));
             if let Some(error) = scored.standard_error {
-                let [low, high] =
-                    [-1.0, 1.0].map(|sign| frame.y.place(scored.accuracy + sign * error));
+                let end = |sign: f64| frame.y.place(scored.accuracy + sign * error);
+                let [low, high] = [-1.0, 1.0].map(|sign| end(sign).clamp(rect.top, rect.bottom));
                 mark = mark.add(line((x, low), (x, high), &format!("whisker ink{index}")));
             }
             let mark = mark.add(Shape::of(index).mark(x, y, 4.2, &format!("fill{index}")));

@@ -117,6 +117,11 @@ fn batch_means(history: &[BatchRecord], mean: fn(&BatchRecord) -> f64) -> Vec<(f
         .collect()
 }
 
+/// The first two colours are the agent's, and there are six: a run has four rivals.
+const fn rival_colour(search: usize) -> usize {
+    2 + (search - 1) % 4
+}
+
 fn panel(facts: &Facts<'_>, quantity: &Quantity, last: bool) -> Panel {
     let search = &facts.report.search;
     let points = |scored: &[Scored]| {
@@ -133,7 +138,7 @@ fn panel(facts: &Facts<'_>, quantity: &Quantity, last: bool) -> Panel {
         for (index, (name, outcome)) in facts.searches().enumerate().skip(1) {
             series.push(Series {
                 name: format!("{name}, best so far"),
-                colour: index + 2,
+                colour: rival_colour(index),
                 look: Look::Steps,
                 points: best_series(outcome, quantity.of),
             });
@@ -167,7 +172,7 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
         .skip(1)
         .filter(|(_, (_, outcome))| !outcome.scored.is_empty())
         .map(|(index, (name, _))| {
-            (format!("line ink{}", index + 2), format!("{name}, best so far"))
+            (format!("line ink{}", rival_colour(index)), format!("{name}, best so far"))
         })
         .collect();
     let mut entries: Vec<(Key, &str, &str)> = vec![
