@@ -234,6 +234,11 @@ fn foreign_files_are_told_apart() {
 
     assert!(matches!(refused(folder.path(), "cannot read"), CheckpointError::Read { .. }));
     refused(&folder.path().join("missing.pth"), "cannot read");
+
+    let parts = folder.path().join("model.safetensors.index.json");
+    fs::write(&parts, r#"{"weight_map": {"fc.weight": "model-00001-of-00002.safetensors"}}"#)
+        .unwrap();
+    refused(&parts, "which part of a checkpoint has which weights");
 }
 
 #[test]

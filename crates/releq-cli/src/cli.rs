@@ -1,13 +1,13 @@
 //! The command line as a whole.
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, io::ErrorKind, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
 
 use crate::{
     commands::Command,
-    terminal::{exit_code, interrupt},
+    terminal::{exit_code, interrupt, output::note},
 };
 
 /// Widest help; narrower terminals get narrower help.
@@ -59,7 +59,12 @@ pub fn run<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) ->
         }),
         Err(error) => {
             // Whoever asks for help and closes the pipe has seen enough.
-            let _ = error.print();
+            if let Err(unwritten) = error.print()
+                && unwritten.kind() != ErrorKind::BrokenPipe
+            {
+                note(format_args!("error: cannot write to standard output: {unwritten}"));
+                return ExitCode::FAILURE;
+            }
             u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
     }

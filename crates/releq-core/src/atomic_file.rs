@@ -151,6 +151,12 @@ fn keep_permissions(target: &Path, file: &File) -> io::Result<()> {
 
 /// The file that `path` refers to, through symbolic links; it may not exist yet.
 fn regular_file(path: &Path) -> io::Result<PathBuf> {
+    let other =
+        || io::Error::new(ErrorKind::InvalidInput, "not a regular file; give the name of a file");
+    // Links such as /dev/stdout lead to pipes that have no path.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        return Err(other());
+    }
     let mut path = path.to_owned();
     for _ in 0..=MOST_LINKS {
         let kind = match fs::symlink_metadata(&path) {
@@ -167,10 +173,7 @@ fn regular_file(path: &Path) -> io::Result<PathBuf> {
         } else if kind.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         } else {
-            return Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                "not a regular file; give the name of a file",
-            ));
+            return Err(other());
         }
     }
     Err(io::Error::other("too many levels of symbolic links"))
@@ -316,6 +319,14 @@ mod tests {
         symlink("/dev/null", &link).unwrap();
         refused(&link, "not a regular file");
         refused(Path::new("/dev/null"), "not a regular file");
+        // As /dev/stdout is in a pipeline: a link to what has no path.
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsRawFd;
+            let (_reader, writer) = io::pipe().unwrap();
+            let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+            refused(Path::new(&path), "not a regular file");
+        }
         assert!(fs::metadata(&socket).unwrap().file_type().is_socket());
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
     }

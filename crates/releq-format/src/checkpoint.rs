@@ -94,6 +94,9 @@ impl Checkpoint {
             Some(Format::Pickles) => pytorch::open_pickles(path)?,
             Some(Format::Safetensors) => (stored::open_safetensors(path)?, Vec::new()),
             Some(Format::Tar) => return Err(CheckpointError::Tar { path: path.to_owned() }),
+            None if path.to_string_lossy().ends_with(".index.json") => {
+                return Err(CheckpointError::Index { path: path.to_owned() });
+            }
             None => return Err(CheckpointError::Foreign { path: path.to_owned() }),
         };
         Ok(Self { path: path.to_owned(), tensors, again })

@@ -113,6 +113,15 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
+    /// The list of the parts of a checkpoint.
+    #[error(
+        "{} says which part of a checkpoint has which weights; load the parts, in Python, and save them as one file",
+        path.display()
+    )]
+    Index {
+        /// The file.
+        path: PathBuf,
+    },
     /// A format that nothing has written since 2017.
     #[error(
         "{} is a tar archive: either one to unpack first, or a checkpoint of PyTorch before 0.1.10, \

@@ -183,6 +183,7 @@ mod tests {
             ("shaped:", "reward `shaped:`: expected constants such as `a=0.2`"),
             ("shaped:c=1", "`c` is none of its constants a, b, threshold, offset, scale, shift"),
             ("shaped:a=x", "`x` is not a number"),
+            ("shaped:a=1,b=2,a=3", "`a` is there twice"),
             ("shaped:a=0", "a must be positive and finite, got 0"),
             ("division:a=1", "unknown reward `division:a=1`"),
         ] {

@@ -157,6 +157,7 @@ impl FromStr for Shaped {
         if name.trim() != "shaped" {
             return Err(fail("expected `shaped`".to_owned()));
         }
+        let mut given = Vec::new();
         for setting in settings {
             let (name, value) = setting
                 .split_once('=')
@@ -168,6 +169,10 @@ impl FromStr for Shaped {
                 fields.iter_mut().find(|(known, _)| *known == name).ok_or_else(|| {
                     fail(format!("`{name}` is none of its constants {}", names.join(", ")))
                 })?;
+            if given.contains(&name) {
+                return Err(fail(format!("`{name}` is there twice")));
+            }
+            given.push(name);
             **field = value.parse().map_err(|_| fail(format!("`{value}` is not a number")))?;
         }
         constants.try_into()

@@ -60,7 +60,10 @@ impl TableArgs {
                 let (layers, expected) = (network.profiles(), table.layers());
                 if layers.len() != expected {
                     let (name, count) = (network.name(), layers.len());
-                    bail!("`{name}` has {count} quantizable layers, the table {expected}");
+                    bail!(
+                        "`{name}` has {count} quantizable layers, the table {expected}; without the network, the layers of \
+                         the table count alike"
+                    );
                 }
                 layers
             }

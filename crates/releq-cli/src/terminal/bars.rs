@@ -111,8 +111,12 @@ impl Current {
         self.bar.set_prefix(format!("{}{counts}", self.stage));
         let tenths = (10 * done).checked_div(total).unwrap_or(0);
         if self.lines && tenths > self.tenths {
-            let left = HumanDuration(self.bar.eta());
-            note(format_args!("{}: {done} of {total}, {left} left; {news}", self.stage));
+            // Where all is done that was to do, more may be found to be needed.
+            let left = match done < total {
+                true => format!(", {} left", HumanDuration(self.bar.eta())),
+                false => String::new(),
+            };
+            note(format_args!("{}: {done} of {total}{left}; {news}", self.stage));
         }
         self.tenths = tenths;
     }

@@ -42,6 +42,16 @@ fn every_help_fits_80_columns_and_ends_with_examples() {
 }
 
 #[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") else { return };
+    let mut command = releq();
+    command.args(["help", "search"]).stdout(full).stderr(std::process::Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("cannot write to standard output"), "{}", text(&output));
+}
+
+#[test]
 fn the_version_is_that_of_the_package() {
     assert_eq!(help(&["--version"]), format!("releq {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -79,7 +79,12 @@ fn a_mistake_is_named_with_what_was_expected_and_the_remedy() {
         ("replay lenet --table TABLE --limit size=1kB", 1, &["met by no assignment"]),
         ("replay lenet --table TABLE --limit size=80KB", 2, &["--limit", "`KB` is not its unit"]),
         ("replay lenet --table TABLE --keep conv3=2", 2, &["--keep", "did you mean `conv"]),
-        ("replay svhn --table TABLE", 1, &["`svhn` has 8 quantizable layers, the table 4"]),
+        (
+            "replay svhn --table TABLE",
+            1,
+            &["`svhn` has 8 quantizable layers, the table 4", "without"],
+        ),
+        ("export runs/nosuch --output DIR/a.onnx", 1, &["runs/nosuch", "is not a run folder"]),
         ("replay --table TABLE --bits 2,8", 2, &["--bits 8", "2, 3, 4 bits", "--on-miss nearest"]),
         ("replay --table TABLE --reward shape", 2, &["did you mean `shaped`?"]),
         ("replay --table TABLE --agent gready", 2, &["did you mean `greedy`?"]),

@@ -124,7 +124,12 @@ impl Manifest {
         now: &ExperimentConfig,
         folder: &Path,
     ) -> Result<(), RunFolderError> {
-        match difference("", &settings(&self.config), &settings(now)) {
+        let (begun, now) = (settings(&self.config), settings(now));
+        // What it is about comes first: another network or other data bring settings of their own.
+        let subject = ["network", "data", "weights"]
+            .into_iter()
+            .find_map(|subject| difference(subject, &begun[subject], &now[subject]));
+        match subject.or_else(|| difference("", &begun, &now)) {
             Some((what, begun, now)) => Err(RunFolderError::Differs {
                 path: folder.to_owned(),
                 what: format!("the setting `{what}`"),
@@ -197,6 +202,11 @@ mod tests {
         );
         refused(&manifest(|config| config.pretrain.sgd.momentum = 0.5), "`pretrain.sgd.momentum`");
         refused(&manifest(|config| config.budget.episodes = Some(3)), "`budget.episodes` null");
+        let elsewhere = manifest(|config| {
+            config.budget.episodes = Some(3);
+            config.network = Some(crate::NetworkConfig::Zoo("simplenet".into()));
+        });
+        refused(&elsewhere, "the setting `network` null, and cannot go on with \"simplenet\"");
         let of = |origin| Manifest::new(ExperimentConfig::lenet(1), origin);
         refused(&of(data("e")), "data with fingerprint d, and cannot go on with e");
         refused(&of(BTreeMap::new()), "cannot go on with none");

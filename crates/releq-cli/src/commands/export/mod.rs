@@ -104,9 +104,17 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, UnknownName> {
         match Path::new(text).is_dir() {
             true => Ok(Self::Run(text.into())),
+            // What has no place among names of networks and files can only be meant as a run.
+            false if is_path(text) => Ok(Self::Run(text.into())),
             false => text.parse().map(Self::Network),
         }
     }
+}
+
+/// Whether this names a place on the disk, and no file of a network.
+fn is_path(text: &str) -> bool {
+    let path = Path::new(text);
+    path.components().count() > 1 && path.extension().is_none()
 }
 
 /// Forms of files.
