@@ -118,7 +118,7 @@ fn the_divergence_orders_assignments_as_their_long_retrains_do() {
     let schedule = Schedule {
         decay: Decay::Cosine,
         augmentation: Augmentation { max_shift: 2, mirror: true },
-        ..Schedule::new(Length::Epochs(0.25), 64, sgd)
+        ..Schedule::new(Length::Epochs(0.1), 64, sgd)
     };
     let short = Retrain::new(setup, schedule).unwrap().distilled();
     let signal: Vec<f64> = short
@@ -132,8 +132,8 @@ fn the_divergence_orders_assignments_as_their_long_retrains_do() {
         .collect();
     let [all, near] = fidelity(&signal);
     eprintln!("divergence after a short retrain: {all:.3}, near the best {near:.3}");
-    // Measured: 0.955 and 0.909. The truth is of one seed, which moves it by as much as near assignments differ.
-    assert!(all >= 0.94 && near >= 0.88, "{all:.3}, {near:.3}");
+    // Measured: 0.979 and 0.979; with seed 2, 0.964 and 0.950.
+    assert!(all >= 0.95 && near >= 0.92, "{all:.3}, {near:.3}");
 
     let bits = (2..=8).map(|bits| Bitwidth::new(bits).unwrap());
     let problem = Problem::builder().network(&network, None).actions(bits).build().unwrap();
