@@ -10,7 +10,7 @@ use releq::{
 use serde_json::{Map, Value};
 
 /// Settings that need not be there.
-const OPTIONAL: [&str; 6] = ["network", "data", "weights", "limits", "correction", "uniform"];
+const OPTIONAL: [&str; 5] = ["network", "data", "weights", "limits", "correction"];
 
 /// Reads a file of settings: TOML, or JSON if its name ends in `.json`. Of a run's `config.json` it takes the settings.
 ///

@@ -305,7 +305,7 @@ pub struct ExperimentConfig {
     pub beside: Vec<(String, BitwidthAssignment)>,
     /// Bitwidths that the report shows for all layers alike, after the same long retrain, as far as the quantizer supports
     /// them.
-    #[serde(default = "uniform", skip_serializing_if = "is_default_uniform")]
+    #[serde(default = "uniform")]
     pub uniform: Vec<Bitwidth>,
     /// Costs that every row of the report shows.
     pub report_costs: Vec<Choice<CostKind>>,
@@ -317,10 +317,6 @@ const fn one() -> usize {
 
 fn uniform() -> Vec<Bitwidth> {
     [8, 4, 3, 2].into_iter().filter_map(|bits| Bitwidth::new(bits).ok()).collect()
-}
-
-fn is_default_uniform(bits: &[Bitwidth]) -> bool {
-    bits == uniform()
 }
 
 impl ExperimentConfig {
