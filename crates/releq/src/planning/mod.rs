@@ -155,6 +155,10 @@ pub(crate) fn plan(
     if !first.is_empty() {
         return Ok(Some(Plan { assignments: first, played: None }));
     }
+    // Where no uniform assignment works, nothing tells what would.
+    if measured.scored.iter().all(|scored| scored.failure.is_some()) {
+        return Ok(None);
+    }
     let surrogate = planner.surrogate();
     let imagined = planner.imagined(&surrogate);
     let mut environment = BitwidthEnvironment::new(problem, &imagined);
