@@ -210,6 +210,8 @@ impl Judge<'_> {
             .rows
             .iter()
             .filter(|row| row.over_limit.is_some() && self.is_good(row))
+            // Full precision is no candidate under any limit.
+            .filter(|row| self.kind(row) != RowKind::Float)
             .filter(|row| match (cost, row.quant_state) {
                 (Some(cost), Some(other)) => other < cost,
                 (None, state) => state.is_some(),
