@@ -1,13 +1,13 @@
 //! The command line as a whole.
 
-use std::{ffi::OsString, io::ErrorKind, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 use clap::Parser;
 
 use crate::{
     commands::Command,
-    terminal::{exit_code, interrupt, output::note},
+    terminal::{exit_code, interrupt, output::printed},
 };
 
 /// Widest help; narrower terminals get narrower help.
@@ -57,16 +57,14 @@ pub fn run<A: Into<OsString> + Clone>(arguments: impl IntoIterator<Item = A>) ->
             interrupt::exit_at_once()?;
             cli.command.run()
         }),
-        Err(error) => {
-            // Whoever asks for help and closes the pipe has seen enough.
-            if let Err(unwritten) = error.print()
-                && unwritten.kind() != ErrorKind::BrokenPipe
-            {
-                note(format_args!("error: cannot write to standard output: {unwritten}"));
-                return ExitCode::FAILURE;
+        Err(error) => exit_code(|| -> Result<ExitCode> {
+            let written = error.print();
+            // Mistakes go to standard error, where it does not matter whether anybody reads them.
+            if !error.use_stderr() {
+                printed(written)?;
             }
-            u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
-        }
+            Ok(u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from))
+        }),
     }
 }
 

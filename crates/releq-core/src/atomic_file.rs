@@ -151,29 +151,28 @@ fn keep_permissions(target: &Path, file: &File) -> io::Result<()> {
 
 /// The file that `path` refers to, through symbolic links; it may not exist yet.
 fn regular_file(path: &Path) -> io::Result<PathBuf> {
-    let other =
-        || io::Error::new(ErrorKind::InvalidInput, "not a regular file; give the name of a file");
-    // Links such as /dev/stdout lead to pipes that have no path.
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-        return Err(other());
+    // Asked first and of the whole way: links such as /dev/stdout lead to pipes that have no path.
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Err(ErrorKind::IsADirectory.into()),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "not a regular file; give the name of a file",
+            ));
+        }
+        _ => {}
     }
     let mut path = path.to_owned();
     for _ in 0..=MOST_LINKS {
-        let kind = match fs::symlink_metadata(&path) {
-            Ok(metadata) => metadata.file_type(),
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_symlink() => {
+                // Relative to the folder of the link; an absolute target replaces it.
+                let target = fs::read_link(&path)?;
+                path = path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
+            }
+            Ok(_) => return Ok(path),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(path),
             Err(error) => return Err(error),
-        };
-        if kind.is_symlink() {
-            // Relative to the folder of the link; an absolute target replaces it.
-            let target = fs::read_link(&path)?;
-            path = path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
-        } else if kind.is_file() {
-            return Ok(path);
-        } else if kind.is_dir() {
-            return Err(ErrorKind::IsADirectory.into());
-        } else {
-            return Err(other());
         }
     }
     Err(io::Error::other("too many levels of symbolic links"))

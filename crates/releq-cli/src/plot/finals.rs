@@ -188,10 +188,8 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
             group = group.add(mark);
             continue;
         }
-        let end = |sign: f64| frame.y.place(row.test_accuracy + sign * point.error);
-        let ends = [-1.0, 1.0].map(|sign| end(sign).clamp(rect.top, rect.bottom));
-        mark = mark.add(line((x, ends[0]), (x, ends[1]), &format!("whisker ink{colour}")));
-        let [low, high] = ends;
+        let [low, high] = frame.whisker(row.test_accuracy, point.error);
+        mark = mark.add(line((x, low), (x, high), &format!("whisker ink{colour}")));
         whiskers.extend((0..=8).map(|part| (x, low + (high - low) * f64::from(part) / 8.0)));
         let class = match row.over_limit {
             Some(_) => format!("hollow ink{colour}"),

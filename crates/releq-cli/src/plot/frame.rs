@@ -41,6 +41,11 @@ impl Frame {
         (self.x.place(x), self.y.place(y))
     }
 
+    /// The ends of a whisker from `error` below `y` to as much above, as far as the frame reaches.
+    pub(crate) fn whisker(&self, y: f64, error: f64) -> [f64; 2] {
+        [y - error, y + error].map(|end| self.y.place(end).clamp(self.rect.top, self.rect.bottom))
+    }
+
     /// Grid, labels and titles, to be drawn below the points. The vertical axis has its title above it.
     pub(crate) fn axes(&self, x_title: &str, y_title: &str) -> Group {
         let Rect { left, top, right, bottom } = self.rect;

@@ -182,8 +182,7 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
         for (scored, &(x, y)) in frontier.iter().zip(&corners) {
             let mut mark = Group::new().add(tip(&told(name, scored)));
             if let Some(error) = scored.standard_error {
-                let end = |sign: f64| frame.y.place(scored.accuracy + sign * error);
-                let [low, high] = [-1.0, 1.0].map(|sign| end(sign).clamp(rect.top, rect.bottom));
+                let [low, high] = frame.whisker(scored.accuracy, error);
                 mark = mark.add(line((x, low), (x, high), &format!("whisker ink{index}")));
             }
             let mark = mark.add(Shape::of(index).mark(x, y, 4.2, &format!("fill{index}")));

@@ -13,8 +13,15 @@ use anyhow::{Context, Result};
 /// # Errors
 /// If it cannot be written for another reason, such as a full disk.
 pub fn print(text: impl Display) -> Result<()> {
-    unless_closed(print_to(&mut io::stdout().lock(), text))
-        .context("cannot write to standard output")
+    printed(print_to(&mut io::stdout().lock(), text))
+}
+
+/// What came of writing to standard output, as [`print`] tells it.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn printed(written: io::Result<()>) -> Result<()> {
+    unless_closed(written).context("cannot write to standard output")
 }
 
 /// Writes a remark and a line break to standard error. Whether anybody reads it does not matter to the run.

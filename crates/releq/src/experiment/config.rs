@@ -319,6 +319,12 @@ fn uniform() -> Vec<Bitwidth> {
     [8, 4, 3, 2].into_iter().filter_map(|bits| Bitwidth::new(bits).ok()).collect()
 }
 
+/// The first that is there a second time.
+fn twice<T: Ord + Copy>(all: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut seen = BTreeSet::new();
+    all.into_iter().find(|one| !seen.insert(*one))
+}
+
 impl ExperimentConfig {
     /// Settings for LeNet on MNIST or on our own digits, chosen by our own measurements: a search
     /// takes minutes on two cores.
@@ -433,16 +439,14 @@ impl ExperimentConfig {
         if self.actions.is_empty() {
             return wrong("actions", "the set of bitwidths to choose from is empty".into());
         }
-        let mut actions = BTreeSet::new();
-        if let Some(bits) = self.actions.iter().find(|bits| !actions.insert(**bits)) {
+        if let Some(bits) = twice(&self.actions) {
             return wrong("actions", format!("{bits} is there twice"));
         }
         if !(0.0..=1.0).contains(&self.tolerance) {
             let reason = format!("{:?} is not in 0 to 1, a share of all images", self.tolerance);
             return wrong("tolerance", reason);
         }
-        let mut uniform = BTreeSet::new();
-        if let Some(bits) = self.uniform.iter().find(|bits| !uniform.insert(**bits)) {
+        if let Some(bits) = twice(&self.uniform) {
             return wrong("uniform", format!("{bits} is there twice"));
         }
         if self.uniform.contains(&Bitwidth::FLOAT) {
@@ -478,8 +482,7 @@ impl ExperimentConfig {
         if let Some((label, _)) = self.beside.iter().find(|(label, _)| is_reserved(label)) {
             return wrong("beside", format!("`{label}` is what the report calls a row of its own"));
         }
-        let mut labels = BTreeSet::new();
-        if let Some((label, _)) = self.beside.iter().find(|(label, _)| !labels.insert(label)) {
+        if let Some(label) = twice(self.beside.iter().map(|(label, _)| label)) {
             return wrong("beside", format!("`{label}` is there twice"));
         }
         Ok(())

@@ -30,10 +30,8 @@ const RELEQ: &str = "releq";
 
 /// Whether that is how a report may label a row by itself.
 pub(super) fn is_reserved(label: &str) -> bool {
-    label == RELEQ
-        || label == FULL_PRECISION
-        || label.ends_with(SEARCH)
-        || label.starts_with(UNIFORM)
+    let uniform = || label.strip_prefix(UNIFORM).is_some_and(|b| b.parse::<Bitwidth>().is_ok());
+    label == RELEQ || label == FULL_PRECISION || label.ends_with(SEARCH) || uniform()
 }
 
 /// How the label of a row begins that has the same bits everywhere.

@@ -114,7 +114,7 @@ impl Manifest {
             settings
         };
         // The settings first: another seed, for instance, splits the data otherwise.
-        difference("", &settings(self), &settings(other))
+        settings_difference(&settings(self), &settings(other))
             .or_else(|| difference("", &origin(self), &origin(other)))
     }
 
@@ -124,12 +124,7 @@ impl Manifest {
         now: &ExperimentConfig,
         folder: &Path,
     ) -> Result<(), RunFolderError> {
-        let (begun, now) = (settings(&self.config), settings(now));
-        // What it is about comes first: another network or other data bring settings of their own.
-        let subject = ["network", "data", "weights"]
-            .into_iter()
-            .find_map(|subject| difference(subject, &begun[subject], &now[subject]));
-        match subject.or_else(|| difference("", &begun, &now)) {
+        match settings_difference(&settings(&self.config), &settings(now)) {
             Some((what, begun, now)) => Err(RunFolderError::Differs {
                 path: folder.to_owned(),
                 what: format!("the setting `{what}`"),
@@ -153,6 +148,15 @@ fn settings(config: &ExperimentConfig) -> Value {
         settings.retain(|name, _| !FREE.contains(&name.as_str()));
     }
     value
+}
+
+/// The first difference between the settings of two runs.
+fn settings_difference(begun: &Value, now: &Value) -> Option<(String, String, String)> {
+    // What they are about comes first: another network or other data bring settings of their own.
+    ["network", "data", "weights"]
+        .into_iter()
+        .find_map(|subject| difference(subject, &begun[subject], &now[subject]))
+        .or_else(|| difference("", begun, now))
 }
 
 /// The first place where two values differ, and what each has there.

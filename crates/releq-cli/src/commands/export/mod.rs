@@ -102,19 +102,15 @@ impl FromStr for Source {
     type Err = UnknownName;
 
     fn from_str(text: &str) -> Result<Self, UnknownName> {
-        match Path::new(text).is_dir() {
-            true => Ok(Self::Run(text.into())),
-            // What has no place among names of networks and files can only be meant as a run.
-            false if is_path(text) => Ok(Self::Run(text.into())),
-            false => text.parse().map(Self::Network),
+        let path = Path::new(text);
+        // A place on the disk without the extension of a network's file can only be meant as a run, also one that is not there.
+        let place = path.components().count() > 1 && path.extension().is_none();
+        if path.is_dir() || place {
+            Ok(Self::Run(text.into()))
+        } else {
+            text.parse().map(Self::Network)
         }
     }
-}
-
-/// Whether this names a place on the disk, and no file of a network.
-fn is_path(text: &str) -> bool {
-    let path = Path::new(text);
-    path.components().count() > 1 && path.extension().is_none()
 }
 
 /// Forms of files.
