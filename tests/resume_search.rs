@@ -1,6 +1,8 @@
 //! A search stopped between any two batches and resumed from its state ends as if it had never stopped.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+use std::time::Duration;
+
 use releq::{
     ActionSpace, Budget, EvaluationMode, Planning, Problem, ProblemBuilder, ReleqError, Search,
     SearchState,
@@ -142,10 +144,26 @@ fn a_state_of_something_else_is_refused_with_the_field_named() {
         (changed(&|v| v["full_precision"] = 0.5.into()), "full_precision"),
         (changed(&|v| drop(v["environment"]["asked"].as_array_mut().unwrap().pop())), "asked"),
         (changed(&|v| v["last_new_at"] = 99.into()), "last_new_at"),
+        (changed(&|v| v["episodes"] = usize::MAX.into()), "episodes"),
+        (changed(&|v| v["history"] = Vec::<Value>::new().into()), "episodes"),
         (changed(&|v| v["seconds"] = (-1.0).into()), "seconds"),
     ] {
         refused(&problem, ppo(&problem).as_mut(), state, field);
     }
+    // What nothing contradicts goes on, however large.
+    let endless = changed(&|v| {
+        v["episodes"] = usize::MAX.into();
+        v["history"][0]["episodes"] = usize::MAX.into();
+        v["budget"]["episodes"] = Value::Null;
+        v["budget"]["evaluations"] = 9.into();
+        v["seconds"] = Duration::MAX.as_secs_f64().next_down().into();
+        v["environment"]["evaluation_seconds"] = v["seconds"].clone();
+    });
+    let mut agent = ppo(&problem);
+    let mut search = Search::resume(&problem, agent.as_mut(), &NEEDS, endless).unwrap();
+    search.step().unwrap();
+    search.state().unwrap();
+
     let mut unknown = serde_json::to_value(&state).unwrap();
     unknown["surprise"] = 1.into();
     let error = serde_json::from_value::<SearchState>(resealed(unknown)).unwrap_err().to_string();

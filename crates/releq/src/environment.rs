@@ -194,7 +194,8 @@ impl<'a> BitwidthEnvironment<'a> {
             told.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(answer.clone());
             Ok(())
         });
-        self.evaluation_time += self.clock.elapsed().saturating_sub(started);
+        let took = self.clock.elapsed().saturating_sub(started);
+        self.evaluation_time = self.evaluation_time.saturating_add(took);
         // What was measured before something failed is kept, but not where the caller stopped: the search goes on from
         // there as if the batch had not begun.
         let mut failed = match measured {

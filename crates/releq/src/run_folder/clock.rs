@@ -27,7 +27,7 @@ impl Clock {
     /// Time worked so far.
     pub(crate) fn elapsed(&self) -> Duration {
         let Reading { base, since } = *self.lock();
-        base + since.elapsed()
+        base.saturating_add(since.elapsed())
     }
 
     /// The same in seconds.
@@ -40,7 +40,7 @@ impl Clock {
     pub(crate) fn replayed(&self, seconds: f64) {
         let then = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let mut reading = self.lock();
-        let base = (reading.base + reading.since.elapsed()).max(then);
+        let base = reading.base.saturating_add(reading.since.elapsed()).max(then);
         *reading = Reading { base, since: Instant::now() };
     }
 
@@ -63,5 +63,10 @@ mod tests {
             clock.replayed(earlier);
             assert!((100.0..160.0).contains(&clock.seconds()), "{earlier}");
         }
+        // The longest that a record can say.
+        clock.replayed(Duration::MAX.as_secs_f64().next_down());
+        assert!(clock.seconds() > 1e19);
+        clock.replayed(0.0);
+        assert!(clock.seconds() > 1e19);
     }
 }

@@ -339,7 +339,7 @@ impl<'a> Search<'a> {
         action_probabilities: Vec<Vec<f32>>,
         update: UpdateStats,
     ) {
-        self.episodes += batch.len();
+        self.episodes = self.episodes.saturating_add(batch.len());
         if self.environment.scored().len() > self.looked_at {
             self.last_new_at = self.episodes;
         }
@@ -415,7 +415,7 @@ impl<'a> Search<'a> {
     }
 
     fn elapsed(&self) -> Duration {
-        self.before + self.clock.elapsed().saturating_sub(self.started)
+        self.before.saturating_add(self.clock.elapsed().saturating_sub(self.started))
     }
 
     fn piece(&self) -> String {

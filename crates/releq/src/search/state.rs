@@ -126,6 +126,13 @@ impl SearchState {
         if self.last_new_at > self.episodes {
             return damaged("last_new_at", format!("it is after episode {}", self.episodes));
         }
+        let played = || self.history.iter().map(|record| record.episodes);
+        let last = played().last().unwrap_or(0);
+        if !played().is_sorted() || last != self.episodes {
+            let reason =
+                format!("there are {}, but the history goes to {last}, or backwards", self.episodes);
+            return damaged("episodes", reason);
+        }
         Ok(())
     }
 }
