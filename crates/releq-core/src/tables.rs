@@ -238,8 +238,16 @@ fn unreadable(path: &Path, skipped: u64, error: &csv::Error) -> TextError {
     TextError::new(path, if line == 0 { 0 } else { line + skipped }, error.to_string())
 }
 
+/// Columns that an error lists.
+const MOST_SHOWN: usize = 20;
+
 fn missing(path: &Path, columns: &[String], column: &str) -> TextError {
-    let there = if columns.is_empty() { "nothing".to_owned() } else { columns.join(", ") };
+    let (shown, more) = columns.split_at(columns.len().min(MOST_SHOWN));
+    let there = match (shown, more.len()) {
+        ([], _) => "nothing".to_owned(),
+        (shown, 0) => shown.join(", "),
+        (shown, more) => format!("{} and {more} more", shown.join(", ")),
+    };
     TextError::new(path, 1, format!("no column `{column}`; the header has {there}"))
 }
 
@@ -285,6 +293,8 @@ mod tests {
         check("\n \n", "t.csv: is empty");
         check(";\n", "t.csv, line 1: no column `bits`; the header has");
         check("a;b\n", "no column `bits`; the header has a, b");
+        check(&format!("{}z\n", "a;".repeat(60)), "the header has a, a, a");
+        check(&format!("{}z\n", "a;".repeat(60)), "a and 41 more");
         check("bits,Bits,accuracy\n", "line 1: column `bits` is there 2 times");
         check("bits,accuracy\n2-2\n", "t.csv, line 2: 1 values for 2 columns");
         check("bits,accuracy\n2-2,92.5\n4-4,93,5\n", "line 3: 3 values for 2 columns; if one of");

@@ -455,7 +455,7 @@ pub enum DataError {
     /// The decoded images would not fit the memory allowed.
     #[error(
         "{}: {images} images of shape {shape:?} need {bytes} bytes, more than the {limit} allowed; \
-         allow more, choose a smaller size, take fewer images, or read them from disk as they are needed",
+         allow more (`max_bytes`), choose a smaller size, take fewer images, or read them from disk as they are needed",
         folder.display()
     )]
     TooLarge {

@@ -40,7 +40,7 @@ pub use init::initial_weights;
 pub use native::{NativeTrainer, Visit};
 pub use resume::{TrainingRun, TrainingState, TrainingStateError};
 pub use saver::{StateSaver, training_origin};
-pub use schedule::{Decay, Length, Schedule};
+pub use schedule::{Decay, Length, MOST_EPOCHS, Schedule};
 pub use taught::Taught;
 pub use trainer::{Batch, OptimizerState, Sgd, Target, TrainError, Trainer, TrainerState};
 pub use training::{TrainProgress, TrainReport, Training, train};

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Sgd, TrainError};
 
+/// Most epochs of a schedule; more are a slip of the keyboard, and their steps would not fit their number.
+pub const MOST_EPOCHS: f64 = 1e6;
+
 /// How long to train.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -134,8 +137,8 @@ impl Schedule {
             if ok { Ok(()) } else { Err(TrainError::Schedule { field, allowed, got }) }
         };
         if let Length::Epochs(epochs) = self.length {
-            let ok = epochs >= 0.0 && epochs.is_finite();
-            check(ok, "length.epochs", "finite and not negative", epochs)?;
+            let ok = (0.0..=MOST_EPOCHS).contains(&epochs);
+            check(ok, "length.epochs", "from 0 to a million", epochs)?;
         }
         check(self.batch_size > 0, "batch_size", "positive", 0.0)?;
         for (field, value) in [

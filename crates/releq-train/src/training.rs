@@ -506,7 +506,9 @@ mod tests {
         };
         let good = Schedule::new(Length::Steps(1), 16, SGD);
         check(Schedule { batch_size: 0, ..good }, "`batch_size` must be positive, got 0");
-        check(Schedule { length: Length::Epochs(f64::NAN), ..good }, "`length.epochs`");
+        for epochs in [f64::NAN, -1.0, 1.1e6, f64::INFINITY] {
+            check(Schedule { length: Length::Epochs(epochs), ..good }, "`length.epochs`");
+        }
         let sgd = Sgd { learning_rate: -1.0, ..SGD };
         check(Schedule { sgd, ..good }, "`sgd.learning_rate` must be finite and not negative");
         let decay = Decay::Step { every: 0, factor: 0.1 };

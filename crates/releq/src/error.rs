@@ -44,7 +44,7 @@ pub enum ReleqError {
     Table(#[from] TextError),
     /// An assignment that the table does not hold.
     #[error(
-        "the table has no entry for {0}; answer misses with the nearest entry, or search only its bitwidths"
+        "the table has no entry for {0}; answer misses with the nearest entry (`on_miss`), or search only its bitwidths"
     )]
     TableMiss(BitwidthAssignment),
     /// A file that cannot be written.

@@ -98,7 +98,8 @@ impl Files {
             }
         }
         for file in self.0.iter().filter(|file| file.access == Access::Write) {
-            atomic_file::check_writable(&file.path).context(file.option)?;
+            atomic_file::check_writable(&file.path)
+                .with_context(|| format!("{} {}", file.option, file.path.display()))?;
         }
         Ok(())
     }

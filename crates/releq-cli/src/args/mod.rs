@@ -7,6 +7,7 @@ mod agent;
 pub mod checkpoint;
 pub mod costs;
 pub mod data;
+mod fields;
 mod files;
 pub mod images;
 mod model;
@@ -23,6 +24,7 @@ mod workers;
 
 pub use agent::AgentArg;
 pub use data::DataArgs;
+pub(crate) use fields::options_named_in;
 pub use files::Files;
 pub use images::ImageArgs;
 pub use model::{NamedNetwork, NetworkName};

@@ -8,6 +8,7 @@ use releq::{
     data::Normalization,
     quant::QuantizerKind,
     reward::{RewardError, RewardKind},
+    train::MOST_EPOCHS,
 };
 use serde::de::DeserializeOwned;
 
@@ -70,6 +71,15 @@ pub fn positive(text: &str) -> Parsed<f64> {
 /// For anything else.
 pub fn not_negative(text: &str) -> Parsed<f64> {
     number(text, "a number of 0 or more", |number| number >= 0.0)
+}
+
+/// Passes over the training images.
+///
+/// # Errors
+/// For more than a million, or what is no number of 0 or more.
+pub fn epochs(text: &str) -> Parsed<f64> {
+    let allowed = "a number of epochs from 0 to a million, such as 0.5";
+    number(text, allowed, |epochs| (0.0..=MOST_EPOCHS).contains(&epochs))
 }
 
 /// A learning rate.
@@ -281,6 +291,7 @@ mod tests {
         refused(percent, &["0", "100.1"], "a percentage above 0, up to 100");
         refused(share, &["0", "40"], "above 0 and at most 1");
         refused(positive, &["0"], "above 0");
+        refused(epochs, &["-1", "1e308", "1000001", "nan"], "from 0 to a million");
         refused(not_negative, &["-0.1"], "0 or more");
         refused(rate, &["1e40"], "0 or more");
         refused(deviation, &["0", "1e-60", "1e40"], "above 0 for each channel");

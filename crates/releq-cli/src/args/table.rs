@@ -8,6 +8,7 @@ use releq::{
     core::{LayerProfile, Network},
     evaluate::{OnMiss, Table},
     hw::CostKind,
+    zoo::preset,
 };
 
 use super::{ProblemArgs, UsageError, costs, options, usage};
@@ -44,7 +45,8 @@ impl TableArgs {
         }
     }
 
-    /// The problem that a table and the options pose. Without a network all layers look alike to the agent.
+    /// The problem that a table and the options pose. Without a network all layers look alike to the agent. A table of
+    /// those layers of a network that its preset searches is taken as that: costs are of these layers alone.
     ///
     /// # Errors
     /// [`UsageError`] for costs that need a network where none is named, and for bitwidths that the table lacks; if
@@ -56,17 +58,7 @@ impl TableArgs {
         options: &ProblemArgs,
     ) -> Result<Problem> {
         let layers: Vec<LayerProfile> = match network {
-            Some(network) => {
-                let (layers, expected) = (network.profiles(), table.layers());
-                if layers.len() != expected {
-                    let (name, count) = (network.name(), layers.len());
-                    bail!(
-                        "`{name}` has {count} quantizable layers, the table {expected}; without the network, the layers of \
-                         the table count alike"
-                    );
-                }
-                layers
-            }
+            Some(network) => layers_of(table, network)?,
             None => {
                 let costs = costs::terms(&options.cost).map(|term| &term.cost);
                 let limits = options.limit.iter().map(|limit| &limit.cost);
@@ -106,4 +98,22 @@ impl TableArgs {
             Problem::builder().layers(layers.iter().map(search_layer).collect()).actions(known);
         Ok(options.problem(builder, &layers)?.build()?)
     }
+}
+
+/// The layers of `network` that the table has: all of them, or those that its preset searches.
+fn layers_of(table: &Table, network: &Network) -> Result<Vec<LayerProfile>> {
+    let (layers, expected) = (network.profiles(), table.layers());
+    if layers.len() == expected {
+        return Ok(layers);
+    }
+    let name = network.name();
+    let searched = preset(name).and_then(|preset| layers.get(preset.searched).map(<[_]>::to_vec));
+    if let Some(searched) = searched.filter(|searched| searched.len() == expected) {
+        return Ok(searched);
+    }
+    bail!(
+        "`{name}` has {} quantizable layers, the table {expected}; without the network, the layers of the table count \
+         alike",
+        layers.len()
+    )
 }

@@ -20,7 +20,7 @@ pub struct TrainingArgs {
         long,
         value_name = "EPOCHS",
         requires = "weights",
-        value_parser = options::not_negative,
+        value_parser = options::epochs,
         allow_hyphen_values = true
     )]
     pub fine_tune: Option<f64>,
@@ -29,7 +29,7 @@ pub struct TrainingArgs {
         long,
         value_name = "EPOCHS",
         conflicts_with = "weights",
-        value_parser = options::not_negative,
+        value_parser = options::epochs,
         allow_hyphen_values = true
     )]
     pub epochs: Option<f64>,
@@ -54,7 +54,7 @@ pub struct TrainingArgs {
     #[arg(
         long,
         value_name = "EPOCHS",
-        value_parser = options::not_negative,
+        value_parser = options::epochs,
         allow_hyphen_values = true
     )]
     pub short_epochs: Option<f64>,
@@ -74,7 +74,7 @@ pub struct TrainingArgs {
     #[arg(
         long,
         value_name = "EPOCHS",
-        value_parser = options::not_negative,
+        value_parser = options::epochs,
         allow_hyphen_values = true
     )]
     pub long_epochs: Option<f64>,

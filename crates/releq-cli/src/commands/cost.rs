@@ -169,7 +169,8 @@ impl Args {
         ensure!(!report.models.is_empty(), "no model covers these layers and bitwidths");
 
         if let Some(path) = &self.csv {
-            atomic_file::write(path, &csv_of(&report, &layers, &bits)?)?;
+            atomic_file::write(path, &csv_of(&report, &layers, &bits)?)
+                .with_context(|| path.display().to_string())?;
         }
         let outcome = Outcome {
             network: &network,

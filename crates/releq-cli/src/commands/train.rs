@@ -83,7 +83,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "EPOCHS",
-        value_parser = options::not_negative,
+        value_parser = options::epochs,
         allow_hyphen_values = true
     )]
     epochs: Option<f64>,

@@ -105,7 +105,7 @@ pub fn write(dir: impl AsRef<Path>, report: &Report) -> io::Result<PathBuf> {
     let dir = dir.as_ref();
     fs::create_dir_all(dir).map_err(|error| named(dir, &error))?;
     let path = dir.join("events.out.tfevents.0000000000.report.releq");
-    atomic_file::write(&path, &bytes(report))?;
+    atomic_file::write(&path, &bytes(report)).map_err(|error| named(&path, &error))?;
     Ok(path)
 }
 

@@ -54,7 +54,7 @@ use manifest::Manifest;
 pub(crate) use recorded::Recorded;
 pub(crate) use records::{EvaluationRecord, FinalRecord, FullPrecision, StageRecord};
 use releq_core::{BitwidthAssignment, Checksum, Weights, atomic_file};
-use releq_format::safetensors;
+use releq_format::safetensors::{self, SafetensorsError};
 use releq_train::StateSaver;
 pub use retrains::{RecordedRetrain, RecordedRetrains};
 use serde::{Deserialize, Serialize};
@@ -460,7 +460,11 @@ struct WeightsOrigin {
 impl WeightsOrigin {
     fn write(&self, path: &Path, weights: &Weights) -> std::io::Result<()> {
         let metadata = HashMap::from([(METADATA.to_owned(), serde_json::to_string(self)?)]);
-        safetensors::write_tensors(path, &weights.0, metadata).map_err(std::io::Error::other)
+        safetensors::write_tensors(path, &weights.0, metadata).map_err(|error| match error {
+            // The caller names the file.
+            SafetensorsError::Write { source, .. } => source,
+            other => std::io::Error::other(other),
+        })
     }
 }
 

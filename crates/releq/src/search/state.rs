@@ -129,8 +129,10 @@ impl SearchState {
         let played = || self.history.iter().map(|record| record.episodes);
         let last = played().last().unwrap_or(0);
         if !played().is_sorted() || last != self.episodes {
-            let reason =
-                format!("there are {}, but the history goes to {last}, or backwards", self.episodes);
+            let reason = format!(
+                "there are {}, but the history goes to {last}, or backwards",
+                self.episodes
+            );
             return damaged("episodes", reason);
         }
         Ok(())
