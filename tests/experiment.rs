@@ -122,6 +122,18 @@ fn rows_may_have_more_bits_than_the_search_could_choose() {
 }
 
 #[test]
+fn more_finalists_than_assignments_are_all_of_them() {
+    let finals = |count| {
+        run(changed(1, |c| {
+            c.finalists = count;
+            c.budget = Budget { evaluations: Some(5), episodes: Some(40), ..Budget::default() };
+        }))
+        .rows
+    };
+    assert_eq!(finals(usize::MAX), finals(20));
+}
+
+#[test]
 fn diverging_retrains_count_as_failed_and_the_search_goes_on() {
     // The loss tells after a few steps; after the last one only the weights do.
     for (steps, weight_decay, expected) in [(4, 0.0, "loss"), (1, 1e30, "inf")] {

@@ -1,6 +1,11 @@
 //! `releq replay`: a search on a table of measured accuracies.
 
-use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -128,6 +133,8 @@ impl Args {
         let started = Instant::now();
         let problem = self.read.problem(&table, self.network.layers()?.as_ref(), &self.problem)?;
         let interrupt = Interrupt::new()?;
+        // With hundreds of layers, a batch takes an agent long.
+        interrupt.leave_after(Duration::from_secs(2));
         let outcomes = self.search(&problem, &agent, &table, &interrupt)?;
         let seconds = started.elapsed().as_secs_f64();
         print(if self.json {

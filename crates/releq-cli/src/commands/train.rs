@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -248,10 +249,14 @@ impl Args {
         let weights = format::safetensors::save(output, &trainer.weights());
         let state = saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer));
         let report = training.report();
-        // Whoever stops a training does not wait for all test images.
+        // Whoever stops a training does not wait for all test images, nor whoever stops their scoring for the rest.
+        let go_on = || match interrupt.cancel.is_cancelled() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
         let test = match report.stopped {
             true => None,
-            false => Some(train::accuracy(trainer, &images.test, norm, 256)?),
+            false => train::accuracy_while(trainer, &images.test, norm, 32, &go_on)?,
         };
         let seconds = started.elapsed().as_secs_f64();
         if self.json {
@@ -266,10 +271,12 @@ impl Args {
         }
         weights?;
         state?;
-        if !report.stopped {
+        if test.is_some() {
             return Ok(ExitCode::SUCCESS);
         }
-        if let Some(path) = &self.state {
+        if let Some(path) = &self.state
+            && report.stopped
+        {
             note(format_args!("the same command resumes from {}", path.display()));
         }
         Ok(interrupt.exit_code().into())
@@ -370,7 +377,8 @@ fn sentence(
     let loss = report.mean_loss.map(|loss| format!("mean loss {loss:.4}, ")).unwrap_or_default();
     let trained = format!("{} steps, {loss}{}", report.steps, precision(plan.bits.as_ref()));
     match test {
-        None => format!("stopped after {trained}; {place}"),
+        None if report.stopped => format!("stopped after {trained}; {place}"),
+        None => format!("{trained}; stopped before all test images were scored; {place}"),
         Some(test) => format!(
             "{trained}; {} of {} test images correct, {:.2} %; {place}",
             test.correct,

@@ -1,8 +1,13 @@
 //! Ctrl-C and termination.
 
-use std::sync::{
-    Arc, LazyLock,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    process,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -14,6 +19,9 @@ use signal_hook::{
 
 /// Signals that end a program.
 const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// How often a thread looks whether there was a signal.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Whether the first signal ends the program at once: until an [`Interrupt`] waits for it.
 static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
@@ -63,6 +71,20 @@ impl Interrupt {
             handled().context("signals cannot be handled")?;
         }
         Ok(Self { cancel: Cancel::from_flag(asked), signal })
+    }
+
+    /// Ends the program this long after the first signal, whatever it is doing by then: for commands that look at the
+    /// signal between steps which may last, and that lose nothing of value.
+    pub fn leave_after(&self, grace: Duration) {
+        let Self { cancel, signal } = self;
+        let waiting = Self { cancel: cancel.clone(), signal: Arc::clone(signal) };
+        thread::spawn(move || {
+            while !waiting.cancel.is_cancelled() {
+                thread::sleep(LOOK);
+            }
+            thread::sleep(grace);
+            process::exit(waiting.exit_code().into());
+        });
     }
 
     /// What a program exits with that a signal stopped, as shells have it: 130 after Ctrl-C, 143 after a

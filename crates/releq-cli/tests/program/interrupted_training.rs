@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use releq::data::npz::{self, Array};
+
 use crate::support::{releq, text, write_mnist};
 
 /// A folder with `data` and room for what a training writes.
@@ -150,6 +152,50 @@ fn a_signal_ends_a_command_that_has_nothing_to_save() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{}", text(&output));
     }
+}
+
+/// Scoring the test images may take longer than a short training.
+#[test]
+fn a_signal_ends_the_scoring_of_test_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, weights) = (folder.path().join("noise.npz"), folder.path().join("weights"));
+    let noise = |index: usize| (index * 2_654_435_761 % 256) as f32;
+    let images: usize = 1500;
+    let values = (0..images * 3 * 32 * 32).map(noise).collect();
+    let x = Array { shape: vec![images, 3, 32, 32], values };
+    let labels = (0..images).map(|index| (index % 10) as f32).collect();
+    let y = Array { shape: vec![images], values: labels };
+    npz::write(&data, &[("x", &x), ("y", &y)]).unwrap();
+    let mut command = releq();
+    command.args(["train", "vgg16", "--epochs", "0", "--data"]).arg(&data);
+    command.arg("--output").arg(&weights).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    while !weights.exists() {
+        sleep(Duration::from_millis(10));
+    }
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("stopped before all test images were scored; written to"), "{said}");
+}
+
+/// A thousand layers take an agent minutes a batch.
+#[test]
+fn a_signal_ends_a_replay_in_the_midst_of_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("wide.csv");
+    let row = |bits: &str, accuracy| format!("{},{accuracy}\n", vec![bits; 1000].join("-"));
+    let rows = ["bits,accuracy_percent\n", &row("8", 90), &row("4", 89)].concat();
+    fs::write(&table, rows).unwrap();
+    let mut command = releq();
+    command.args(["replay", "--on-miss", "nearest", "--evaluations", "9", "--table"]);
+    command.arg(&table).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    sleep(Duration::from_secs(1));
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output));
 }
 
 #[test]

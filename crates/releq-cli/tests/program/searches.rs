@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     thread::sleep,
     time::Duration,
 };
@@ -362,4 +362,53 @@ fn a_run_that_nobody_named_is_numbered_and_goes_on_with_the_same_settings() {
     assert_eq!(report(&place.path("runs/lenet-digits-2")), report(first));
     assert_eq!(run(&["--no-run"]).0, Some(0));
     assert!(!place.path("runs/lenet-digits-3").exists());
+}
+
+/// As the user 54321, who may have three threads, where the search asks for eight; `None` where that is not allowed.
+#[cfg(target_os = "linux")]
+fn with_three_threads(command: &Command) -> Option<Output> {
+    let mut few = Command::new("setpriv");
+    few.args(["--reuid=54321", "--regid=54321", "--clear-groups"]);
+    few.args(["prlimit", "--nproc=3"]).arg(command.get_program());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => few.env(name, value),
+            None => few.env_remove(name),
+        };
+    }
+    // What is not to be reached by this user, as under a private home, cannot be tried.
+    let mut reached = Command::new("setpriv");
+    reached.args(["--reuid=54321", "--regid=54321", "--clear-groups"]).arg(command.get_program());
+    let reached = reached.arg("--version").output();
+    if !reached.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    Some(few.args(command.get_args()).output().unwrap())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[allow(clippy::print_stderr, reason = "what was skipped is told")]
+fn fewer_threads_than_asked_for_give_the_same_report() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let (settings, run) = (root.path().join("run.toml"), root.path().join("run"));
+    fs::write(&settings, SETTINGS).unwrap();
+    let with = |run: &Path| {
+        let mut search = releq();
+        search.args(["search", "lenet", "--threads", "8", "--config"]).arg(&settings);
+        search.arg("--run").arg(run);
+        search
+    };
+    let Some(output) = with_three_threads(&with(&run)) else {
+        eprintln!(
+            "skipped: running as another user needs root, and a program that this user can reach"
+        );
+        return;
+    };
+    assert!(output.status.success(), "{}", text(&output));
+    let alone = root.path().join("alone");
+    assert!(with(&alone).output().unwrap().status.success());
+    assert_eq!(report(&run), report(&alone));
 }
