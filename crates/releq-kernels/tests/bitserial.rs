@@ -50,6 +50,15 @@ fn check_conv(shape: ConvShape, bits: BitPair, seed: u64, workspace: &mut Worksp
 const CONV: ConvShape =
     ConvShape { channels: 1, height: 5, width: 5, outputs: 20, kernel: 3, stride: 1, padding: 1 };
 
+/// Small enough for Miri.
+#[test]
+fn small_shapes_equal_the_reference() {
+    let bits = BitPair::new(2, 3).unwrap();
+    check_gemm(GemmShape { pixels: 3, outputs: 5, depth: 70 }, bits, 3);
+    let shape = ConvShape { channels: 2, height: 3, width: 2, outputs: 3, ..CONV };
+    check_conv(shape, bits, 5, &mut Workspace::default());
+}
+
 #[test]
 fn every_pair_of_bits() {
     // Narrow and wide calls share the memory.

@@ -249,6 +249,14 @@ fn shape(
     FloatConvShape { channels, outputs, groups, rows: axis(height), columns: axis(width) }
 }
 
+/// Small enough for Miri.
+#[test]
+fn small_shapes_equal_the_definition() {
+    let mut scratch = FloatScratch::default();
+    check(shape([2, 3, 1], [3, 2], [3, 1, 1]), 2, &mut scratch);
+    check(shape([4, 4, 4], [3, 3], [3, 2, 1]), 1, &mut scratch);
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "hours")]
 fn layer_shapes_of_the_zoo_equal_the_definition() {

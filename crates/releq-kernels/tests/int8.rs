@@ -65,6 +65,20 @@ fn check_conv(shape: ConvShape, bits: u8, seed: u64) {
     }
 }
 
+/// Small enough for Miri.
+#[test]
+fn small_shapes_equal_the_reference() {
+    for bits in [3, 8] {
+        check_gemm(GemmShape { pixels: 3, outputs: 5, depth: 9 }, bits, 3);
+        let (channels, outputs, kernel, stride, padding) = (2, 3, 3, 1, 1);
+        check_conv(
+            ConvShape { channels, height: 3, width: 2, outputs, kernel, stride, padding },
+            bits,
+            5,
+        );
+    }
+}
+
 #[test]
 fn every_bitwidth() {
     for bits in 1..=8 {

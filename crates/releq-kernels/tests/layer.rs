@@ -47,6 +47,14 @@ fn check(shape: LayerShape, bits: BitPair, seed: u64) {
     }
 }
 
+/// Small enough for Miri.
+#[test]
+fn small_shapes_equal_the_reference() {
+    check(linear(3, 9), BitPair::new(3, 8).unwrap(), 3);
+    let shape = ConvShape { channels: 2, height: 3, width: 2, outputs: 3, ..CONV };
+    check(LayerShape::Conv(shape), BitPair::new(3, 8).unwrap(), 3);
+}
+
 proptest! {
     #![proptest_config(common::cases(32))]
 

@@ -94,6 +94,19 @@ proptest! {
     }
 }
 
+/// Small enough for Miri.
+#[test]
+fn small_shapes_equal_the_reference() {
+    let (channels, height, width, kernel, stride, padding) = (3, 3, 2, 3, 1, 1);
+    check_depthwise(
+        ConvShape { channels, height, width, outputs: channels, kernel, stride, padding },
+        4,
+        3,
+    );
+    check_pool(PoolShape { channels, height, width, kernel: 2, stride, padding: 0 }, 3);
+    check_pool(PoolShape { channels, height, width, kernel: 2, stride, padding: 1 }, 3);
+}
+
 #[test]
 fn one_window_over_the_whole_image_and_endless_strides() {
     let all = PoolShape { channels: 20, height: 7, width: 7, kernel: 7, stride: 1, padding: 0 };
