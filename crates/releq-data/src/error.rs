@@ -377,7 +377,7 @@ pub enum DataError {
     },
     /// Images of a folder do not decode.
     #[error(
-        "{}: {} of {total} images do not decode: {}; remove them, or choose to skip such images",
+        "{}: {} of {total} images do not decode: {}; remove them, or choose to skip such images (`bad_images`)",
         folder.display(), bad.len(), listed(bad)
     )]
     BadImages {

@@ -24,7 +24,7 @@ pub enum RuntimeError {
     #[error(transparent)]
     Network(#[from] ExportError),
     /// A layer has a shape or weights that its kernel does not take.
-    #[error("layer `{layer}`: {source}")]
+    #[error("layer `{layer}` does not fit its kernel")]
     Layer {
         /// The layer.
         layer: String,
@@ -71,6 +71,14 @@ pub enum RuntimeError {
         expected: usize,
         /// Values that came.
         got: usize,
+    },
+    /// An image has a value that is no number, or infinite; on integers, it would pass for another one.
+    #[error("value {place} of the image is {value}; images have finite numbers")]
+    NotFinite {
+        /// Place of the value in the image.
+        place: usize,
+        /// The value.
+        value: f32,
     },
     /// There is not as much room for outputs as there are.
     #[error("the network gives {expected} outputs; there is room for {got}")]

@@ -239,6 +239,9 @@ impl Model {
             let (expected, got) = (self.outputs(), outputs.len());
             return Err(RuntimeError::Outputs { expected, got });
         }
+        if let Some(place) = image.iter().position(|value| !value.is_finite()) {
+            return Err(RuntimeError::NotFinite { place, value: image[place] });
+        }
         let Self { values, nodes, buffers, shared, scratch, .. } = self;
         buffers.reserve()?;
         read_image(image, values[0], buffers, shared).map_err(RuntimeError::Isa)?;

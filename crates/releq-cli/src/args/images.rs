@@ -265,7 +265,13 @@ fn check(set: &ImageSet, source: &str, network: &Network, config: &DataConfig) -
         );
     }
     // Images without labels have no classes, and numbers for labels need not go up to the last class.
-    let numbered = matches!(config, DataConfig::Folder { path, .. } if path.is_file());
+    let numbered = match config {
+        DataConfig::Folder { path, images, .. } if path.is_file() => {
+            let list = path.extension().is_some_and(|extension| extension == "csv");
+            !list || images.class_list.is_some() || image_folder::labels_are_numbers(path)?
+        }
+        _ => false,
+    };
     let fits = match set.classes() {
         0 => true,
         classes if numbered => classes <= network.outputs(),

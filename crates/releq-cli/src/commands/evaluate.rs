@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     ExperimentConfig,
@@ -165,6 +165,11 @@ impl Args {
             trainer.set_bits(bits.as_ref())?;
             Ok(trainer)
         };
+        ensure!(
+            images.classes() > 0,
+            "{data}: the images have no labels, so there is no accuracy to measure; \
+             `releq search --no-retraining` works without"
+        );
         let started = Instant::now();
         let report = score(first, &another, threads, &images, &normalization)?;
         let seconds = started.elapsed().as_secs_f64();

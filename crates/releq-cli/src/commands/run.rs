@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use releq::{
     core::{BitwidthAssignment, Network},
     data::npz::{self, Array},
@@ -155,6 +155,16 @@ impl Args {
         };
         let images = npz::read(input, "x")?;
         let count = check(input, &images, network)?;
+        if let Some(place) = images.values.iter().position(|value| !value.is_finite()) {
+            let sample = network.input().iter().product::<usize>().max(1);
+            bail!(
+                "{}: array `x`: value {} of image {} is {}; images have finite numbers in single precision",
+                input.display(),
+                place % sample,
+                place / sample,
+                images.values[place]
+            );
+        }
         let sample: usize = network.input().iter().product();
         let mut logits = Vec::with_capacity(count * network.outputs());
         for batch in images.values.chunks(BATCH * sample) {

@@ -1,8 +1,10 @@
 //! The mistakes of newcomers: each is answered with the option, what was expected, and the remedy.
 
-use std::fs;
+use std::{fs, path::Path};
 
-use crate::support::{command, text};
+use releq::data::npz::{self, Array};
+
+use crate::support::{command, refused, said, text};
 
 #[test]
 fn a_mistake_is_named_with_what_was_expected_and_the_remedy() {
@@ -151,4 +153,80 @@ fn a_size_that_does_not_fit_names_resize() {
     for expected in ["[1, 20, 20]", "`lenet` takes [1, 28, 28]", "--resize scales its images"] {
         assert!(said.contains(expected), "{said}");
     }
+}
+
+/// Images of 28 x 28 as NumPy has them, for LeNet.
+fn images(path: &Path, count: usize, change: impl Fn(&mut Vec<f32>), labels: Option<Vec<f32>>) {
+    let mut values = vec![1.0; count * 784];
+    change(&mut values);
+    let x = Array { shape: vec![count, 1, 28, 28], values };
+    let y = labels.map(|values| Array { shape: vec![count], values });
+    let all: Vec<_> = [("x", &x)].into_iter().chain(y.as_ref().map(|y| ("y", y))).collect();
+    npz::write(path, &all).unwrap();
+}
+
+#[test]
+fn images_without_labels_have_no_accuracy() {
+    let dir = tempfile::tempdir().unwrap();
+    images(&dir.path().join("x.npz"), 10, |_| {}, None);
+    let line = "evaluate lenet --weights WEIGHTS --data DIR/x.npz";
+    refused(line, dir.path(), 1, "the images have no labels");
+}
+
+#[test]
+fn images_that_are_no_numbers_get_no_class() {
+    let dir = tempfile::tempdir().unwrap();
+    let export = "export lenet --weights WEIGHTS --data DATA --bits 4 --activation-bits 8 --form packed --output DIR/p.safetensors";
+    said(export, dir.path());
+    for (value, expected) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        images(&dir.path().join("x.npz"), 2, |values| values[784 + 9] = value, None);
+        let expected = format!("array `x`: value 9 of image 1 is {expected}");
+        for network in ["DIR/p.safetensors", "lenet --weights WEIGHTS"] {
+            let line = format!("run {network} --input DIR/x.npz --top 1");
+            refused(&line, dir.path(), 1, &expected);
+        }
+    }
+}
+
+#[test]
+fn names_of_classes_that_are_not_all_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = shades(dir.path());
+    let rows = |label: &dyn Fn(usize) -> String| {
+        let mut text = "path,label,split\n".to_owned();
+        for (index, file) in files.iter().enumerate() {
+            for split in ["train", "test"] {
+                text += &format!("{file},{},{split}\n", label(index));
+            }
+        }
+        text
+    };
+    let list = dir.path().join("list.csv");
+    let line = "evaluate lenet --weights WEIGHTS --data DIR/list.csv";
+    fs::write(&list, rows(&|index| index.to_string())).unwrap();
+    said(line, dir.path());
+    fs::write(&list, rows(&|index| format!("digit {index}"))).unwrap();
+    refused(line, dir.path(), 1, "has 9 classes, but network `lenet` has 10 outputs");
+}
+
+/// Writes nine images, and gives their names.
+fn shades(dir: &Path) -> Vec<String> {
+    (0..9)
+        .map(|index| {
+            let name = format!("{index}.png");
+            image::GrayImage::from_pixel(28, 28, image::Luma([index]))
+                .save(dir.join(&name))
+                .unwrap();
+            name
+        })
+        .collect()
+}
+
+#[test]
+fn a_table_of_more_layers_than_any_network_has_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = vec!["2"; 100_000].join("-");
+    fs::write(dir.path().join("wide.csv"), format!("bits,accuracy_percent\n{row},92\n")).unwrap();
+    let expected = "wide.csv, line 2: 100000 bitwidths; networks have at most 2000 layers";
+    refused("replay --table DIR/wide.csv", dir.path(), 1, expected);
 }

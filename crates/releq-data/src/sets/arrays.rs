@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use crate::{
-    DataError, ImageSet, Label, Splits, files::npz, image_folder::test_fifth, sets::exists,
+    DataError, ImageSet, Label, Splits,
+    files::npz,
+    image_folder::{FIFTH, test_fifth},
+    sets::exists,
 };
 
 /// Reads the arrays of an `.npz` file: images `x` and labels `y`, of which every fifth is a test image, chosen at random
 /// but always the same; or, as Keras has them, `x_train`, `y_train`, `x_test` and `y_test`. Without the labels, images have
-/// none.
+/// none. Their pixels take `max_bytes` of memory at most.
 ///
 /// # Shapes
 /// - images: `[images, channels, height, width]`, `[images, height, width, channels]` or `[images, height, width]`, with 1 or
@@ -17,23 +20,25 @@ use crate::{
 ///
 /// # Errors
 /// [`DataError`], naming the file and the array, for what is missing or has another form.
-pub fn load(path: &Path) -> Result<Splits, DataError> {
+pub fn load(path: &Path, max_bytes: u64) -> Result<Splits, DataError> {
     exists(path)?;
     let names = npz::names(path)?;
     let has = |name: &str| names.iter().any(|known| known == name);
     let set = |part: &str| -> Result<ImageSet, DataError> {
         let (x, y) = (format!("x{part}"), format!("y{part}"));
         let labels = has(&y).then_some(y);
-        images(path, &x, labels.as_deref())
+        images(path, &x, labels.as_deref(), max_bytes)
     };
-    let (train, test) = if has("x_train") || has("x_test") {
+    let in_parts = has("x_train") || has("x_test");
+    let (train, test) = if in_parts {
         let (train, test) = (set("_train")?, set("_test")?);
         with_equal_classes(train, test)?
     } else {
         test_fifth(set("")?)?
     };
     let unlabelled = if train.classes() == 0 { " without labels" } else { "" };
-    let source = format!("images{unlabelled} from {}", path.display());
+    let split = if in_parts { "" } else { FIFTH };
+    let source = format!("images{unlabelled} from {}{split}", path.display());
     Ok(Splits { train, test, source })
 }
 
@@ -43,7 +48,24 @@ fn with_equal_classes(train: ImageSet, test: ImageSet) -> Result<(ImageSet, Imag
     Ok((train.with_classes(classes)?, test.with_classes(classes)?))
 }
 
-fn images(path: &Path, x: &str, y: Option<&str>) -> Result<ImageSet, DataError> {
+fn images(path: &Path, x: &str, y: Option<&str>, max_bytes: u64) -> Result<ImageSet, DataError> {
+    // Before anything is read: a small archive may hold much.
+    let shape = npz::shape(path, x)?;
+    let needed = shape.iter().fold(1u64, |bytes, &size| bytes.saturating_mul(size as u64));
+    let image = match *shape.as_slice() {
+        [_, height, width] => Some([1, height, width]),
+        [_, first, second, third] => Some([first, second, third]),
+        _ => None,
+    };
+    if let Some(image) = image.filter(|_| needed > max_bytes) {
+        return Err(DataError::TooLarge {
+            folder: path.to_owned(),
+            images: shape[0],
+            shape: image,
+            bytes: needed,
+            limit: max_bytes,
+        });
+    }
     let wrong = |name: &str, reason: String| DataError::Array {
         path: path.to_owned(),
         name: name.to_owned(),
@@ -129,7 +151,7 @@ mod tests {
         let all: Vec<Array> = arrays.iter().map(array).collect();
         let named: Vec<_> = arrays.iter().map(|(name, ..)| *name).zip(&all).collect();
         npz::write(&path, &named).unwrap();
-        load(&path)
+        load(&path, 1 << 30)
     }
 
     #[test]
@@ -165,6 +187,21 @@ mod tests {
         let data = written(&[("x_train", a, b), ("x_test", c, d)]).unwrap();
         assert_eq!((data.train.classes(), data.test.len()), (0, 2));
         assert!(data.source.starts_with("images without labels from "), "{}", data.source);
+        assert!(!data.source.contains("fifth"), "{}", data.source);
+        let data = written(&[("x", vec![5, 1, 1], vec![7.0; 5])]).unwrap();
+        assert!(data.source.ends_with(".npz, every fifth for the test"), "{}", data.source);
+    }
+
+    #[test]
+    fn memory_is_asked_for_by_the_header_before_anything_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("images.npz");
+        let x = Array { shape: vec![10, 8, 8], values: vec![1.0; 640] };
+        npz::write(&path, &[("x", &x)]).unwrap();
+        assert!(load(&path, 640).is_ok());
+        let error = load(&path, 639).unwrap_err();
+        let expected = "10 images of shape [1, 8, 8] need 640 bytes, more than the 639 allowed";
+        assert!(error.to_string().contains(expected), "{error}");
     }
 
     #[test]

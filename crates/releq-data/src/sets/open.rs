@@ -184,7 +184,7 @@ pub fn open(
         DataKind::Svhn => svhn::load(dir),
         DataKind::ImageFolder => image_folder::load(dir, images),
         DataKind::ImageList => image_folder::load_list(dir, images),
-        DataKind::Arrays => arrays::load(dir),
+        DataKind::Arrays => arrays::load(dir, images.max_bytes),
     }
 }
 

@@ -25,6 +25,9 @@ pub enum OnMiss {
     Nearest,
 }
 
+/// Layers that a table may have: more than any network, and few enough for the observations of all of them at once.
+const MOST_LAYERS: usize = 2000;
+
 text_enum!(OnMiss, "answer to a miss", Error => "error", Nearest => "nearest");
 
 /// Column of the assignments.
@@ -125,6 +128,11 @@ impl Table {
             if !signed && accuracy > 0.0 {
                 let first = if accuracy <= ONE_PERCENT { &mut share } else { &mut percentage };
                 first.get_or_insert((row.line(), row.text(unit.column())?.to_owned()));
+            }
+            if bits.len() > MOST_LAYERS {
+                let reason =
+                    format!("{} bitwidths; networks have at most {MOST_LAYERS} layers", bits.len());
+                return Err(row.row_error(reason));
             }
             let expected = *layers.get_or_insert(bits.len());
             if bits.len() != expected {

@@ -68,21 +68,36 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, DataError> {
     })
 }
 
+/// The shape of the array of this name, of which no value is read.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn shape(path: &Path, name: &str) -> Result<Vec<usize>, DataError> {
+    read_by(path, name, npy::shape)
+}
+
 /// Reads the array of this name, in single precision, from `.npz`; or the only array, from `.npy`.
 ///
 /// # Errors
 /// [`DataError`], naming the file and the arrays that it has, or what is wrong with the one it was asked for.
 pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Array, DataError> {
-    let path = path.as_ref();
+    read_by(path.as_ref(), name, npy::read)
+}
+
+fn read_by<T>(
+    path: &Path,
+    name: &str,
+    read: fn(&mut dyn Read) -> Result<T, String>,
+) -> Result<T, DataError> {
     let wrong =
         |reason: String| DataError::Array { path: path.to_owned(), name: name.to_owned(), reason };
     let mut archive = match open(path, name)? {
-        Opened::One(mut file) => return npy::read(&mut file).map_err(wrong),
+        Opened::One(mut file) => return read(&mut file).map_err(wrong),
         Opened::Many(archive) => archive,
     };
     let names: Vec<String> = names_in(&archive).take(8).collect();
     match archive.by_name(&format!("{name}.npy")) {
-        Ok(mut entry) => npy::read(&mut entry).map_err(wrong),
+        Ok(mut entry) => read(&mut entry).map_err(wrong),
         Err(ZipError::FileNotFound) => {
             Err(wrong(format!("there is none; the file has `{}`", names.join("`, `"))))
         }

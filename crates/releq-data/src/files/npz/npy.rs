@@ -31,6 +31,11 @@ struct Header {
     shape: Vec<usize>,
 }
 
+/// Reads the shape of an array alone.
+pub(super) fn shape(file: &mut dyn Read) -> Result<Vec<usize>, String> {
+    Ok(Header::read(file)?.shape)
+}
+
 /// Reads an array, to its last byte and no further.
 pub(super) fn read(file: &mut dyn Read) -> Result<Array, String> {
     let header = Header::read(file)?;

@@ -9,7 +9,7 @@ use releq_core::tables::{TextRow, TextTable};
 
 use super::{
     ImageFile, ImageFolder, ImageFolderConfig, LeftOut, LoadedImages, class_list::ClassList,
-    listing::check_count, test_fifth,
+    listing::check_count, splits::FIFTH, test_fifth,
 };
 use crate::{DataError, Label, Splits, sets::exists};
 
@@ -61,7 +61,11 @@ pub fn load_list(table: &Path, config: &ImageFolderConfig) -> Result<Splits, Dat
     };
     let (train, test) = match (train.is_empty(), test.is_empty()) {
         (false, false) => (load(train)?, load(test)?),
-        (false, true) if !rows.has("split") => test_fifth(load(train)?)?,
+        (false, true) if !rows.has("split") => {
+            let split = test_fifth(load(train)?)?;
+            source.push_str(FIFTH);
+            split
+        }
         (no_train, _) => {
             let lacking = if no_train { "train" } else { "test" };
             return Err(rows.error(format!("column `split`: no image is for `{lacking}`")).into());
@@ -70,14 +74,29 @@ pub fn load_list(table: &Path, config: &ImageFolderConfig) -> Result<Splits, Dat
     Ok(Splits { train, test, source })
 }
 
+/// Whether the classes of a list are numbers; names are numbered in their order.
+///
+/// # Errors
+/// [`DataError::Text`] if the table cannot be read.
+pub fn labels_are_numbers(table: &Path) -> Result<bool, DataError> {
+    let rows = TextTable::read(table, &[])?;
+    let Some(column) = CLASSES.into_iter().find(|name| rows.has(name)) else { return Ok(false) };
+    for row in rows.rows() {
+        if row.text(column)?.parse::<Label>().is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Whether a row is a test image, if it says.
 fn is_test(row: &TextRow<'_>) -> Result<Option<bool>, DataError> {
-    match row.find("split") {
-        None => Ok(None),
-        Some("train" | "training") => Ok(Some(false)),
-        Some("test" | "val" | "valid" | "validation") => Ok(Some(true)),
-        Some(other) => {
-            let reason = format!("expected `train` or `test`, got `{other}`");
+    let Some(split) = row.find("split") else { return Ok(None) };
+    match split.to_lowercase().as_str() {
+        "train" | "training" => Ok(Some(false)),
+        "test" | "val" | "valid" | "validation" => Ok(Some(true)),
+        _ => {
+            let reason = format!("expected `train` or `test`, got `{split}`");
             Err(row.error("split", reason).into())
         }
     }
@@ -106,8 +125,18 @@ fn classes(
         let numbers = list.numbers(path, &names)?;
         return Ok((list.names, numbers));
     }
-    let numbers: Option<Vec<Label>> = cells.iter().map(|cell| cell.parse().ok()).collect();
-    if let Some(numbers) = numbers {
+    let numbers: Vec<Option<Label>> = cells.iter().map(|cell| cell.parse().ok()).collect();
+    // Taken as names, numbers would be sorted as text, and stand for other classes.
+    let odd = rows.rows().zip(&numbers).find(|(_, number)| number.is_none());
+    if let Some((row, _)) = odd
+        && numbers.iter().any(Option::is_some)
+    {
+        let reason = "it is no number of a class, as others are; leave the image out, or give every class its number by a \
+                      list of classes (`class_list`)";
+        return Err(row.error(column, reason).into());
+    }
+    if odd.is_none() {
+        let numbers: Vec<Label> = numbers.into_iter().flatten().collect();
         let count = numbers.iter().max().map_or(0, |&largest| usize::from(largest) + 1);
         return Ok(((0..count).map(|number| number.to_string()).collect(), numbers));
     }
@@ -178,6 +207,8 @@ mod tests {
         let data = listed(text, Some("owl\ncat\nfox\ndog\n")).unwrap();
         assert_eq!(shades(&data.train), [(3, Some(3)), (2, Some(1))]);
         assert_eq!(data.train.classes(), 4);
+        let data = listed("path,split\n3.png,TRAIN\n4.png,Val\n", None).unwrap();
+        assert!(!data.source.contains("fifth"), "{}", data.source);
         let numbers = "file;class\n3.png;7\n4.png;0\n5.png;7\n6.png;2\n7.png;1\n8.png;7\n";
         let data = listed(numbers, None).unwrap();
         assert_eq!((data.train.len(), data.test.len(), data.train.classes()), (4, 2, 8));
@@ -193,6 +224,14 @@ mod tests {
             ("path,split\n3.png,train\n4.png,both\n", "line 3: column `split`: expected `train`"),
             ("path,split\n3.png,train\n", "no image is for `test`"),
             ("path,split\n3.png,test\n", "no image is for `train`"),
+            (
+                "path,label\n3.png,3\n4.png,-1\n",
+                "line 3: column `label`: it is no number of a class",
+            ),
+            (
+                "path,label\n3.png,?\n4.png,1\n",
+                "line 2: column `label`: it is no number of a class",
+            ),
             ("path,label\n,3\n", "line 2: column `path`: names no file"),
             ("path,label\nnone.png,3\n4.png,1\n", "none.png"),
         ] {

@@ -17,7 +17,7 @@ use std::{
 use releq_core::parallel;
 
 pub(crate) use self::listing::EXTENSIONS;
-pub(crate) use self::splits::{is_image_folder, test_fifth};
+pub(crate) use self::splits::{FIFTH, is_image_folder, test_fifth};
 use self::{
     class_list::ClassList,
     listing::{ImageFile, Listing},
@@ -25,7 +25,7 @@ use self::{
 pub use self::{
     config::{BadImages, ImageFolderConfig},
     left_out::LeftOut,
-    list::load_list,
+    list::{labels_are_numbers, load_list},
     splits::{check_classes, load, open, splits, test_folder},
 };
 use crate::{

@@ -138,8 +138,12 @@ fn load_alone(dir: &Path, config: &ImageFolderConfig) -> Result<Splits, DataErro
         source.push_str(&format!(", without {} that do not decode", skipped.len()));
     }
     let (train, test) = test_fifth(images)?;
+    source.push_str(FIFTH);
     Ok(Splits { train, test, source })
 }
+
+/// What a source is said to be where [`test_fifth`] splits it.
+pub(crate) const FIFTH: &str = ", every fifth for the test";
 
 /// Images that nobody has split: the rest, and every fifth for the test.
 ///
