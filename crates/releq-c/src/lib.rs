@@ -9,6 +9,7 @@ use std::{
     ptr, slice,
 };
 
+use releq_core::with_causes;
 use releq_runtime::{Model, Options};
 
 thread_local! {
@@ -46,7 +47,7 @@ pub unsafe extern "C" fn releq_load(path: *const c_char, threads: usize) -> *mut
         let path = path.to_str().map_err(|error| format!("the path is no UTF-8: {error}"))?;
         let threads = NonZeroUsize::new(threads).unwrap_or(NonZeroUsize::MIN);
         let options = Options { threads, ..Options::default() };
-        let model = Model::load(path, &options).map_err(|error| error.to_string())?;
+        let model = Model::load(path, &options).map_err(|error| with_causes(&error))?;
         Ok(Box::into_raw(Box::new(model)))
     })
 }
@@ -82,7 +83,7 @@ pub unsafe extern "C" fn releq_run(
                 slice::from_raw_parts_mut(outputs, outputs_len),
             )
         };
-        model.run(image, outputs).map_err(|error| error.to_string())?;
+        model.run(image, outputs).map_err(|error| with_causes(&error))?;
         Ok(0)
     })
 }

@@ -116,7 +116,7 @@ pub enum PackedError {
         what: StandIn,
     },
     /// What is wrong with the content of a file.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     In {
         /// The file.
         path: PathBuf,

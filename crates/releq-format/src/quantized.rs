@@ -40,7 +40,7 @@ pub enum ExportError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A layer cannot be quantized.
-    #[error("layer `{layer}`: {source}")]
+    #[error("layer `{layer}` cannot be quantized")]
     Quantize {
         /// The layer.
         layer: String,

@@ -4,7 +4,7 @@
 use std::{fs, num::NonZeroUsize, path::Path, time::Duration};
 
 use releq_core::{
-    Bitwidth, Conv2d, CostModel, LayerBits, LayerKind, LayerProfile, Network, sealed,
+    Bitwidth, Conv2d, CostModel, LayerBits, LayerKind, LayerProfile, Network, sealed, with_causes,
 };
 use releq_hw::{
     CpuKernels, CpuLatency, CpuNetwork, LatencyConfig, LatencyError, LatencyTable, cost_report,
@@ -270,7 +270,8 @@ fn layers_without_a_kernel_are_named() {
     let error = LatencyTable::measure([(&layers[0], float)], &config, &mut never).unwrap_err();
     assert!(error.to_string().contains("no CPU kernel for float x 8 bits"), "{error}");
     let wide = LatencyTable::measure([(&layers[0], bits(9))], &config, &mut never).unwrap_err();
-    assert!(wide.to_string().contains("layer `first`") && wide.to_string().contains('9'), "{wide}");
+    let wide = with_causes(&wide);
+    assert!(wide.contains("layer `first`") && wide.contains('9'), "{wide}");
     layers[1].groups = 3;
     let uneven = LatencyTable::measure([(&layers[1], bits(4))], &config, &mut never);
     let uneven = uneven.unwrap_err().to_string();

@@ -56,7 +56,7 @@ pub enum PageError {
     #[error("the page could not be put together: {0}")]
     Template(#[from] askama::Error),
     /// A file or folder could not be written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("cannot write {path}", path = path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,

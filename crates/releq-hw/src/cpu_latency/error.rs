@@ -12,7 +12,7 @@ use super::Machine;
 #[non_exhaustive]
 pub enum LatencyError {
     /// The kernels do not cover a layer or its bitwidths.
-    #[error("layer `{layer}`: {source}")]
+    #[error("layer `{layer}` cannot be measured")]
     Kernel {
         /// Name of the layer.
         layer: String,
@@ -42,7 +42,7 @@ pub enum LatencyError {
     #[error(transparent)]
     Text(#[from] TextError),
     /// A file could not be written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("cannot write {path}", path = path.display())]
     Io {
         /// The file.
         path: PathBuf,

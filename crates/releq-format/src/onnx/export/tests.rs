@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proptest::prelude::*;
 use releq_core::{
     Activation, Axes, BitwidthAssignment, Conv2d, Network, Op, Parameter, Pool2d, Weights,
-    parameter_shapes,
+    parameter_shapes, with_causes,
 };
 use releq_quant::{
     ActivationGrid, ActivationGrids, PowersOfTwo, Quantized, Quantizer, QuantizerKind,
@@ -270,12 +270,12 @@ fn what_cannot_be_exported_is_refused_with_its_name() {
         |bits, layers| BitwidthAssignment::uniform(Bitwidth::new(bits).unwrap(), layers).unwrap();
     let new = |bits: &BitwidthAssignment, quantizer: &dyn Quantizer| {
         let made = QuantizedNetwork::new(network.clone(), weights(&network), bits, quantizer);
-        made.unwrap_err().to_string()
+        with_causes(&made.unwrap_err())
     };
     let layers = network.quantizable_layers();
     assert_eq!(
         new(&bits(4, layers), &PowersOfTwo),
-        "layer `stem`: powers-of-two has no integer codes with a scale, only values in floating point"
+        "layer `stem` cannot be quantized: powers-of-two has no integer codes with a scale, only values in floating point"
     );
     let wrpn = QuantizerKind::Wrpn.build();
     assert_eq!(new(&bits(4, 2), &*wrpn), format!("2 bitwidths for {layers} layers"));
