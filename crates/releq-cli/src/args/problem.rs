@@ -38,7 +38,8 @@ pub struct ProblemArgs {
     /// Bitwidth of a layer that is not searched, as in conv1=8 or conv1=float; may be given several times
     #[arg(long, value_name = "LAYER=BITS", value_parser = keep)]
     pub keep: Vec<Keep>,
-    /// Reward, one of `releq list rewards`, with its constants as in shaped:threshold=0.8 [default: shaped]
+    /// Reward, one of `releq list rewards`, with its constants as in shaped:threshold=0.8 [default: accuracy
+    /// exchanged for cost at a rate that follows from --max-loss]
     #[arg(long, value_parser = options::reward)]
     pub reward: Option<RewardKind>,
     /// Acceptable loss of accuracy, in percentage points [default of searches: 0.3]

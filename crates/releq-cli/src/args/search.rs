@@ -7,10 +7,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 use releq::{
     AgentKind, Choice, Experiment, ExperimentConfig, ReleqError, Report, RunFolder,
-    core::{BitwidthAssignment, Network},
+    core::{BitwidthAssignment, Network, with_causes},
     evaluate::EarlyStop,
     quant::QuantizerKind,
     train::Backend,
@@ -183,18 +183,38 @@ impl OutputArgs {
         })
     }
 
-    /// Draws the report in the folder of its run. Whatever fails is said; the run itself is in order.
-    pub fn draw(&self, run: &Path, found: &Report) {
-        match page::write(run, &[named(run, found)]) {
+    /// Draws the report in the folder of its run. Whatever fails is said, and makes it `false`; the run itself is in
+    /// order.
+    pub fn draw(&self, run: &Path, found: &Report) -> bool {
+        let page = page::write(run, &[named(run, found)]);
+        match &page {
             Ok(()) => note(format_args!("report: {}", run.join("report.html").display())),
-            Err(error) => note(format_args!("the report is not drawn: {:#}", Error::new(error))),
+            Err(error) => note(format_args!(
+                "the report is not drawn: {}; `releq report {} --into DIR` draws it elsewhere",
+                with_causes(error),
+                run.display()
+            )),
         }
-        if self.tensorboard {
-            match tensorboard::write(run.join("tensorboard"), found) {
-                Ok(file) => note(format_args!("TensorBoard: {}", file.display())),
-                Err(error) => note(format_args!("no event file: {error}")),
-            }
+        if !self.tensorboard {
+            return page.is_ok();
         }
+        let events = tensorboard::write(run.join("tensorboard"), found);
+        match &events {
+            Ok(file) => note(format_args!("TensorBoard: {}", file.display())),
+            Err(error) => note(format_args!("no event file: {error}")),
+        }
+        page.is_ok() && events.is_ok()
+    }
+
+    /// An option among those given that is for one run alone.
+    #[must_use]
+    pub fn of_one_run(&self) -> Option<&'static str> {
+        let given = [
+            ("--output", self.output.is_some()),
+            ("--csv", self.csv.is_some()),
+            ("--tensorboard", self.tensorboard),
+        ];
+        given.into_iter().find_map(|(option, given)| given.then_some(option))
     }
 
     /// Prints a report, and writes the files that are asked for: whatever can be written is, whichever of the others

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use releq::{
     ExperimentConfig,
     core::{UnknownName, text},
@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 
 /// Settings that need not be there.
 const OPTIONAL: [&str; 5] = ["network", "data", "weights", "limits", "correction"];
+
+/// Settings that have one of several forms.
+const FORMS: [&str; 1] = ["length"];
 
 /// Reads a file of settings: TOML, or JSON if its name ends in `.json`. Of a run's `config.json` it takes the settings.
 ///
@@ -23,7 +26,9 @@ pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
     let value: Value = if json {
         serde_json::from_str(&text).with_context(name)?
     } else {
-        toml::from_str(&text).with_context(name)?
+        let settings: toml::Value = toml::from_str(&text).with_context(name)?;
+        finite("", &settings).with_context(name)?;
+        serde_json::to_value(settings).with_context(name)?
     };
     match value {
         Value::Object(mut settings) => {
@@ -34,6 +39,26 @@ pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
             }
         }
         _ => Err(anyhow!("{}: expected settings by name", name())),
+    }
+}
+
+/// Refuses numbers that JSON, which settings become, does not have.
+fn finite(place: &str, value: &toml::Value) -> Result<()> {
+    let inner =
+        |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+    match value {
+        toml::Value::Float(number) => {
+            ensure!(number.is_finite(), "`{place}` is {number}: expected a finite number");
+            Ok(())
+        }
+        toml::Value::Array(values) => values
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, value)| finite(&format!("{place}[{index}]"), value)),
+        toml::Value::Table(table) => {
+            table.iter().try_for_each(|(key, value)| finite(&inner(key), value))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -57,9 +82,8 @@ pub(crate) fn put_over(
     if let Value::Object(whole) = &mut whole {
         whole.retain(|key, value| !(value.is_null() && OPTIONAL.contains(&key.as_str())));
     }
-    let config: ExperimentConfig = serde_json::from_value(whole).with_context(name)?;
-    config.check().with_context(name)?;
-    Ok(config)
+    // From text, whose reader names the setting that does not fit.
+    ExperimentConfig::from_json(&whole.to_string()).with_context(name)
 }
 
 /// The settings as TOML, which [`read`] takes again.
@@ -70,7 +94,9 @@ pub(crate) fn to_toml(config: &ExperimentConfig) -> Result<String> {
     // By way of JSON text, which has the shortest digits of single-precision numbers: 0.02, not 0.019999999552965164.
     let mut value: Value = serde_json::from_str(&config.to_json()?)?;
     drop_nulls(&mut value);
-    let value = toml::Value::try_from(&value).context("--print-config")?;
+    let value = toml::Value::try_from(&value).context(
+        "--print-config: TOML has no whole number above 2^63 - 1; take a smaller --seed",
+    )?;
     Ok(toml::to_string_pretty(&value)?)
 }
 
@@ -96,6 +122,10 @@ fn merge(place: &str, whole: &mut Value, settings: &Map<String, Value>) -> Resul
     {
         *known = settings.clone();
         return Ok(());
+    }
+    if FORMS.contains(&place.rsplit('.').next().unwrap_or_default()) && settings.len() > 1 {
+        let given: Vec<String> = settings.keys().map(|key| format!("`{key}`")).collect();
+        bail!("`{place}` has {} at once: give one of them", given.join(" and "));
     }
     for (key, value) in settings {
         let place = if place.is_empty() { key.clone() } else { format!("{place}.{key}") };

@@ -105,7 +105,10 @@ fn items(kind: Kind) -> Vec<Item> {
             &DATA,
         ),
         Kind::Quantizers => described(QuantizerKind::ALL, &QUANTIZERS),
-        Kind::Rewards => described(RewardKind::all(), &REWARDS),
+        Kind::Rewards => {
+            let names = RewardKind::all().into_iter().map(|kind| kind.to_string());
+            described(names.chain(["exchange".to_owned()]), &REWARDS)
+        }
         Kind::Costs => {
             let others = ["roofline", "cpu-latency", "weighted-sum"].map(str::to_owned);
             let names = CostKind::all().into_iter().map(|kind| kind.name().to_owned());
@@ -175,7 +178,11 @@ const QUANTIZERS: [(&str, &str); 5] = [
     ("powers-of-two", "zero and signed powers of two"),
 ];
 
-const REWARDS: [(&str, &str); 4] = [
+const REWARDS: [(&str, &str); 5] = [
+    (
+        "exchange",
+        "accuracy for cost at a rate: exchange:rate=20; without --reward, at that of --max-loss",
+    ),
     ("shaped", "the paper's, with a threshold: shaped:a=0.2,b=0.4,threshold=0.4"),
     ("division", "State_Accuracy over State_Quantization"),
     ("subtraction", "State_Accuracy minus State_Quantization"),

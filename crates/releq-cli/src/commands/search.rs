@@ -44,7 +44,7 @@ const NEAR_CHANCE: f64 = 3.0;
   releq search model.onnx --data photos/ --mean 0.5 --std 0.5
   releq search model.onnx --data photos/ --no-retraining
                                                   images without labels, minutes
-  releq search lenet --limit size=80kB --cost stripes-energy --max-loss 0.5
+  releq search lenet --limit size=130kB --cost stripes-energy --max-loss 0.5
   releq search lenet --keep conv1=float --evaluations 30
   releq search ... --short-epochs 1 --long-epochs 10 --learning-rate 0.01
   releq search ... --evaluations 0                no search: published and
@@ -81,7 +81,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "RUN")]
     fork: Option<PathBuf>,
     /// Keep nothing on disk; a run that is stopped cannot go on
-    #[arg(long, conflicts_with_all = ["run", "fork"])]
+    #[arg(long, conflicts_with_all = ["run", "fork", "tensorboard"])]
     no_run: bool,
     #[command(flatten)]
     training: TrainingArgs,

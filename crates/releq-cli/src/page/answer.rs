@@ -70,6 +70,17 @@ pub(super) fn listed(names: &[String]) -> String {
     }
 }
 
+/// `2.75 bits on average`, of those layers that have any.
+pub(super) fn average(row: &FinalRow) -> String {
+    let float = row.bits.iter().filter(|bits| bits.is_float()).count();
+    let of = if float == 0 || float == row.bits.len() {
+        String::new()
+    } else {
+        format!(" of the {} that are quantized", count(row.bits.len() - float, "layer"))
+    };
+    format!("{:.2} bits on average{of}", row.mean_bits)
+}
+
 pub(super) fn capital(text: &str) -> String {
     let mut characters = text.chars();
     characters
@@ -107,11 +118,7 @@ impl Judge<'_> {
 
     /// Bits, where they are few enough to read, and their mean.
     pub(super) fn bits(row: &FinalRow) -> String {
-        if row.bits.len() <= 8 {
-            format!("{} ({:.2} bits on average)", row.bits, row.mean_bits)
-        } else {
-            format!("{:.2} bits on average", row.mean_bits)
-        }
+        if row.bits.len() <= 8 { format!("{} ({})", row.bits, average(row)) } else { average(row) }
     }
 
     /// `61 kB instead of 1.07 MB in full precision and 433 kB at 8 bits`, or the saving by another model.
@@ -138,8 +145,7 @@ impl Judge<'_> {
     fn headline(&self, row: &FinalRow, within: bool) -> String {
         let size = self.size(row).map_or_else(String::new, |size| format!(", {size}"));
         let test = self.images(2, "test");
-        let measured =
-            format!("{:.2} bits on average, {} on {test}{size}", row.mean_bits, loss(row));
+        let measured = format!("{}, {} on {test}{size}", average(row), loss(row));
         if within {
             return format!("{measured}.");
         }
@@ -220,12 +226,17 @@ impl Judge<'_> {
             let rows = count(failed, last_step(report));
             warnings.push(format!("{rows} failed, as by a loss that became NaN; see the table."));
         }
+        let float = report.rows.iter().find(|row| self.kind(row) == RowKind::Float);
         if let Some(reference) = report.reference.filter(|reference| !reference.retrained)
             && report.config.correction.is_none()
-            && report.rows.iter().any(|row| self.kind(row) == RowKind::Float)
+            && let Some(float) = float
         {
+            let what = match float.failure {
+                Some(_) => "The long retrain of full precision failed",
+                None => "The long retrain made full precision worse",
+            };
             warnings.push(format!(
-                "The long retrain made full precision worse. Losses are against the {} before it.",
+                "{what}. Losses are against the {} before it.",
                 percent(reference.test_accuracy)
             ));
         }

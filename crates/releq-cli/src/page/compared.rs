@@ -15,6 +15,9 @@ use crate::plot::{
     standard_error,
 };
 
+/// The label of the row with the best of the agent's own search.
+const AGENTS_OWN: &str = "releq";
+
 impl Judge<'_> {
     /// Who found the answer.
     pub(super) fn origin(&self, answer: &FinalRow, within: bool) -> String {
@@ -45,7 +48,7 @@ impl Judge<'_> {
                  chosen."
             )
         };
-        let mut text = if self.kind(answer) == RowKind::Agent {
+        let mut text = if answer.label == AGENTS_OWN {
             format!(
                 "The answer, {}, was found by the agent's search ({}). {best}",
                 Self::bits(answer),
@@ -66,7 +69,7 @@ impl Judge<'_> {
                 .rows
                 .iter()
                 .any(|row| row.bits == answer.bits && self.kind(row) == RowKind::Rival);
-            let agent = rival && self.kind(answer) == RowKind::Agent;
+            let agent = rival && answer.label == AGENTS_OWN;
             text.push_str(if agent { ", so the agent was no better than that." } else { "." });
         }
         text
@@ -74,8 +77,15 @@ impl Judge<'_> {
 
     /// What the agent's search would have given, where another row is the answer.
     fn agents_own(&self, answer: &FinalRow) -> String {
-        let Some(own) = self.report.rows.iter().find(|row| self.kind(row) == RowKind::Agent) else {
-            return " The agent's search gave nothing that was retrained.".to_owned();
+        let Some(own) = self.report.rows.iter().find(|row| row.label == AGENTS_OWN) else {
+            let why = if self.report.search.evaluations == 0 {
+                "The agent's search measured nothing"
+            } else if self.report.cancelled {
+                "The run was stopped before the agent's own best was retrained"
+            } else {
+                "The agent's search gave nothing that was retrained"
+            };
+            return format!(" {why}.");
         };
         if own.bits == answer.bits {
             return String::new();
@@ -107,7 +117,10 @@ impl Judge<'_> {
             None => String::new(),
         };
         let within = if self.is_good(row) { "within" } else { "not within" };
-        format!("{cost}{limit}, is {} and {within} the tolerance", loss(row))
+        format!(
+            "{cost}{limit}, is {}, and was {within} the tolerance on the validation images",
+            loss(row)
+        )
     }
 
     pub(super) fn rivals(&self, answer: &FinalRow) -> Vec<String> {
@@ -154,6 +167,9 @@ impl Judge<'_> {
                 row.label,
                 self.beside(row, answer)
             ),
+            None if self.report.config.limits.is_empty() => {
+                "No uniform bitwidth is within the tolerance.".to_owned()
+            }
             None => "No uniform bitwidth is within the tolerance and all limits.".to_owned(),
         })
     }

@@ -54,6 +54,7 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
     ]);
     let answer = report.answer.as_ref();
     for row in &report.rows {
+        let measured = |value: f64| row.failure.is_none().then_some(value);
         let error = standard_error(row.test_accuracy, report.images[2]);
         table.row([
             row.label.clone(),
@@ -61,9 +62,9 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
             row.bits.to_string(),
             number(row.mean_bits),
             number(row.quant_state),
-            number(row.test_accuracy),
-            number(error),
-            number(row.validation_accuracy),
+            number(measured(row.test_accuracy)),
+            number(measured(error)),
+            number(measured(row.validation_accuracy)),
             number(row.over_limit),
             answer.is_some_and(|answer| answer.bits == row.bits).to_string(),
             row.failure.clone().unwrap_or_default(),

@@ -5,7 +5,7 @@ use releq::{Report, core::BitwidthAssignment};
 
 use unicode_width::UnicodeWidthStr;
 
-use super::tables::{plain, right, text, width};
+use super::tables::{keep_words, plain, right, text, width};
 use crate::{page, plot::last_step};
 
 /// What the columns of the final table mean.
@@ -138,7 +138,7 @@ fn finals(report: &Report) -> Table {
             Cell::new(short(&row.bits)),
             right(format!("{:.2}", row.mean_bits)),
             right(accuracy),
-            right(format!("{:+.2}", row.loss_points)),
+            number(row.failure.is_none().then(|| format!("{:+.2}", row.loss_points))),
         ];
         if uncertain {
             cells.push(number(row.loss_standard_error.map(|error| format!("{error:.2}"))));
@@ -160,6 +160,7 @@ fn finals(report: &Report) -> Table {
         }
         table.add_row(cells);
     }
+    keep_words(&mut table);
     table
 }
 

@@ -2,7 +2,10 @@
 
 use std::io::{IsTerminal, stdout};
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{
+    Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets,
+};
+use unicode_width::UnicodeWidthStr;
 
 /// Columns where standard output is no terminal.
 const WIDTH: u16 = 80;
@@ -44,6 +47,27 @@ fn fit(table: &mut Table) {
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width());
     if !styled() {
         table.force_no_tty();
+    }
+}
+
+/// Longest word that a column is made wide enough for; names of layers and bits of a long network break.
+const LONGEST_WORD: usize = 20;
+
+/// Lets no column become narrower than its longest word: a table that is too wide is easier to read than broken words.
+pub(crate) fn keep_words(table: &mut Table) {
+    let longest = |cell: &Cell| {
+        cell.content().split_whitespace().map(UnicodeWidthStr::width).max().unwrap_or(0)
+    };
+    let rows: Vec<Vec<usize>> = table
+        .header()
+        .into_iter()
+        .chain(table.row_iter())
+        .map(|row| row.cell_iter().map(longest).collect())
+        .collect();
+    for (index, column) in table.column_iter_mut().enumerate() {
+        let widest = rows.iter().filter_map(|row| row.get(index)).max().copied().unwrap_or(0);
+        let width = u16::try_from(widest.min(LONGEST_WORD)).unwrap_or(0) + column.padding_width();
+        column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width)));
     }
 }
 

@@ -14,7 +14,7 @@ use releq::data::{
 };
 use serde_json::Value;
 
-use crate::support::{Inputs, releq, text};
+use crate::support::{Inputs, command, refused, releq, said, text};
 
 /// A search of a few seconds with all stages.
 pub(crate) const SETTINGS: &str = r#"
@@ -362,6 +362,66 @@ fn a_run_that_nobody_named_is_numbered_and_goes_on_with_the_same_settings() {
     assert_eq!(report(&place.path("runs/lenet-digits-2")), report(first));
     assert_eq!(run(&["--no-run"]).0, Some(0));
     assert!(!place.path("runs/lenet-digits-3").exists());
+}
+
+#[test]
+fn the_folder_of_a_run_is_for_that_run_and_several_are_told_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    let settings = SETTINGS.replace("finalists = 2", "finalists = 1\ncompare = false");
+    let settings = settings.replace("evaluations = 12", "evaluations = 2");
+    // The long retrains fail, and have no accuracies that a reader could take for some.
+    let failing = settings
+        .replace("[long_retrain]", "[long_retrain.sgd]\nlearning_rate = 1e30\n[long_retrain]");
+    fs::write(dir.join("run.toml"), settings).unwrap();
+    fs::write(dir.join("failing.toml"), failing).unwrap();
+    said("search lenet --config DIR/run.toml --run DIR/run", dir);
+    said("search lenet --config DIR/failing.toml --run DIR/other/run", dir);
+
+    let experiment =
+        "experiment probabilities lenet --table TABLE --seeds 1 --episodes 20 --into DIR/run";
+    refused(experiment, dir, 2, "is the folder of a run");
+    for option in ["--csv DIR/x.csv", "--output DIR/x.json", "--tensorboard"] {
+        let name = option.split(' ').next().unwrap();
+        let line = format!("report DIR/run DIR/other/run --into DIR/both {option}");
+        refused(&line, dir, 2, &format!("{name} is for one run"));
+    }
+    let output =
+        command("report DIR/run DIR/other/run --into DIR/both --json", dir).output().unwrap();
+    let reports: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(reports.len(), 2, "{}", text(&output));
+    let page = fs::read_to_string(dir.join("both/report.html")).unwrap();
+    for run in ["run", "other/run"] {
+        assert!(page.contains(&format!("{}/{run}", dir.display())), "{run}");
+    }
+
+    let told = said("report DIR/other/run --csv DIR/rows.csv", dir);
+    assert!(told.contains("The long retrain of full precision failed"), "{told}");
+    let rows = fs::read_to_string(dir.join("rows.csv")).unwrap();
+    assert!(rows.contains("\nuniform 4,4-4-4-4,4,,,,,"), "{rows}");
+
+    // A file in the place of a folder.
+    fs::remove_dir_all(dir.join("run/tables")).unwrap();
+    fs::write(dir.join("run/tables"), "").unwrap();
+    refused("report DIR/run", dir, 1, "--into DIR");
+}
+
+#[test]
+fn a_setting_that_does_not_fit_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path();
+    for (settings, expected) in [
+        ("seed = \"x\"", "`seed`: invalid type: string"),
+        ("tolerance = nan", "`tolerance` is NaN: expected a finite number"),
+        ("[long_retrain.sgd]\nlearning_rate = \"a\"", "`long_retrain.sgd.learning_rate`"),
+        (
+            "[long_retrain.length]\nsteps = 1\nepochs = 2",
+            "`long_retrain.length` has `epochs` and `steps` at once",
+        ),
+    ] {
+        fs::write(dir.join("run.toml"), settings).unwrap();
+        refused("search lenet --config DIR/run.toml --no-run", dir, 1, expected);
+    }
 }
 
 /// As the user 54321, who may have three threads, where the search asks for eight; `None` where that is not allowed.

@@ -147,13 +147,16 @@ impl Report {
         csv.write_record(fixed.into_iter().map(str::to_owned).chain(costs)).map_err(fail)?;
         for row in &self.rows {
             let text = |number: f64| number.to_string();
+            // What failed has no accuracy, whatever readers of numbers make of a zero.
+            let measured =
+                |number: f64| row.failure.as_ref().map_or_else(|| text(number), |_| String::new());
             let fixed = [
                 row.label.clone(),
                 row.bits.to_string(),
                 text(row.mean_bits),
-                text(row.validation_accuracy),
-                text(row.test_accuracy),
-                text(row.loss_points),
+                measured(row.validation_accuracy),
+                measured(row.test_accuracy),
+                measured(row.loss_points),
                 row.loss_standard_error.map_or_else(String::new, text),
                 row.quant_state.map_or_else(String::new, text),
                 row.over_limit.map_or_else(String::new, text),

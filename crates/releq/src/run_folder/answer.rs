@@ -9,7 +9,7 @@ use releq_format::{
     packed, safetensors,
 };
 
-use super::{BEST, METADATA, RESTORE, RunFolder, RunFolderError, WeightsOrigin, finished_report};
+use super::{BEST, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report};
 use crate::{Choice, ExperimentConfig, ReleqError, Report, WeightsConfig};
 
 /// The answer of a run: the network with its retrained weights at the bitwidths that were found.
@@ -57,10 +57,10 @@ impl RunFolder {
         let damaged = |reason: String| RunFolderError::Damaged {
             path: weights.clone(),
             reason,
-            remedy: RESTORE,
+            remedy: "delete it, and `releq resume` makes it again",
         };
-        let (tensors, metadata) =
-            safetensors::read_tensors(&weights).map_err(|error| damaged(error.to_string()))?;
+        let (tensors, metadata) = safetensors::read_tensors(&weights)
+            .map_err(|_| damaged("its checksum is of other content, or it is cut short".into()))?;
         let origin = metadata.get(METADATA).map(|text| serde_json::from_str(text));
         let origin: Option<WeightsOrigin> =
             origin.transpose().map_err(|error: serde_json::Error| damaged(error.to_string()))?;

@@ -2,6 +2,9 @@
 
 use std::{io, path::PathBuf};
 
+/// What helps where a run cannot go on under other settings.
+pub(super) const ANEW: &str = "begin a new run in another folder";
+
 /// What helps where a file of a run is not what was written.
 pub(super) const RESTORE: &str = "restore it from a copy, or begin a new run in another folder";
 
@@ -64,7 +67,7 @@ pub enum RunFolderError {
     },
     /// The run was begun with other settings, data or weights, or by another version.
     #[error(
-        "{run} was begun with {what} {begun}, and cannot go on with {now}; begin a new run in another folder",
+        "{run} was begun with {what} {begun}, and cannot go on with {now}; {remedy}",
         run = path.display()
     )]
     Differs {
@@ -76,5 +79,7 @@ pub enum RunFolderError {
         begun: String,
         /// What it is now.
         now: String,
+        /// What to do.
+        remedy: &'static str,
     },
 }

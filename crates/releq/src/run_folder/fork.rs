@@ -67,6 +67,7 @@ pub(super) fn valid(from: &Path, now: &Manifest) -> Result<Valid, RunFolderError
             what: format!("`{what}`"),
             begun,
             now,
+            remedy: "what was measured is of no use then; begin a new run without it",
         }),
     }
 }

@@ -7,7 +7,7 @@ use releq_hw::Machine;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CONFIG, RESTORE, RunFolderError, read_if_there};
+use super::{CONFIG, RESTORE, RunFolderError, error::ANEW, read_if_there};
 use crate::ExperimentConfig;
 
 /// Changes whenever the meaning of a run folder does.
@@ -85,6 +85,7 @@ impl Manifest {
             what,
             begun,
             now,
+            remedy: ANEW,
         };
         let none = || "none".to_owned();
         for what in self.origin.keys().chain(now.origin.keys()) {
@@ -130,6 +131,7 @@ impl Manifest {
                 what: format!("the setting `{what}`"),
                 begun,
                 now,
+                remedy: ANEW,
             }),
             None => Ok(()),
         }

@@ -60,7 +60,7 @@ pub use retrains::{RecordedRetrain, RecordedRetrains};
 use serde::{Deserialize, Serialize};
 pub(crate) use states::{Beginning, KeptStates};
 
-use crate::{ExperimentConfig, Report};
+use crate::{Answer, ExperimentConfig, Report};
 
 const CONFIG: &str = "config.json";
 const LOCK: &str = "lock";
@@ -385,14 +385,7 @@ impl OpenRun<'_> {
                     source,
                 })?;
             }
-            let by_layer: serde_json::Map<String, serde_json::Value> = report
-                .layers
-                .iter()
-                .zip(bits.iter())
-                .map(|(layer, bits)| (layer.name.clone(), serde_json::json!(bits)))
-                .collect();
-            let text = serde_json::to_string_pretty(&by_layer).unwrap_or_default() + "\n";
-            self.replace(BITS, text.as_bytes())?;
+            self.replace(BITS, by_layer(report, bits).as_bytes())?;
         }
         self.save_report(report)?;
         // What stays behind does no harm.
@@ -430,9 +423,12 @@ impl OpenRun<'_> {
     /// or another run's. Whatever it is, training gives the same weights again.
     fn read_weights(&self, path: &Path) -> Option<(Weights, Option<String>)> {
         let (tensors, metadata) = safetensors::read_tensors(path)
-            .inspect_err(|error| {
+            .inspect_err(|_| {
                 if path.exists() {
-                    log::warn!("{error}; it is made again");
+                    let file = path.display();
+                    log::warn!(
+                        "{file} is cut short, or its checksum is of other content; it is made again"
+                    );
                 }
             })
             .ok()?;
@@ -482,9 +478,24 @@ fn file_stem(bits: &BitwidthAssignment) -> String {
 fn finished_report(folder: &Path) -> Result<Option<Report>, RunFolderError> {
     Ok(RunFolder::report_of(folder)?.filter(|report| {
         let whole = !report.cancelled && report.failed().is_none();
-        let kept = [BEST, BITS].iter().all(|name| folder.join(name).exists());
-        whole && (kept || report.answer.is_none())
+        let kept = |answer: &Answer| {
+            let bits = fs::read_to_string(folder.join(BITS)).ok();
+            folder.join(BEST).exists()
+                && bits.is_some_and(|text| text == by_layer(report, &answer.bits))
+        };
+        whole && report.answer.as_ref().is_none_or(kept)
     }))
+}
+
+/// What `bits.json` has: the bitwidths of an assignment by layer.
+fn by_layer(report: &Report, bits: &BitwidthAssignment) -> String {
+    let by_layer: serde_json::Map<String, serde_json::Value> = report
+        .layers
+        .iter()
+        .zip(bits.iter())
+        .map(|(layer, bits)| (layer.name.clone(), serde_json::json!(bits)))
+        .collect();
+    serde_json::to_string_pretty(&by_layer).unwrap_or_default() + "\n"
 }
 
 /// The text of a file, or `None` if it does not exist.

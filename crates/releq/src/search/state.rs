@@ -127,7 +127,7 @@ impl SearchState {
             return damaged("last_new_at", format!("it is after episode {}", self.episodes));
         }
         let played = || self.history.iter().map(|record| record.episodes);
-        let last = played().last().unwrap_or(0);
+        let last = played().next_back().unwrap_or(0);
         if !played().is_sorted() || last != self.episodes {
             let reason = format!(
                 "there are {}, but the history goes to {last}, or backwards",

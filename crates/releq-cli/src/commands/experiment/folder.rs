@@ -6,10 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use releq::{core::atomic_file, hw::Machine};
+use releq::{RunFolder, core::atomic_file, hw::Machine};
 use serde_json::{Value, json};
 
 use crate::{
+    args::UsageError,
     plot::{Figure, table::Table},
     terminal::output::note,
 };
@@ -48,6 +49,13 @@ impl FolderArgs {
                 (1..).map(place).find(|place| !place.exists()).context("no number is left")?
             }
         };
+        if RunFolder::config_of(&path).is_ok() {
+            let reason = format!(
+                "--into {} is the folder of a run, whose files this would write over; name another",
+                path.display()
+            );
+            return Err(UsageError(reason).into());
+        }
         fs::create_dir_all(&path).with_context(|| format!("--into {}", path.display()))?;
         Ok(Folder { name, path })
     }
