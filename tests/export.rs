@@ -8,7 +8,9 @@ mod reseal;
 use std::{fs, path::PathBuf};
 
 use releq::{
-    core::{Bitwidth, BitwidthAssignment, Network, Parameter, Weights, parameter_shapes},
+    core::{
+        Bitwidth, BitwidthAssignment, Network, Parameter, Weights, parameter_shapes, with_causes,
+    },
     data::npz,
     format::{
         QuantizedNetwork,
@@ -207,7 +209,7 @@ fn descriptions_that_are_wrong_are_refused_with_what_is() {
             assert!(text.contains(from), "`{text}` lacks `{from}`");
             text.replacen(from, to, 1)
         });
-        let message = packed::parse(&bytes).unwrap_err().to_string();
+        let message = with_causes(&packed::parse(&bytes).unwrap_err());
         assert!(message.contains(expected), "`{message}` lacks `{expected}`");
     };
     refused(
@@ -243,14 +245,14 @@ fn descriptions_that_are_wrong_are_refused_with_what_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights.safetensors");
     releq::format::safetensors::save(&path, &weights).unwrap();
-    let message = packed::load(&path).unwrap_err().to_string();
+    let message = with_causes(&packed::load(&path).unwrap_err());
     assert!(message.contains("weights.safetensors: this is no packed network"), "{message}");
     fs::write(&path, "").unwrap();
-    assert!(packed::load(&path).unwrap_err().to_string().contains("empty"));
+    assert!(with_causes(&packed::load(&path).unwrap_err()).contains("empty"));
     fs::write(&path, "not a file of this kind").unwrap();
-    assert!(packed::load(&path).unwrap_err().to_string().contains("weights.safetensors"));
+    assert!(with_causes(&packed::load(&path).unwrap_err()).contains("weights.safetensors"));
     fs::remove_file(&path).unwrap();
-    assert!(packed::load(&path).unwrap_err().to_string().contains("cannot read"));
+    assert!(with_causes(&packed::load(&path).unwrap_err()).contains("cannot read"));
 }
 
 /// The small network with a grid for its input and one for what the last layer reads.
@@ -271,7 +273,7 @@ fn grids_of_activations_come_back_and_those_that_are_none_are_refused() {
         (with_activations("flatten", -1.0), "is no scale"),
         (with_activations("flat", 1.0), "activations of `flat`: the network has no such layer"),
     ] {
-        let message = packed::encode(&grids).unwrap_err().to_string();
+        let message = with_causes(&packed::encode(&grids).unwrap_err());
         assert!(message.contains(expected), "`{message}` lacks `{expected}`");
     }
     let changed = |from: &str, to: &str| {
@@ -279,7 +281,7 @@ fn grids_of_activations_come_back_and_those_that_are_none_are_refused() {
             assert!(text.contains(from), "`{text}` lacks `{from}`");
             text.replacen(from, to, 1)
         });
-        packed::parse(&bytes.unwrap()).unwrap_err().to_string()
+        with_causes(&packed::parse(&bytes.unwrap()).unwrap_err())
     };
     assert!(changed("releq packed 2", "releq packed 1").contains("the format is `releq packed 1`"));
     assert!(
