@@ -16,6 +16,15 @@ pub struct Found {
     pub ignored: Vec<String>,
 }
 
+impl Found {
+    /// Whether a tensor of this layer, wherever it is in the file, is among what was not used.
+    #[must_use]
+    pub fn has_ignored(&self, layer: &str) -> bool {
+        let (inside, start) = (format!(".{layer}."), format!("{layer}."));
+        self.ignored.iter().any(|name| name.starts_with(&start) || name.contains(&inside))
+    }
+}
+
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key.as_str() {
@@ -36,6 +45,16 @@ impl fmt::Display for Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_is_found_under_its_whole_name() {
+        let ignored = vec!["fc3.weight".to_owned(), "ema.bn1.bias".to_owned()];
+        let found = Found { ignored, ..Found::default() };
+        assert!(found.has_ignored("fc3") && found.has_ignored("bn1"));
+        assert!(
+            !found.has_ignored("fc") && !found.has_ignored("c3") && !found.has_ignored("ema.bn")
+        );
+    }
 
     #[test]
     fn it_says_the_key_and_the_first_of_what_is_ignored() {

@@ -9,7 +9,7 @@ use releq::{
     zoo,
 };
 
-use super::{WeightsArgs, options};
+use super::{UsageError, WeightsArgs, options};
 use crate::terminal::output::note;
 
 /// The weights in the checkpoint `path`, found as the options say, and the network that they fit: the one asked for,
@@ -31,10 +31,25 @@ pub fn open(
         };
         ignore.iter().fold(names, NameMap::ignore)
     };
+    if let Some(layer) =
+        ignore.iter().find(|&layer| network.nodes().iter().any(|node| node.name == *layer))
+    {
+        let name = network.name();
+        return Err(UsageError(format!(
+            "--ignore {layer}: `{name}` has this layer and needs its weights; only what the network lacks is passed over"
+        ))
+        .into());
+    }
     let checkpoint = Checkpoint::open(path)?;
     let error = match checkpoint.check(&network, &names(&network)) {
         Ok(found) => {
             note(format_args!("{}: {found}", path.display()));
+            for layer in ignore.iter().filter(|layer| !found.has_ignored(layer)) {
+                note(format_args!(
+                    "--ignore {layer}: there is no such layer in {}",
+                    path.display()
+                ));
+            }
             let state = checkpoint.state(&network, &names(&network))?;
             return Ok((network, state));
         }

@@ -89,11 +89,11 @@ pub(super) fn file(cost: &CostKind) -> Option<&Path> {
 /// [`UsageError`] for a cost that cannot be a share, as it is 0 at 8 bits or not known there.
 pub fn sum(costs: &[Costs], layers: &[LayerProfile]) -> Result<Option<CostKind>> {
     let terms: Vec<&CostTerm> = terms(costs).collect();
+    if !terms.is_empty() && terms.iter().all(|term| term.weight == Some(0.0)) {
+        return Err(UsageError("--cost: all weights are 0; give one above 0".to_owned()).into());
+    }
     if let [] | [_] = terms.as_slice() {
         return Ok(terms.first().map(|term| term.cost.clone()));
-    }
-    if terms.iter().all(|term| term.weight == Some(0.0)) {
-        return Err(UsageError("--cost: all weights are 0; give one above 0".to_owned()).into());
     }
     let term = |term: &CostTerm| -> Result<WeightedTerm> {
         let refused = |reason: String| {

@@ -170,6 +170,21 @@ pub fn bits(text: &str) -> Parsed<BitwidthAssignment> {
     text.parse().map_err(|error| format!("{error}; write a list as 8,4,4,8"))
 }
 
+/// Bitwidths to choose from.
+///
+/// # Errors
+/// As [`bits`]; for two with a dash between them, which are two for some and all between for others.
+pub fn choices(text: &str) -> Parsed<BitwidthAssignment> {
+    let list = bits(text)?;
+    if list.len() == 2 && text.contains('-') {
+        let (from, to) = (list[0], list[1]);
+        return Err(format!(
+            "write {from},{to} for two of them, and all of {from} to {to} one by one"
+        ));
+    }
+    Ok(list)
+}
+
 /// The bitwidths of all arguments of an option; `None` without arguments.
 #[must_use]
 pub fn join_bits(arguments: &[BitwidthAssignment]) -> Option<BitwidthAssignment> {
@@ -327,6 +342,10 @@ mod tests {
         for text in ["0", "33", "8,x", "-1"] {
             assert!(bits(text).unwrap_err().ends_with("write a list as 8,4,4,8"), "{text}");
         }
+
+        assert_eq!(choices("2,8").unwrap().to_string(), "2-8");
+        assert_eq!(choices("2-4-8").unwrap().to_string(), "2-4-8");
+        assert!(choices("2-8").unwrap_err().contains("2,8 for two of them"));
 
         let layers = ["a", "b", "c"];
         let each = |text: &str| per_layer("--bits", &text.parse().unwrap(), layers.into_iter());

@@ -23,7 +23,7 @@ pub struct ProblemArgs {
         long,
         value_name = "BITS",
         num_args = 1..,
-        value_parser = options::bits,
+        value_parser = options::choices,
         allow_negative_numbers = true
     )]
     pub bits: Vec<BitwidthAssignment>,

@@ -25,6 +25,9 @@ pub enum OnMiss {
     Nearest,
 }
 
+/// Differences that rounding to a percent makes.
+const ROUNDED: f64 = 0.0051;
+
 /// Layers that a table may have: more than any network, and few enough for the observations of all of them at once.
 const MOST_LAYERS: usize = 2000;
 
@@ -125,6 +128,18 @@ impl Table {
                 .parse()
                 .map_err(|error: BitwidthError| row.error(BITS, error.to_string()))?;
             let (accuracy, signed) = unit.accuracy(&row)?;
+            if let Unit::Percent = unit
+                && table.has(SHARE)
+            {
+                let (other, _) = Unit::Share.accuracy(&row)?;
+                if (other - accuracy).abs() > ROUNDED {
+                    let (share, percent) = (row.text(SHARE)?, row.text(PERCENT)?);
+                    let reason = format!(
+                        "`{share}` is not what `{PERCENT}` says, `{percent}`; leave one of them out"
+                    );
+                    return Err(row.error(SHARE, reason));
+                }
+            }
             if !signed && accuracy > 0.0 {
                 let first = if accuracy <= ONE_PERCENT { &mut share } else { &mut percentage };
                 first.get_or_insert((row.line(), row.text(unit.column())?.to_owned()));
@@ -319,6 +334,11 @@ mod tests {
         check("bits,accuracy_percent\n2-2,50\n2-2-2,60\n", "line 3: 3 bitwidths, but 2");
         check("bits,accuracy_percent\n2-2,50\n2-2,60\n", "line 3: 2-2 stands here a second");
         check("bits,accuracy_percent\n2-2,0\n", "every accuracy is 0");
+        check(
+            "bits,accuracy_percent,accuracy\n2-2,92,0.92\n2-4,93,0.46\n",
+            "line 3: column `accuracy`: `0.46` is not what `accuracy_percent` says, `93`",
+        );
+        assert!(read("bits,accuracy,accuracy_percent\n2-2,0.921,92\n", OnMiss::Error).is_ok());
         let missing = Table::read("/nonexistent/t.csv", OnMiss::Error).unwrap_err().to_string();
         assert!(missing.contains("/nonexistent/t.csv") && missing.contains("cannot be read"));
     }
