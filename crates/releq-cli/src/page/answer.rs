@@ -233,7 +233,7 @@ impl Judge<'_> {
         {
             let what = match float.failure {
                 Some(_) => "The long retrain of full precision failed",
-                None => "The long retrain made full precision worse",
+                None => "The long retrain made full precision worse on the validation images",
             };
             warnings.push(format!(
                 "{what}. Losses are against the {} before it.",

@@ -9,7 +9,7 @@ use super::{
     grid::{Grid, beside, finals, summary},
 };
 use crate::plot::{
-    Facts, Figure, Width, last_step,
+    Facts, Figure, Width, cost_text, last_step,
     number::{amount, count, duration, percent, short, thousands, times},
 };
 
@@ -203,7 +203,7 @@ fn about(report: &Report) -> Vec<(String, String)> {
         ),
         ("bits to choose from".to_owned(), listed(&actions)),
         ("quantizer".to_owned(), config.quantizer.to_string()),
-        ("cost of the search".to_owned(), config.cost.to_string()),
+        ("cost of the search".to_owned(), cost_text(&config.cost)),
         ("reward".to_owned(), config.reward().to_string()),
         ("agent".to_owned(), agent),
         ("tolerance".to_owned(), format!("{} points", short(100.0 * config.tolerance))),

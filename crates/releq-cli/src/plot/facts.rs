@@ -3,6 +3,7 @@
 use releq::{
     Choice, FinalRow, Report, Scored, SearchOutcome,
     core::{Bitwidth, CostModel, LayerBits, LayerProfile},
+    hw::CostKind,
 };
 
 /// A step of the training in full precision.
@@ -106,7 +107,7 @@ impl<'a> Facts<'a> {
 
     /// Name of the cost that the search makes low.
     pub(crate) fn cost_name(&self) -> String {
-        self.report.config.cost.to_string()
+        cost_text(&self.report.config.cost)
     }
 
     /// The highest bitwidth to choose from.
@@ -198,4 +199,11 @@ fn shares(model: &dyn CostModel, profiles: &[LayerProfile], bits: &[Bitwidth]) -
     let costs = costs?;
     let total: f64 = costs.iter().sum();
     (total.is_finite() && total > 0.0).then(|| costs.iter().map(|cost| cost / total).collect())
+}
+/// A cost as people write it: a weighted sum as one, `2.24e-4 x stripes-energy + 2.31e-6 x size`.
+pub(crate) fn cost_text(cost: &Choice<CostKind>) -> String {
+    let Choice::Ours(CostKind::WeightedSum(terms)) = cost else { return cost.to_string() };
+    let terms: Vec<String> =
+        terms.iter().map(|term| format!("{:.2e} x {}", term.weight, term.cost)).collect();
+    terms.join(" + ")
 }

@@ -6,7 +6,10 @@ use releq::{Report, core::BitwidthAssignment};
 use unicode_width::UnicodeWidthStr;
 
 use super::tables::{keep_words, plain, right, text, width};
-use crate::{page, plot::last_step};
+use crate::{
+    page,
+    plot::{cost_text, last_step},
+};
 
 /// What the columns of the final table mean.
 const COLUMNS: [(&str, &str); 5] = [
@@ -42,7 +45,7 @@ pub(crate) fn render(report: &Report) -> String {
         "quantizer {}, reward {}, cost {}",
         report.config.quantizer,
         report.config.reward(),
-        report.config.cost
+        cost_text(&report.config.cost)
     ));
 
     let mut layers = plain();
