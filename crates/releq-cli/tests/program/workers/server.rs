@@ -15,6 +15,8 @@ pub(super) struct Killed(pub(super) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
+        // What it has started as well: `faketime` waits for its program, and does not end it.
+        let _ = Command::new("pkill").args(["-KILL", "-P", &self.0.id().to_string()]).status();
         // Not asked to end: a server whose disk is full would not.
         let _ = self.0.kill();
         let _ = self.0.wait();

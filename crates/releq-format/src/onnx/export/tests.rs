@@ -279,7 +279,8 @@ fn what_cannot_be_exported_is_refused_with_its_name() {
     );
     let wrpn = QuantizerKind::Wrpn.build();
     assert_eq!(new(&bits(4, 2), &*wrpn), format!("2 bitwidths for {layers} layers"));
-    assert!(new(&bits(9, layers), &*wrpn).starts_with("layer `stem`: wrpn takes 1 to 8 bits"));
+    let nine = new(&bits(9, layers), &*wrpn);
+    assert!(nine.starts_with("layer `stem` cannot be quantized: wrpn takes 1 to 8 bits"), "{nine}");
     let mut missing = weights(&network);
     missing.0.remove("fc.bias");
     let error =
