@@ -117,7 +117,9 @@ fn reference(
         .iter()
         .zip(&out)
         .map(|(g, out)| {
-            let inside = out.value > 0.0 && out.value < ceiling;
+            // In single precision, as kernels see it: what is just below the ceiling may round up to it.
+            let value = out.value as f32;
+            let inside = value > 0.0 && f64::from(value) < ceiling;
             if rectifies && !inside { 0.0 } else { f64::from(*g) }
         })
         .collect();
