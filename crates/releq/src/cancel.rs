@@ -1,8 +1,11 @@
 //! Stopping a run from outside.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// A request to stop, shared by all of its clones: whoever holds one may make it, as a Ctrl-C handler
@@ -41,5 +44,10 @@ impl Cancel {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Goes on unless somebody has asked to stop: what the functions of `releq-train` that can be stopped ask for.
+    pub fn go_on(&self) -> ControlFlow<()> {
+        if self.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

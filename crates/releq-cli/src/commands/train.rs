@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
-    ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -250,10 +249,7 @@ impl Args {
         let state = saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer));
         let report = training.report();
         // Whoever stops a training does not wait for all test images, nor whoever stops their scoring for the rest.
-        let go_on = || match interrupt.cancel.is_cancelled() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        };
+        let go_on = || interrupt.cancel.go_on();
         let test = match report.stopped {
             true => None,
             false => train::accuracy_while(trainer, &images.test, norm, 32, &go_on)?,

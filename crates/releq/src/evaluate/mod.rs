@@ -24,7 +24,7 @@ pub use early_stop::EarlyStop;
 pub use parallel::Parallel;
 pub(crate) use pool::TrainerPool;
 
-pub(crate) use retrain::{EVALUATION_BATCH, Way, classify, go_on, unless_diverged};
+pub(crate) use retrain::{EVALUATION_BATCH, Way, classify, unless_diverged};
 pub use retrain::{Retrain, RetrainSetup, Retrained};
 pub use table::{OnMiss, Table};
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use releq_train::{Compared, Taught, Trainer, compare_while, logits_while};
 
-use super::{EVALUATION_BATCH, RetrainSetup, go_on};
+use super::{EVALUATION_BATCH, RetrainSetup};
 use crate::ReleqError;
 
 /// The idle trainers of one setup: their buffers live as long as the pool.
@@ -47,7 +47,7 @@ impl<'a> TrainerPool<'a> {
         let RetrainSetup { validation, normalization, cancel, .. } = self.setup;
         self.with(|trainer| {
             trainer.set_bits(None)?;
-            let go_on = || go_on(cancel);
+            let go_on = || cancel.go_on();
             logits_while(trainer, validation, normalization, EVALUATION_BATCH, &go_on)?
                 .ok_or(ReleqError::Cancelled)
         })
@@ -60,7 +60,7 @@ impl<'a> TrainerPool<'a> {
         reference: &[f32],
     ) -> Result<Compared, ReleqError> {
         let RetrainSetup { validation, normalization, cancel, .. } = self.setup;
-        let (batch, go_on) = (EVALUATION_BATCH, || go_on(cancel));
+        let (batch, go_on) = (EVALUATION_BATCH, || cancel.go_on());
         compare_while(trainer, validation, normalization, batch, reference, &go_on)?
             .ok_or(ReleqError::Cancelled)
     }

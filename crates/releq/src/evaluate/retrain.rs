@@ -3,7 +3,6 @@
 use std::{
     fmt,
     num::NonZeroUsize,
-    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -76,13 +75,8 @@ pub(crate) fn classify(
     normalization: &Normalization,
     cancel: &Cancel,
 ) -> Result<Hits, ReleqError> {
-    hits_while(trainer, images, normalization, EVALUATION_BATCH, &|| go_on(cancel))?
+    hits_while(trainer, images, normalization, EVALUATION_BATCH, &|| cancel.go_on())?
         .ok_or(ReleqError::Cancelled)
-}
-
-/// Goes on unless cancelled.
-pub(crate) fn go_on(cancel: &Cancel) -> ControlFlow<()> {
-    if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }
 
 /// What became of a retrain whose network was then shown some data sets.
@@ -220,7 +214,7 @@ impl<'a> Retrain<'a> {
         let RetrainSetup { train, normalization, seed, cancel, .. } = *self.pool.setup();
         let images = Subset::all(train).take(correction.images, seed)?;
         let made = self.pool.with(|trainer| {
-            let made = Corrector::new(trainer, images, normalization, &|| go_on(cancel))?;
+            let made = Corrector::new(trainer, images, normalization, &|| cancel.go_on())?;
             made.ok_or(ReleqError::Cancelled)
         })?;
         Ok(Arc::clone(corrector.insert(Arc::new(made))))
@@ -335,7 +329,7 @@ impl<'a> Retrain<'a> {
                 let corrector = self.corrector(*correction)?;
                 trainer.set_bits(Some(bits))?;
                 let cancel = self.pool.setup().cancel;
-                let done = corrector.correct(trainer, &|| go_on(cancel))?;
+                let done = corrector.correct(trainer, &|| cancel.go_on())?;
                 if done { Ok(None) } else { Err(ReleqError::Cancelled) }
             }
         }

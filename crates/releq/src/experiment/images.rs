@@ -12,10 +12,7 @@ use super::{
     ExperimentConfig, HeldOut,
     pieces::{AnySplits, Pieces},
 };
-use crate::{
-    Cancel, ReleqError,
-    evaluate::{EVALUATION_BATCH, go_on},
-};
+use crate::{Cancel, ReleqError, evaluate::EVALUATION_BATCH};
 
 const TRAINING: &str = "training";
 
@@ -107,7 +104,7 @@ impl Images {
         trainer.load(weights)?;
         let normalization = &self.normalization;
         let mut label = |images: Subset| -> Result<Subset, ReleqError> {
-            let (batch, go_on) = (EVALUATION_BATCH, || go_on(cancel));
+            let (batch, go_on) = (EVALUATION_BATCH, || cancel.go_on());
             let labels = classes_while(trainer.as_mut(), &images, normalization, batch, &go_on)?;
             let labels = labels.ok_or(ReleqError::Cancelled)?;
             let labelled: Arc<dyn Dataset> =
