@@ -49,30 +49,13 @@ fn with_equal_classes(train: ImageSet, test: ImageSet) -> Result<(ImageSet, Imag
 }
 
 fn images(path: &Path, x: &str, y: Option<&str>, max_bytes: u64) -> Result<ImageSet, DataError> {
-    // Before anything is read: a small archive may hold much.
-    let shape = npz::shape(path, x)?;
-    let needed = shape.iter().fold(1u64, |bytes, &size| bytes.saturating_mul(size as u64));
-    let image = match *shape.as_slice() {
-        [_, height, width] => Some([1, height, width]),
-        [_, first, second, third] => Some([first, second, third]),
-        _ => None,
-    };
-    if let Some(image) = image.filter(|_| needed > max_bytes) {
-        return Err(DataError::TooLarge {
-            folder: path.to_owned(),
-            images: shape[0],
-            shape: image,
-            bytes: needed,
-            limit: max_bytes,
-        });
-    }
     let wrong = |name: &str, reason: String| DataError::Array {
         path: path.to_owned(),
         name: name.to_owned(),
         reason,
     };
-    let npz::Array { shape, values } = npz::read(path, x)?;
-    let (images, [channels, height, width], last) = match *shape.as_slice() {
+    let shape = npz::shape(path, x)?;
+    let (images, shape, last) = match *shape.as_slice() {
         [images, height, width] => (images, [1, height, width], false),
         [images, channels @ (1 | 3), height, width] => (images, [channels, height, width], false),
         [images, height, width, channels @ (1 | 3)] => (images, [channels, height, width], true),
@@ -83,6 +66,15 @@ fn images(path: &Path, x: &str, y: Option<&str>, max_bytes: u64) -> Result<Image
             return Err(wrong(x, reason));
         }
     };
+    let [channels, height, width] = shape;
+    let sizes = [images, channels, height, width];
+    let needed = sizes.iter().fold(1u64, |bytes, &size| bytes.saturating_mul(size as u64));
+    // Before anything is read: a small archive may hold much.
+    if needed > max_bytes {
+        let folder = path.to_owned();
+        return Err(DataError::TooLarge { folder, images, shape, bytes: needed, limit: max_bytes });
+    }
+    let npz::Array { values, .. } = npz::read(path, x)?;
     let mut pixels = bytes(&values).map_err(|reason| wrong(x, reason))?;
     if last && channels > 1 {
         let area = height * width;
@@ -96,7 +88,7 @@ fn images(path: &Path, x: &str, y: Option<&str>, max_bytes: u64) -> Result<Image
         }
         pixels = planes;
     }
-    let (name, shape) = (path.display().to_string(), [channels, height, width]);
+    let name = path.display().to_string();
     let Some(y) = y else { return ImageSet::unlabelled(name, shape, pixels) };
     let npz::Array { shape: of_labels, values } = npz::read(path, y)?;
     if !matches!(of_labels.as_slice(), [_] | [_, 1]) || values.len() != images {
