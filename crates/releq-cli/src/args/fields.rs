@@ -2,16 +2,13 @@
 
 /// Fields as messages name them, and the options that set them. Those that options' own parsers check in full do not
 /// come up in messages.
-const OPTIONS: [(&str, &str); 12] = [
+const OPTIONS: [(&str, &str); 9] = [
     ("NameMap::ignore", "--ignore LAYER"),
     ("bad_images", "--skip-bad-images"),
     ("batch_size", "--batch-size"),
     ("class_list", "--classes"),
-    ("crop", "--resize-shorter"),
     ("limits", "--limit"),
     ("max_bytes", "--image-memory"),
-    ("normalization.mean", "--mean"),
-    ("normalization.std", "--std"),
     ("on_miss", "--on-miss nearest"),
     ("size.crop", "--resize-shorter"),
     ("size.resize", "--resize-shorter"),

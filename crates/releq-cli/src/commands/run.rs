@@ -155,8 +155,8 @@ impl Args {
         };
         let images = npz::read(input, "x")?;
         let count = check(input, &images, network)?;
+        let sample: usize = network.input().iter().product();
         if let Some(place) = images.values.iter().position(|value| !value.is_finite()) {
-            let sample = network.input().iter().product::<usize>().max(1);
             bail!(
                 "{}: array `x`: value {} of image {} is {}; images have finite numbers in single precision",
                 input.display(),
@@ -165,7 +165,6 @@ impl Args {
                 images.values[place]
             );
         }
-        let sample: usize = network.input().iter().product();
         let mut logits = Vec::with_capacity(count * network.outputs());
         for batch in images.values.chunks(BATCH * sample) {
             logits.extend(run(batch)?);

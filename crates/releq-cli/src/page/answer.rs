@@ -72,13 +72,16 @@ pub(super) fn listed(names: &[String]) -> String {
 
 /// `2.75 bits on average`, of those layers that have any.
 pub(super) fn average(row: &FinalRow) -> String {
+    format!("{:.2} {}", row.mean_bits, of_which(row))
+}
+
+/// `bits on average`, and of which layers where some are in full precision.
+pub(super) fn of_which(row: &FinalRow) -> String {
     let float = row.bits.iter().filter(|bits| bits.is_float()).count();
-    let of = if float == 0 || float == row.bits.len() {
-        String::new()
-    } else {
-        format!(" of the {} that are quantized", count(row.bits.len() - float, "layer"))
-    };
-    format!("{:.2} bits on average{of}", row.mean_bits)
+    if float == 0 || float == row.bits.len() {
+        return "bits on average".to_owned();
+    }
+    format!("bits on average of the {} that are quantized", count(row.bits.len() - float, "layer"))
 }
 
 pub(super) fn capital(text: &str) -> String {

@@ -10,13 +10,10 @@ use releq::{
 
 use super::answer::{Judge, capital, listed, loss};
 use crate::plot::{
-    RowKind, last_step,
+    AGENTS_OWN, RowKind, last_step,
     number::{count, thousands},
     standard_error,
 };
-
-/// The label of the row with the best of the agent's own search.
-const AGENTS_OWN: &str = "releq";
 
 impl Judge<'_> {
     /// Who found the answer.

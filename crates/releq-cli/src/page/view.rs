@@ -1,11 +1,11 @@
 //! What the template shows, in words and in the order of the page.
 
 use askama::Template;
-use releq::{Choice, ExperimentConfig, FinalRow, Report};
+use releq::{Choice, ExperimentConfig, Report};
 
 use super::{
     Named,
-    answer::{listed, verdict},
+    answer::{listed, of_which, verdict},
     grid::{Grid, beside, finals, summary},
 };
 use crate::plot::{
@@ -140,22 +140,12 @@ pub(super) fn network(config: &ExperimentConfig) -> String {
     network.map_or_else(|| "a network".to_owned(), |network| network.name().to_owned())
 }
 
-/// Of which layers a mean of bits is.
-fn average_of(row: &FinalRow) -> &'static str {
-    match row.bits.iter().any(|bits| bits.is_float())
-        && !row.bits.iter().all(|bits| bits.is_float())
-    {
-        true => "bits on average of the layers that are quantized",
-        false => "bits on average",
-    }
-}
-
 /// The three to five numbers that people look for first.
 fn tiles(report: &Report) -> Vec<Tile> {
     let tile = |value: String, what: &str| Tile { value, what: what.to_owned() };
     let Some(row) = report.chosen_row() else { return Vec::new() };
     let mut tiles = vec![
-        tile(format!("{:.2}", row.mean_bits), average_of(row)),
+        tile(format!("{:.2}", row.mean_bits), &of_which(row)),
         tile(percent(row.test_accuracy), "test accuracy"),
         tile(format!("{:+.2}", -row.loss_points), "points against full precision"),
     ];

@@ -17,6 +17,9 @@ pub struct TrainingStep {
     pub learning_rate: f64,
 }
 
+/// The label of the row with the best of the agent's own search.
+pub(crate) const AGENTS_OWN: &str = "releq";
+
 /// Where a row of the finals comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowKind {
@@ -145,7 +148,7 @@ impl<'a> Facts<'a> {
         let is_rival = |outcome: &SearchOutcome| row.label == format!("{} search", outcome.agent);
         if uniform(&row.bits).is_some_and(Bitwidth::is_float) {
             RowKind::Float
-        } else if row.label == "releq" {
+        } else if row.label == AGENTS_OWN {
             RowKind::Agent
         } else if self.report.comparisons.iter().any(is_rival) {
             RowKind::Rival
@@ -200,6 +203,7 @@ fn shares(model: &dyn CostModel, profiles: &[LayerProfile], bits: &[Bitwidth]) -
     let total: f64 = costs.iter().sum();
     (total.is_finite() && total > 0.0).then(|| costs.iter().map(|cost| cost / total).collect())
 }
+
 /// A cost as people write it: a weighted sum as one, `2.24e-4 x stripes-energy + 2.31e-6 x size`.
 pub(crate) fn cost_text(cost: &Choice<CostKind>) -> String {
     let Choice::Ours(CostKind::WeightedSum(terms)) = cost else { return cost.to_string() };

@@ -35,7 +35,9 @@ use svg::{
 pub(crate) use compare::compare;
 pub(crate) use costs::models;
 pub use facts::TrainingStep;
-pub(crate) use facts::{Facts, RowKind, cost_text, first_step, last_step, standard_error};
+pub(crate) use facts::{
+    AGENTS_OWN, Facts, RowKind, cost_text, first_step, last_step, standard_error,
+};
 pub(crate) use probabilities::{Policies, policies};
 
 use marks::{Anchor, px, text};

@@ -11,7 +11,8 @@ use crate::args::{UsageError, options_named_in};
 const USAGE: u8 = 2;
 
 /// Runs a program. Warnings of the libraries go to standard error, more of them as `RUST_LOG` asks; so does the error
-/// that ends it, on one line with its causes, and which option sets a field that it names. A mistake on the command line ends it with 2, any other error with 1.
+/// that ends it, on one line with its causes, and which option sets a field that it names. A mistake on the command line
+/// ends it with 2, any other error with 1.
 pub fn exit_code<T: Termination>(program: impl FnOnce() -> Result<T>) -> ExitCode {
     // A second program in the same process goes on with the first one's log.
     let _ = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))

@@ -427,8 +427,12 @@ fn a_setting_that_does_not_fit_is_named() {
 /// As the user 54321, who may have three threads, where the search asks for eight; `None` where that is not allowed.
 #[cfg(target_os = "linux")]
 fn with_three_threads(command: &Command) -> Option<Output> {
-    let mut few = Command::new("setpriv");
-    few.args(["--reuid=54321", "--regid=54321", "--clear-groups"]);
+    let other_user = || {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--reuid=54321", "--regid=54321", "--clear-groups"]);
+        setpriv
+    };
+    let mut few = other_user();
     few.args(["prlimit", "--nproc=3"]).arg(command.get_program());
     for (name, value) in command.get_envs() {
         match value {
@@ -437,9 +441,7 @@ fn with_three_threads(command: &Command) -> Option<Output> {
         };
     }
     // What is not to be reached by this user, as under a private home, cannot be tried.
-    let mut reached = Command::new("setpriv");
-    reached.args(["--reuid=54321", "--regid=54321", "--clear-groups"]).arg(command.get_program());
-    let reached = reached.arg("--version").output();
+    let reached = other_user().arg(command.get_program()).arg("--version").output();
     if !reached.is_ok_and(|output| output.status.success()) {
         return None;
     }
