@@ -29,8 +29,13 @@ fn floats(values: &[f32]) -> Vec<u8> {
 
 /// A tensor with what `Tensor.is_neg` and `Tensor.is_conj` say.
 fn marked(saved: &mut Saved, class: &str, bytes: Vec<u8>, mark: &str) -> Vec<u8> {
+    marked_as(saved, class, bytes, mark, boolean(true))
+}
+
+/// As [`marked`], with another value of the mark than true.
+fn marked_as(saved: &mut Saved, class: &str, bytes: Vec<u8>, mark: &str, is: Vec<u8>) -> Vec<u8> {
     let storage = saved.storage(class, bytes);
-    let mark = dict(&[(mark, boolean(true))]);
+    let mark = dict(&[(mark, is)]);
     let arguments = [storage, int(0), ints(&[3]), ints(&[1]), boolean(false), b"N".to_vec(), mark];
     call("torch._utils", "_rebuild_tensor_v2", &arguments)
 }
@@ -40,6 +45,13 @@ fn negative_views_are_negated() {
     let bytes = floats(&[1.0, -2.0, 0.0]);
     let bias = values("fc.bias", |saved| marked(saved, "FloatStorage", bytes.clone(), "neg"));
     assert_eq!(bias, [-1.0, 2.0, -0.0]);
+    // By a number, for truth is a number in Python.
+    for (mark, expected) in [(1, [-1.0, 2.0, -0.0]), (0, [1.0, -2.0, 0.0])] {
+        let bias = values("fc.bias", |saved| {
+            marked_as(saved, "FloatStorage", bytes.clone(), "neg", int(mark))
+        });
+        assert_eq!(bias, expected, "{mark}");
+    }
     // What is conjugated is complex, which no weight is.
     let message = refused(|saved| marked(saved, "ComplexFloatStorage", vec![0; 24], "conj"));
     assert!(message.contains("`fc.bias` has type complex64"), "{message}");

@@ -157,7 +157,7 @@ impl ImageArgs {
 }
 
 /// Images for `network` and where they come from, `limit` of them at most, every class in its share. Of an image
-/// folder only what is asked for is read, and only that half has to be there.
+/// folder or a list's test images only what is asked for is read, and only that half has to be there.
 ///
 /// # Errors
 /// If they cannot be read, or their size or number of classes is another than the network's.
@@ -178,6 +178,9 @@ pub fn load(
             if !folder.left_out().is_empty() {
                 name += &format!(", without {}", folder.left_out());
             }
+            if let Some(joined) = folder.joined_classes() {
+                name += &format!(", where {joined}");
+            }
             let folder = match limit {
                 Some(limit) => folder.take(limit.get(), 0),
                 None => folder,
@@ -189,13 +192,19 @@ pub fn load(
             (images, name)
         }
         None => {
-            let data = source.load()?;
-            let set = if split == Split::Test { data.test } else { data.train };
+            let (set, name) = match test_list(source, split)? {
+                Some(test) => test,
+                None => {
+                    let data = source.load()?;
+                    let set = if split == Split::Test { data.test } else { data.train };
+                    (set, data.source)
+                }
+            };
             let set = match limit {
                 Some(limit) => set.take(limit.get(), 0),
                 None => set,
             };
-            (set, data.source)
+            (set, name)
         }
     };
     check(&set, &name, network, source)?;
@@ -213,6 +222,17 @@ fn half(source: &DataConfig, split: Split) -> Option<(PathBuf, &ImageFolderConfi
         Split::Test => image_folder::test_folder(path),
     };
     Some((half?, images))
+}
+
+/// The test images of a list of images, where they are asked for and it says which they are.
+fn test_list(source: &DataConfig, split: Split) -> Result<Option<(ImageSet, String)>> {
+    let DataConfig::Folder { path, kind, images } = source else { return Ok(None) };
+    let kind = kind.map_or_else(|| releq::data::detect(path), Ok)?;
+    if split == Split::Test && kind == DataKind::ImageList {
+        Ok(image_folder::load_test_list(path, images)?)
+    } else {
+        Ok(None)
+    }
 }
 
 /// All images of a data set for `network`.

@@ -60,10 +60,6 @@ pub(crate) fn find(dir: &Path) -> Result<Location, DataError> {
     let deeper = [0, 1].map(|form| nested[2].join(FOLDERS[form]));
     let folders: Vec<&Path> =
         std::iter::once(dir).chain(nested.iter().chain(&deeper).map(PathBuf::as_path)).collect();
-    let missing = |folder: &Path, suffix: &str| -> Vec<String> {
-        let names = BATCHES.map(|name| format!("{name}{suffix}")).into_iter();
-        names.filter(|name| !folder.join(name).is_file()).collect()
-    };
     for &folder in &folders {
         if missing(folder, ".bin").is_empty() {
             return Ok(Location::Binary(folder.to_owned()));
@@ -82,6 +78,12 @@ pub(crate) fn find(dir: &Path) -> Result<Location, DataError> {
     let (folder, suffix) = nearest.unwrap_or((dir, ".bin"));
     let missing = missing(folder, suffix);
     Err(DataError::NotFound { kind: DataKind::Cifar10, folder: folder.to_owned(), missing })
+}
+
+/// Names of the batches that are not in `folder`, in the form whose names end in `suffix`.
+fn missing(folder: &Path, suffix: &str) -> Vec<String> {
+    let names = BATCHES.map(|name| format!("{name}{suffix}")).into_iter();
+    names.filter(|name| !folder.join(name).is_file()).collect()
 }
 
 /// Images and labels of one batch.
@@ -109,6 +111,9 @@ pub fn load(dir: &Path) -> Result<Splits, DataError> {
         Location::Archive(path) => (read_archive(path)?, path),
     };
     let mut source = format!("CIFAR-10 from {}", place.display());
+    if matches!(location, Location::Binary(_)) && missing(place, "").is_empty() {
+        source.push_str(", its binary batches and not those of Python beside them");
+    }
     let set = |name: &str, batches: &mut dyn Iterator<Item = Batch>| {
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         for batch in batches {

@@ -91,6 +91,7 @@ impl Values {
     pub(super) fn is_set(&self, id: Id, key: &str) -> bool {
         let (Value::Dict(pairs) | Value::Object(pairs)) = self.get(id) else { return false };
         let found = pairs.iter().rev().find(|(name, _)| self.text(*name) == Some(key));
-        found.is_some_and(|&(_, value)| matches!(self.get(value), Value::Bool(true)))
+        // Whatever Python takes for true, as PyTorch does.
+        found.and_then(|&(_, value)| self.int(value)).is_some_and(|value| value != 0)
     }
 }

@@ -80,6 +80,7 @@ impl Pickle {
         let is_key = |id: Id| match &self.values[id] {
             Value::Text(text) => text == key,
             Value::Bytes(range) => bytes[range.clone()] == *key.as_bytes(),
+            Value::Decoded(bytes) => bytes == key.as_bytes(),
             _ => false,
         };
         // Of equal keys, the last counts.
@@ -183,6 +184,9 @@ mod tests {
             let numbers = read(bytes).unwrap().numbers("labels", bytes);
             assert_eq!(numbers, Ok(vec![6, 9]), "case {case}");
         }
+        // `{b'labels': [6, 9]}` in protocol 2 of Python 3, which is what saving a published batch again makes.
+        let bytes = b"\x80\x02}q\x00c_codecs\nencode\nq\x01X\x06\x00\x00\x00labelsq\x02X\x06\x00\x00\x00latin1q\x03\x86q\x04Rq\x05]q\x06(K\x06K\tes.";
+        assert_eq!(read(bytes).unwrap().numbers("labels", bytes), Ok(vec![6, 9]));
         for (bytes, expected) in [
             (&b"}(U\x06labels](K\x06Neu."[..], "item 1 of `labels` is not a whole number"),
             (b"}(U\x06labelsNu.", "`labels` is neither a list nor a NumPy array"),

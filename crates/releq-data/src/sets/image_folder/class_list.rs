@@ -1,6 +1,9 @@
 //! Which number each class has, where the order of folders does not say it.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
+};
 
 use releq_core::{
     tables::TextTable,
@@ -125,6 +128,23 @@ impl ClassList {
         let numbers: Result<_, String> = names.iter().map(number).collect();
         numbers.map_err(|reason| TextError::new(path, 0, reason).into())
     }
+}
+
+/// What to say where the list at `path` gives several of `names` one number, which joins their classes; one's mistake as
+/// often as one's purpose.
+pub(super) fn joined(path: &Path, names: &[String], numbers: &[Label]) -> Option<String> {
+    let mut by_number: BTreeMap<Label, BTreeSet<&str>> = BTreeMap::new();
+    for (name, &number) in names.iter().zip(numbers) {
+        by_number.entry(number).or_default().insert(name);
+    }
+    by_number.retain(|_, names| names.len() > 1);
+    let (number, names) = by_number.first_key_value()?;
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let more = match by_number.len() - 1 {
+        0 => String::new(),
+        more => format!(", and so on for {more} more"),
+    };
+    Some(format!("{} gives {} one number, {number}{more}", path.display(), names.join(" and ")))
 }
 
 #[cfg(test)]

@@ -5,13 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use releq_core::tables::{TextRow, TextTable};
+use releq_core::{
+    tables::{TextRow, TextTable},
+    text::TextError,
+};
 
 use super::{
-    ImageFile, ImageFolder, ImageFolderConfig, LeftOut, LoadedImages, class_list::ClassList,
-    listing::check_count, splits::FIFTH, test_fifth,
+    ImageFile, ImageFolder, ImageFolderConfig, LeftOut, LoadedImages,
+    class_list::{ClassList, joined},
+    listing::check_count,
+    splits::FIFTH,
+    test_fifth,
 };
-use crate::{DataError, Label, Splits, sets::exists};
+use crate::{DataError, ImageSet, Label, Splits, sets::exists};
 
 /// Names of the column with the files, in order of preference.
 const FILES: [&str; 4] = ["path", "file", "filename", "image"];
@@ -21,57 +27,96 @@ const CLASSES: [&str; 2] = ["label", "class"];
 /// Reads the images that a table lists. Its column `path` (or `file`, `filename`, `image`) has their files, within the
 /// folder of the table or absolute. `label` (or `class`) has their classes, by number or by name; without that column,
 /// they have no labels. `split` is `train` or `test` (`val`, `valid`, `validation`); without it, every fifth is a test image,
-/// chosen at random but always the same.
+/// chosen at random but always the same. A file that does not exist is an image that does not decode.
 ///
 /// # Errors
 /// As [`ImageFolder::open`] and [`ImageFolder::load`], and [`DataError::Text`] for what is wrong with the table.
 pub fn load_list(table: &Path, config: &ImageFolderConfig) -> Result<Splits, DataError> {
-    config.check()?;
-    exists(table)?;
-    let rows = TextTable::read(table, &[])?;
-    let column = |names: &[&'static str]| names.iter().copied().find(|name| rows.has(name));
-    let files = column(&FILES).ok_or_else(|| rows.missing("path"))?;
-    let mut images = Vec::new();
-    for row in rows.rows() {
-        let file = row.text(files)?;
-        if file.is_empty() {
-            return Err(row.error(files, "names no file").into());
-        }
-        images.push((PathBuf::from(file), is_test(&row)?));
+    let mut list = List::read(table, config)?;
+    if !list.is_split {
+        let (train, test) = test_fifth(list.load(false)?)?;
+        list.source.push_str(FIFTH);
+        return Ok(Splits { train, test, source: list.source });
     }
-    let (classes, labels) = match column(&CLASSES) {
-        Some(column) => classes(table, &rows, column, config)?,
-        None => (Vec::new(), vec![0; images.len()]),
-    };
-    let listed = images.into_iter().zip(labels);
-    let listed = listed.map(|((path, is_test), class)| (ImageFile { path, class }, is_test));
-    let (test, train): (Vec<_>, Vec<_>) = listed.partition(|(_, is_test)| *is_test == Some(true));
-    let open = |files: Vec<(ImageFile, Option<bool>)>| {
-        let files = files.into_iter().map(|(file, _)| file).collect();
-        ImageFolder::listed(table, classes.clone(), files, config)
-    };
-    let unlabelled = if classes.is_empty() { " without labels" } else { "" };
-    let mut source = format!("images{unlabelled} listed in {}", table.display());
-    let mut load = |files| -> Result<_, DataError> {
-        let LoadedImages { images, skipped } = open(files)?.load()?;
+    let (train, test) = (list.load(false)?, list.load(true)?);
+    Ok(Splits { train, test, source: list.source })
+}
+
+/// The test images of a table alone, and where they are from; it need not list any to train on. `None` where it does not
+/// say which are to test on.
+///
+/// # Errors
+/// As [`load_list`].
+pub fn load_test_list(
+    table: &Path,
+    config: &ImageFolderConfig,
+) -> Result<Option<(ImageSet, String)>, DataError> {
+    let mut list = List::read(table, config)?;
+    if !list.is_split {
+        return Ok(None);
+    }
+    let test = list.load(true)?;
+    Ok(Some((test, list.source)))
+}
+
+/// The images that a table lists, before they are read.
+struct List<'a> {
+    table: &'a Path,
+    config: &'a ImageFolderConfig,
+    classes: Vec<String>,
+    /// Every image, and whether it is one to test on.
+    files: Vec<(ImageFile, bool)>,
+    /// Whether the table says which images are to test on.
+    is_split: bool,
+    source: String,
+}
+
+impl<'a> List<'a> {
+    fn read(table: &'a Path, config: &'a ImageFolderConfig) -> Result<Self, DataError> {
+        config.check()?;
+        exists(table)?;
+        let rows = TextTable::read(table, &[])?;
+        let column = |names: &[&'static str]| names.iter().copied().find(|name| rows.has(name));
+        let path = column(&FILES).ok_or_else(|| rows.missing("path"))?;
+        let mut images = Vec::new();
+        for row in rows.rows() {
+            let file = row.text(path)?;
+            if file.is_empty() {
+                return Err(row.error(path, "names no file").into());
+            }
+            images.push((PathBuf::from(file), is_test(&row)?));
+        }
+        let Classes { names, of_rows, joined } = match column(&CLASSES) {
+            Some(column) => classes(table, &rows, column, config)?,
+            None => Classes { names: Vec::new(), of_rows: vec![0; images.len()], joined: None },
+        };
+        let unlabelled = if names.is_empty() { " without labels" } else { "" };
+        let mut source = format!("images{unlabelled} listed in {}", table.display());
+        if let Some(joined) = joined {
+            source.push_str(&format!(", where {joined}"));
+        }
+        let listed = images.into_iter().zip(of_rows);
+        let files = listed.map(|((path, is_test), class)| (ImageFile { path, class }, is_test));
+        let is_split = rows.has("split");
+        Ok(Self { table, config, classes: names, files: files.collect(), is_split, source })
+    }
+
+    /// The images to train on, which are all where nothing says which are to test on, or those to test on.
+    fn load(&mut self, test: bool) -> Result<ImageSet, DataError> {
+        let files = self.files.iter().filter(|(_, is_test)| *is_test == test);
+        let files: Vec<ImageFile> = files.map(|(file, _)| file.clone()).collect();
+        if files.is_empty() {
+            let lacking = if test { "test" } else { "train" };
+            let reason = format!("column `split`: no image is for `{lacking}`");
+            return Err(TextError::new(self.table, 0, reason).into());
+        }
+        let folder = ImageFolder::listed(self.table, self.classes.clone(), files, self.config)?;
+        let LoadedImages { images, skipped } = folder.load()?;
         if !skipped.is_empty() {
-            source.push_str(&format!(", without {} that do not decode", skipped.len()));
+            self.source.push_str(&format!(", without {} that do not decode", skipped.len()));
         }
         Ok(images)
-    };
-    let (train, test) = match (train.is_empty(), test.is_empty()) {
-        (false, false) => (load(train)?, load(test)?),
-        (false, true) if !rows.has("split") => {
-            let split = test_fifth(load(train)?)?;
-            source.push_str(FIFTH);
-            split
-        }
-        (no_train, _) => {
-            let lacking = if no_train { "train" } else { "test" };
-            return Err(rows.error(format!("column `split`: no image is for `{lacking}`")).into());
-        }
-    };
-    Ok(Splits { train, test, source })
+    }
 }
 
 /// Whether the classes of a list are numbers; names are numbered in their order.
@@ -89,12 +134,12 @@ pub fn labels_are_numbers(table: &Path) -> Result<bool, DataError> {
     Ok(true)
 }
 
-/// Whether a row is a test image, if it says.
-fn is_test(row: &TextRow<'_>) -> Result<Option<bool>, DataError> {
-    let Some(split) = row.find("split") else { return Ok(None) };
+/// Whether a row says that it is a test image.
+fn is_test(row: &TextRow<'_>) -> Result<bool, DataError> {
+    let Some(split) = row.find("split") else { return Ok(false) };
     match split.to_lowercase().as_str() {
-        "train" | "training" => Ok(Some(false)),
-        "test" | "val" | "valid" | "validation" => Ok(Some(true)),
+        "train" | "training" => Ok(false),
+        "test" | "val" | "valid" | "validation" => Ok(true),
         _ => {
             let reason = format!("expected `train` or `test`, got `{split}`");
             Err(row.error("split", reason).into())
@@ -102,13 +147,21 @@ fn is_test(row: &TextRow<'_>) -> Result<Option<bool>, DataError> {
     }
 }
 
-/// Names of the classes by number, and the class of every row.
+/// The classes of a table.
+struct Classes {
+    /// By number.
+    names: Vec<String>,
+    of_rows: Vec<Label>,
+    /// Which names have one number.
+    joined: Option<String>,
+}
+
 fn classes(
     table: &Path,
     rows: &TextTable,
     column: &str,
     config: &ImageFolderConfig,
-) -> Result<(Vec<String>, Vec<Label>), DataError> {
+) -> Result<Classes, DataError> {
     let cells: Result<Vec<&str>, DataError> = rows
         .rows()
         .map(|row| {
@@ -123,7 +176,8 @@ fn classes(
         let names: Vec<String> = cells.iter().map(|&cell| cell.to_owned()).collect();
         let list = ClassList::read(path)?;
         let numbers = list.numbers(path, &names)?;
-        return Ok((list.names, numbers));
+        let joined = joined(path, &names, &numbers);
+        return Ok(Classes { names: list.names, of_rows: numbers, joined });
     }
     let numbers: Vec<Option<Label>> = cells.iter().map(|cell| cell.parse().ok()).collect();
     // Taken as names, numbers would be sorted as text, and stand for other classes.
@@ -138,15 +192,16 @@ fn classes(
     if odd.is_none() {
         let numbers: Vec<Label> = numbers.into_iter().flatten().collect();
         let count = numbers.iter().max().map_or(0, |&largest| usize::from(largest) + 1);
-        return Ok(((0..count).map(|number| number.to_string()).collect(), numbers));
+        let names = (0..count).map(|number| number.to_string()).collect();
+        return Ok(Classes { names, of_rows: numbers, joined: None });
     }
     let names: BTreeSet<&str> = cells.iter().copied().collect();
     check_count(table, names.len())?;
     let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
     let number = |cell: &&str| names.binary_search_by(|name| name.as_str().cmp(cell)).ok();
     let labels = cells.iter().filter_map(number).filter_map(|place| Label::try_from(place).ok());
-    let labels = labels.collect();
-    Ok((names, labels))
+    let of_rows = labels.collect();
+    Ok(Classes { names, of_rows, joined: None })
 }
 
 impl ImageFolder {
@@ -174,10 +229,20 @@ mod tests {
     use image::RgbImage;
 
     use super::*;
-    use crate::{Cache, Dataset};
+    use crate::{BadImages, Cache, Dataset};
 
     /// Ten images, each of one shade, and a table of them.
     fn listed(text: &str, class_list: Option<&str>) -> Result<Splits, DataError> {
+        read(text, class_list, BadImages::Refuse, load_list)
+    }
+
+    /// What `load` makes of such a table.
+    fn read<T>(
+        text: &str,
+        class_list: Option<&str>,
+        bad_images: BadImages,
+        load: fn(&Path, &ImageFolderConfig) -> Result<T, DataError>,
+    ) -> Result<T, DataError> {
         let folder = tempfile::tempdir().unwrap();
         for shade in 0..10 {
             let image = RgbImage::from_pixel(3, 2, image::Rgb([shade; 3]));
@@ -189,8 +254,9 @@ mod tests {
             std::fs::write(&list, text).unwrap();
         }
         let class_list = class_list.map(|_| list);
-        let config = ImageFolderConfig { cache: Cache::Off, class_list, ..Default::default() };
-        load_list(&table, &config)
+        let cache = Cache::Off;
+        let config = ImageFolderConfig { cache, class_list, bad_images, ..Default::default() };
+        load(&table, &config)
     }
 
     fn shades(images: &crate::ImageSet) -> Vec<(u8, Option<Label>)> {
@@ -214,6 +280,42 @@ mod tests {
         assert_eq!((data.train.len(), data.test.len(), data.train.classes()), (4, 2, 8));
         let data = listed("path\n3.png\n4.png\n5.png\n", None).unwrap();
         assert_eq!((data.train.classes(), data.test.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_skipped_where_bad_images_are() {
+        let text = "path,label\n3.png,0\nnone.png,0\n4.png,1\n5.png,1\n";
+        let message = listed(text, None).unwrap_err().to_string();
+        assert!(message.contains("none.png") && message.contains("1 of 4"), "{message}");
+        // Also where it would give the size of all.
+        for text in [text, "path,label\nnone.png,0\n3.png,0\n4.png,1\n5.png,1\n"] {
+            let data = read(text, None, BadImages::Skip, load_list).unwrap();
+            assert_eq!(data.train.len() + data.test.len(), 3);
+            assert!(data.source.contains("without 1 that do not decode"), "{}", data.source);
+        }
+    }
+
+    #[test]
+    fn test_images_can_be_read_alone() {
+        let test = |text| read(text, None, BadImages::Refuse, load_test_list);
+        let (images, source) =
+            test("path,label,split\n3.png,0,test\n4.png,1,val\n").unwrap().unwrap();
+        assert_eq!(shades(&images), [(3, Some(0)), (4, Some(1))]);
+        assert!(source.contains("table.csv"), "{source}");
+        assert!(test("path,label\n3.png,0\n4.png,1\n").unwrap().is_none());
+        let message = test("path,split\n3.png,train\n").unwrap_err().to_string();
+        assert!(message.contains("no image is for `test`"), "{message}");
+    }
+
+    #[test]
+    fn names_that_are_one_class_are_told() {
+        let text = "path,label,split\n3.png,dog,train\n1.png,cat,test\n2.png,cat,train\n";
+        let list = Some("index,name\n0,cat\n1,owl\n0,dog\n");
+        let data = listed(text, list).unwrap();
+        let told = data.source.contains("list.txt gives `cat` and `dog` one number, 0");
+        assert!(told, "{}", data.source);
+        let data = listed(text, Some("cat\ndog\n")).unwrap();
+        assert!(!data.source.contains("one number"), "{}", data.source);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod listing;
 mod splits;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -25,7 +25,7 @@ use self::{
 pub use self::{
     config::{BadImages, ImageFolderConfig},
     left_out::LeftOut,
-    list::{labels_are_numbers, load_list},
+    list::{labels_are_numbers, load_list, load_test_list},
     splits::{check_classes, load, open, splits, test_folder},
 };
 use crate::{
@@ -61,6 +61,8 @@ pub struct ImageFolder {
     classes: Vec<String>,
     files: Vec<ImageFile>,
     left_out: LeftOut,
+    /// What there is to say of the list of classes.
+    joined: Option<String>,
     shape: [usize; 3],
     /// The image that gave the shape.
     first: PathBuf,
@@ -94,14 +96,18 @@ impl ImageFolder {
         let root = folder.into();
         exists(&root)?;
         let Listing { mut classes, mut files, left_out, fingerprint } = Listing::read(&root)?;
+        let mut joined = None;
         if let Some(path) = config.class_list.as_ref().filter(|_| !classes.is_empty()) {
             let list = ClassList::read(path)?;
             let numbers = list.numbers(path, &classes)?;
+            joined = class_list::joined(path, &classes, &numbers);
             files.iter_mut().for_each(|file| file.class = numbers[usize::from(file.class)]);
             classes = list.names;
         }
         let name = root.display().to_string();
-        Self::with_files(root, name, classes, files, left_out, Some(fingerprint), config)
+        let folder =
+            Self::with_files(root, name, classes, files, left_out, Some(fingerprint), config)?;
+        Ok(Self { joined, ..folder })
     }
 
     /// A folder with these files; reads only the first that decodes.
@@ -120,6 +126,7 @@ impl ImageFolder {
             classes,
             files,
             left_out,
+            joined: None,
             shape: [config.color.channels(), 0, 0],
             first: PathBuf::new(),
             config: config.clone(),
@@ -145,10 +152,22 @@ impl ImageFolder {
                 Err(ReadError::Bad(error)) => {
                     bad.push(BadImage { path, reason: error.to_string() });
                 }
-                Err(ReadError::Fatal(source)) => return Err(DataError::Read { path, source }),
+                Err(ReadError::Fatal(source)) => match self.bad_or_fatal(path, source) {
+                    Failure::Bad(image) => bad.push(image),
+                    Failure::Fatal(error) => return Err(error),
+                },
             }
         }
         Err(DataError::BadImages { folder: self.root.clone(), total: self.files.len(), bad })
+    }
+
+    /// What a file is that cannot be opened: a list may name one that does not exist; one of a folder was there.
+    fn bad_or_fatal(&self, path: PathBuf, source: io::Error) -> Failure {
+        if self.fingerprint.is_none() && source.kind() == io::ErrorKind::NotFound {
+            Failure::Bad(BadImage { path, reason: source.to_string() })
+        } else {
+            Failure::Fatal(DataError::Read { path, source })
+        }
     }
 
     fn path(&self, file: &ImageFile) -> PathBuf {
@@ -176,6 +195,12 @@ impl ImageFolder {
     /// Files of the whole folder that are not read as images.
     pub fn left_out(&self) -> &LeftOut {
         &self.left_out
+    }
+
+    /// Where the list of classes gives several folders one number, which joins them to one class: a sentence that says
+    /// so.
+    pub fn joined_classes(&self) -> Option<&str> {
+        self.joined.as_deref()
     }
 
     /// A random subset of `n` images with the classes in proportion. The same seed gives the same subset.
@@ -302,9 +327,7 @@ impl ImageFolder {
             Err(ReadError::Bad(error)) => {
                 return Err(Failure::Bad(BadImage { path, reason: error.to_string() }));
             }
-            Err(ReadError::Fatal(source)) => {
-                return Err(Failure::Fatal(DataError::Read { path, source }));
-            }
+            Err(ReadError::Fatal(source)) => return Err(self.bad_or_fatal(path, source)),
         };
         let found = image.size();
         let expected = [self.shape[1], self.shape[2]];

@@ -104,6 +104,9 @@ pub fn open(dir: &Path, config: &ImageFolderConfig) -> Result<Splits<ImageFolder
     if !left_out.is_empty() {
         source.push_str(&format!(", without {left_out}"));
     }
+    if let Some(joined) = train.joined_classes().or(test.joined_classes()) {
+        source.push_str(&format!(", where {joined}"));
+    }
     Ok(Splits { train, test, source })
 }
 
