@@ -15,7 +15,7 @@ use releq::{
     hw::{CostKind, CostWeighted},
     quant::QuantizerKind,
     reward::reward_fn,
-    train::Length,
+    train::{Length, initial_weights},
     zoo::lenet,
 };
 use releq_test_support::without_times;
@@ -152,6 +152,22 @@ fn diverging_retrains_count_as_failed_and_the_search_goes_on() {
         // The long retrains of the uniform assignments still stand beside it.
         assert!(report.rows.iter().any(|row| row.label == "uniform 8" && row.failure.is_none()));
     }
+}
+
+#[test]
+fn pretraining_that_diverges_ends_the_run_and_names_its_setting() {
+    let wild = |c: &mut ExperimentConfig| c.pretrain.sgd.learning_rate = 1e6;
+    let run = |experiment: Experiment| experiment.run(&Cancel::new(), &|_| {}).unwrap_err();
+    let error = run(Experiment::new(lenet(), data(), changed(1, wild)));
+    assert!(matches!(error, ReleqError::Pretraining { .. }), "{error:?}");
+    assert!(error.to_string().contains("`pretrain.sgd.learning_rate`"), "{error}");
+    let tuned = changed(1, |c| {
+        wild(c);
+        c.fine_tune = Some(c.pretrain);
+    });
+    let weights = initial_weights(&lenet(), 1);
+    let error = run(Experiment::new(lenet(), data(), tuned).weights(weights));
+    assert!(error.to_string().contains("`fine_tune.sgd.learning_rate`"), "{error}");
 }
 
 #[test]

@@ -58,6 +58,18 @@ pub enum ReleqError {
     /// The agent failed.
     #[error(transparent)]
     Agent(#[from] releq_agent::AgentError),
+    /// The training in full precision diverged, so that there is nothing to quantize.
+    #[error(
+        "full precision: the loss became {loss} at step {step}; a lower `{schedule}.sgd.learning_rate` may do"
+    )]
+    Pretraining {
+        /// Name of the setting with its schedule, `pretrain` or `fine_tune`.
+        schedule: &'static str,
+        /// The loss.
+        loss: f32,
+        /// Steps taken before.
+        step: usize,
+    },
     /// Training failed for another reason than a diverging loss.
     #[error(transparent)]
     Train(#[from] releq_train::TrainError),

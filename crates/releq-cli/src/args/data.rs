@@ -51,7 +51,12 @@ impl DataArgs {
     /// # Errors
     /// If what is named is not there, or cannot be downloaded.
     pub fn find(&self, network: &Network) -> Result<Option<DataConfig>> {
-        let folder = |path, kind| -> Result<Option<DataConfig>> {
+        let folder = |path: PathBuf, kind: Option<DataKind>| -> Result<Option<DataConfig>> {
+            // What cannot be told is told when it is read.
+            let found = kind.or_else(|| data::detect(&path).ok());
+            if let Some(kind) = found.filter(|kind| !kind.is_image_files()) {
+                self.images.are_for_files(&format!("{} is {kind}", path.display()))?;
+            }
             let images = self.images.config(network)?;
             Ok(Some(DataConfig::Folder { path, kind, images }))
         };
@@ -61,6 +66,7 @@ impl DataArgs {
         });
         let (kind, asked) = match self.data.as_deref() {
             Some(name) if name == Path::new(DIGITS) => {
+                self.images.are_for_files("the digits are drawn")?;
                 return Ok(Some(DataConfig::Digits(DigitsConfig::default())));
             }
             Some(path) if path.exists() => return folder(path.to_owned(), None),

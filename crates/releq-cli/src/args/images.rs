@@ -96,6 +96,28 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
+    /// Checks that no option is given that says how image files are read, for data that are none: `data` says what they are.
+    ///
+    /// # Errors
+    /// [`UsageError`] with the option that would have no effect.
+    pub(super) fn are_for_files(&self, data: &str) -> Result<()> {
+        let given = [
+            ("--classes", self.classes.is_some()),
+            ("--resize", self.resize),
+            ("--resize-shorter", self.resize_shorter.is_some()),
+            ("--skip-bad-images", self.skip_bad_images),
+            // Its order of the colours.
+            ("--preprocess caffe", self.preprocess == Some(Preprocess::Caffe)),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                Err(UsageError(format!("{option} is for image files, but {data}; leave it out"))
+                    .into())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// How an image folder is read for `network`.
     ///
     /// # Errors

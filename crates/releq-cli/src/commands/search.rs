@@ -226,7 +226,16 @@ impl Args {
         };
         let folder = folder.map(RunFolder::open).transpose()?;
         let folder = match (folder, &self.fork) {
-            (Some(folder), Some(from)) => Some(folder.fork(from)),
+            (Some(folder), Some(from)) => {
+                if folder.config().is_some() {
+                    note(format_args!(
+                        "the run in {} has begun and goes on; of {} it has what it took over at its start",
+                        folder.path().display(),
+                        from.display()
+                    ));
+                }
+                Some(folder.fork(from))
+            }
             (folder, _) => folder,
         };
         self.search.output.run(experiment, folder)

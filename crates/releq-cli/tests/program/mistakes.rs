@@ -66,6 +66,11 @@ fn a_mistake_is_named_with_what_was_expected_and_the_remedy() {
             &["1 to 1024", "all cores"],
         ),
         ("evaluate lenet --data DATA --weights WEIGHTS --images 0", 2, &["1 or more"]),
+        (
+            "evaluate lenet --data digits --weights WEIGHTS --classes DIR/none.csv",
+            2,
+            &["--classes is for image files, but the digits are drawn"],
+        ),
         ("cost lenet --bits 2,2", 2, &["2 bitwidths for 4 layers"]),
         ("cost lenet --bits 4 --cost stripe", 2, &["did you mean `stripes`?"]),
         ("cost vgg16", 2, &["--bits", "one for all"]),

@@ -232,6 +232,9 @@ fn a_fork_measures_only_what_is_new_and_finds_what_a_run_of_its_own_would() {
     let second: Value = serde_json::from_str(&report(&place.path("second"))).unwrap();
     assert_eq!(second, alone);
 
+    let output = fork("second", &options);
+    assert!(text(&output).contains("second has begun and goes on"), "{}", text(&output));
+
     // What is valid under no setting is refused, and the setting named.
     let output = fork("first", &[]);
     assert!(text(&output).contains("is the run that --fork takes over"), "{}", text(&output));

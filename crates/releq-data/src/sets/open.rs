@@ -50,6 +50,12 @@ impl DataKind {
         matches!(self, Self::Mnist | Self::FashionMnist | Self::Cifar10 | Self::Svhn)
     }
 
+    /// Whether the images are files of their own, which are read as an [`ImageFolderConfig`] says.
+    #[must_use]
+    pub const fn is_image_files(self) -> bool {
+        matches!(self, Self::ImageFolder | Self::ImageList)
+    }
+
     /// The name for command lines and folders, as it is parsed.
     #[must_use]
     pub const fn slug(self) -> &'static str {

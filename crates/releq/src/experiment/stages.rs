@@ -161,10 +161,16 @@ impl<'a> Run<'a> {
 
     fn train_in_full_precision(&self) -> Result<Weights, ReleqError> {
         let Self { network, config, .. } = *self;
-        let (start, schedule) = match (&self.given, config.fine_tune) {
+        let (start, setting, schedule) = match (&self.given, config.fine_tune) {
             (Some(weights), None) => return Ok(weights.clone()),
-            (Some(weights), Some(schedule)) => (weights.clone(), schedule),
-            (None, _) => (initial_weights(network, config.seed), config.pretrain),
+            (Some(weights), Some(schedule)) => (weights.clone(), "fine_tune", schedule),
+            (None, _) => (initial_weights(network, config.seed), "pretrain", config.pretrain),
+        };
+        let diverged = |error| match error {
+            TrainError::Diverged { loss, step } => {
+                ReleqError::Pretraining { schedule: setting, loss, step }
+            }
+            error => error.into(),
         };
         let mut trainer = self.trainer(&start)?;
         let beginning = Beginning {
@@ -183,7 +189,7 @@ impl<'a> Run<'a> {
         };
         let mut saver = states.map(|states| states.saver(None));
         while !self.cancel.is_cancelled()
-            && let Some(progress) = training.step(trainer.as_mut())?
+            && let Some(progress) = training.step(trainer.as_mut()).map_err(diverged)?
         {
             (self.on_event)(&Event::TrainingStep {
                 step: progress.step,
