@@ -116,6 +116,24 @@ impl TextTable {
         Ok(Self { path, columns, rows })
     }
 
+    /// Whether the table in `text` has a column of this name, whatever separates its columns: for files that may be tables
+    /// or something else.
+    ///
+    /// ```
+    /// # use releq_core::tables::TextTable;
+    /// assert!(TextTable::is_one_with("sep=;\n\"Index\";\"name\"\n0;cat\n", "index"));
+    /// assert!(!TextTable::is_one_with("cat\ndog\n", "index"));
+    /// ```
+    #[must_use]
+    pub fn is_one_with(text: &str, column: &str) -> bool {
+        let (separators, text, _) = declared_separator(text);
+        separators.iter().any(|&separator| {
+            let mut reader = reader(text, separator);
+            let header = reader.headers();
+            header.is_ok_and(|header| header.iter().any(|name| plain_name(name) == column))
+        })
+    }
+
     /// The rows below the header.
     pub fn rows(&self) -> impl Iterator<Item = TextRow<'_>> {
         self.rows.iter().map(|(line, record)| TextRow { table: self, line: *line, record })

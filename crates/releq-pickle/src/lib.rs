@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod lines;
 mod stack;
 
+pub use lines::{string_line, unicode_line};
 pub use stack::{Stack, StackError, little_endian};
 
 use std::{
@@ -56,6 +58,9 @@ pub enum Instruction {
     Text(Payload),
     /// `STRING`, `UNICODE`: quoted or escaped text up to the end of the line, as written.
     TextLine(String),
+    /// `STRING`, `UNICODE`, where [`text_in_place`](Instructions::text_in_place) asks for it: the line without its end, for
+    /// [`string_line`] and [`unicode_line`].
+    TextPlace(Payload),
 
     /// `EMPTY_LIST`.
     EmptyList,
@@ -194,25 +199,34 @@ pub enum Problem {
 
 /// Reads instructions from `R` in order, never past the end of the last one.
 ///
-/// Memory is bounded: lines have at most one MiB, and of longer operands only the
-/// [place](Payload::range) is returned.
+/// Memory is bounded: lines have at most one MiB unless they are [left in place](Self::text_in_place), and of longer
+/// operands only the [place](Payload::range) is returned.
 #[derive(Debug)]
 pub struct Instructions<R> {
     input: R,
     offset: u64,
     keep: u64,
+    text_in_place: bool,
 }
 
 impl<R: BufRead> Instructions<R> {
     /// The instructions of the pickle that `input` begins with.
     pub fn new(input: R) -> Self {
-        Self { input, offset: 0, keep: 0 }
+        Self { input, offset: 0, keep: 0, text_in_place: false }
     }
 
     /// Returns operands of up to `bytes` bytes with their contents; the default is none.
     #[must_use]
     pub fn keep(mut self, bytes: u64) -> Self {
         self.keep = bytes;
+        self
+    }
+
+    /// Returns lines of text as [`Instruction::TextPlace`], byte for byte and however long: in protocol 0, whole arrays are
+    /// such lines.
+    #[must_use]
+    pub fn text_in_place(mut self) -> Self {
+        self.text_in_place = true;
         self
     }
 
@@ -264,6 +278,7 @@ impl<R: BufRead> Instructions<R> {
             0x8c => I::Text(self.payload::<1>()?),
             b'X' => I::Text(self.payload::<4>()?),
             0x8d => I::Text(self.payload::<8>()?),
+            b'S' | b'V' if self.text_in_place => I::TextPlace(self.line_payload()?),
             b'S' | b'V' => I::TextLine(self.line()?),
 
             b']' => I::EmptyList,
@@ -345,6 +360,34 @@ impl<R: BufRead> Instructions<R> {
             return Err(if long { Problem::LongLine } else { Problem::TruncatedLine });
         }
         Ok(String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned())
+    }
+
+    /// A line of any length without its end.
+    fn line_payload(&mut self) -> Result<Payload, Problem> {
+        let start = self.offset;
+        let mut kept = Some(Vec::new());
+        loop {
+            let buffer = match self.input.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                buffer => buffer.map_err(cut)?,
+            };
+            if buffer.is_empty() {
+                return Err(Problem::TruncatedLine);
+            }
+            let end = buffer.iter().position(|&byte| byte == b'\n');
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            let stop = self.offset + part.len() as u64;
+            kept = kept.filter(|_| stop - start <= self.keep);
+            if let Some(kept) = &mut kept {
+                kept.extend(part);
+            }
+            let read = part.len() + usize::from(end.is_some());
+            self.input.consume(read);
+            self.offset += read as u64;
+            if end.is_some() {
+                return Ok(Payload { range: start..stop, kept });
+            }
+        }
     }
 
     fn line_index(&mut self) -> Result<u64, Problem> {

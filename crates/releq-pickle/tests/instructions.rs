@@ -126,6 +126,27 @@ fn every_instruction_is_read_with_its_operand_and_place() {
 }
 
 #[test]
+fn lines_of_text_stay_in_place_however_long_where_that_is_asked_for() {
+    // More than a line may have that is returned as text, and no UTF-8.
+    let long = vec![0xc8; (1 << 20) + 1];
+    let pickle = [b"V", &long[..], b"\nS'\xff'\nVx\r\n."].concat();
+    for buffer in [1, 8 << 10] {
+        let input = BufReader::with_capacity(buffer, &pickle[..]);
+        let mut instructions = Instructions::new(input).keep(3).text_in_place();
+        let mut next = || instructions.read().unwrap().instruction;
+        let end = long.len() as u64 + 1;
+        assert_eq!(next(), I::TextPlace(Payload { range: 1..end, kept: None }));
+        let kept = Some(b"'\xff'".to_vec());
+        assert_eq!(next(), I::TextPlace(Payload { range: end + 2..end + 5, kept }));
+        let kept = Some(b"x\r".to_vec());
+        assert_eq!(next(), I::TextPlace(Payload { range: end + 7..end + 9, kept }));
+        assert_eq!(next(), I::Stop);
+    }
+    let error = Instructions::new(&b"Vabc"[..]).text_in_place().read().unwrap_err();
+    assert_eq!(error.to_string(), "byte 0: the file ends within a line");
+}
+
+#[test]
 fn every_problem_is_named_with_its_place() {
     let message = |bytes: &[u8]| read(bytes, 256).1.unwrap_err().to_string();
     assert_eq!(message(b"N"), "byte 1: the file ends within an instruction");

@@ -26,8 +26,9 @@ const LARGEST: usize = 1 << 31;
 
 /// Where decoded images are cached.
 ///
-/// A cache file is used as long as every file of the folder has the same name, size and time of last
-/// change. If it is damaged or does not fit the folder, the images are decoded again.
+/// A cache file is used as long as every file of the folder has the same name, size and times of last
+/// change: of its contents, and on Unix also that of its entry in the file system, which no program can set, and the number
+/// of the entry. If it is damaged or does not fit the folder, the images are decoded again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cache {

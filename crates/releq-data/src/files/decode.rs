@@ -109,6 +109,8 @@ pub(crate) enum DecodeError {
     Sparse { width: u32, height: u32, bytes: usize },
     #[error("a broken link")]
     BrokenLink,
+    #[error("it is no file")]
+    NoFile,
     #[error("it may not be read: {0}")]
     Forbidden(io::Error),
     #[error(transparent)]
@@ -143,6 +145,10 @@ fn read_file(path: &Path) -> Result<FileBytes, ReadError> {
         _ if path.is_symlink() && path.metadata().is_err() => DecodeError::BrokenLink.into(),
         _ => ReadError::Fatal(error),
     };
+    // Before it is opened, which waits for a writer if it is a pipe; of a device, there may be no end.
+    if !path.metadata().map_err(fail)?.is_file() {
+        return Err(DecodeError::NoFile.into());
+    }
     let file = File::open(path).map_err(fail)?;
     let length = file.metadata().map_err(fail)?.len();
     // Decoders of JPEG copy the file.

@@ -103,8 +103,7 @@ impl DataKind {
             Self::Arrays => "npz",
             _ => return false,
         };
-        path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
-            && path.is_file()
+        has_extension(path, extension) && path.is_file()
     }
 
     /// Number of files or folders that it consists of.
@@ -194,6 +193,11 @@ pub fn open(
     }
 }
 
+/// Whether a name ends so, in upper or lower case.
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
 /// Checks that there is something at `path`, so that a wrong path is not taken for missing files.
 pub(crate) fn exists(path: &Path) -> Result<(), DataError> {
     match std::fs::metadata(path) {
@@ -212,8 +216,7 @@ pub(crate) fn exists(path: &Path) -> Result<(), DataError> {
 pub fn detect(dir: &Path) -> Result<DataKind, DataError> {
     exists(dir)?;
     // A single file is an archive, but not every file is one.
-    let is_archive =
-        || dir.extension().is_some_and(|extension| extension == "gz" || extension == "tgz");
+    let is_archive = || has_extension(dir, "gz") || has_extension(dir, "tgz");
     let is_one = |kind: &DataKind| kind.is_file(dir);
     if let Some(kind) = DataKind::ALL.iter().copied().find(is_one) {
         return Ok(kind);

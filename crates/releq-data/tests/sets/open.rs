@@ -199,3 +199,17 @@ fn files_that_stand_for_others_are_named_by_every_reader() {
         }
     }
 }
+
+#[test]
+fn files_are_known_by_endings_in_any_case() {
+    let dir = tempfile::tempdir().unwrap();
+    for (ending, kind) in
+        [("csv", DataKind::ImageList), ("npz", DataKind::Arrays), ("tar.gz", DataKind::Cifar10)]
+    {
+        for name in [format!("x.{ending}"), format!("X.{}", ending.to_uppercase())] {
+            let path = dir.path().join(name);
+            touch(&path);
+            assert_eq!(data::detect(&path).unwrap(), kind, "{}", path.display());
+        }
+    }
+}

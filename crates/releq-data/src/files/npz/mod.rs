@@ -23,6 +23,7 @@ use releq_core::{StandIn, atomic_file};
 use zip::{CompressionMethod, ZipArchive, ZipWriter, result::ZipError, write::SimpleFileOptions};
 
 pub use self::npy::Array;
+pub(crate) use self::npy::{Header, Numbers, row_major};
 use crate::DataError;
 
 /// A file of arrays, opened.
@@ -68,12 +69,25 @@ pub(crate) fn names(path: &Path) -> Result<Vec<String>, DataError> {
     })
 }
 
-/// The shape of the array of this name, of which no value is read.
+/// Shape and type of the array of this name, of which no value is read.
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn shape(path: &Path, name: &str) -> Result<Vec<usize>, DataError> {
-    read_by(path, name, npy::shape)
+pub(crate) fn header(path: &Path, name: &str) -> Result<Header, DataError> {
+    read_by(path, name, |file| Header::read(file))
+}
+
+/// Hands the values of the array of this name to `take`, in the order of the file, in parts and in single precision, so
+/// that no more of them are in memory than `take` keeps.
+///
+/// # Errors
+/// As [`read`], and what `take` says is wrong.
+pub(crate) fn values(
+    path: &Path,
+    name: &str,
+    take: &mut dyn FnMut(&[f32]) -> Result<(), String>,
+) -> Result<(), DataError> {
+    read_by(path, name, |file| Header::read(file)?.values(file, take))
 }
 
 /// Reads the array of this name, in single precision, from `.npz`; or the only array, from `.npy`.
@@ -87,7 +101,7 @@ pub fn read(path: impl AsRef<Path>, name: &str) -> Result<Array, DataError> {
 fn read_by<T>(
     path: &Path,
     name: &str,
-    read: fn(&mut dyn Read) -> Result<T, String>,
+    read: impl FnOnce(&mut dyn Read) -> Result<T, String>,
 ) -> Result<T, DataError> {
     let wrong =
         |reason: String| DataError::Array { path: path.to_owned(), name: name.to_owned(), reason };

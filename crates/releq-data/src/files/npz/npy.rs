@@ -11,6 +11,8 @@ pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 const MOST_HEADER: usize = 1 << 16;
 /// Most values, 4 GiB in single precision.
 const MOST_VALUES: usize = 1 << 30;
+/// Values that are read at a time.
+const PART: usize = 1 << 16;
 
 /// An array in single precision, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,44 +23,37 @@ pub struct Array {
     pub values: Vec<f32>,
 }
 
+/// What the values of an array are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Numbers {
+    Bool,
+    Whole,
+    Float,
+}
+
 /// What the line says.
 #[derive(Debug)]
-struct Header {
+pub(crate) struct Header {
     big_endian: bool,
     kind: u8,
     size: usize,
-    columns_first: bool,
-    shape: Vec<usize>,
-}
-
-/// Reads the shape of an array alone.
-pub(super) fn shape(file: &mut dyn Read) -> Result<Vec<usize>, String> {
-    Ok(Header::read(file)?.shape)
+    /// Whether the values come with the first dimension fastest.
+    pub(crate) columns_first: bool,
+    pub(crate) shape: Vec<usize>,
 }
 
 /// Reads an array, to its last byte and no further.
 pub(super) fn read(file: &mut dyn Read) -> Result<Array, String> {
     let header = Header::read(file)?;
-    let len = header.shape.iter().try_fold(1usize, |len, &size| len.checked_mul(size));
-    let Some(len) = len.filter(|&len| len <= MOST_VALUES) else {
-        return Err(format!("its shape {:?} does not fit in memory", header.shape));
-    };
-    let bytes = len * header.size;
+    if header.len()? > MOST_VALUES {
+        return Err(header.too_large());
+    }
     // Memory grows with what is there, not with what the line promises.
     let mut values = Vec::new();
-    let mut left = bytes;
-    let mut chunk = vec![0; (1 << 16) * header.size];
-    while left > 0 {
-        let chunk = &mut chunk[..left.min((1 << 16) * header.size)];
-        file.read_exact(chunk).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                format!("it ends before the {len} values of its shape {:?}", header.shape)
-            }
-            _ => error.to_string(),
-        })?;
-        values.extend(chunk.chunks_exact(header.size).map(|bytes| header.value(bytes)));
-        left -= chunk.len();
-    }
+    header.values(file, &mut |part| {
+        values.extend(part);
+        Ok(())
+    })?;
     let values = if header.columns_first { row_major(&header.shape, &values) } else { values };
     Ok(Array { shape: header.shape, values })
 }
@@ -84,7 +79,7 @@ pub(super) fn write(file: &mut dyn Write, array: &Array) -> io::Result<()> {
 }
 
 impl Header {
-    fn read(file: &mut dyn Read) -> Result<Self, String> {
+    pub(super) fn read(file: &mut dyn Read) -> Result<Self, String> {
         let ends = |error: io::Error| match error.kind() {
             io::ErrorKind::UnexpectedEof => "it ends before its values".to_owned(),
             _ => error.to_string(),
@@ -149,6 +144,51 @@ impl Header {
         Ok(Self { big_endian: order == b'>', kind, size, columns_first, shape })
     }
 
+    pub(crate) const fn numbers(&self) -> Numbers {
+        match self.kind {
+            b'b' => Numbers::Bool,
+            b'f' => Numbers::Float,
+            _ => Numbers::Whole,
+        }
+    }
+
+    /// How many values there are.
+    fn len(&self) -> Result<usize, String> {
+        let len = self.shape.iter().try_fold(1usize, |len, &size| len.checked_mul(size));
+        len.ok_or_else(|| self.too_large())
+    }
+
+    fn too_large(&self) -> String {
+        format!("its shape {:?} does not fit in memory", self.shape)
+    }
+
+    /// Hands all values that follow to `take`, in parts and in single precision.
+    pub(super) fn values(
+        &self,
+        file: &mut dyn Read,
+        take: &mut dyn FnMut(&[f32]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let len = self.len()?;
+        let mut left = len;
+        let mut bytes = vec![0; PART.min(len) * self.size];
+        let mut part = Vec::with_capacity(PART.min(len));
+        while left > 0 {
+            let count = left.min(PART);
+            let bytes = &mut bytes[..count * self.size];
+            file.read_exact(bytes).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => {
+                    format!("it ends before the {len} values of its shape {:?}", self.shape)
+                }
+                _ => error.to_string(),
+            })?;
+            part.clear();
+            part.extend(bytes.chunks_exact(self.size).map(|bytes| self.value(bytes)));
+            take(&part)?;
+            left -= count;
+        }
+        Ok(())
+    }
+
     /// A value in single precision.
     fn value(&self, bytes: &[u8]) -> f32 {
         let mut wide = [0; 8];
@@ -170,7 +210,7 @@ impl Header {
 }
 
 /// Values that came with the first dimension fastest, as rows.
-fn row_major(shape: &[usize], values: &[f32]) -> Vec<f32> {
+pub(crate) fn row_major<T: Copy>(shape: &[usize], values: &[T]) -> Vec<T> {
     let place = |index: usize| {
         let (mut rest, mut stride, mut place) = (index, values.len(), 0);
         for &size in shape.iter().rev() {

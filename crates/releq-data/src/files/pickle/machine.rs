@@ -1,6 +1,10 @@
 //! The stack machine that a pickle is a program for.
 
-use releq_pickle::{Instruction, Instructions, Located, Stack, StackError, little_endian};
+use std::num::IntErrorKind;
+
+use releq_pickle::{
+    Instruction, Instructions, Located, Stack, StackError, little_endian, string_line, unicode_line,
+};
 
 use super::{Array, Dtype, Id, LARGEST, LARGEST_COPY, Value};
 
@@ -41,7 +45,7 @@ impl<'a> Machine<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
-            instructions: Instructions::new(bytes),
+            instructions: Instructions::new(bytes).text_in_place(),
             at: 0,
             values: Vec::new(),
             stack: Stack::new(LARGEST),
@@ -77,6 +81,21 @@ impl<'a> Machine<'a> {
                 let text = std::str::from_utf8(&self.bytes[payload.place()]);
                 let text = text.map_err(|_| damaged("text that is not UTF-8"))?;
                 self.push(Value::Text(text.to_owned()))?;
+            }
+
+            I::NumberLine(line) => {
+                let value =
+                    number(opcode, &line).ok_or_else(|| damaged("a line that is no number"));
+                self.push(value?)?;
+            }
+            I::TextPlace(payload) => {
+                let line = &self.bytes[payload.place()];
+                let value = match opcode {
+                    b'S' => string_line(line).map(Value::Decoded),
+                    _ => unicode_line(line).map(Value::Text),
+                };
+                let value = value.ok_or_else(|| damaged("a line of text as Python writes none"));
+                self.push(value?)?;
             }
 
             I::EmptyList => self.push(Value::List(Vec::new()))?,
@@ -226,6 +245,9 @@ impl<'a> Machine<'a> {
                 let name = String::from_utf8_lossy(&self.bytes[name.clone()]);
                 Value::Dtype(Dtype::new(&name))
             }
+            ("numpy.dtype", [Value::Decoded(name), ..]) => {
+                Value::Dtype(Dtype::new(&String::from_utf8_lossy(name)))
+            }
             ("numpy.core.multiarray.scalar", [Value::Dtype(dtype), data]) => {
                 let bytes = match data {
                     Value::Bytes(range) => &self.bytes[range.clone()],
@@ -270,6 +292,7 @@ impl<'a> Machine<'a> {
                 let big_endian = match order {
                     Value::Text(order) => order == ">",
                     Value::Bytes(range) => self.bytes[range.clone()] == *b">",
+                    Value::Decoded(order) => order == b">",
                     _ => return Err(damaged("a NumPy type without its byte order")),
                 };
                 let dtype = Dtype { big_endian, ..dtype.clone() };
@@ -323,5 +346,21 @@ impl<'a> Machine<'a> {
             return Err(damaged(problem));
         }
         Ok(Value::Array(Array { shape, dtype: dtype.clone(), data, columns_first }))
+    }
+}
+
+/// The number in the line of an instruction `INT`, `LONG` or `FLOAT`; `None` if there is none. `INT` has `00` and `01` for
+/// what is false and true.
+fn number(opcode: u8, line: &str) -> Option<Value> {
+    if opcode == b'F' {
+        return line.parse::<f64>().ok().map(|_| Value::Other);
+    }
+    match line.strip_suffix('L').unwrap_or(line).parse() {
+        Ok(value) => Some(Value::Int(value)),
+        Err(error) => {
+            let is_large =
+                [IntErrorKind::PosOverflow, IntErrorKind::NegOverflow].contains(error.kind());
+            is_large.then_some(Value::Other)
+        }
     }
 }

@@ -129,12 +129,14 @@ mod tests {
 
     /// `{'data': numpy.array([[0, 1, 2], [128, 254, 255]], dtype='u1'), 'labels': [6, 9]}` as written by
     /// Python 2.7.18 with NumPy 1.16.6, as CIFAR-10 was, and by Python 3.11 with NumPy 2.4.6 in the protocols
-    /// 2, 4 and 5.
-    const WRITTEN: [&[u8]; 4] = [
+    /// 2, 4, 5, 0 and 1.
+    const WRITTEN: [&[u8]; 6] = [
         b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(K\x06K\teU\x04dataq\x04cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87Rq\x07(K\x01K\x02K\x03\x86cnumpy\ndtype\nq\x08U\x02u1K\x00K\x01\x87Rq\t(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x06\x00\x01\x02\x80\xfe\xfftbu.",
         b"\x80\x02}q\x00(X\x04\x00\x00\x00dataq\x01cnumpy._core.multiarray\n_reconstruct\nq\x02cnumpy\nndarray\nq\x03K\x00\x85q\x04c_codecs\nencode\nq\x05X\x01\x00\x00\x00bq\x06X\x06\x00\x00\x00latin1q\x07\x86q\x08Rq\t\x87q\nRq\x0b(K\x01K\x02K\x03\x86q\x0ccnumpy\ndtype\nq\rX\x02\x00\x00\x00u1q\x0e\x89\x88\x87q\x0fRq\x10(K\x03X\x01\x00\x00\x00|q\x11NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x12b\x89h\x05X\t\x00\x00\x00\x00\x01\x02\xc2\x80\xc3\xbe\xc3\xbfq\x13h\x07\x86q\x14Rq\x15tq\x16bX\x06\x00\x00\x00labelsq\x17]q\x18(K\x06K\teu.",
         b"\x80\x04\x95\xad\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x04data\x94\x8c\x16numpy._core.multiarray\x94\x8c\x0c_reconstruct\x94\x93\x94\x8c\x05numpy\x94\x8c\x07ndarray\x94\x93\x94K\x00\x85\x94C\x01b\x94\x87\x94R\x94(K\x01K\x02K\x03\x86\x94h\x05\x8c\x05dtype\x94\x93\x94\x8c\x02u1\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01|\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94b\x89C\x06\x00\x01\x02\x80\xfe\xff\x94t\x94b\x8c\x06labels\x94]\x94(K\x06K\teu.",
         b"\x80\x05\x95\x98\x00\x00\x00\x00\x00\x00\x00}\x94(\x8c\x04data\x94\x8c\x13numpy._core.numeric\x94\x8c\x0b_frombuffer\x94\x93\x94(\x96\x06\x00\x00\x00\x00\x00\x00\x00\x00\x01\x02\x80\xfe\xff\x94\x8c\x05numpy\x94\x8c\x05dtype\x94\x93\x94\x8c\x02u1\x94\x89\x88\x87\x94R\x94(K\x03\x8c\x01|\x94NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94bK\x02K\x03\x86\x94\x8c\x01C\x94t\x94R\x94\x8c\x06labels\x94]\x94(K\x06K\teu.",
+        b"(dp0\nVdata\np1\ncnumpy._core.multiarray\n_reconstruct\np2\n(cnumpy\nndarray\np3\n(I0\ntp4\nc_codecs\nencode\np5\n(Vb\np6\nVlatin1\np7\ntp8\nRp9\ntp10\nRp11\n(I1\n(I2\nI3\ntp12\ncnumpy\ndtype\np13\n(Vu1\np14\nI00\nI01\ntp15\nRp16\n(I3\nV|\np17\nNNNI-1\nI-1\nI0\ntp18\nbI00\ng5\n(V\\u0000\x01\x02\x80\xfe\xff\np19\ng7\ntp20\nRp21\ntp22\nbsVlabels\np23\n(lp24\nI6\naI9\nas.",
+        b"}q\x00(X\x04\x00\x00\x00dataq\x01cnumpy._core.multiarray\n_reconstruct\nq\x02(cnumpy\nndarray\nq\x03(K\x00tq\x04c_codecs\nencode\nq\x05(X\x01\x00\x00\x00bq\x06X\x06\x00\x00\x00latin1q\x07tq\x08Rq\ttq\nRq\x0b(K\x01(K\x02K\x03tq\x0ccnumpy\ndtype\nq\r(X\x02\x00\x00\x00u1q\x0eI00\nI01\ntq\x0fRq\x10(K\x03X\x01\x00\x00\x00|q\x11NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tq\x12bI00\nh\x05(X\t\x00\x00\x00\x00\x01\x02\xc2\x80\xc3\xbe\xc3\xbfq\x13h\x07tq\x14Rq\x15tq\x16bX\x06\x00\x00\x00labelsq\x17]q\x18(K\x06K\teu.",
     ];
 
     /// `{'labels': ...}` of 6 and 9, as Python 3.11 with NumPy 2.4.6 writes them: arrays of type `i8` in the protocols
@@ -179,6 +181,31 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_text_have_what_python_escaped_in_them() {
+        // `{b'labels': [6, 9], 'data': numpy.array([[10, 13, 92, 26, 0, 200]], 'u1'), 'x': 1.5, 'y': None, 'z': True}` in
+        // protocol 0 of Python 3.11.
+        let new = b"(dp0\nc_codecs\nencode\np1\n(Vlabels\np2\nVlatin1\np3\ntp4\nRp5\n(lp6\nI6\naI9\nasVdata\np7\ncnumpy._core.multiarray\n_reconstruct\np8\n(cnumpy\nndarray\np9\n(I0\ntp10\ng1\n(Vb\np11\ng3\ntp12\nRp13\ntp14\nRp15\n(I1\n(I1\nI6\ntp16\ncnumpy\ndtype\np17\n(Vu1\np18\nI00\nI01\ntp19\nRp20\n(I3\nV|\np21\nNNNI-1\nI-1\nI0\ntp22\nbI00\ng1\n(V\\u000a\\u000d\\u005c\\u001a\\u0000\xc8\np23\ng3\ntp24\nRp25\ntp26\nbsVx\np27\nF1.5\nsVy\np28\nNsVz\np29\nI01\ns.";
+        // The same array as Python 2 has it, whose text is of bytes.
+        let old = b"(dS'data'\ncnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I1\nI6\ntcnumpy\ndtype\n(S'u1'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI0\ntbI00\nS'\\n\\r\\\\\\x1a\\x00\\xc8'\ntbsS'labels'\n(lL6L\naI9\nas.";
+        for bytes in [&new[..], old] {
+            let pickle = read(bytes).unwrap();
+            assert_eq!(pickle.array("data", bytes).unwrap().data, [10, 13, 92, 26, 0, 200]);
+            assert_eq!(pickle.numbers("labels", bytes), Ok(vec![6, 9]));
+        }
+        for (bytes, expected) in [
+            (&b"Ix\n."[..], "a line that is no number"),
+            (b"Vx\\u00\n.", "a line of text as Python writes none"),
+            (b"Sx\n.", "a line of text as Python writes none"),
+            (b"Vx", "ends within a line"),
+        ] {
+            let message = read(bytes).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        let large = b"(dVlabels\n(lL99999999999999999999L\nas.";
+        assert!(read(large).unwrap().numbers("labels", large).is_err());
+    }
+
+    #[test]
     fn labels_are_lists_or_arrays_of_any_type() {
         for (case, bytes) in LABELS.iter().enumerate() {
             let numbers = read(bytes).unwrap().numbers("labels", bytes);
@@ -219,6 +246,8 @@ mod tests {
         check(&[&names.concat()[..], b"\x85R."].concat(), "os.system");
         let inst = [&b"(U"[..], &[short], command.as_bytes(), b"ios\nsystem\n."];
         check(&inst.concat(), "os.system");
+        check(b"cposix\nsystem\np0\n(Vtouch trace\np1\ntp2\nRp3\n.", "posix.system");
+        check(b"(S'touch trace'\nios\nsystem\n.", "os.system");
         check(b"\x80\x02\x82\x01)R.", "extension registry");
         check(b"\x80\x02cnumpy\nndarray\n)\x81.", "constructor");
         check(b"\x80\x04K\x01K\x02\x93.", "a computed name");

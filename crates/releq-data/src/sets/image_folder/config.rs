@@ -9,7 +9,8 @@ use crate::{Cache, Color, DataError, ImageSize, files::decode::LARGEST_SIDE};
 /// Most threads that decode.
 const MOST_THREADS: usize = 1024;
 
-/// What to do with image files that give no image: damaged ones, broken links, files that may not be read.
+/// What to do with image files that give no image: damaged ones, broken links, files that may not be read, and what a
+/// list names that is no file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BadImages {
@@ -30,14 +31,14 @@ pub struct ImageFolderConfig {
     pub color: Color,
     /// A file that says which number each class has, for folders or names that are not all classes of a network, or are in
     /// another order: a table with columns `index` and names, JSON as Keras and torchvision write it, or one name on each
-    /// line. Without it, classes are numbered in the order of their names.
+    /// line, with its number or in the order of the numbers. Without it, classes are numbered in the order of their names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_list: Option<PathBuf>,
     /// What to do with images that do not decode.
     pub bad_images: BadImages,
     /// Where decoded images are cached.
     pub cache: Cache,
-    /// Memory in bytes that the pixels of one folder may take; 3 GiB by default.
+    /// Memory in bytes that the pixels of one folder or one array may take; 3 GiB by default.
     pub max_bytes: u64,
     /// Threads that decode, at most 1024; 0, the default, stands for one per processor.
     pub threads: usize,

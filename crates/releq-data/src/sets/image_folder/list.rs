@@ -7,7 +7,7 @@ use std::{
 
 use releq_core::{
     tables::{TextRow, TextTable},
-    text::TextError,
+    text::{self, TextError},
 };
 
 use super::{
@@ -27,7 +27,8 @@ const CLASSES: [&str; 2] = ["label", "class"];
 /// Reads the images that a table lists. Its column `path` (or `file`, `filename`, `image`) has their files, within the
 /// folder of the table or absolute. `label` (or `class`) has their classes, by number or by name; without that column,
 /// they have no labels. `split` is `train` or `test` (`val`, `valid`, `validation`); without it, every fifth is a test image,
-/// chosen at random but always the same. A file that does not exist is an image that does not decode.
+/// chosen at random but always the same. A file that does not exist is an image that does not decode. Columns that mean
+/// the same must not say different things of an image.
 ///
 /// # Errors
 /// As [`ImageFolder::open`] and [`ImageFolder::load`], and [`DataError::Text`] for what is wrong with the table.
@@ -76,17 +77,19 @@ impl<'a> List<'a> {
         config.check()?;
         exists(table)?;
         let rows = TextTable::read(table, &[])?;
-        let column = |names: &[&'static str]| names.iter().copied().find(|name| rows.has(name));
-        let path = column(&FILES).ok_or_else(|| rows.missing("path"))?;
+        let path = column(&rows, &FILES).ok_or_else(|| rows.missing("path"))?;
+        let is_split = rows.has("split");
+        // One may be within the folder of the table, and the other within that of the class.
+        let is_one_file = |a: &str, b: &str| Path::new(a).ends_with(b) || Path::new(b).ends_with(a);
         let mut images = Vec::new();
         for row in rows.rows() {
-            let file = row.text(path)?;
+            let file = cell(&rows, &row, &FILES, is_one_file)?;
             if file.is_empty() {
                 return Err(row.error(path, "names no file").into());
             }
-            images.push((PathBuf::from(file), is_test(&row)?));
+            images.push((PathBuf::from(file), is_split && is_test(&row)?));
         }
-        let Classes { names, of_rows, joined } = match column(&CLASSES) {
+        let Classes { names, of_rows, joined } = match column(&rows, &CLASSES) {
             Some(column) => classes(table, &rows, column, config)?,
             None => Classes { names: Vec::new(), of_rows: vec![0; images.len()], joined: None },
         };
@@ -97,7 +100,6 @@ impl<'a> List<'a> {
         }
         let listed = images.into_iter().zip(of_rows);
         let files = listed.map(|((path, is_test), class)| (ImageFile { path, class }, is_test));
-        let is_split = rows.has("split");
         Ok(Self { table, config, classes: names, files: files.collect(), is_split, source })
     }
 
@@ -125,18 +127,64 @@ impl<'a> List<'a> {
 /// [`DataError::Text`] if the table cannot be read.
 pub fn labels_are_numbers(table: &Path) -> Result<bool, DataError> {
     let rows = TextTable::read(table, &[])?;
-    let Some(column) = CLASSES.into_iter().find(|name| rows.has(name)) else { return Ok(false) };
+    if column(&rows, &CLASSES).is_none() {
+        return Ok(false);
+    }
     for row in rows.rows() {
-        if row.text(column)?.parse::<Label>().is_err() {
+        if number(cell(&rows, &row, &CLASSES, is_one_class)?).is_none() {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
+/// The first of these columns that there is.
+fn column(rows: &TextTable, names: &[&'static str]) -> Option<&'static str> {
+    names.iter().copied().find(|name| rows.has(name))
+}
+
+/// What the first of these columns that says anything says of an image; all mean the same.
+fn cell<'t>(
+    rows: &TextTable,
+    row: &TextRow<'t>,
+    names: &[&'static str],
+    is_same: impl Fn(&str, &str) -> bool,
+) -> Result<&'t str, DataError> {
+    let mut first: Option<(&str, &'t str)> = None;
+    for &name in names.iter().filter(|name| rows.has(name)) {
+        let cell = row.text(name)?;
+        match first {
+            _ if cell.is_empty() => {}
+            None => first = Some((name, cell)),
+            Some((_, known)) if is_same(known, cell) => {}
+            Some((other, known)) => {
+                let reason = format!(
+                    "it is `{cell}`, but `{other}` is `{known}`; both mean the same, so leave the wrong column out"
+                );
+                return Err(row.error(name, reason).into());
+            }
+        }
+    }
+    Ok(first.map_or("", |(_, cell)| cell))
+}
+
+/// The number of a class; pandas writes it as `3.0` where an image has none.
+fn number(cell: &str) -> Option<Label> {
+    text::whole(cell).and_then(|number| Label::try_from(number).ok())
+}
+
+/// Whether two cells may be of one class. A number and a name are: one column has the numbers, the other what they stand for.
+fn is_one_class(a: &str, b: &str) -> bool {
+    match (number(a), number(b)) {
+        (Some(a), Some(b)) => a == b,
+        (None, None) => a == b,
+        _ => true,
+    }
+}
+
 /// Whether a row says that it is a test image.
 fn is_test(row: &TextRow<'_>) -> Result<bool, DataError> {
-    let Some(split) = row.find("split") else { return Ok(false) };
+    let split = row.text("split")?;
     match split.to_lowercase().as_str() {
         "train" | "training" => Ok(false),
         "test" | "val" | "valid" | "validation" => Ok(true),
@@ -165,7 +213,7 @@ fn classes(
     let cells: Result<Vec<&str>, DataError> = rows
         .rows()
         .map(|row| {
-            let cell = row.text(column)?;
+            let cell = cell(rows, &row, &CLASSES, is_one_class)?;
             let missing =
                 || row.error(column, "the image has no label, but others have one").into();
             if cell.is_empty() { Err(missing()) } else { Ok(cell) }
@@ -179,7 +227,7 @@ fn classes(
         let joined = joined(path, &names, &numbers);
         return Ok(Classes { names: list.names, of_rows: numbers, joined });
     }
-    let numbers: Vec<Option<Label>> = cells.iter().map(|cell| cell.parse().ok()).collect();
+    let numbers: Vec<Option<Label>> = cells.iter().map(|cell| number(cell)).collect();
     // Taken as names, numbers would be sorted as text, and stand for other classes.
     let odd = rows.rows().zip(&numbers).find(|(_, number)| number.is_none());
     if let Some((row, _)) = odd
@@ -198,8 +246,8 @@ fn classes(
     let names: BTreeSet<&str> = cells.iter().copied().collect();
     check_count(table, names.len())?;
     let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    let number = |cell: &&str| names.binary_search_by(|name| name.as_str().cmp(cell)).ok();
-    let labels = cells.iter().filter_map(number).filter_map(|place| Label::try_from(place).ok());
+    let place = |cell: &&str| names.binary_search_by(|name| name.as_str().cmp(cell)).ok();
+    let labels = cells.iter().filter_map(place).filter_map(|place| Label::try_from(place).ok());
     let of_rows = labels.collect();
     Ok(Classes { names, of_rows, joined: None })
 }
@@ -296,6 +344,79 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_classes_are_whole_however_they_are_written() {
+        // As text, 10 would come before 2.
+        let text = "path,label,split\n3.png,10.0,train\n1.png,2.0,test\n2.png,0.0,train\n";
+        let data = listed(text, None).unwrap();
+        assert_eq!(
+            (shades(&data.train), data.train.classes()),
+            (vec![(3, Some(10)), (2, Some(0))], 11)
+        );
+        assert_eq!(shades(&data.test), [(1, Some(2))]);
+        let are_numbers =
+            |text| read(text, None, BadImages::Refuse, |table, _| labels_are_numbers(table));
+        assert!(are_numbers(text).unwrap());
+        for text in ["path,label\n3.png,1.5\n", "path,label\n3.png,cat\n", "path\n3.png\n"] {
+            assert!(!are_numbers(text).unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn columns_that_mean_the_same_must_agree() {
+        let text = "file,path,filename,label,class\n3.png,./3.png,3.png,1.0,1\n4.png,,4.png,,0\n5.png,5.png,,2,2\n";
+        let data = listed(text, None).unwrap();
+        let both = [shades(&data.train), shades(&data.test)].concat();
+        let mut labels: Vec<_> = both.iter().map(|&(_, label)| label).collect();
+        labels.sort_unstable();
+        assert_eq!(labels, [Some(0), Some(1), Some(2)]);
+        let text = "path,label,class\n3.png,0,cat\n4.png,1,dog\n5.png,1,dog\n";
+        let data = listed(text, None).unwrap();
+        assert_eq!(data.train.classes(), 2, "numbers, and beside them their names");
+        for (text, expected) in [
+            (
+                "path,split,split\n3.png,train,train\n4.png,test,train\n",
+                "line 3: column `split`: it is there several times, with `test` and `train`",
+            ),
+            ("path,label,Label\n3.png,1,2\n", "column `label`: it is there several times"),
+            (
+                "path,label,class\n3.png,1,1\n4.png,1,2\n",
+                "line 3: column `class`: it is `2`, but `label` is `1`",
+            ),
+            (
+                "path,file\n3.png,4.png\n",
+                "line 2: column `file`: it is `4.png`, but `path` is `3.png`",
+            ),
+        ] {
+            let message = listed(text, None).unwrap_err().to_string();
+            assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_no_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.png");
+        // Opened, a pipe waits for somebody to write.
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        let pipe = match made {
+            Ok(status) if status.success() => pipe.display().to_string(),
+            _ => "/dev/null".to_owned(),
+        };
+        for other in [&pipe, "/dev/zero", &folder.path().display().to_string()] {
+            for text in [
+                format!("path,label\n{other},0\n3.png,0\n4.png,1\n5.png,1\n"),
+                format!("path,label\n3.png,0\n4.png,1\n{other},0\n5.png,1\n"),
+            ] {
+                let message = listed(&text, None).unwrap_err().to_string();
+                assert!(message.contains(&format!("{other} (it is no file)")), "{message}");
+                let data = read(&text, None, BadImages::Skip, load_list).unwrap();
+                assert_eq!(data.train.len() + data.test.len(), 3);
+            }
+        }
+    }
+
+    #[test]
     fn test_images_can_be_read_alone() {
         let test = |text| read(text, None, BadImages::Refuse, load_test_list);
         let (images, source) =
@@ -324,6 +445,7 @@ mod tests {
             ("label\n3\n", "no column `path`"),
             ("path,label\n3.png,\n4.png,1\n", "line 2: column `label`: the image has no label"),
             ("path,split\n3.png,train\n4.png,both\n", "line 3: column `split`: expected `train`"),
+            ("path,split\n3.png,train\n4.png,\n", "line 3: column `split`: expected `train`"),
             ("path,split\n3.png,train\n", "no image is for `test`"),
             ("path,split\n3.png,test\n", "no image is for `train`"),
             (

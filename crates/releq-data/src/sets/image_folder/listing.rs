@@ -52,7 +52,7 @@ pub(super) struct Listing {
     /// Class by class; within a class by folder, then by name.
     pub(super) files: Vec<ImageFile>,
     pub(super) left_out: LeftOut,
-    /// Of names, classes, sizes and times of all files.
+    /// Of names, classes and stamps of all files. It is another for a copy of the folder.
     pub(super) fingerprint: String,
 }
 
@@ -184,7 +184,8 @@ impl Builder {
 
     fn push(&mut self, path: PathBuf, class: Label, stamp: &Stamp) {
         self.digest.update(path.as_os_str().as_encoded_bytes());
-        self.digest.update(format!("\n{} {}\n", stamp.length, stamp.changed));
+        let Stamp { length, changed, entry: [time, number] } = stamp;
+        self.digest.update(format!("\n{length} {changed} {time} {number}\n"));
         self.files.push(ImageFile { path, class });
     }
 }
@@ -274,15 +275,32 @@ fn walk(
 #[derive(Default)]
 struct Stamp {
     length: u64,
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970. Programs set it as they like: archives give every file the time that it had.
     changed: u128,
+    /// What the system alone sets, see [`entry`].
+    entry: [i128; 2],
+}
+
+/// When the entry of a file in the file system has changed, in nanoseconds since 1970, and its number.
+#[cfg(unix)]
+fn entry(metadata: &fs::Metadata) -> [i128; 2] {
+    use std::os::unix::fs::MetadataExt;
+
+    let time = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+    [time, metadata.ino().into()]
+}
+
+/// Other systems tell of no such thing.
+#[cfg(not(unix))]
+fn entry(_: &fs::Metadata) -> [i128; 2] {
+    [0; 2]
 }
 
 impl Stamp {
     fn of(metadata: &fs::Metadata) -> Self {
         let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         let changed = changed.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        Self { length: metadata.len(), changed }
+        Self { length: metadata.len(), changed, entry: entry(metadata) }
     }
 
     /// Of a file or of a link that cannot be followed, which counts with the images that do not decode.
@@ -319,8 +337,10 @@ fn is_junk(name: &OsStr) -> bool {
         || JUNK.iter().any(|junk| name.eq_ignore_ascii_case(junk))
 }
 
-fn is_image(name: &OsStr) -> bool {
-    let extension = Path::new(name).extension().unwrap_or_default();
+/// Whether a file is an image by its name, as it is in an [`ImageFolder`](super::ImageFolder).
+#[must_use]
+pub fn is_image(name: impl AsRef<Path>) -> bool {
+    let extension = name.as_ref().extension().unwrap_or_default();
     EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
@@ -332,4 +352,35 @@ pub(super) fn printable(name: &OsStr) -> String {
         chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
     }
     text
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn other_contents_of_the_same_size_and_time_are_another_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let write = |path: &Path, text: &str| {
+            fs::write(path, text).unwrap();
+            fs::File::options().write(true).open(path).unwrap().set_modified(UNIX_EPOCH).unwrap();
+        };
+        let fingerprint = || Listing::read(folder.path()).unwrap().fingerprint;
+        write(&path, "old");
+        let old = fingerprint();
+        assert_eq!(fingerprint(), old);
+        // In place of it.
+        let beside = folder.path().join("new");
+        write(&beside, "new");
+        fs::rename(&beside, &path).unwrap();
+        let new = fingerprint();
+        assert_ne!(new, old);
+        // The same file, later than the clock of the file system ticks.
+        std::thread::sleep(Duration::from_millis(50));
+        write(&path, "odd");
+        assert_ne!(fingerprint(), new);
+    }
 }

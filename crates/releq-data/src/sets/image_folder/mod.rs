@@ -23,9 +23,11 @@ use self::{
     listing::{ImageFile, Listing},
 };
 pub use self::{
+    class_list::listed_classes,
     config::{BadImages, ImageFolderConfig},
     left_out::LeftOut,
     list::{labels_are_numbers, load_list, load_test_list},
+    listing::is_image,
     splits::{check_classes, load, open, splits, test_folder},
 };
 use crate::{
@@ -110,6 +112,26 @@ impl ImageFolder {
         Ok(Self { joined, ..folder })
     }
 
+    /// The images in these files, which have no classes; reads only the first that decodes.
+    ///
+    /// # Errors
+    /// When there is no file, none decodes, or a setting is out of range.
+    pub fn of_files(
+        files: impl IntoIterator<Item = PathBuf>,
+        config: &ImageFolderConfig,
+    ) -> Result<Self, DataError> {
+        config.check()?;
+        let files: Vec<ImageFile> =
+            files.into_iter().map(|path| ImageFile { path, class: 0 }).collect();
+        let name = match files.as_slice() {
+            [] => return Err(DataError::Empty { name: "image files".to_owned() }),
+            [file] => file.path.display().to_string(),
+            files => format!("{} image files", files.len()),
+        };
+        let left_out = LeftOut::default();
+        Self::with_files(PathBuf::new(), name, Vec::new(), files, left_out, None, config)
+    }
+
     /// A folder with these files; reads only the first that decodes.
     fn with_files(
         root: PathBuf,
@@ -158,7 +180,7 @@ impl ImageFolder {
                 },
             }
         }
-        Err(DataError::BadImages { folder: self.root.clone(), total: self.files.len(), bad })
+        Err(DataError::BadImages { folder: self.place(), total: self.files.len(), bad })
     }
 
     /// What a file is that cannot be opened: a list may name one that does not exist; one of a folder was there.
@@ -172,6 +194,11 @@ impl ImageFolder {
 
     fn path(&self, file: &ImageFile) -> PathBuf {
         self.root.join(&file.path)
+    }
+
+    /// The folder, or what the files are that are in none.
+    fn place(&self) -> PathBuf {
+        if self.root.as_os_str().is_empty() { PathBuf::from(&self.name) } else { self.root.clone() }
     }
 
     /// The folder.
@@ -245,7 +272,7 @@ impl ImageFolder {
         let bytes = size as u64 * self.files.len() as u64;
         if bytes > self.config.max_bytes {
             return Err(DataError::TooLarge {
-                folder: self.root.clone(),
+                folder: self.place(),
                 images: self.files.len(),
                 shape: self.shape,
                 bytes,
@@ -274,7 +301,7 @@ impl ImageFolder {
         if !bad.is_empty() && refuse {
             let bad = bad.into_iter().map(|(_, bad)| bad).collect();
             return Err(DataError::BadImages {
-                folder: self.root.clone(),
+                folder: self.place(),
                 total: self.files.len(),
                 bad,
             });
