@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail loudly")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -17,6 +17,7 @@ use releq::{
         digits::{self, DigitsConfig},
     },
     evaluate::EarlyStop,
+    format::safetensors,
     train::Length,
     zoo::lenet,
 };
@@ -181,12 +182,38 @@ fn a_run_in_a_folder_gives_the_report_of_one_without_and_keeps_the_answer() {
     let train = releq::data::Subset::all(&splits.train as &dyn releq::data::Dataset);
     let (train, _) = train.split(config.validation, config.seed).unwrap();
     let normalization = releq::data::Normalization::measured(&train).unwrap();
+    assert_eq!(recorded.report.normalization.as_ref(), Some(&normalization));
     use releq::train::Trainer;
     trainer.load(&weights).unwrap();
     trainer.set_bits(Some(&answer.bits)).unwrap();
     let accuracy = releq::train::accuracy(&mut trainer, &splits.test, &normalization, 256).unwrap();
     let row = recorded.report.chosen_row().unwrap();
     assert_eq!((accuracy.accuracy(), row.seeds), (row.test_accuracy, 1));
+}
+
+/// Weights of the answer that are damaged, or another run's at the same bitwidths, are made again and not taken away.
+#[test]
+fn weights_that_are_not_the_answers_are_made_again() {
+    let recorded = recorded(usize::MAX);
+    let whole = recorded.whole();
+    let best = whole.join("best.safetensors");
+    let right = fs::read(&best).unwrap();
+    let tensors = safetensors::read_tensors(&best).unwrap().0;
+    let bits = &recorded.report.answer.as_ref().unwrap().bits;
+    let origin = format!(r#"{{"run":"another","bits":"{bits}"}}"#);
+    let metadata = HashMap::from([("releq".to_owned(), origin)]);
+    safetensors::write_tensors(&best, &tensors, metadata).unwrap();
+    let others = fs::read(&best).unwrap();
+    for (wrong, reason) in
+        [(&others[..], "another run's"), (&right[..right.len() / 2], "cut short")]
+    {
+        fs::write(&best, wrong).unwrap();
+        let message = RunFolder::answer_of(&whole).unwrap_err().to_string();
+        assert!(message.contains("best.safetensors") && message.contains(reason), "{message}");
+        assert_same(&finish(&whole), &recorded.report, reason);
+        assert!(fs::read(&best).unwrap() == right, "{reason}");
+        assert_eq!(RunFolder::answer_of(&whole).unwrap().model.bits(), *bits);
+    }
 }
 
 #[test]

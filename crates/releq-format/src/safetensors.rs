@@ -218,7 +218,30 @@ pub(crate) fn encoded(
 ) -> Result<Vec<u8>, SafeTensorError> {
     let checksum = checksum(views.iter().map(|(name, view)| (*name, view.clone())), &metadata);
     metadata.insert(CHECKSUM.to_owned(), checksum);
-    ::safetensors::serialize(views, Some(metadata))
+    let sorted: BTreeMap<String, String> =
+        metadata.iter().map(|(key, text)| (key.clone(), text.clone())).collect();
+    let mut file = ::safetensors::serialize(views, Some(metadata))?;
+    sort_metadata(&mut file, &sorted);
+    Ok(file)
+}
+
+/// Puts the entries of the metadata in order, so that the same content gives the same bytes: the crate writes them in the order of
+/// a hash map, which differs from run to run.
+fn sort_metadata(file: &mut [u8], metadata: &BTreeMap<String, String>) {
+    const BEFORE: &[u8] = b"{\"__metadata__\":";
+    let Ok(text) = serde_json::to_vec(metadata) else { return };
+    let Some((before, rest)) =
+        file.get_mut(8..).and_then(|file| file.split_at_mut_checked(BEFORE.len()))
+    else {
+        return;
+    };
+    let Some(place) = rest.get_mut(..text.len()) else { return };
+    // The same entries take the same room, whatever their order.
+    if before == BEFORE
+        && serde_json::from_slice::<BTreeMap<String, String>>(place).is_ok_and(|is| is == *metadata)
+    {
+        place.copy_from_slice(&text);
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +249,24 @@ mod tests {
     use std::error::Error;
 
     use super::*;
+
+    #[test]
+    fn the_same_content_is_the_same_bytes() {
+        let values = [0; 8];
+        let file = || {
+            let keys = (0..9).map(|key| (format!("key {key}"), format!("\"text\" {key}\n")));
+            let view = TensorView::new(Dtype::U8, vec![8], &values).unwrap();
+            encoded(vec![("values", view)], keys.collect()).unwrap()
+        };
+        let first = file();
+        for _ in 0..20 {
+            assert!(file() == first, "the order of hash maps differs from map to map");
+        }
+        let (_, header) = SafeTensors::read_metadata(&first).unwrap();
+        let metadata = header.metadata().clone().unwrap();
+        assert_eq!((metadata.len(), metadata["key 3"].as_str()), (10, "\"text\" 3\n"));
+        assert!(is_intact(&SafeTensors::deserialize(&first).unwrap(), &metadata));
+    }
 
     /// Weights of a small layer, different for every seed.
     fn weights(seed: u16) -> Weights {

@@ -1,7 +1,7 @@
 //! What the template shows, in words and in the order of the page.
 
 use askama::Template;
-use releq::{Choice, ExperimentConfig, Report};
+use releq::{Choice, ExperimentConfig, Report, data::Normalization};
 
 use super::{
     Named,
@@ -9,8 +9,8 @@ use super::{
     grid::{Grid, beside, finals, summary},
 };
 use crate::plot::{
-    Facts, Figure, Width, cost_text, last_step,
-    number::{amount, count, duration, percent, short, thousands, times},
+    Facts, Figure, Width, amount_of, last_step,
+    number::{count, duration, percent, short, thousands, times},
 };
 
 /// The page.
@@ -125,7 +125,7 @@ impl Run {
                 let folder = if place.is_empty() { String::new() } else { format!("{place}/") };
                 format!("tables/{folder}finals.csv")
             }),
-            about: about(report),
+            about: about(&facts),
             times: stage_times(report),
             // A configuration in memory may hold a number that JSON cannot express.
             config: report.config.to_json().unwrap_or_else(|error| error.to_string()),
@@ -147,14 +147,14 @@ fn tiles(report: &Report) -> Vec<Tile> {
     let mut tiles = vec![
         tile(format!("{:.2}", row.mean_bits), &of_which(row)),
         tile(percent(row.test_accuracy), "test accuracy"),
-        tile(format!("{:+.2}", -row.loss_points), "points against full precision"),
+        tile(format!("{:+.2}", row.loss_points), "points of loss against full precision"),
     ];
     for cost in row.costs.iter().take(2) {
         let saving = cost.saving();
         if saving.is_nan() {
             continue;
         }
-        let amount = amount(cost.cost, &cost.unit);
+        let amount = amount_of(&cost.model, cost.cost, &cost.unit);
         tiles.push(tile(
             times(saving),
             &format!("cheaper than 8 bits by {} ({amount})", cost.model),
@@ -164,7 +164,8 @@ fn tiles(report: &Report) -> Vec<Tile> {
 }
 
 /// What the run was.
-fn about(report: &Report) -> Vec<(String, String)> {
+fn about(facts: &Facts<'_>) -> Vec<(String, String)> {
+    let report = facts.report;
     let config = &report.config;
     let [train, validation, test] = report.images.map(|images| thousands(images as u64));
     let machine = &report.machine;
@@ -193,7 +194,7 @@ fn about(report: &Report) -> Vec<(String, String)> {
         ),
         ("bits to choose from".to_owned(), listed(&actions)),
         ("quantizer".to_owned(), config.quantizer.to_string()),
-        ("cost of the search".to_owned(), cost_text(&config.cost)),
+        ("cost of the search".to_owned(), facts.cost_told()),
         ("reward".to_owned(), config.reward().to_string()),
         ("agent".to_owned(), agent),
         ("tolerance".to_owned(), format!("{} points", short(100.0 * config.tolerance))),
@@ -213,6 +214,13 @@ fn about(report: &Report) -> Vec<(String, String)> {
     if !config.limits.is_empty() {
         let limits: Vec<String> = config.limits.iter().map(ToString::to_string).collect();
         about.insert(8, ("limits".to_owned(), listed(&limits)));
+    }
+    if let Some(Normalization { mean, std }) = &report.normalization {
+        let channels = |values: &[f32]| {
+            values.iter().map(|value| format!("{value:.4}")).collect::<Vec<_>>().join(", ")
+        };
+        let pixels = format!("mean {}, standard deviation {}", channels(mean), channels(std));
+        about.insert(4, ("pixels from 0 to 1".to_owned(), pixels));
     }
     about
 }

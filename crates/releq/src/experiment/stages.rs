@@ -402,6 +402,7 @@ impl<'a> Run<'a> {
             images: [&self.images.train, &self.images.validation, &self.images.test]
                 .map(Dataset::len),
             unlabelled: self.images.unlabelled.is_some(),
+            normalization: Some(self.images.normalization.clone()),
             full_precision_validation: full_precision.validation.report().accuracy(),
             full_precision_test: full_precision.test.report().accuracy(),
             reference: (!rows.is_empty()).then_some(reference),

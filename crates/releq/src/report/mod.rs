@@ -8,6 +8,7 @@ use std::{
 };
 
 use releq_core::{BitwidthAssignment, atomic_file};
+use releq_data::Normalization;
 use releq_hw::Machine;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,10 @@ pub struct Report {
     /// which the network sees the class that it sees in full precision.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unlabelled: bool,
+    /// How pixels became numbers: as the configuration says, or as it was measured on the training images. `None` in reports of
+    /// before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalization: Option<Normalization>,
     /// Full-precision accuracy on the validation images, before the long retrain.
     pub full_precision_validation: f64,
     /// Full-precision accuracy on the test images, before the long retrain.

@@ -9,7 +9,9 @@ use releq_format::{
     packed, safetensors,
 };
 
-use super::{BEST, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report};
+use super::{
+    BEST, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report, manifest::Manifest,
+};
 use crate::{Choice, ExperimentConfig, ReleqError, Report, WeightsConfig};
 
 /// The answer of a run: the network with its retrained weights at the bitwidths that were found.
@@ -65,7 +67,12 @@ impl RunFolder {
         let origin: Option<WeightsOrigin> =
             origin.transpose().map_err(|error: serde_json::Error| damaged(error.to_string()))?;
         let bits = answer.bits.to_string();
-        if origin.and_then(|origin| origin.bits).as_ref() != Some(&bits) {
+        let run = Manifest::load(path)?.map(|manifest| manifest.identity());
+        let (of_run, of_bits) = origin.map(|origin| (origin.run, origin.bits)).unzip();
+        if of_run != run {
+            return Err(damaged("it is another run's".to_owned()).into());
+        }
+        if of_bits.flatten().as_ref() != Some(&bits) {
             return Err(damaged(format!("it has not the weights of the answer, {bits}")).into());
         }
         let frame = frame_of(&config, &network);

@@ -231,7 +231,14 @@ impl RunFolder {
     ) -> Result<Option<Report>, RunFolderError> {
         let Some(begun) = self.manifest.get() else { return Ok(None) };
         begun.check_settings(config, &self.path)?;
-        finished_report(&self.path)
+        let Some(report) = finished_report(&self.path)? else { return Ok(None) };
+        // What stands in the file, and not only that there is one: weights that are damaged or another run's are made again.
+        let is_right = |answer: &Answer| {
+            let weights = read_own_weights(&self.path.join(BEST), &begun.identity());
+            weights.and_then(|(_, bits)| bits) == Some(answer.bits.to_string())
+        };
+        let is_right = report.answer.as_ref().is_none_or(is_right);
+        Ok(Some(report).filter(|_| is_right))
     }
 
     /// Begins a run, or takes up the one that is there.
@@ -419,28 +426,32 @@ impl OpenRun<'_> {
         origin.write(path, weights).map_err(io)
     }
 
-    /// Weights of this run with the bitwidths that they were retrained at; `None` if the file is missing, damaged
-    /// or another run's. Whatever it is, training gives the same weights again.
     fn read_weights(&self, path: &Path) -> Option<(Weights, Option<String>)> {
-        let (tensors, metadata) = safetensors::read_tensors(path)
-            .inspect_err(|_| {
-                if path.exists() {
-                    let file = path.display();
-                    log::warn!(
-                        "{file} is cut short, or its checksum is of other content; it is made again"
-                    );
-                }
-            })
-            .ok()?;
-        // That the content is what was written, the checksum of the file has told.
-        let origin: Option<WeightsOrigin> =
-            metadata.get(METADATA).and_then(|text| serde_json::from_str(text).ok());
-        let origin = origin.filter(|origin| origin.run == self.run);
-        if origin.is_none() {
-            log::warn!("{} is another run's; it is made again", path.display());
-        }
-        origin.map(|origin| (Weights(tensors), origin.bits))
+        read_own_weights(path, &self.run)
     }
+}
+
+/// Weights of the run with this identity, with the bitwidths that they were retrained at; `None` if the file is missing,
+/// damaged or another run's. Whatever it is, training gives the same weights again.
+fn read_own_weights(path: &Path, run: &str) -> Option<(Weights, Option<String>)> {
+    let (tensors, metadata) = safetensors::read_tensors(path)
+        .inspect_err(|_| {
+            if path.exists() {
+                let file = path.display();
+                log::warn!(
+                    "{file} is cut short, or its checksum is of other content; it is made again"
+                );
+            }
+        })
+        .ok()?;
+    // That the content is what was written, the checksum of the file has told.
+    let origin: Option<WeightsOrigin> =
+        metadata.get(METADATA).and_then(|text| serde_json::from_str(text).ok());
+    let origin = origin.filter(|origin| origin.run == run);
+    if origin.is_none() {
+        log::warn!("{} is another run's; it is made again", path.display());
+    }
+    origin.map(|origin| (Weights(tensors), origin.bits))
 }
 
 /// What weights in the folder of a run say of themselves.

@@ -172,6 +172,13 @@ impl Args {
             let reason = "--opset is for the forms of ONNX: dq, qcdq and qonnx";
             return Err(UsageError(reason.to_owned()).into());
         }
+        let packed = |path: &Path| {
+            path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case("safetensors"))
+        };
+        if self.form == FileForm::Packed && !packed(&self.output) {
+            let reason = "--output: a packed network needs a name that ends in .safetensors, by which other commands know it";
+            return Err(UsageError(reason.to_owned()).into());
+        }
         Files::new()
             .reads("NETWORK", network)
             .reads("--weights", self.weights.weights.as_ref())
@@ -212,8 +219,10 @@ impl Args {
             origin.insert("test accuracy".to_owned(), test.to_string());
         }
         let frame = frame.unwrap_or_else(|| Frame::of(model.network()));
-        let of_run = report.config.normalization.clone();
-        let normalization = self.normalization(model.network(), of_run)?;
+        // Never that of the preset: a run on other images, or on drawn ones, has measured its own.
+        let of_run = report.normalization.clone().or_else(|| report.config.normalization.clone());
+        let given = self.normalization.given(model.network(), self.activations.images())?;
+        let normalization = given.or(of_run);
         Ok(Found { model, frame, normalization, activations: None, origin })
     }
 
