@@ -123,7 +123,7 @@ fn named(name: &Path) -> Result<DataKind> {
             None => String::new(),
         };
         anyhow::anyhow!(
-            "--data {text}: there is no such folder; {hint}`releq list data` lists what can be read"
+            "--data {text}: there is no such file or folder; {hint}`releq list data` lists what can be read"
         )
     })
 }

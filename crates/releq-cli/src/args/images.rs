@@ -78,7 +78,7 @@ pub struct ImageArgs {
     )]
     resize_shorter: Option<NonZeroUsize>,
     /// File that says which number each class has, for folders that are not all classes of the network: a table with a
-    /// column `index`, JSON, or one name on each line [default: in the order of the names]
+    /// column `index`, JSON, or one name on each line, with its number or without [default: in the order of the names]
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
     /// Skip images of an image folder that cannot be decoded [default: stop and name them]
@@ -96,21 +96,34 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
+    /// The option that says how image files are read, if one is given; [`class_list`](Self::class_list) aside.
+    pub(crate) fn of_files(&self) -> Option<&'static str> {
+        let given = [
+            ("--resize", self.resize),
+            ("--resize-shorter", self.resize_shorter.is_some()),
+            ("--skip-bad-images", self.skip_bad_images),
+            ("--preprocess", self.preprocess.is_some()),
+        ];
+        given.iter().find(|(_, given)| *given).map(|&(option, _)| option)
+    }
+
+    /// The file that says which number each class has.
+    pub(crate) fn class_list(&self) -> Option<&Path> {
+        self.classes.as_deref()
+    }
+
     /// Checks that no option is given that says how image files are read, for data that are none: `data` says what they are.
     ///
     /// # Errors
     /// [`UsageError`] with the option that would have no effect.
     pub(super) fn are_for_files(&self, data: &str) -> Result<()> {
-        let given = [
-            ("--classes", self.classes.is_some()),
-            ("--resize", self.resize),
-            ("--resize-shorter", self.resize_shorter.is_some()),
-            ("--skip-bad-images", self.skip_bad_images),
-            // Its order of the colours.
-            ("--preprocess caffe", self.preprocess == Some(Preprocess::Caffe)),
-        ];
-        match given.iter().find(|(_, given)| *given) {
-            Some((option, _)) => {
+        let of_files = self.of_files().filter(|option| match self.preprocess {
+            // Its normalization is for any images, its order of the colours is not.
+            Some(Preprocess::Torchvision | Preprocess::Tf) => *option != "--preprocess",
+            _ => true,
+        });
+        match self.classes.as_ref().map(|_| "--classes").or(of_files) {
+            Some(option) => {
                 Err(UsageError(format!("{option} is for image files, but {data}; leave it out"))
                     .into())
             }
@@ -248,13 +261,21 @@ fn half(source: &DataConfig, split: Split) -> Option<(PathBuf, &ImageFolderConfi
 
 /// The test images of a list of images, where they are asked for and it says which they are.
 fn test_list(source: &DataConfig, split: Split) -> Result<Option<(ImageSet, String)>> {
-    let DataConfig::Folder { path, kind, images } = source else { return Ok(None) };
-    let kind = kind.map_or_else(|| releq::data::detect(path), Ok)?;
-    if split == Split::Test && kind == DataKind::ImageList {
+    let DataConfig::Folder { path, images, .. } = source else { return Ok(None) };
+    if split == Split::Test && kind(source)? == Some(DataKind::ImageList) {
         Ok(image_folder::load_test_list(path, images)?)
     } else {
         Ok(None)
     }
+}
+
+/// What the files of a data set are; `None` where it has none.
+fn kind(source: &DataConfig) -> Result<Option<DataKind>> {
+    Ok(match source {
+        DataConfig::Folder { path, kind: None, .. } => Some(releq::data::detect(path)?),
+        DataConfig::Folder { kind, .. } => *kind,
+        _ => None,
+    })
 }
 
 /// All images of a data set for `network`.
@@ -308,10 +329,13 @@ fn check(set: &ImageSet, source: &str, network: &Network, config: &DataConfig) -
     }
     // Images without labels have no classes, and numbers for labels need not go up to the last class.
     let numbered = match config {
-        DataConfig::Folder { path, images, .. } if path.is_file() => {
-            let list = path.extension().is_some_and(|extension| extension == "csv");
-            !list || images.class_list.is_some() || image_folder::labels_are_numbers(path)?
-        }
+        // One half of a folder is read without the other, which would be looked for.
+        DataConfig::Folder { path, images, .. } if path.is_file() => match kind(config)? {
+            Some(DataKind::ImageList) => {
+                images.class_list.is_some() || image_folder::labels_are_numbers(path)?
+            }
+            kind => kind == Some(DataKind::Arrays),
+        },
         _ => false,
     };
     let fits = match set.classes() {
@@ -399,6 +423,42 @@ mod tests {
         ] {
             let message = all(folder.path(), &skip, &network).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
+        }
+    }
+    #[test]
+    fn a_table_is_one_however_its_name_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DigitsConfig { train: 50, test: 10, ..DigitsConfig::default() };
+        write_folder(folder.path(), &digits::generate(&config).unwrap().train).unwrap();
+        let network = Network::builder("small", [1, 28, 28]).conv2d("conv", 2, 3);
+        let network = network.flatten("flat").linear("fc", 10).build().unwrap();
+        let images = ImageFolderConfig {
+            cache: releq::data::Cache::Off,
+            color: Color::Gray,
+            ..ImageFolderConfig::default()
+        };
+        // Without class 3, in whose place the name of the next would be.
+        let table = |name: &str, label: &dyn Fn(usize) -> String| {
+            let path = folder.path().join(name);
+            let mut text = "path,label,split\n".to_owned();
+            for class in (0..10).filter(|class| *class != 3) {
+                let files = fs::read_dir(folder.path().join(class.to_string())).unwrap();
+                let file = files.map(|file| file.unwrap().path()).min().unwrap();
+                text += &format!("{},{},test\n", file.display(), label(class));
+            }
+            fs::write(&path, text).unwrap();
+            let source = DataConfig::Folder { path, kind: None, images: images.clone() };
+            let (images, _) = load(&source, Split::Test, None, &network)?;
+            let labels = (0..images.len()).map(|index| images.label(index));
+            anyhow::Ok(labels.collect::<Vec<_>>())
+        };
+        for name in ["table.csv", "TABLE.CSV"] {
+            let message = table(name, &|class| format!("digit {class}")).unwrap_err().to_string();
+            assert!(message.contains("has 9 classes"), "{message}");
+            for decimals in ["", ".0"] {
+                let labels = table(name, &|class| format!("{class}{decimals}")).unwrap();
+                assert_eq!(labels, [0, 1, 2, 4, 5, 6, 7, 8, 9], "{name}");
+            }
         }
     }
 }

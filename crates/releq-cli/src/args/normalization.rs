@@ -1,9 +1,9 @@
 //! The options that say how pixels become numbers.
 
 use anyhow::Result;
-use releq::{core::Network, data::Normalization};
+use releq::{core::Network, data::Normalization, zoo};
 
-use super::{ImageArgs, options, usage};
+use super::{ImageArgs, UsageError, options, usage};
 
 /// How the pixels of an image become the numbers that a network was trained on.
 #[derive(clap::Args, Clone, Debug)]
@@ -31,11 +31,39 @@ pub struct NormalizationArgs {
 }
 
 impl NormalizationArgs {
+    /// Whether the options name one.
+    #[must_use]
+    pub const fn is_given(&self) -> bool {
+        !self.mean.is_empty()
+    }
+
+    /// The normalization for the images of `network`: the one [`given`](Self::given), else that of its file, else that of
+    /// its preset.
+    ///
+    /// # Errors
+    /// As there, and [`UsageError`] where there is none.
+    pub fn required(
+        &self,
+        network: &Network,
+        images: &ImageArgs,
+        of_file: Option<Normalization>,
+    ) -> Result<Normalization> {
+        let preset = || zoo::preset(network.name()).map(|preset| preset.normalization);
+        self.given(network, images)?.or(of_file).or_else(preset).ok_or_else(|| {
+            UsageError(format!(
+                "--mean and --std: say how images were normalized in the training of `{}`, such as --mean \
+                 0.485,0.456,0.406 --std 0.229,0.224,0.225 with torchvision's networks",
+                network.name()
+            ))
+            .into()
+        })
+    }
+
     /// The normalization for the images of `network`, if the options name one, or else the one of the framework that
     /// `images` names.
     ///
     /// # Errors
-    /// [`UsageError`](super::UsageError) for more or fewer numbers than channels.
+    /// [`UsageError`] for more or fewer numbers than channels.
     pub fn given(&self, network: &Network, images: &ImageArgs) -> Result<Option<Normalization>> {
         match self.mean.as_slice() {
             [] => images.normalization(network),

@@ -16,7 +16,6 @@ use releq::{
     core::{BitwidthAssignment, Network, parallel},
     data::{ImageSet, Normalization},
     train::{self, AccuracyReport, Backend, Schedule, Trainer, TrainerFactory},
-    zoo,
 };
 use serde::Serialize;
 
@@ -126,15 +125,7 @@ impl Args {
             return Err(UsageError(reason.to_owned()).into());
         };
         let bits = self.precision.assignment(&network)?;
-        let preset = || zoo::preset(network.name()).map(|preset| preset.normalization);
-        let given = self.normalization.given(&network, &self.data.images)?;
-        let normalization = given.or(of_file).or_else(preset).ok_or_else(|| {
-            UsageError(format!(
-                "--mean and --std: say how images were normalized in the training of `{}`, such as --mean \
-                 0.485,0.456,0.406 --std 0.229,0.224,0.225 with torchvision's networks",
-                network.name()
-            ))
-        })?;
+        let normalization = self.normalization.required(&network, &self.data.images, of_file)?;
         let (backend, mut first) = self.trainer(&network)?;
         first.load(&state)?;
         first.set_bits(bits.as_ref())?;

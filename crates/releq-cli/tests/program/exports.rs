@@ -3,8 +3,13 @@
 use std::fs;
 
 use releq::{
-    data::npz,
+    data::{
+        Dataset, Normalization,
+        digits::{self, DigitsConfig},
+        npz,
+    },
     format::{onnx, packed},
+    zoo,
 };
 
 use crate::support::{command, refused, said, text};
@@ -198,6 +203,75 @@ fn packed_networks_with_activations_run_on_integers() {
     refused("run DIR/p.safetensors", dir, 2, "--input");
 }
 
+/// Image files are decoded and normalized as the network's images are, and named in what is told.
+#[test]
+fn image_files_run_as_their_numbers_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    let drawn =
+        digits::generate(&DigitsConfig { train: 5, test: 1, ..DigitsConfig::default() }).unwrap();
+    let photos = dir.join("photos");
+    fs::create_dir(&photos).unwrap();
+    for index in 0..5 {
+        let pixels = drawn.train.image(index).to_vec();
+        let image = image::GrayImage::from_raw(28, 28, pixels).unwrap();
+        image.save(photos.join(format!("{index}.png"))).unwrap();
+    }
+    said(
+        "export lenet --weights WEIGHTS --bits 4 --activation-bits 8 --form packed --data DATA --calibration-images 100 \
+         --mean 0.2 --std 0.4 --output DIR/p.safetensors",
+        dir,
+    );
+    let about = packed::load(dir.join("p.safetensors")).unwrap().about;
+    let of_file = Normalization::new(about.mean, about.std).unwrap();
+    let of_preset = zoo::preset("lenet").unwrap().normalization;
+    assert_ne!(of_file, of_preset);
+    let logits = |file: &str| npz::read(dir.join(file), "logits").unwrap().values;
+    for (network, normalization) in
+        [("lenet --weights WEIGHTS", of_preset), ("DIR/p.safetensors", of_file)]
+    {
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        drawn.train.gather(&[0, 1, 2, 3, 4], &normalization, &mut values, &mut labels).unwrap();
+        let array = npz::Array { shape: vec![5, 1, 28, 28], values };
+        npz::write(dir.join("x.npz"), &[("x", &array)]).unwrap();
+        said(&format!("run {network} --input DIR/x.npz --output DIR/a.npz"), dir);
+        said(&format!("run {network} --input DIR/photos --output DIR/b.npz"), dir);
+        assert_eq!(logits("a.npz"), logits("b.npz"), "{network}");
+    }
+
+    // By name, in the order of the files given, as a table and as JSON.
+    let run = "run DIR/p.safetensors --input DIR/photos/3.png DIR/photos/1.png --top 2";
+    let names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+    fs::write(dir.join("names.txt"), names.join("\n")).unwrap();
+    let told = said(&format!("{run} --classes DIR/names.txt"), dir);
+    assert!(told.contains("3.png") && names.iter().any(|name| told.contains(name)), "{told}");
+    let output = command(&format!("{run} --json"), dir).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let images = told["images"].as_array().unwrap();
+    assert!(images[0]["image"].as_str().unwrap().ends_with("3.png"), "{told}");
+    let outputs = |image: usize| images[image]["classes"].as_array().unwrap();
+    assert!(outputs(1)[0]["output"].as_f64() >= outputs(1)[1]["output"].as_f64(), "{told}");
+    let first = logits("b.npz")[30..40].iter().copied().fold(f32::MIN, f32::max);
+    assert_eq!(outputs(0)[0]["output"].as_f64(), Some(f64::from(first)), "{told}");
+    let output = command("run DIR/p.safetensors --explain --json", dir).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["layers"][0]["layer"], "conv1", "{told}");
+
+    let run = "run DIR/p.safetensors --top 1 --input";
+    fs::write(photos.join("bad.png"), "no image").unwrap();
+    refused(&format!("{run} DIR/photos"), dir, 1, "bad.png");
+    assert!(said(&format!("{run} DIR/photos --skip-bad-images"), dir).contains("without 1 that"));
+    refused(&format!("{run} DIR/none.png"), dir, 1, "none.png: there is no such file or folder");
+    refused(&format!("{run} DIR/x.npz DIR/photos"), dir, 2, "named alone");
+    refused(&format!("{run} DIR/x.npz --resize"), dir, 2, "--resize is for image files");
+    refused(&format!("{run} DIR/x.npz --mean 0.5 --std 0.5"), dir, 2, "--mean is for image files");
+    refused("run DIR/p.safetensors --input DIR/x.npz --json --output DIR/o.npz", dir, 2, "--top");
+    let small = image::GrayImage::new(14, 14);
+    small.save(dir.join("small.png")).unwrap();
+    refused(&format!("{run} DIR/small.png"), dir, 1, "--resize scales them");
+    said(&format!("{run} DIR/small.png --resize"), dir);
+}
+
 #[test]
 fn what_cannot_be_exported_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
@@ -216,6 +290,7 @@ fn what_cannot_be_exported_is_refused_with_its_reason() {
     refused(&export("--bits 8 --quantizer dorefa --opset 20"), dir, 1, "needs version 21");
     refused(&export("--opset 12"), dir, 2, "12 is not in 13..=25");
     refused(&export("--form packed --opset 13"), dir, 2, "--opset is for the forms of ONNX");
+    refused(&export("--form packed --bits 4"), dir, 2, "a name that ends in .safetensors");
     refused(&export("--form onnx"), dir, 2, "dq, qcdq, qonnx, packed, safetensors");
     refused(
         "export MODELS/plain_legacy.onnx --output MODELS/plain_legacy.onnx",

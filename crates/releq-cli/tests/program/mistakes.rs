@@ -26,7 +26,11 @@ fn a_mistake_is_named_with_what_was_expected_and_the_remedy() {
             2,
             &["no data for `lenet`", "--data digits", "RELEQ_DATA_DIR"],
         ),
-        ("train lenet --data nowhere --output DIR/w", 1, &["--data nowhere", "no such folder"]),
+        (
+            "train lenet --data nowhere --output DIR/w",
+            1,
+            &["--data nowhere", "no such file or folder"],
+        ),
         ("train lenet --data mnits --output DIR/w", 1, &["did you mean the data set `mnist`?"]),
         ("train lenet --data mnist --output DIR/w", 1, &["MNIST", "RELEQ_DATA_DIR", "--download"]),
         ("train lenet --data DIR --output DIR/w", 1, &["no data set in DIR", "train/CLASS"]),

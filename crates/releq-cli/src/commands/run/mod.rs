@@ -1,15 +1,17 @@
 //! `releq run`: what a network says of given images.
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+mod input;
+mod outcome;
 
-use anyhow::{Result, bail, ensure};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
 use releq::{
     core::{BitwidthAssignment, Network},
-    data::npz::{self, Array},
+    data::{
+        Normalization, image_folder,
+        npz::{self, Array},
+    },
     format::{
         onnx::End,
         packed::{self, Packed},
@@ -19,13 +21,13 @@ use releq::{
 use releq_kernels::Isa;
 use releq_runtime::{Model, Options};
 
+use self::input::Images;
 use crate::{
-    args::{Files, NetworkArgs, PrecisionArgs, UsageError, WeightsArgs, options, usage},
-    plot::number::amount,
-    terminal::{
-        output::{note, print},
-        tables,
+    args::{
+        Files, ImageArgs, NetworkArgs, NormalizationArgs, PrecisionArgs, UsageError, WeightsArgs,
+        options, usage,
     },
+    terminal::output::{note, print},
 };
 
 /// Images that are computed at a time.
@@ -33,14 +35,15 @@ const BATCH: usize = 32;
 
 /// Compute the outputs of a network
 ///
-/// The images are numbers as the network takes them, already normalized. What comes out is what the network gives: logits,
-/// or probabilities if its model ends with a softmax. A packed network with activations of 8 bits is computed with integers,
-/// unless --backend names what computes it in full precision.
+/// The images are files, or arrays of numbers as the network takes them, already normalized. What comes out is what the
+/// network gives: logits, or probabilities if its model ends with a softmax. A packed network with activations of 8 bits is
+/// computed with integers, unless --backend names what computes it in full precision.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   releq run model.onnx --input x.npz --output logits.npz
-  releq run packed.safetensors --input x.npz --top 5   the likeliest classes
-  releq run packed.safetensors --explain               which kernel each layer gets
+  releq run packed.safetensors --input cat.jpg --top 5   the likeliest classes
+  releq run model.onnx --input photos/ --preprocess torchvision --top 1 --json
+  releq run packed.safetensors --explain                 which kernel each layer gets
   releq run net.json --weights net.safetensors --input x.npz --output logits.npz
   releq run model.onnx ... --bits 4    with weights rounded to 4 bits")]
 pub(crate) struct Args {
@@ -48,13 +51,18 @@ pub(crate) struct Args {
     network: NetworkArgs,
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Images: array `x` [images, channels, height, width] in a file of NumPy, .npz, or the only array of one that is .npy
-    #[arg(long, value_name = "FILE", required_unless_present = "explain")]
-    input: Option<PathBuf>,
+    /// Images: image files, folders of them, or array `x` [images, channels, height, width] in a file of NumPy, .npz, or the
+    /// only array of one that is .npy
+    #[arg(long, value_name = "FILE", num_args = 1.., required_unless_present = "explain")]
+    input: Vec<PathBuf>,
+    #[command(flatten)]
+    images: ImageArgs,
+    #[command(flatten)]
+    normalization: NormalizationArgs,
     /// File of NumPy to write: array `logits` [images, classes] in .npz
     #[arg(long, value_name = "FILE", required_unless_present_any = ["explain", "top"])]
     output: Option<PathBuf>,
-    /// Show the N likeliest classes of each image, by name where the file has names
+    /// Show the N likeliest classes of each image, by name where the network's file or --classes has names
     #[arg(long, value_name = "N", value_parser = options::count, allow_negative_numbers = true)]
     top: Option<NonZeroUsize>,
     #[command(flatten)]
@@ -72,16 +80,23 @@ pub(crate) struct Args {
     /// Show how each layer of a packed network is computed, and why, instead of computing
     #[arg(long)]
     explain: bool,
+    /// Print JSON in place of tables, with --top or --explain
+    #[arg(long)]
+    json: bool,
 }
 
 impl Args {
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        Files::new()
+        let files = Files::new()
             .reads("--network", self.network.file())
             .reads("--weights", self.weights.weights.as_ref())
-            .reads("--input", self.input.as_ref())
-            .writes("--output", self.output.as_ref())
-            .check()?;
+            .writes("--output", self.output.as_ref());
+        let input = self.input.iter().filter(|path| path.is_file());
+        input.fold(files, |files, path| files.reads("--input", Some(path))).check()?;
+        if self.json && self.top.is_none() && !self.explain {
+            let reason = "--json: say with --top how many classes of each image are wanted";
+            return Err(UsageError(reason.to_owned()).into());
+        }
         if let Some(packed) = self.packed()? {
             let options = Options {
                 isa: usage(self.isa.unwrap_or_else(Isa::best).check())?,
@@ -90,8 +105,16 @@ impl Args {
             };
             let mut model = Model::compile(&packed, &options)?;
             if self.explain {
-                return explain(&model);
+                print(outcome::explained(&model, self.json)?)?;
+                return Ok(ExitCode::SUCCESS);
             }
+            let network = packed.model.network();
+            let (mean, std) = (packed.about.mean.clone(), packed.about.std.clone());
+            let normalization = (!mean.is_empty())
+                .then(|| Normalization::new(mean, std))
+                .transpose()
+                .with_context(|| network.name().to_owned())?;
+            let images = self.images(network, normalization)?;
             let mut run = |batch: &[f32]| {
                 let sample: usize = model.input().iter().product();
                 let mut logits = vec![0.0; batch.len() / sample * model.outputs()];
@@ -102,7 +125,7 @@ impl Args {
                 Ok(logits)
             };
             // The runtime applies a softmax itself.
-            return self.tell(packed.model.network(), End::Logits, &packed.about.classes, &mut run);
+            return self.tell(network, End::Logits, &images, &packed.about.classes, &mut run);
         }
         for (option, given) in [
             ("--explain", self.explain),
@@ -118,17 +141,22 @@ impl Args {
             }
         }
         let named = self.network.required()?;
-        let end = named.frame.end;
+        let (end, normalization) = (named.frame.end, named.normalization.clone());
         let (network, weights) = self.weights.of(named)?;
         let Some((_, weights)) = weights else {
             let reason = "--weights: name the file with the weights of the network";
             return Err(UsageError(reason.to_owned()).into());
         };
         let bits: Option<BitwidthAssignment> = self.precision.assignment(&network)?;
+        let images = self.images(&network, normalization)?;
         let mut trainer = self.trainer(&network)?;
         trainer.load(&weights)?;
         trainer.set_bits(bits.as_ref())?;
-        self.tell(&network, end, &[], &mut |batch| Ok(trainer.logits(batch)?))
+        self.tell(&network, end, &images, &[], &mut |batch| Ok(trainer.logits(batch)?))
+    }
+
+    fn images(&self, network: &Network, of_file: Option<Normalization>) -> Result<Images> {
+        Images::read(&self.input, network, &self.images, &self.normalization, of_file)
     }
 
     /// The network that the runtime computes; `None` for one that a trainer does.
@@ -147,35 +175,27 @@ impl Args {
         &self,
         network: &Network,
         end: End,
+        images: &Images,
         classes: &[String],
         run: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>>,
     ) -> Result<ExitCode> {
-        let Some(input) = &self.input else {
-            return Err(UsageError("--input: name the file with the images".to_owned()).into());
+        let classes = match self.images.class_list() {
+            Some(list) => image_folder::listed_classes(list)?,
+            None => classes.to_vec(),
         };
-        let images = npz::read(input, "x")?;
-        let count = check(input, &images, network)?;
-        let sample: usize = network.input().iter().product();
-        if let Some(place) = images.values.iter().position(|value| !value.is_finite()) {
-            bail!(
-                "{}: array `x`: value {} of image {} is {}; images have finite numbers in single precision",
-                input.display(),
-                place % sample,
-                place / sample,
-                images.values[place]
-            );
-        }
+        let count = images.len();
         let mut logits = Vec::with_capacity(count * network.outputs());
-        for batch in images.values.chunks(BATCH * sample) {
-            logits.extend(run(batch)?);
+        for start in (0..count).step_by(BATCH) {
+            logits.extend(run(&images.batch(start..count.min(start + BATCH))?)?);
         }
         for image in logits.chunks_exact_mut(network.outputs()) {
             end.apply(image);
         }
         if let Some(top) = self.top {
-            print(likeliest(&logits, network.outputs(), classes, top))?;
+            let likeliest = outcome::likeliest(images, &logits, network.outputs(), &classes, top);
+            print(outcome::told(&likeliest, self.json)?)?;
         }
-        let mut told = format!("{count} images");
+        let mut told = format!("{count} images{}", images.remark());
         if let Some(output) = &self.output {
             let logits = Array { shape: vec![count, network.outputs()], values: logits };
             npz::write(output, &[("logits", &logits)])?;
@@ -194,50 +214,4 @@ impl Args {
             None => on(Backend::Native).or_else(|_| on(Backend::Flex)),
         }
     }
-}
-
-/// The likeliest classes of every image.
-fn likeliest(logits: &[f32], outputs: usize, classes: &[String], top: NonZeroUsize) -> String {
-    let mut table = tables::plain();
-    table.set_header(["image", "class", "output"]);
-    for (image, logits) in logits.chunks_exact(outputs).enumerate() {
-        let mut order: Vec<usize> = (0..outputs).collect();
-        order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
-        for class in order.into_iter().take(top.get()) {
-            let name = classes.get(class).cloned().unwrap_or_else(|| class.to_string());
-            table.add_row([image.to_string(), name, format!("{:.4}", logits[class])]);
-        }
-    }
-    tables::text(&table)
-}
-
-/// How each layer is computed.
-fn explain(model: &Model) -> Result<ExitCode> {
-    let mut table = tables::plain();
-    table.set_header(["layer", "operation", "bits", "kernel", "weights", "why"]);
-    for plan in model.layers() {
-        let bits = plan.bits.map_or_else(String::new, |bits| format!("{bits} x 8"));
-        let bytes = amount(plan.bytes as f64, "bytes");
-        table.add_row([plan.layer, plan.kind.to_owned(), bits, plan.kernel, bytes, plan.reason]);
-    }
-    print(tables::text(&table))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The number of images, which must be of the network's size.
-fn check(input: &Path, images: &Array, network: &Network) -> Result<usize> {
-    let [channels, height, width] = network.input();
-    let fits = match *images.shape.as_slice() {
-        [_, c, h, w] => [c, h, w] == network.input(),
-        [_, features] => [features, 1, 1] == network.input(),
-        _ => false,
-    };
-    ensure!(
-        fits && images.shape[0] > 0,
-        "{}: array `x` has shape {:?}, but `{}` takes [images, {channels}, {height}, {width}]",
-        input.display(),
-        images.shape,
-        network.name()
-    );
-    Ok(images.shape[0])
 }
