@@ -1,6 +1,6 @@
 //! Layers of networks, read from a table.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use releq_core::{
     LayerKind, LayerProfile,
@@ -58,12 +58,17 @@ fn layers(table: &TextTable, network: Option<&str>) -> Result<Vec<LayerProfile>,
             return Err(table.error(reason));
         }
     };
-    let mut layers = Vec::new();
+    let (mut layers, mut known) = (Vec::new(), HashSet::new());
     for row in table.rows() {
         if row.text("network")? == network {
             let row = LayerRow(row);
             let layer = row.layer()?;
             row.must_be("layer_index", "the row's position in its network", layers.len() as u64)?;
+            if !known.insert(layer.name.clone()) {
+                let reason =
+                    format!("`{network}` has two layers `{}`; give each its name", layer.name);
+                return Err(row.0.error("layer", reason));
+            }
             layers.push(layer);
         }
     }
@@ -242,6 +247,15 @@ mod tests {
         }
         let two = format!("{plain}m,c,conv,1,2,2,1,1,1,0,1\n");
         assert_eq!(read(&two, Some("n")).unwrap(), expected);
+        assert_eq!(read(&two, Some("m")).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_layer_that_is_there_twice_is_refused() {
+        let row = "n,c,conv,3,8,8,4,3,1,1,1\n";
+        let message = read(&format!("{HEADER}\n{row}{row}"), None).unwrap_err().to_string();
+        assert!(message.starts_with("layers.csv, line 3: column `layer`"), "{message}");
+        let two = format!("{HEADER}\n{row}{}", row.replace("n,", "m,"));
         assert_eq!(read(&two, Some("m")).unwrap().len(), 1);
     }
 

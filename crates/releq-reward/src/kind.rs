@@ -47,6 +47,8 @@ impl Default for RewardKind {
     }
 }
 
+const SHAPED: &str = "shaped";
+const EXCHANGE: &str = "exchange";
 const DIVISION: &str = "division";
 const SUBTRACTION: &str = "subtraction";
 const LINEAR_GRID: &str = "linear-grid";
@@ -57,6 +59,12 @@ impl RewardKind {
     #[must_use]
     pub fn all() -> Vec<Self> {
         vec![Self::default(), Self::Division, Self::Subtraction, Self::LinearGrid]
+    }
+
+    /// The name of every reward of this crate that stands for itself, also of [`Exchange`], which needs a rate besides.
+    #[must_use]
+    pub const fn names() -> [&'static str; 5] {
+        [SHAPED, DIVISION, SUBTRACTION, LINEAR_GRID, EXCHANGE]
     }
 
     /// The reward itself.
@@ -101,16 +109,15 @@ impl FromStr for RewardKind {
             DIVISION => Ok(Self::Division),
             SUBTRACTION => Ok(Self::Subtraction),
             LINEAR_GRID => Ok(Self::LinearGrid),
-            _ if text.split(':').next().is_some_and(|name| name.trim() == "shaped") => {
+            _ if text.split(':').next().is_some_and(|name| name.trim() == SHAPED) => {
                 text.parse().map(Self::Shaped)
             }
-            _ if text.split(':').next().is_some_and(|name| name.trim() == "exchange") => {
+            _ if text.split(':').next().is_some_and(|name| name.trim() == EXCHANGE) => {
                 text.parse().map(Self::Exchange)
             }
             _ => Err(RewardError::UnknownName {
                 got: text.to_owned(),
-                allowed: Self::all().iter().map(Self::to_string).collect::<Vec<_>>().join(", ")
-                    + ", exchange:rate=N",
+                allowed: Self::names().join(", ") + ":rate=N",
             }),
         }
     }
@@ -144,6 +151,22 @@ mod tests {
         }
         let message = "product".parse::<RewardKind>().unwrap_err().to_string();
         assert!(message.contains("`product`") && message.contains("linear-grid"), "{message}");
+    }
+
+    #[test]
+    fn every_reward_is_named() {
+        for kind in RewardKind::all() {
+            assert!(RewardKind::names().contains(&kind.to_string().as_str()), "{kind}");
+        }
+        for name in RewardKind::names() {
+            let known = match name.parse::<RewardKind>() {
+                Ok(kind) => kind.to_string() == name,
+                Err(error) => error.to_string().contains("as in `exchange:rate=20`"),
+            };
+            assert!(known, "{name}");
+        }
+        let message = "exchang".parse::<RewardKind>().unwrap_err().to_string();
+        assert!(message.ends_with("linear-grid, exchange:rate=N"), "{message}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod search;
 pub(crate) mod settings;
 mod table;
 mod training;
+mod unique_json;
 mod usage;
 mod workers;
 

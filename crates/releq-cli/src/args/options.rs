@@ -155,8 +155,7 @@ pub fn threads(text: &str) -> Parsed<NonZeroUsize> {
 pub fn reward(text: &str) -> Parsed<RewardKind> {
     text.parse().map_err(|error| match error {
         RewardError::UnknownName { got, .. } => {
-            let names = RewardKind::all().into_iter().map(|kind| kind.to_string());
-            UnknownName::new("reward", got, names).to_string()
+            UnknownName::new("reward", got, RewardKind::names()).to_string()
         }
         other => other.to_string(),
     })

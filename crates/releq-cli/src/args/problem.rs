@@ -5,7 +5,7 @@ use releq::{
     Choice, ExperimentConfig, ProblemBuilder,
     core::{Bitwidth, BitwidthAssignment, LayerProfile, Network, UnknownName},
     hw::LimitConfig,
-    reward::RewardKind,
+    reward::{Exchange, RewardKind},
 };
 
 use super::{
@@ -39,7 +39,7 @@ pub struct ProblemArgs {
     #[arg(long, value_name = "LAYER=BITS", value_parser = keep)]
     pub keep: Vec<Keep>,
     /// Reward, one of `releq list rewards`, with its constants as in shaped:threshold=0.8 [default: accuracy
-    /// exchanged for cost at a rate that follows from --max-loss]
+    /// exchanged for cost at a rate that follows from --max-loss; on tables without --max-loss shaped, the paper's]
     #[arg(long, value_parser = options::reward)]
     pub reward: Option<RewardKind>,
     /// Acceptable loss of accuracy, in percentage points [default of searches: 0.3]
@@ -97,6 +97,20 @@ impl ProblemArgs {
         self.max_loss.map(|points| points / 100.0)
     }
 
+    /// The reward on a table of measurements with these bitwidths to choose from. Without a loss to keep to, it is that of
+    /// the paper, in which results on tables are told.
+    #[must_use]
+    pub fn reward_on_table(&self, actions: &[Bitwidth]) -> RewardKind {
+        match (&self.reward, self.tolerance()) {
+            (Some(reward), _) => reward.clone(),
+            (None, Some(tolerance)) => {
+                let highest = actions.iter().map(|bits| bits.get()).max().unwrap_or(8);
+                RewardKind::Exchange(Exchange::for_tolerance(tolerance, highest))
+            }
+            (None, None) => RewardKind::default(),
+        }
+    }
+
     /// Puts the options over the settings of a search on `network`.
     ///
     /// # Errors
@@ -130,8 +144,8 @@ impl ProblemArgs {
         Ok(())
     }
 
-    /// Puts the options over a problem with these layers. The loss of accuracy is no part of it, and 32 bits are what
-    /// they are, as in a table of measurements.
+    /// Puts the options but for the reward over a problem with these layers. The loss of accuracy is no part of it, and 32
+    /// bits are what they are, as in a table of measurements.
     ///
     /// # Errors
     /// As [`configure`](Self::configure).
@@ -152,9 +166,6 @@ impl ProblemArgs {
         }
         for limit in &self.limit {
             builder = builder.limit(limit.build()?);
-        }
-        if let Some(reward) = &self.reward {
-            builder = builder.reward(reward.build());
         }
         Ok(builder)
     }

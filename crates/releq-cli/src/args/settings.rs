@@ -9,6 +9,8 @@ use releq::{
 };
 use serde_json::{Map, Value};
 
+use super::unique_json::Unique;
+
 /// Settings that need not be there.
 const OPTIONAL: [&str; 5] = ["network", "data", "weights", "limits", "correction"];
 
@@ -24,7 +26,7 @@ pub(crate) fn read(path: &Path) -> Result<Map<String, Value>> {
     let text = text::read(path).with_context(name)?;
     let json = path.extension().is_some_and(|extension| extension == "json");
     let value: Value = if json {
-        serde_json::from_str(&text).with_context(name)?
+        serde_json::from_str::<Unique>(&text).with_context(name)?.0
     } else {
         let settings: toml::Value = toml::from_str(&text).with_context(name)?;
         finite("", &settings).with_context(name)?;
@@ -177,6 +179,19 @@ mod tests {
         assert_eq!(config.short_retrain.decay, Decay::Constant);
         assert_eq!(config.short_retrain.batch_size, 64);
         assert_eq!((config.budget.evaluations, config.budget.patience), (Some(7), Some(96)));
+    }
+
+    #[test]
+    fn a_setting_that_is_there_twice_is_refused() {
+        for (text, key) in [
+            (r#"{"seed": 5, "seed": 6}"#, "seed"),
+            (r#"{"pretrain": {"batch_size": 2}, "pretrain": {"batch_size": 3}}"#, "pretrain"),
+            (r#"{"pretrain": {"batch_size": 2, "batch_size": 3}}"#, "batch_size"),
+        ] {
+            let message = format!("{:#}", over(text, "run.json").unwrap_err());
+            assert!(message.contains(&format!("`{key}` is there twice")), "{message}");
+        }
+        assert_eq!(over(r#"{"seed": 5, "uniform": [4, 3]}"#, "run.json").unwrap().seed, 5);
     }
 
     #[test]

@@ -78,7 +78,8 @@ impl TableArgs {
             }
         };
         let known = table.bitwidths();
-        if let Some(actions) = options.actions()
+        let actions = options.actions();
+        if let Some(actions) = &actions
             && self.on_miss == OnMiss::Error
             && let Some(missing) = actions.iter().find(|bits| !known.contains(bits))
         {
@@ -94,8 +95,11 @@ impl TableArgs {
             weight_std: 0.0,
             fixed: None,
         };
-        let builder =
-            Problem::builder().layers(layers.iter().map(search_layer).collect()).actions(known);
+        let reward = options.reward_on_table(actions.as_deref().unwrap_or(&known));
+        let builder = Problem::builder()
+            .layers(layers.iter().map(search_layer).collect())
+            .actions(known)
+            .reward(reward.build());
         Ok(options.problem(builder, &layers)?.build()?)
     }
 }

@@ -16,6 +16,7 @@ use releq::{
     evaluate::{Cached, Evaluator, Table},
     hw::CostKind,
     pareto_frontier,
+    reward::RewardKind,
 };
 use serde::Serialize;
 
@@ -206,6 +207,11 @@ impl Args {
         Ok(Outcomes { found, random, local, optimal, everything })
     }
 
+    fn reward(&self, table: &Table) -> RewardKind {
+        let actions = self.problem.actions().unwrap_or_else(|| table.bitwidths());
+        self.problem.reward_on_table(&actions)
+    }
+
     /// The least accuracy that `--max-loss` accepts.
     fn least_accuracy(&self, table: &Table) -> Option<f64> {
         // As much as a sum of decimals may be off.
@@ -246,7 +252,7 @@ impl Args {
             "cost": cost,
             "limits": limits,
             "keep": keep,
-            "reward": self.problem.reward.clone().unwrap_or_default().to_string(),
+            "reward": self.reward(table).to_string(),
             "max_loss_points": self.problem.max_loss,
             "on_miss": self.read.on_miss.to_string(),
             "full_precision_percent": 100.0 * table.full_precision(),
@@ -275,10 +281,11 @@ impl Args {
     fn tables(&self, table: &Table, outcomes: &Outcomes, seconds: f64) -> String {
         let Outcomes { found, random, local, optimal, everything } = outcomes;
         let mut lines = vec![format!(
-            "{} measured assignments of {} layers; full precision {:.2} %",
+            "{} measured assignments of {} layers; full precision {:.2} %\nreward {}",
             table.len(),
             table.layers(),
-            100.0 * table.full_precision()
+            100.0 * table.full_precision(),
+            self.reward(table)
         )];
         let mut text =
             tables::framed(&["", "bits", "mean", "accuracy %", "State_Q", "reward", "of optimum"]);

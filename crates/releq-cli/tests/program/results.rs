@@ -85,6 +85,12 @@ fn a_replay_follows_its_limits_layers_and_costs() {
     assert_eq!(bits(&lossy["cheapest_within_max_loss"], "bits"), [2, 2, 2, 2]);
     let lossless = replay("--agent exhaustive --max-loss 0");
     assert_eq!(bits(&lossless["cheapest_seen_within_max_loss"], "bits"), [4, 4, 4, 4]);
+    // A loss to keep to steers the search; without one, the reward is the paper's.
+    assert_eq!(free["reward"], "shaped");
+    let strict = replay("--agent exhaustive --max-loss 2");
+    let rate = strict["reward"].as_str().unwrap().strip_prefix("exchange:rate=").unwrap();
+    assert!(rate.parse::<f64>().unwrap() > 1.0, "{rate}");
+    assert!(replay("--max-loss 2 --reward division")["reward"] == "division");
 
     let few = replay("--agent random --evaluations 10 --bits 2,4");
     assert!(few["evaluations"] == 10 && few["greedy_bits"].is_null());

@@ -83,7 +83,7 @@ struct Row {
 
 impl Args {
     pub(super) fn run(&self) -> Result<ExitCode> {
-        let networks = self.assignments.networks(&RECALLED.map(|(name, _)| name))?;
+        let networks = self.assignments.networks("admm", &RECALLED.map(|(name, _)| name))?;
         if networks.len() > 1 && !self.admm_bits.is_empty() {
             let reason = "--admm-bits: name their network, as in `releq experiment admm lenet`";
             return Err(UsageError(reason.to_owned()).into());

@@ -80,18 +80,19 @@ pub(super) struct Assignments {
 }
 
 impl AssignmentArgs {
-    /// The network that is named, or those of these names.
+    /// The network that is named, or those of these names, for the experiment of this name.
     ///
     /// # Errors
     /// If assignments are given for several networks, or a table.
-    pub(super) fn networks(&self, otherwise: &[&str]) -> Result<Vec<Network>> {
+    pub(super) fn networks(&self, experiment: &str, otherwise: &[&str]) -> Result<Vec<Network>> {
         if let Some(network) = self.source.network()? {
             return Ok(vec![network]);
         }
         if !self.assignment.is_empty() || self.source.is_named() {
-            let reason =
-                "name the network of the assignments, as in `releq experiment stripes lenet`";
-            return Err(UsageError(reason.to_owned()).into());
+            let reason = format!(
+                "name the network of the assignments, as in `releq experiment {experiment} lenet`"
+            );
+            return Err(UsageError(reason).into());
         }
         Ok(otherwise.iter().map(|name| zoo::by_name(name)).collect::<Result<_, _>>()?)
     }
@@ -131,8 +132,8 @@ impl AssignmentArgs {
             let agent = self.source.agent(AgentKind::Ppo(PpoConfig::default()))?;
             settings["search"] = source.settings.clone();
             settings["agent"] = serde_json::to_value(&agent)?;
-            let variant =
-                Variant { name: "search".to_owned(), agent, reward: self.source.reward() };
+            let reward = source.reward();
+            let variant = Variant { name: "search".to_owned(), agent, reward };
             let Some(searched) = source.run(vec![variant], folder, interrupt)? else {
                 return Ok(None);
             };

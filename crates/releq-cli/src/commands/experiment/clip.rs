@@ -40,6 +40,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(&self) -> Result<ExitCode> {
         let base = ppo(self.source.agent(AgentKind::Ppo(PpoConfig::paper()))?)?;
+        let source = self.source.open()?;
         let mut variants: Vec<Variant> = Vec::new();
         for &clip_range in &self.clip_range {
             let name = format!("clip {clip_range}");
@@ -47,7 +48,7 @@ impl Args {
                 return Err(UsageError(format!("--clip-range names {clip_range} twice")).into());
             }
             let agent = AgentKind::Ppo(PpoConfig { clip_range, ..base.clone() });
-            variants.push(Variant { name, agent, reward: self.source.reward() });
+            variants.push(Variant { name, agent, reward: source.reward() });
         }
         let comparison = Comparison {
             name: "clip",
@@ -55,7 +56,7 @@ impl Args {
             subject: "PPO",
             one_reward: true,
         };
-        compare(&comparison, &self.source.open()?, variants, &self.output)
+        compare(&comparison, &source, variants, &self.output)
     }
 }
 

@@ -100,7 +100,7 @@ struct Row {
 
 impl Args {
     pub(super) fn run(&self) -> Result<ExitCode> {
-        let networks = self.assignments.networks(&PAPER)?;
+        let networks = self.assignments.networks("cpu", &PAPER)?;
         let interrupt = Interrupt::new()?;
         let folder = self.output.open("cpu")?;
         let all = self.assignments.all(&networks, folder.path(), &interrupt);

@@ -33,10 +33,11 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(&self) -> Result<ExitCode> {
         let base = ppo(self.source.agent(AgentKind::Ppo(PpoConfig::paper()))?)?;
+        let source = self.source.open()?;
         let variant = |(name, trunk): (&str, Trunk)| Variant {
             name: name.to_owned(),
             agent: AgentKind::Ppo(PpoConfig { trunk, ..base.clone() }),
-            reward: self.source.reward(),
+            reward: source.reward(),
         };
         let variants = [("lstm", Trunk::Lstm), ("dense", Trunk::Dense)].map(variant).into();
         let comparison = Comparison {
@@ -45,6 +46,6 @@ impl Args {
             subject: "trunk",
             one_reward: true,
         };
-        compare(&comparison, &self.source.open()?, variants, &self.output)
+        compare(&comparison, &source, variants, &self.output)
     }
 }

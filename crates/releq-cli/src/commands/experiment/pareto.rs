@@ -67,8 +67,8 @@ impl Args {
             return Err(UsageError(reason.to_owned()).into());
         }
         let agent = self.source.agent(AgentKind::Ppo(PpoConfig::default()))?;
-        let reward = self.source.reward();
         let source = self.source.open()?;
+        let reward = source.reward();
         let mut settings = source.settings.clone();
         settings["agent"] = serde_json::to_value(&agent)?;
         let problem = source.table_problem(&reward)?.context("a table poses a problem")?;

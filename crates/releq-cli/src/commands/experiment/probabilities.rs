@@ -57,7 +57,7 @@ impl Args {
         let layers = source.layers()?;
         let actions: Vec<String> =
             source.actions().iter().map(|bits| format!("{bits} bits")).collect();
-        let reward = self.source.reward();
+        let reward = source.reward();
         let mut settings = source.settings.clone();
         settings["agent"] = serde_json::to_value(&agent)?;
 

@@ -22,7 +22,11 @@ use crate::{
     args::{
         AgentArg, Files, NetworkArgs, ProblemArgs, TableArgs, UsageError, costs, options, settings,
     },
-    terminal::{bars::Bars, interrupt::Interrupt, output::note},
+    terminal::{
+        bars::{Bars, left_key},
+        interrupt::Interrupt,
+        output::note,
+    },
 };
 
 /// Episodes of a replay.
@@ -130,11 +134,6 @@ impl SourceArgs {
         self.agent.as_ref().map_or(Ok(otherwise), AgentArg::load)
     }
 
-    /// The reward of a search.
-    pub(super) fn reward(&self) -> RewardKind {
-        self.problem.reward.clone().unwrap_or_default()
-    }
-
     /// The network that is named.
     ///
     /// # Errors
@@ -171,6 +170,7 @@ impl SourceArgs {
                 evaluations: self.evaluations,
                 ..Budget::default()
             };
+            let actions = self.problem.actions().unwrap_or_else(|| table.bitwidths());
             let settings = json!({
                 "table": path,
                 "table_entries": table.len(),
@@ -181,11 +181,11 @@ impl SourceArgs {
                 "seeds": seeds,
                 "episodes": episodes,
                 "evaluations": self.evaluations,
-                "bits": self.problem.actions().unwrap_or_else(|| table.bitwidths()),
+                "bits": actions,
                 "cost": self.cost(),
                 "limit": self.problem.limit.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "keep": self.problem.keep.iter().map(|keep| format!("{}={}", keep.layer, keep.bits)).collect::<Vec<_>>(),
-                "reward": self.reward(),
+                "reward": self.problem.reward_on_table(&actions),
             });
             let answers = Answers::Table {
                 table,
@@ -252,6 +252,17 @@ impl SourceArgs {
 }
 
 impl Source {
+    /// The reward of a search.
+    pub(super) fn reward(&self) -> RewardKind {
+        match &self.answers {
+            Answers::Table { problem, .. } => problem.reward_on_table(&self.actions()),
+            Answers::Live(config) => match config.reward() {
+                Choice::Ours(reward) => reward,
+                Choice::Own(_) => RewardKind::default(),
+            },
+        }
+    }
+
     /// The bitwidths to choose from, ascending.
     pub(super) fn actions(&self) -> Vec<Bitwidth> {
         let mut actions = match &self.answers {
@@ -358,9 +369,8 @@ impl Source {
             })
             .collect();
         let bar = ProgressBar::new(runs.len() as u64);
-        bar.set_style(ProgressStyle::with_template(
-            "{elapsed} {bar:20} {pos}/{len} searches, {eta} left",
-        )?);
+        let style = ProgressStyle::with_template("{elapsed} {bar:20} {pos}/{len} searches{left}")?;
+        bar.set_style(style.with_key("left", left_key));
         let outcomes =
             parallel::try_map(runs.into_iter(), self.threads, |(variant, problem, seed)| {
                 let evaluator = Cached::new(table);

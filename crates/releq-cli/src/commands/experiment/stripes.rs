@@ -60,7 +60,7 @@ struct Row {
 
 impl Args {
     pub(super) fn run(&self) -> Result<ExitCode> {
-        let networks = self.assignments.networks(&PAPER)?;
+        let networks = self.assignments.networks("stripes", &PAPER)?;
         let interrupt = Interrupt::new()?;
         let folder = self.output.open("stripes")?;
         let all = self.assignments.all(&networks, folder.path(), &interrupt);
