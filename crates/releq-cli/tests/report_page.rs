@@ -436,12 +436,16 @@ fn the_sentences_tell_wins_and_losses() {
     let mut bad = base();
     bad["answer"]["within_tolerance"] = json!(false);
     has(
-        bad,
+        bad.clone(),
         &[
             "Nothing was good enough: no assignment stayed within 0.3 points of full precision",
             "class=\"answer bad\"",
         ],
     );
+
+    bad["rows"][8]["validation_accuracy"] = json!(0.9131);
+    bad["rows"][8]["over_limit"] = json!(1.5);
+    has(bad, &["no assignment that may be chosen stayed within 0.3 points of full precision"]);
 
     let mut lucky = base();
     lucky["rows"][8]["test_accuracy"] = json!(0.9120);
@@ -458,6 +462,30 @@ fn the_sentences_tell_wins_and_losses() {
             "Uniform 2 would have been a cheaper answer but for",
         ],
     );
+    // A layer that is kept in float forbids most rows, with or without a limit.
+    let mut kept = base();
+    kept["config"]["fixed_layers"] = json!([["conv1", "float"]]);
+    kept["config"]["limits"] = json!(["size<=60kB"]);
+    kept["rows"][0]["bits"] = json!(["float", 2, 3, 2]);
+    kept["answer"]["bits"] = kept["rows"][0]["bits"].clone();
+    for row in [7, 8] {
+        kept["rows"][row]["validation_accuracy"] = json!(0.9131);
+        kept["rows"][row]["test_accuracy"] = json!(0.9131);
+    }
+    kept["rows"][8]["over_limit"] = json!(1.5);
+    let page = says(kept.clone());
+    for wrong in ["but for", "The cheapest uniform bitwidth"] {
+        assert!(!page.contains(wrong), "{wrong}");
+    }
+    has(
+        kept,
+        &[
+            "No limit decided",
+            "No uniform bitwidth may be chosen: each of those compared has other bits in a fixed layer.",
+            "Random search, with at most as many evaluations, came to",
+        ],
+    );
+
     let mut free = base();
     free["config"]["limits"] = json!(["size<=900kB"]);
     has(free, &["No limit decided"]);
@@ -466,7 +494,33 @@ fn the_sentences_tell_wins_and_losses() {
     stopped["cancelled"] = json!(true);
     stopped["rows"] = json!([]);
     stopped["answer"] = json!(null);
-    has(stopped, &["The run was stopped before its end", "There is no answer"]);
+    stopped["chosen"] = stopped["search"]["scored"][0]["bits"].clone();
+    has(
+        stopped.clone(),
+        &[
+            "The run was stopped before its end",
+            "There is no answer",
+            " of full-precision accuracy after a short retrain",
+            "these are the best so far",
+        ],
+    );
+    let page = says(stopped.clone());
+    for wrong in ["The ring marks the answer", "the figure above", "The bold row"] {
+        assert!(!page.contains(wrong), "{wrong}");
+    }
+    // What follows from divergences is no accuracy that anybody counted.
+    for scored in stopped["search"]["scored"].as_array_mut().unwrap() {
+        let state = scored["acc_state"].as_f64().unwrap();
+        scored["acc_state"] = json!(state * state);
+    }
+    has(
+        stopped,
+        &[
+            " on the search&#39;s validation images after a short retrain; by how far",
+            "There is no answer; the ring marks the best so far.",
+            "The searches rank by State_Accuracy, which is here an estimate",
+        ],
+    );
 
     let mut failed = base();
     failed["search"]["error"] = json!("agent `rogue`: it panicked");

@@ -68,7 +68,10 @@ impl Cost {
 #[non_exhaustive]
 pub enum CostError {
     /// The model is not defined at this bitwidth.
-    #[error("layer `{layer}`: {model} takes integer bitwidths of {min} to {max}, got {got}")]
+    #[error(
+        "layer `{layer}`: {model} takes integer bitwidths of {min} to {max}, got {got}{}",
+        if got.is_float() { "; such a layer cannot stay in floating point" } else { "" }
+    )]
     Bitwidth {
         /// Name of the layer.
         layer: String,

@@ -2,7 +2,7 @@
 
 use releq_core::{Cost, CostError, CostModel, LayerBits, LayerProfile};
 
-use crate::{HwError, error::positive};
+use crate::{HwError, error::positive, price::named};
 
 /// Energy of another model under one assumption: power is constant, so energy is power times time.
 ///
@@ -63,16 +63,20 @@ impl<M: CostModel> CostModel for ConstantPower<M> {
     }
 
     fn layer_cost(&self, layer: &LayerProfile, bits: LayerBits) -> Result<Cost, CostError> {
-        Ok(Cost(self.model.layer_cost(layer, bits)?.0 * self.pj_per_unit))
+        let cost = self.model.layer_cost(layer, bits).map_err(|error| named(&self.name, error))?;
+        Ok(Cost(cost.0 * self.pj_per_unit))
     }
 
     fn network_cost(&self, layers: &[LayerProfile], bits: &[LayerBits]) -> Result<Cost, CostError> {
-        Ok(Cost(self.model.network_cost(layers, bits)?.0 * self.pj_per_unit))
+        let cost = self.model.network_cost(layers, bits);
+        Ok(Cost(cost.map_err(|error| named(&self.name, error))?.0 * self.pj_per_unit))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use releq_core::Bitwidth;
+
     use super::*;
     use crate::{
         Stripes,
@@ -90,5 +94,18 @@ mod tests {
         assert!((of_energy - of_time).abs() < 1e-12);
         assert_eq!(energy.layer_cost(&layers[1], at(8, 8)).unwrap(), Cost(1600.0 * 1200.0));
         assert!(ConstantPower::new(stripes, 0.0).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_model_that_was_asked_for() {
+        let energy = ConstantPower::relative(Stripes::default()).named("stripes-energy");
+        let (layers, float) = (lenet(), LayerBits::weights_only(Bitwidth::FLOAT));
+        let expected = "stripes-energy takes integer bitwidths of 1 to 16, got float";
+        for error in [
+            energy.layer_cost(&layers[0], float).unwrap_err(),
+            energy.network_cost(&layers, &[float; 4]).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(expected), "{error}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     StripesConfig,
-    price::{at_most, whole},
+    price::{at_most, named, whole},
 };
 
 /// Cycles of DaDianNao, the bit-parallel counterpart of [`Stripes`](crate::Stripes): the same peak at 16 bits,
@@ -36,12 +36,8 @@ impl DaDianNao {
     pub fn cycles(&self, layer: &LayerProfile, bits: LayerBits) -> Result<u64, CostError> {
         at_most(BITS, bits.weight, self.name(), layer)?;
         at_most(BITS, bits.activation, self.name(), layer)?;
-        let steps = StripesConfig::default().steps(layer).map_err(|error| match error {
-            CostError::Unsupported { layer, what, .. } => {
-                CostError::Unsupported { layer, model: self.name().to_owned(), what }
-            }
-            other => other,
-        })?;
+        let steps =
+            StripesConfig::default().steps(layer).map_err(|error| named(self.name(), error))?;
         Ok(if layer.kind == LayerKind::Linear { steps } else { steps * u64::from(BITS) })
     }
 }

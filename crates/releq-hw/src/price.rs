@@ -28,6 +28,19 @@ pub(crate) fn at_most(
     }
 }
 
+/// The error of a model that another one computes with, under the name that was asked for.
+pub(crate) fn named(model: &str, error: CostError) -> CostError {
+    let model = model.to_owned();
+    match error {
+        CostError::Bitwidth { layer, got, min, max, .. } => {
+            CostError::Bitwidth { layer, model, got, min, max }
+        }
+        CostError::Unsupported { layer, what, .. } => CostError::Unsupported { layer, model, what },
+        CostError::NotACost { cost, .. } => CostError::NotACost { model, cost },
+        other => other,
+    }
+}
+
 /// `what` of `layer` is not covered by `model`.
 pub(crate) fn unsupported(model: &str, layer: &LayerProfile, what: impl Into<String>) -> CostError {
     let (layer, model) = (layer.name.clone(), model.to_owned());

@@ -133,6 +133,15 @@ impl Event {
         }
     }
 
+    /// Name of the agent whose search it is from, where the event tells.
+    #[must_use]
+    pub fn agent(&self) -> Option<&str> {
+        match self {
+            Self::SearchBegun { agent, .. } | Self::Episodes { agent, .. } => Some(agent),
+            _ => None,
+        }
+    }
+
     /// How much of the stage is done, and how much there is; 0 of 0 where the event does not tell. Steps, retrains, and
     /// for a search evaluations or episodes, whichever its budget limits.
     #[must_use]
@@ -204,6 +213,7 @@ mod tests {
         let (stage, agent) = (Stage::Comparison, "random".to_owned());
         let begun = Event::SearchBegun { stage, agent, budget };
         assert_eq!((begun.stage(), begun.progress()), (Stage::Comparison, (0, 9)));
+        assert_eq!((begun.agent(), step.agent()), (Some("random"), None));
         let bits = "2-2-3-2".parse().unwrap();
         let under_way = Event::RetrainStep { stage, bits, step: 3, steps: 10 };
         assert_eq!((under_way.stage(), under_way.progress()), (Stage::Comparison, (0, 0)));

@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use releq::{
     core::{Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, atomic_file},
     hw::{
-        CostKind, CostReport, CpuKernels, CpuLatency, Energy, LatencyConfig, LatencyTable,
-        MemoryTraffic, cost_report, read_layers,
+        CostKind, CostReport, Costs as Amounts, CpuKernels, CpuLatency, Energy, LatencyConfig,
+        LatencyTable, MemoryTraffic, ModelCosts, cost_report, read_layers,
     },
     zoo,
 };
@@ -24,6 +24,7 @@ use crate::{
         costs::{self, Costs},
         options, usage,
     },
+    plot::number::times,
     terminal::{
         output::{note, print},
         tables,
@@ -159,7 +160,8 @@ impl Args {
         if let Some(path) = table {
             models.push(Arc::new(self.cpu_latency(path, &layers, &bits)?));
         }
-        let report = cost_report(models, &layers, &bits, None)?;
+        let mut report = cost_report(models, &layers, &bits, None)?;
+        report.models.iter_mut().filter(|model| is_mean_bits(model)).for_each(to_mean);
         for unpriced in &report.unpriced {
             if !self.cost.is_empty() {
                 bail!("{}; remove `{}` from --cost", unpriced.reason, unpriced.model);
@@ -263,6 +265,22 @@ fn per_layer(
     usage(options::per_layer(option, bits, layers.iter().map(|layer| layer.name.as_str())))
 }
 
+fn is_mean_bits(model: &ModelCosts) -> bool {
+    model.model == CostKind::MeanBits.name()
+}
+
+/// Makes a mean of a sum over the layers, of which each has its share: what the name of mean bits promises, while searches, to
+/// which a factor makes no difference, take the sum.
+fn to_mean(model: &mut ModelCosts) {
+    let count = model.layers.len().max(1) as f64;
+    let layers = model.layers.iter_mut().map(|layer| &mut layer.costs);
+    for Amounts { cost, uniform8, other } in layers.chain([&mut model.total]) {
+        *cost /= count;
+        *uniform8 /= count;
+        *other = other.map(|other| other / count);
+    }
+}
+
 /// Converts a unit to the name of a metric: `bit operations` becomes `bit_operations`.
 fn metric(unit: &str) -> String {
     unit.to_lowercase().replace(' ', "_")
@@ -332,7 +350,7 @@ fn table_of(report: &CostReport) -> String {
         let mut column = vec![format!("{}\n{}", model.model, model.unit)];
         column.extend(model.layers.iter().map(|row| readable(row.costs.cost)));
         column.push(readable(model.total.cost));
-        column.push(format!("{:.2}x", model.total.gain_over_uniform8()));
+        column.push(times(model.total.gain_over_uniform8()));
         column
     });
     let tables = tables::side_by_side(&fixed, &columns.collect::<Vec<_>>());
@@ -342,4 +360,26 @@ fn table_of(report: &CostReport) -> String {
 /// Formats whole numbers without decimals and others with two.
 fn readable(value: f64) -> String {
     if value.fract() == 0.0 { value.to_string() } else { format!("{value:.2}") }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+    use releq::hw::uniform;
+
+    use super::*;
+
+    #[test]
+    fn mean_bits_are_a_mean() {
+        let layers = zoo::lenet().profiles();
+        let bits = uniform(2, layers.len()).unwrap();
+        let models = [CostKind::MeanBits.build().unwrap()];
+        let mut model = cost_report(models, &layers, &bits, None).unwrap().models.remove(0);
+        assert!(is_mean_bits(&model));
+        to_mean(&mut model);
+        assert_eq!(model.total, Amounts { cost: 2.0, uniform8: 8.0, other: None });
+        assert_eq!(model.layers.iter().map(|layer| layer.costs.cost).sum::<f64>(), 2.0);
+        assert_eq!(model.total.gain_over_uniform8(), 4.0);
+    }
 }

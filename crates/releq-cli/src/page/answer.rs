@@ -3,7 +3,7 @@
 use releq::{FinalRow, Reference, Report, StopReason};
 
 use crate::plot::{
-    Facts, RowKind, first_step, last_step,
+    Facts, RowKind, first_step, forbidden, last_step,
     number::{amount, count, percent, short, thousands, times},
 };
 
@@ -115,6 +115,11 @@ impl Judge<'_> {
         row.failure.is_none() && row.validation_accuracy.total_cmp(&floor).is_ge()
     }
 
+    /// Whether it could be the answer, but for limits.
+    pub(super) fn is_allowed(&self, row: &FinalRow) -> bool {
+        forbidden(self.report, &row.bits).is_none()
+    }
+
     pub(super) fn kind(&self, row: &FinalRow) -> RowKind {
         self.facts.row_kind(row)
     }
@@ -152,9 +157,18 @@ impl Judge<'_> {
         if within {
             return format!("{measured}.");
         }
+        let left_out = |row: &FinalRow| {
+            self.is_good(row)
+                && self.kind(row) != RowKind::Float
+                && (row.over_limit.is_some() || !self.is_allowed(row))
+        };
+        let which = if self.report.rows.iter().any(left_out) {
+            "no assignment that may be chosen"
+        } else {
+            "no assignment"
+        };
         format!(
-            "Nothing was good enough: no assignment stayed within {} of full precision on {}. The nearest has \
-             {measured}.",
+            "Nothing was good enough: {which} stayed within {} of full precision on {}. The nearest has {measured}.",
             self.tolerance(),
             self.images(1, "validation"),
         )
@@ -168,11 +182,15 @@ impl Judge<'_> {
         let seen = self.report.chosen.as_ref().map_or_else(String::new, |bits| {
             let known = search.scored.iter().find(|scored| scored.bits == *bits);
             let accuracy = known.map_or_else(String::new, |scored| {
-                format!(
-                    ", at {} of full-precision accuracy after a {}",
-                    percent(scored.acc_state),
-                    first_step(self.report),
-                )
+                let (state, step) = (percent(scored.acc_state), first_step(self.report));
+                match self.facts.search_reference() {
+                    Some(_) => format!(", at {state} of full-precision accuracy after a {step}"),
+                    None => format!(
+                        ", at {} on the search's validation images after a {step}; by how far its outputs are from those \
+                         in full precision, that is estimated as {state} of full-precision accuracy",
+                        percent(scored.accuracy)
+                    ),
+                }
             });
             format!(
                 " The best that the search had seen has {:.2} bits on average{accuracy}.",

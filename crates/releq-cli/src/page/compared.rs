@@ -10,7 +10,7 @@ use releq::{
 
 use super::answer::{Judge, capital, listed, loss};
 use crate::plot::{
-    AGENTS_OWN, RowKind, last_step,
+    AGENTS_OWN, RowKind, forbidden, last_step,
     number::{count, thousands},
     standard_error,
 };
@@ -113,9 +113,11 @@ impl Judge<'_> {
             Some(over) => format!(", exceeds a limit {over:.2} times"),
             None => String::new(),
         };
+        let forbidden =
+            forbidden(self.report, &row.bits).map_or_else(String::new, |why| format!(", {why}"));
         let within = if self.is_good(row) { "within" } else { "not within" };
         format!(
-            "{cost}{limit}, is {}, and was {within} the tolerance on the validation images",
+            "{cost}{limit}{forbidden}, is {}, and was {within} the tolerance on the validation images",
             loss(row)
         )
     }
@@ -145,14 +147,25 @@ impl Judge<'_> {
     }
 
     pub(super) fn uniform(&self, answer: &FinalRow) -> Option<String> {
-        let uniform = || self.report.rows.iter().filter(|row| self.kind(row) == RowKind::Uniform);
-        uniform().next()?;
+        let all = || self.report.rows.iter().filter(|row| self.kind(row) == RowKind::Uniform);
+        all().next()?;
         if self.kind(answer) == RowKind::Uniform {
             return Some(
                 "A single bitwidth for all layers is as good as anything that was found."
                     .to_owned(),
             );
         }
+        let uniform = || all().filter(|row| self.is_allowed(row));
+        if uniform().next().is_none() {
+            let reasons: BTreeSet<&str> =
+                all().filter_map(|row| forbidden(self.report, &row.bits)).collect();
+            let reasons: Vec<&str> = reasons.into_iter().collect();
+            return Some(format!(
+                "No uniform bitwidth may be chosen: each of those compared {}.",
+                reasons.join(" or ")
+            ));
+        }
+        let which = if all().all(|row| self.is_allowed(row)) { "" } else { " that may be chosen" };
         let good = uniform()
             .filter(|row| self.is_good(row) && row.over_limit.is_none())
             .filter_map(|row| Some((row, row.quant_state?)))
@@ -160,37 +173,40 @@ impl Judge<'_> {
         Some(match good {
             Some((row, _)) if row.bits == answer.bits => return None,
             Some((row, _)) => format!(
-                "The cheapest uniform bitwidth within the tolerance, {}, {}.",
+                "The cheapest uniform bitwidth{which} within the tolerance, {}, {}.",
                 row.label,
                 self.beside(row, answer)
             ),
             None if self.report.config.limits.is_empty() => {
-                "No uniform bitwidth is within the tolerance.".to_owned()
+                format!("No uniform bitwidth{which} is within the tolerance.")
             }
-            None => "No uniform bitwidth is within the tolerance and all limits.".to_owned(),
+            None => format!("No uniform bitwidth{which} is within the tolerance and all limits."),
         })
     }
 
     /// Rows that are no dearer and no less accurate on the test images, which choose nothing.
     pub(super) fn on_test(&self, answer: &FinalRow) -> Option<String> {
         let cost = answer.quant_state?;
-        let better: Vec<String> = self
-            .report
-            .rows
-            .iter()
-            .filter(|row| {
+        let better = || {
+            self.report.rows.iter().filter(|row| {
                 row.bits != answer.bits
                     && row.failure.is_none()
-                    && row.over_limit.is_none()
                     && row.test_accuracy >= answer.test_accuracy
                     && row.quant_state.is_some_and(|other| other <= cost)
             })
+        };
+        let any = better().next().is_some();
+        let better: Vec<String> = better()
+            .filter(|row| row.over_limit.is_none() && self.is_allowed(row))
             .map(|row| row.label.clone())
             .collect();
         let error = 100.0 * standard_error(answer.test_accuracy, self.report.images[2]);
         let error = format!("One standard error of its test accuracy is {error:.2} points.");
         Some(if better.is_empty() {
-            format!("On the test images, nothing that costs as little is as accurate. {error}")
+            let which = if any { "may be chosen and " } else { "" };
+            format!(
+                "On the test images, nothing that {which}costs as little is as accurate. {error}"
+            )
         } else {
             format!(
                 "On the test images, which choose nothing, {} cost no more and were at least as accurate. {error}",
@@ -223,8 +239,8 @@ impl Judge<'_> {
             .rows
             .iter()
             .filter(|row| row.over_limit.is_some() && self.is_good(row))
-            // Full precision is no candidate under any limit.
-            .filter(|row| self.kind(row) != RowKind::Float)
+            // What is no candidate under any limit, as full precision.
+            .filter(|row| self.kind(row) != RowKind::Float && self.is_allowed(row))
             .filter(|row| match (cost, row.quant_state) {
                 (Some(cost), Some(other)) => other < cost,
                 (None, state) => state.is_some(),

@@ -4,8 +4,9 @@ use releq::{FinalRow, Report, core::Bitwidth};
 
 use super::{Named, view::network};
 use crate::plot::{
-    last_step,
+    amount_of, forbidden, last_step,
     number::{amount, duration, thousands, times},
+    uniform,
 };
 
 /// A cell of a table: its text, and what it is sorted by.
@@ -109,7 +110,8 @@ fn finals_row(
     ];
     for (model, unit) in models {
         let cost = row.costs.iter().find(|cost| cost.model == *model && cost.unit == *unit);
-        cells.push(Cell::optional(cost.map(|cost| cost.cost), |cost| amount(cost, unit)));
+        let of_model = |cost| amount_of(model, cost, unit);
+        cells.push(Cell::optional(cost.map(|cost| cost.cost), of_model));
         let saving = cost.map(releq::RowCost::saving).filter(|saving| !saving.is_nan());
         cells.push(Cell::optional(saving, times));
     }
@@ -122,6 +124,10 @@ fn finals_row(
         notes.push(format!("mean of {} seeds", row.seeds));
     }
     notes.extend(row.over_limit.map(|over| format!("{over:.2} times a limit")));
+    // That full precision is no answer needs no word.
+    if !uniform(&row.bits).is_some_and(Bitwidth::is_float) {
+        notes.extend(forbidden(report, &row.bits).map(str::to_owned));
+    }
     notes.extend(row.failure.clone());
     cells.push(Cell::text(notes.join("; ")));
     cells

@@ -32,6 +32,7 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
         let tips = shares.iter().map(|share| format!("{} of {name}", percent(*share))).collect();
         columns.push(Shares { title: name, shares, tips });
     }
+    let of_cost = columns.get(2).map(|column| format!(" and of the cost by {}", column.title));
 
     let mut header = vec!["layer", "bits", "fixed", "weights", "macs", "weight_std"];
     let titles: Vec<String> = columns.iter().map(|c| format!("share of {}", c.title)).collect();
@@ -51,11 +52,23 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
 
     let mean = facts.report.chosen.as_ref().map(|bits| bits.mean());
     let description = match mean {
-        Some(mean) => format!(
-            "Bitwidth of the weights of each of {} layers, {mean:.2} on average, and beside it the layer's \
-             share of all weights, of all multiply-accumulates (MACs) and of the cost.",
-            layers.len()
-        ),
+        Some(mean) => {
+            let whose = match facts.report.answer {
+                Some(_) => "",
+                None => " There is no answer; these are the best so far.",
+            };
+            let shares = match &of_cost {
+                Some(of_cost) => format!(
+                    "share of all weights, of all multiply-accumulates (MACs){of_cost}"
+                ),
+                None => "share of all weights and of all multiply-accumulates (MACs)".to_owned(),
+            };
+            format!(
+                "Bitwidth of the weights of each of {} layers, {mean:.2} on average, and beside it the layer's \
+                 {shares}.{whose}",
+                layers.len()
+            )
+        }
         None => "The layers with their shares of all weights and of all multiply-accumulates (MACs); no \
                  bitwidths were found."
             .to_owned(),

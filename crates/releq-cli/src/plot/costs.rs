@@ -1,6 +1,6 @@
 //! What every cost model says of the rows, over 8 bits.
 
-use releq::{FinalRow, RowCost};
+use releq::{FinalRow, RowCost, hw::CostKind};
 use svg::node::element::Group;
 
 use super::{
@@ -22,6 +22,12 @@ pub(crate) fn models(rows: &[FinalRow]) -> Vec<(&str, &str)> {
         }
     }
     models
+}
+
+/// What a model says, with its unit: that of mean bits is the sum over the layers.
+pub(crate) fn amount_of(model: &str, number: f64, unit: &str) -> String {
+    let amount = amount(number, unit);
+    if model == CostKind::MeanBits.name() { format!("{amount} in all layers") } else { amount }
 }
 
 /// How many times cheaper than 8 bits; an infinity where it is free, `None` where 8 bits are free too.
@@ -51,14 +57,17 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
             ]);
         }
     }
-    Some(Figure::new(
-        "costs",
-        "Costs over 8 bits",
+    let bold = match facts.report.answer {
+        Some(_) => " Bold rows have the bitwidths of the answer.",
+        None => "",
+    };
+    let description = format!(
         "How many times cheaper than 8 bits in every layer each assignment is, by every cost model of the run; \
-         longer is better, and the line is 8 bits. Activations have 8 bits. The bold row is the answer.",
-        table,
-        |width| draw(facts, &models, width),
-    ))
+         longer is better, and the line is 8 bits. Activations have 8 bits.{bold}"
+    );
+    Some(Figure::new("costs", "Costs over 8 bits", description, table, |width| {
+        draw(facts, &models, width)
+    }))
 }
 
 fn draw(facts: &Facts<'_>, models: &[(&str, &str)], width: Width) -> Drawing {
@@ -104,7 +113,7 @@ fn bars(
         .iter()
         .map(|(_, cost)| {
             // The title has the unit; bytes are short enough to have a prefix of their own.
-            let amount = amount(cost.cost, if unit == "bytes" { unit } else { "" });
+            let amount = amount_of(model, cost.cost, if unit == "bytes" { unit } else { "" });
             saving(cost)
                 .map_or_else(|| amount.clone(), |saving| format!("{}  {amount}", times(saving)))
         })
@@ -143,8 +152,8 @@ fn bars(
             "{} ({}), {model}: {}; {} at 8 bits",
             row.label,
             row.bits,
-            amount(cost.cost, unit),
-            amount(cost.at_eight_bits, unit)
+            amount_of(model, cost.cost, unit),
+            amount_of(model, cost.at_eight_bits, unit)
         );
         group = group.add(
             Group::new()

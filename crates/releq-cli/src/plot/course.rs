@@ -108,7 +108,7 @@ fn panel(quantity: &Quantity, last: usize, rect: Rect, x_title: &str) -> Group {
     let (least, most) = extent(values).unwrap_or((0.0, 1.0));
     let frame = Frame {
         rect,
-        x: Scale::exact(0.0, last as f64, rect.left, rect.right),
+        x: Scale::exact(0.0, last as f64, rect.left, rect.right).whole(),
         y: Scale::even([least, most], rect.bottom, rect.top),
     };
     let mut group = Group::new().add(frame.axes(x_title, &quantity.title));

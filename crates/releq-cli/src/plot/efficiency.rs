@@ -43,7 +43,7 @@ pub(crate) fn efficiency(title: &str, curves: &[Curve], table: Table) -> Option<
         let rect = Rect { left: 46.0, top, right: width.px() - 12.0, bottom };
         let frame = Frame {
             rect,
-            x: Scale::positive(&[1.0, most as f64], rect.left, rect.right),
+            x: Scale::positive(&[1.0, most as f64], rect.left, rect.right).whole(),
             y: Scale::exact(0.0, 1.0, rect.bottom, rect.top),
         };
         let mut group = Group::new().add(legend).add(frame.axes("workers", "efficiency"));

@@ -1,10 +1,12 @@
 //! What several figures and the page need to know of a run.
 
 use releq::{
-    Choice, FinalRow, Report, Scored, SearchOutcome,
-    core::{Bitwidth, CostModel, LayerBits, LayerProfile},
-    hw::CostKind,
+    Choice, FinalRow, Report, Scored, SearchOutcome, Signal,
+    core::{Bitwidth, CostModel, LayerBits, LayerProfile, checked_network_cost},
+    hw::{CostKind, WeightedTerm, uniform as uniform_bits},
 };
+
+use super::number::trimmed;
 
 /// A step of the training in full precision.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,6 +85,26 @@ pub(crate) const fn first_step(report: &Report) -> &'static str {
     }
 }
 
+/// Why the search could not choose an assignment, whatever the limits: `None` where it could.
+pub(crate) fn forbidden(report: &Report, bits: &[Bitwidth]) -> Option<&'static str> {
+    let config = &report.config;
+    let fixed_to = |name: &str| {
+        let mut fixed = config.fixed_layers.iter();
+        fixed.find(|(layer, _)| layer == name).map(|(_, bits)| *bits)
+    };
+    let fixed: Vec<Option<Bitwidth>> =
+        report.layers.iter().map(|layer| fixed_to(&layer.name)).collect();
+    let mut layers = fixed.iter().zip(bits);
+    if layers.clone().any(|(fixed, bits)| fixed.is_some_and(|fixed| fixed != *bits)) {
+        return Some("has other bits in a fixed layer");
+    }
+    let chosen = |bits: &Bitwidth| config.actions.contains(bits);
+    if layers.any(|(fixed, bits)| fixed.is_none() && !chosen(bits)) {
+        return Some("has bits that were not to choose from");
+    }
+    None
+}
+
 /// The only bitwidth of an assignment, if there is only one.
 pub(crate) fn uniform(bits: &[Bitwidth]) -> Option<Bitwidth> {
     let first = *bits.first()?;
@@ -110,7 +132,16 @@ impl<'a> Facts<'a> {
 
     /// Name of the cost that the search makes low.
     pub(crate) fn cost_name(&self) -> String {
-        cost_text(&self.report.config.cost)
+        cost_text(&self.report.config.cost, &self.profiles)
+    }
+
+    /// The same, and what its weights are relative to, if they are.
+    pub(crate) fn cost_told(&self) -> String {
+        let cost = &self.report.config.cost;
+        let relative = matches!(cost, Choice::Ours(CostKind::WeightedSum(terms))
+            if relative(terms, &self.profiles).is_some());
+        let over = if relative { ", each over what it is at 8 bits" } else { "" };
+        format!("{}{over}", self.cost_name())
     }
 
     /// The highest bitwidth to choose from.
@@ -163,13 +194,19 @@ impl<'a> Facts<'a> {
     /// not from the accuracies that were measured.
     pub(crate) fn search_reference(&self) -> Option<f64> {
         let measured = |scored: &&Scored| scored.acc_state > 0.0 && scored.accuracy > 0.0;
-        let scored = self.report.search.scored.iter().filter(measured);
-        let mut references = scored.map(|scored| scored.accuracy / scored.acc_state);
+        let scored = || self.report.search.scored.iter().filter(measured);
+        let mut references = scored().map(|scored| scored.accuracy / scored.acc_state);
         let first = references.next().filter(|accuracy| accuracy.is_finite())?;
+        // One accuracy alone has a ratio to any estimate.
+        let mut accuracies = scored().map(|scored| scored.accuracy);
+        let one = accuracies.next().is_some_and(|first| accuracies.all(|other| other == first));
+        if one && self.report.config.signal == Signal::Divergence {
+            return None;
+        }
         references.all(|other| (other - first).abs() <= 1e-6 * first).then_some(first)
     }
 
-    /// Name and unit of a cost with the share that each layer has in it at the chosen bitwidths: the cost that
+    /// Name of a cost with the share that each layer has in it at the chosen bitwidths: the cost that
     /// the search makes low; the first of the report's where that one counts every layer alike.
     pub(crate) fn cost_shares(&self) -> Option<(String, Vec<f64>)> {
         let config = &self.report.config;
@@ -178,10 +215,10 @@ impl<'a> Facts<'a> {
             kinds.rotate_left(1);
         }
         let bits = self.report.chosen.as_ref()?;
-        kinds.into_iter().find_map(|kind| {
-            let Choice::Ours(kind) = kind else { return None };
+        kinds.into_iter().find_map(|cost| {
+            let Choice::Ours(kind) = cost else { return None };
             let shares = shares(&*kind.build().ok()?, &self.profiles, bits)?;
-            Some((kind.to_string(), shares))
+            Some((cost_text(cost, &self.profiles), shares))
         })
     }
 }
@@ -204,10 +241,55 @@ fn shares(model: &dyn CostModel, profiles: &[LayerProfile], bits: &[Bitwidth]) -
     (total.is_finite() && total > 0.0).then(|| costs.iter().map(|cost| cost / total).collect())
 }
 
-/// A cost as people write it: a weighted sum as one, `2.24e-4 x stripes-energy + 2.31e-6 x size`.
-pub(crate) fn cost_text(cost: &Choice<CostKind>) -> String {
+/// A cost as people write it: a weighted sum as `stripes-energy=2,size=1`, the weights of what each cost is at 8 bits; where
+/// that is not known, by the weights of the costs themselves, `2.24e-4 x stripes-energy + 2.31e-6 x size`.
+fn cost_text(cost: &Choice<CostKind>, profiles: &[LayerProfile]) -> String {
     let Choice::Ours(CostKind::WeightedSum(terms)) = cost else { return cost.to_string() };
-    let terms: Vec<String> =
-        terms.iter().map(|term| format!("{:.2e} x {}", term.weight, term.cost)).collect();
-    terms.join(" + ")
+    let Some(weights) = relative(terms, profiles) else {
+        let terms: Vec<String> =
+            terms.iter().map(|term| format!("{:.2e} x {}", term.weight, term.cost)).collect();
+        return terms.join(" + ");
+    };
+    let weight = |weight: f64| match weight {
+        weight if weight == 0.0 || weight >= 0.001 => trimmed(format!("{weight:.4}")),
+        weight => format!("{weight:.2e}"),
+    };
+    let terms = terms.iter().zip(weights).map(|(term, of)| format!("{}={}", term.cost, weight(of)));
+    terms.collect::<Vec<_>>().join(",")
+}
+
+/// What each term weighs where all layers have 8 bits.
+fn relative(terms: &[WeightedTerm], profiles: &[LayerProfile]) -> Option<Vec<f64>> {
+    if profiles.is_empty() {
+        return None;
+    }
+    let eight = uniform_bits(8, profiles.len()).ok()?;
+    let weight = |term: &WeightedTerm| {
+        let model = term.cost.build().ok()?;
+        let weight = term.weight * checked_network_cost(&model, profiles, &eight).ok()?.0;
+        weight.is_finite().then_some(weight)
+    };
+    terms.iter().map(weight).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+    use releq::zoo::lenet;
+
+    use super::*;
+
+    #[test]
+    fn a_sum_is_named_by_its_weights_at_8_bits() {
+        let cost: CostKind =
+            r#"weighted-sum[{"weight": 2.310343871581846e-6, "cost": "size"}, {"weight": 0.0625, "cost": "mean-bits"}]"#
+                .parse()
+                .unwrap();
+        let (cost, size) = (Choice::Ours(cost), Choice::Ours("size".parse().unwrap()));
+        let layers = lenet().profiles();
+        assert_eq!(cost_text(&cost, &layers), "size=1,mean-bits=2");
+        assert_eq!(cost_text(&cost, &[]), "2.31e-6 x size + 6.25e-2 x mean-bits");
+        assert_eq!(cost_text(&size, &layers), "size");
+    }
 }

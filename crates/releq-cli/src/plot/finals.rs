@@ -6,8 +6,8 @@ use svg::node::element::Group;
 use super::{
     Drawing, Facts, Figure, RowKind, Width,
     facts::standard_error,
-    frame::{BELOW_TITLED, Frame, Rect},
-    labels::{Labelled, place},
+    frame::{BELOW_TITLED, Frame, Rect, whisker_values},
+    labels::{Labelled, all_names, place},
     marks::{Key, Shape, legend, line, tip},
     number::percent,
     scale::Scale,
@@ -71,10 +71,14 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
         ]);
     }
     let step = super::last_step(report);
+    let ring = if answer.is_some() { " The ring marks the answer." } else { "" };
+    let dashed = match report.reference {
+        Some(_) => " The dashed line is full precision.",
+        None => "",
+    };
     let description = format!(
         "Accuracy on {} test images of what the report compares after the {step}, with one standard error, against \
-         its cost. Higher and further left is better. The ring marks the answer; the dashed line is full \
-         precision.",
+         its cost. Higher and further left is better.{ring}{dashed}",
         super::number::thousands(report.images[2] as u64)
     );
     Some(Figure::new(
@@ -143,9 +147,7 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
     let measured = points.iter().filter(|point| point.row.failure.is_none());
     let accuracies: Vec<f64> = measured
         .clone()
-        .flat_map(|point| [-1.0, 0.0, 1.0].map(|sign| point.row.test_accuracy + sign * point.error))
-        .filter(|accuracy| *accuracy < 1.0 || reference == Some(1.0))
-        .chain(measured.clone().map(|point| point.row.test_accuracy))
+        .flat_map(|point| whisker_values(point.row.test_accuracy, point.error))
         .chain(reference)
         .collect();
     let costs = points.iter().map(|point| point.cost);
@@ -170,6 +172,7 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
         let (x, y) = frame.place(point.cost, row.test_accuracy);
         let (colour, shape) = look(point.kind);
         let names = point.names.join(" = ");
+        let name = all_names(&point.names, " = ", width);
         let told = match &row.failure {
             Some(failure) => format!("{names} ({}): failed, {failure}", row.bits),
             None => format!(
@@ -185,7 +188,7 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
         let mut mark = Group::new().add(tip(&told));
         if row.failure.is_some() {
             mark = mark.add(Shape::Cross.mark(x, rect.bottom - 5.0, 5.0, "line ink5"));
-            labels.push(Labelled { at: (x, rect.bottom - 5.0), name: names, strong: false });
+            labels.push(Labelled { at: (x, rect.bottom - 5.0), name, strong: false });
             group = group.add(mark);
             continue;
         }
@@ -201,14 +204,9 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
             mark = mark.add(Shape::Circle.mark(x, y, 10.0, "ring"));
         }
         group = group.add(mark);
-        labels.push(Labelled { at: (x, y), name: names, strong: point.is_answer });
+        labels.push(Labelled { at: (x, y), name, strong: point.is_answer });
     }
     labels.sort_by_key(|label| !label.strong);
-    if width == Width::Narrow {
-        for label in &mut labels {
-            label.name = super::marks::fitted(&label.name, 190.0);
-        }
-    }
     group = group.add(place(&labels, &whiskers, rect));
     Drawing::new(width, bottom + BELOW_TITLED + 4.0, group)
 }

@@ -35,6 +35,11 @@ const COLUMNS: f64 = 58.0;
 /// Pixels to the right of a frame that belong to the drawing.
 const OVERHANG: f64 = 8.0;
 
+/// An accuracy with the ends of its whisker, for an axis that is to reach them; none beyond 100 %.
+pub(crate) fn whisker_values(accuracy: f64, error: f64) -> [f64; 3] {
+    [accuracy - error, accuracy, accuracy + error].map(|end| end.clamp(0.0, accuracy.max(1.0)))
+}
+
 impl Frame {
     /// The pixel of a pair of values.
     pub(crate) fn place(&self, x: f64, y: f64) -> (f64, f64) {

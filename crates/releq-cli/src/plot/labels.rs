@@ -3,8 +3,9 @@
 use svg::node::element::Group;
 
 use super::{
+    Width,
     frame::Rect,
-    marks::{Anchor, FONT, line, text, text_width},
+    marks::{Anchor, FONT, fitted, line, text, text_width},
 };
 
 /// A point with a name.
@@ -14,6 +15,22 @@ pub(crate) struct Labelled {
     pub(crate) name: String,
     /// Whether it stands out.
     pub(crate) strong: bool,
+}
+
+/// Pixels that a label takes at most where there is little room.
+const NARROW: f64 = 190.0;
+
+/// A label for all names of one point: where there is little room, the first and how many more there are.
+pub(super) fn all_names(names: &[&str], between: &str, width: Width) -> String {
+    let all = names.join(between);
+    match names {
+        [first, more @ ..] if width == Width::Narrow && !more.is_empty() => {
+            let more = format!(" +{}", more.len());
+            format!("{}{more}", fitted(first, NARROW - text_width(&more)))
+        }
+        _ if width == Width::Narrow => fitted(&all, NARROW),
+        _ => all,
+    }
 }
 
 /// Left, top, right and bottom.
@@ -88,6 +105,17 @@ pub(crate) fn place(labels: &[Labelled], points: &[(f64, f64)], rect: Rect) -> G
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_names_take_little_room_where_there_is_little() {
+        let names = ["releq", "knapsack search", "uniform 2"];
+        assert_eq!(all_names(&names, " = ", Width::Wide), "releq = knapsack search = uniform 2");
+        assert_eq!(all_names(&names, " = ", Width::Narrow), "releq +2");
+        assert_eq!(all_names(&names[1..2], " = ", Width::Narrow), "knapsack search");
+        let long = "a name that is far too long for a telephone";
+        let label = all_names(&[long, "releq"], " = ", Width::Narrow);
+        assert!(label.ends_with(" +1") && text_width(&label) <= NARROW, "{label}");
+    }
 
     #[test]
     fn labels_of_a_crowd_lie_apart_and_within() {

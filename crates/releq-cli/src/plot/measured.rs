@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use releq::{Scored, pareto_frontier};
+use releq::Scored;
 use svg::node::element::Group;
 
 use super::{
     Drawing, Facts, Figure, Width,
-    facts::uniform,
-    frame::{BELOW_TITLED, Frame, Rect},
+    facts::{first_step, uniform},
+    frame::{BELOW_TITLED, Frame, Rect, whisker_values},
+    frontier::frontier,
     labels::{Labelled, place},
     marks::{Key, Shape, dots, legend, line, polyline, tip},
     number::{percent, thousands},
@@ -45,7 +46,7 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
     ]);
     for (name, outcome) in &searches {
         let frontier: BTreeSet<_> =
-            pareto_frontier(&outcome.scored).into_iter().map(|scored| &scored.bits).collect();
+            self::frontier(&outcome.scored).into_iter().map(|scored| &scored.bits).collect();
         for (index, scored) in outcome.scored.iter().enumerate() {
             table.row([
                 name.clone(),
@@ -63,13 +64,31 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
             ]);
         }
     }
-    let (after, heights) = match facts.report.config.correction {
-        Some(_) => ("correction", ""),
-        None => (
-            "short retrain",
+    let mut more = String::new();
+    if facts.search_reference().is_none()
+        && searches.iter().any(|(_, o)| o.scored.iter().any(measured))
+    {
+        more.push_str(
+            " The searches rank by State_Accuracy, which is here an estimate from how far the outputs are from those in \
+             full precision; the numbers have it.",
+        );
+    }
+    // Of the rows after the long retrain there is a figure of its own.
+    if facts.report.config.correction.is_none() && !facts.report.rows.is_empty() {
+        more.push_str(
             " The long retrain wins accuracy back, so heights are not those of the figure above.",
-        ),
+        );
+    }
+    let is_chosen = |scored: &Scored| {
+        scored.failure.is_none() && facts.report.chosen.as_ref() == Some(&scored.bits)
     };
+    let ringed = searches.iter().any(|(_, outcome)| outcome.scored.iter().any(is_chosen));
+    let ring = match (ringed, &facts.report.answer) {
+        (true, Some(_)) => " The ring marks the answer.",
+        (true, None) => " There is no answer; the ring marks the best so far.",
+        (false, _) => "",
+    };
+    let after = first_step(facts.report);
     // Several searches measure the uniform bitwidths, and other assignments by chance.
     let distinct: BTreeSet<_> = searches
         .iter()
@@ -77,12 +96,17 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
         .collect();
     let description = format!(
         "Accuracy after the {after} of all {} assignments that the searches measured, against cost, with one \
-         standard error on the frontier. The line joins the agent's frontier, and the ring marks the answer.{heights}",
+         standard error on the frontier. The line joins the agent's frontier: none of its other assignments is both \
+         cheaper and more accurate.{ring}{more}",
         thousands(distinct.len() as u64)
     );
     Some(Figure::new("measured", "What the searches measured", description, table, |width| {
         draw(facts, width)
     }))
+}
+
+fn measured(scored: &Scored) -> bool {
+    scored.failure.is_none() && scored.accuracy > 0.0
 }
 
 fn told(name: &str, scored: &Scored) -> String {
@@ -130,9 +154,16 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
     let bottom = top + width.pick(340.0, 300.0);
     let rect = Rect { left: 46.0, top, right: width.px() - 8.0, bottom };
 
+    let frontiers: Vec<Vec<&Scored>> =
+        searches.iter().map(|(_, outcome)| frontier(&outcome.scored)).collect();
+    let whiskers = frontiers
+        .iter()
+        .flatten()
+        .filter_map(|scored| Some(whisker_values(scored.accuracy, scored.standard_error?)));
     let accuracies: Vec<f64> = all()
         .filter(|scored| scored.failure.is_none())
         .map(|scored| scored.accuracy)
+        .chain(whiskers.flatten())
         .chain(reference)
         .collect();
     let frame = Frame {
@@ -153,7 +184,7 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
     }
     // The agent's points last, above the others.
     for (index, (name, outcome)) in searches.iter().enumerate().rev() {
-        let frontier: Vec<&Scored> = pareto_frontier(&outcome.scored);
+        let frontier = &frontiers[index];
         let on_frontier: BTreeSet<_> = frontier.iter().map(|scored| &scored.bits).collect();
         let marked = outcome.scored.len() <= MARKED;
         let mut faint = Vec::new();
@@ -193,11 +224,12 @@ fn draw(facts: &Facts<'_>, width: Width) -> Drawing {
     Drawing::new(width, bottom + BELOW_TITLED + 4.0, group)
 }
 
-/// The answer ringed, and uniform bits, as far as a search measured them.
+/// The answer ringed, or else the best so far, and uniform bits, as far as a search measured them.
 fn named(facts: &Facts<'_>, frame: &Frame) -> Group {
     let mut group = Group::new();
     let mut labels: Vec<Labelled> = Vec::new();
     let chosen = facts.report.chosen.as_ref();
+    let title = if facts.report.answer.is_some() { "answer" } else { "best so far" };
     let mut seen = BTreeSet::new();
     for (_, outcome) in facts.searches() {
         for scored in outcome.scored.iter().filter(|scored| scored.failure.is_none()) {
@@ -208,8 +240,8 @@ fn named(facts: &Facts<'_>, frame: &Frame) -> Group {
             }
             let at = frame.place(scored.quant_state, scored.accuracy);
             let name = match (is_chosen, uniform) {
-                (true, _) if scored.bits.len() <= 8 => format!("chosen: {}", scored.bits),
-                (true, _) => "chosen".to_owned(),
+                (true, _) if scored.bits.len() <= 8 => format!("{title}: {}", scored.bits),
+                (true, _) => title.to_owned(),
                 (_, Some(bits)) => format!("uniform {bits}"),
                 _ => continue,
             };

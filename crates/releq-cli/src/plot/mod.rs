@@ -11,6 +11,7 @@ pub(crate) mod efficiency;
 mod facts;
 mod finals;
 mod frame;
+mod frontier;
 pub(crate) mod gains;
 mod heat_map;
 mod labels;
@@ -33,10 +34,10 @@ use svg::{
 };
 
 pub(crate) use compare::compare;
-pub(crate) use costs::models;
+pub(crate) use costs::{amount_of, models};
 pub use facts::TrainingStep;
 pub(crate) use facts::{
-    AGENTS_OWN, Facts, RowKind, cost_text, first_step, last_step, standard_error,
+    AGENTS_OWN, Facts, RowKind, first_step, forbidden, last_step, standard_error, uniform,
 };
 pub(crate) use probabilities::{Policies, policies};
 

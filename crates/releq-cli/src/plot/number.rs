@@ -39,9 +39,15 @@ pub(crate) fn amount(number: f64, unit: &str) -> String {
     }
 }
 
-/// How many times: `3.42x`.
+/// How many times: `3.42x`, with two digits after the point unless they would be almost none of it.
 pub(crate) fn times(ratio: f64) -> String {
-    if ratio.is_finite() { format!("{}x", three_digits(ratio)) } else { "free".to_owned() }
+    if !ratio.is_finite() {
+        return "free".to_owned();
+    }
+    if ratio.abs() < 0.1 {
+        return format!("{}x", three_digits(ratio));
+    }
+    format!("{ratio:.2}x")
 }
 
 /// Seconds for a person: `3.4 s`, `12 min`, `5 h 03 min`.
@@ -107,6 +113,11 @@ mod tests {
         check(amount(2.25, "bits"), "2.25 bits");
         check(times(1.0 / 0.0), "free");
         check(times(3.417), "3.42x");
+        check(times(1.0), "1.00x");
+        check(times(2.6), "2.60x");
+        check(times(0.251_02), "0.25x");
+        check(times(0.001_234), "0.00123x");
+        check(times(0.0), "0x");
         check(duration(3.44), "3.4 s");
         check(duration(718.0), "12 min");
         check(duration(18_190.0), "5 h 03 min");

@@ -39,7 +39,7 @@ pub(crate) struct Series {
 pub(crate) struct Panel {
     /// What is drawn, with its unit.
     pub(crate) title: String,
-    /// Title of the horizontal axis; empty where another panel below has it.
+    /// Title of the horizontal axis, which counts something; empty where another panel below has it.
     pub(crate) x_title: String,
     /// The series, the lowest first.
     pub(crate) series: Vec<Series>,
@@ -71,7 +71,7 @@ impl Panel {
         } else {
             Scale::even(values(), rect.bottom, rect.top)
         };
-        let frame = Frame { rect, x: Scale::exact(from, to, rect.left, rect.right), y };
+        let frame = Frame { rect, x: Scale::exact(from, to, rect.left, rect.right).whole(), y };
         let mut group = Group::new().add(frame.axes(&self.x_title, &self.title));
         for series in &self.series {
             let finite = series.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite());

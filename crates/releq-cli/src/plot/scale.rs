@@ -33,6 +33,8 @@ pub(crate) struct Scale {
     start: f64,
     end: f64,
     percent: bool,
+    /// Whether there is nothing between whole numbers.
+    whole: bool,
 }
 
 /// Ratio of the largest to the smallest above which an axis is logarithmic.
@@ -50,7 +52,12 @@ impl Scale {
         let (from, to) = widened(extent(values).unwrap_or((0.0, 1.0)));
         let step = step(to - from, 6);
         let (from, to) = ((from / step + 1e-9).floor() * step, (to / step - 1e-9).ceil() * step);
-        Self { spread: Spread::Even, from, to, start, end, percent: false }
+        Self { spread: Spread::Even, from, to, start, end, percent: false, whole: false }
+    }
+
+    /// The same scale for counts, with ticks at whole numbers alone.
+    pub(crate) fn whole(self) -> Self {
+        Self { whole: true, ..self }
     }
 
     /// An even scale from 0.
@@ -58,17 +65,18 @@ impl Scale {
         Self::even(values.into_iter().chain([0.0]), start, end)
     }
 
-    /// An even scale from `from` to exactly `to`, as for counts along the bottom.
+    /// An even scale from `from` to exactly `to`.
     pub(crate) fn exact(from: f64, to: f64, start: f64, end: f64) -> Self {
         let to = if to > from { to } else { from + 1.0 };
-        Self { spread: Spread::Even, from, to, start, end, percent: false }
+        Self { spread: Spread::Even, from, to, start, end, percent: false, whole: false }
     }
 
     /// Logarithmic where all values are positive and far apart, else even.
     pub(crate) fn positive(values: &[f64], start: f64, end: f64) -> Self {
         match extent(values.iter().copied()) {
             Some((least, most)) if least > 0.0 && most / least > WIDE => {
-                Self { spread: Spread::Log, from: least, to: most, start, end, percent: false }
+                let (from, to, spread) = (least, most, Spread::Log);
+                Self { spread, from, to, start, end, percent: false, whole: false }
             }
             _ => Self::even(values.iter().copied(), start, end),
         }
@@ -86,7 +94,8 @@ impl Scale {
                     0.85 * least
                 };
                 let (from, to) = ((most * 1.05).min(1.0), least.max(LEAST_ERROR));
-                Self { spread: Spread::LogError, from, to, start, end, percent: true }
+                let spread = Spread::LogError;
+                Self { spread, from, to, start, end, percent: true, whole: false }
             }
             _ => {
                 let (least, most) = extent(values.iter().copied()).unwrap_or((0.0, 1.0));
@@ -134,6 +143,7 @@ impl Scale {
     fn even_ticks(&self, most: usize) -> Vec<Tick> {
         let factor = if self.percent { 100.0 } else { 1.0 };
         let step = step(factor * (self.to - self.from), most);
+        let step = if self.whole { step.max(1.0) } else { step };
         let decimals = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
         let first = (factor * self.from / step - 1e-9).ceil() as i64;
         let last = (factor * self.to / step + 1e-9).floor() as i64;
@@ -220,6 +230,8 @@ mod tests {
             labels(&Scale::even([-3.0, 4.0], 200.0, 0.0), 40.0),
             ["-4", "-2", "0", "2", "4"]
         );
+        let count = |most: f64| labels(&Scale::exact(0.0, most, 0.0, 600.0).whole(), 60.0);
+        assert_eq!((count(2.0), count(4.0).len()), (vec!["0".into(), "1".into(), "2".into()], 5));
         let large = Scale::from_zero([1.3e6], 0.0, 200.0);
         assert_eq!(labels(&large, 60.0), ["0", "500 k", "1 M", "1.5 M"]);
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use releq::{Scored, pareto_frontier};
+use releq::Scored;
 use svg::node::element::Group;
 
 use super::{
     Drawing, Figure, Width,
     frame::{BELOW_TITLED, Frame, Rect},
-    labels::{Labelled, place},
+    frontier::frontier,
+    labels::{Labelled, all_names, place},
     marks::{Key, Shape, dots, legend, line, polyline, tip},
     number::{percent, thousands},
     panel::distinct,
@@ -37,7 +38,7 @@ pub(crate) fn space(space: &Space<'_>) -> Option<Figure> {
         return None;
     }
     let frontier: BTreeSet<_> =
-        pareto_frontier(space.scored).into_iter().map(|scored| &scored.bits).collect();
+        self::frontier(space.scored).into_iter().map(|scored| &scored.bits).collect();
     let mut table = Table::new([
         "bits",
         "accuracy",
@@ -98,7 +99,7 @@ fn draw(space: &Space<'_>, width: Width) -> Drawing {
     let at = |scored: &Scored| frame.place(scored.quant_state, scored.accuracy);
     let full = frame.y.place(space.full_precision);
     let all: Vec<_> = space.scored.iter().map(at).collect();
-    let frontier = pareto_frontier(space.scored);
+    let frontier = self::frontier(space.scored);
     let corners: Vec<_> = frontier.iter().map(|scored| at(scored)).collect();
     let size = if all.len() <= FEW { "dots large ink4" } else { "dots ink4" };
     let mut group = Group::new()
@@ -112,27 +113,28 @@ fn draw(space: &Space<'_>, width: Width) -> Drawing {
         group = group.add(Shape::Circle.mark(x, y, 3.4, "fill0").add(tip(&told)));
     }
     // One label for all names of an assignment.
-    let mut named: Vec<(String, &Scored, bool)> = Vec::new();
+    let mut named: Vec<(Vec<&str>, &Scored, bool)> = Vec::new();
     for (name, scored, strong) in &space.named {
         match named.iter_mut().find(|(_, other, _)| other.bits == scored.bits) {
             Some((names, _, ringed)) => {
-                names.push_str(&format!(", {name}"));
+                names.push(name);
                 *ringed |= strong;
             }
-            None => named.push((name.clone(), scored, *strong)),
+            None => named.push((vec![name], scored, *strong)),
         }
     }
     let mut labels = Vec::new();
-    for (name, scored, strong) in &named {
+    for (names, scored, strong) in &named {
         let (x, y) = at(scored);
-        let told = format!("{name}: {}, {}", scored.bits, percent(scored.accuracy));
+        let told = format!("{}: {}, {}", names.join(", "), scored.bits, percent(scored.accuracy));
         let mark = if *strong {
             Shape::Circle.mark(x, y, 8.0, "ring")
         } else {
             Shape::Square.mark(x, y, 4.2, "fill1")
         };
         group = group.add(mark.add(tip(&told)));
-        labels.push(Labelled { at: (x, y), name: name.clone(), strong: *strong });
+        let name = all_names(names, ", ", width);
+        labels.push(Labelled { at: (x, y), name, strong: *strong });
     }
     // Among very many points there is no clear place, and looking for one takes long.
     let obstacles: Vec<_> = corners.iter().copied().chain(all.into_iter().take(500)).collect();

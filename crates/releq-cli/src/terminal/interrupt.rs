@@ -26,6 +26,14 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Whether the first signal ends the program at once: until an [`Interrupt`] waits for it.
 static AT_ONCE: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| Arc::new(AtomicBool::new(true)));
 
+/// Whether a signal has asked a run to stop.
+static ASKED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Whether a signal has asked the run that goes on to stop.
+pub(crate) fn is_stopping() -> bool {
+    ASKED.load(Ordering::Relaxed)
+}
+
 /// Lets signals end the program at once, with the exit codes that it has after any signal. For commands that have
 /// nothing to save; an [`Interrupt`] takes over.
 ///
@@ -56,6 +64,7 @@ impl Interrupt {
     pub fn new() -> Result<Self> {
         let (asked, signal) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         AT_ONCE.store(false, Ordering::SeqCst);
+        ASKED.store(false, Ordering::SeqCst);
         for number in SIGNALS {
             let handled = || {
                 // Handlers run in the order of their registration, so that this one sees the flag of an
@@ -66,6 +75,7 @@ impl Interrupt {
                     Arc::clone(&signal),
                     usize::try_from(number).unwrap_or(0),
                 )?;
+                flag::register(number, Arc::clone(&ASKED))?;
                 flag::register(number, Arc::clone(&asked))
             };
             handled().context("signals cannot be handled")?;

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 use super::tables::{keep_words, plain, right, text, width};
 use crate::{
     page,
-    plot::{cost_text, last_step},
+    plot::{Facts, last_step, number::times},
 };
 
 /// What the columns of the final table mean.
@@ -31,21 +31,22 @@ pub(crate) fn render(report: &Report) -> String {
         "{train} images to {} on, {validation} held out for every choice, {test} for this report",
         if report.config.correction.is_some() { "correct" } else { "train" }
     ));
-    lines.push(if report.unlabelled {
+    lines.extend(wrapped(&if report.unlabelled {
         "accuracy unknown: the images have no labels; measured is the agreement with full precision"
             .to_owned()
     } else {
         format!(
-            "full precision: {:.2} % on the test images ({:.2} % on the held-out ones)",
+            "full precision: {:.2} % on the test images ({:.2} % on the held-out ones), before the {}",
             100.0 * report.full_precision_test,
-            100.0 * report.full_precision_validation
+            100.0 * report.full_precision_validation,
+            last_step(report)
         )
-    });
+    }));
     lines.push(format!(
         "quantizer {}, reward {}, cost {}",
         report.config.quantizer,
         report.config.reward(),
-        cost_text(&report.config.cost)
+        Facts::new(report, &[]).cost_told()
     ));
 
     let mut layers = plain();
@@ -156,7 +157,7 @@ fn finals(report: &Report) -> Table {
             cells.push(number(row.cost("size").map(|size| format!("{:.1}", size.cost / 1000.0))));
         }
         if stripes {
-            cells.push(number(row.cost("stripes").map(|cost| format!("{:.2}x", cost.saving()))));
+            cells.push(number(row.cost("stripes").map(|cost| times(cost.saving()))));
         }
         if limited {
             cells.push(number(row.over_limit.map(|over| format!("{over:.2}x"))));
