@@ -13,7 +13,8 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use releq_core::{Network, sealed, tables::TextTable, text};
 use releq_data::{
-    BadImages, Cache, Dataset, ImageFolder, ImageFolderConfig, ImageSize, cifar10, idx, npz, svhn,
+    BadImages, Cache, Dataset, ImageFolder, ImageFolderConfig, ImageSize, cifar10, idx,
+    image_folder, npz, svhn,
 };
 use releq_format::{
     Checkpoint, NameMap, onnx,
@@ -39,7 +40,7 @@ pub struct Reader {
 }
 
 /// All of them, except those that need Burn.
-pub const READERS: [Reader; 21] = [
+pub const READERS: [Reader; 23] = [
     Reader { name: "idx", read: idx, seeds: seeds::idx },
     Reader { name: "gzip", read: idx, seeds: seeds::gzip },
     Reader { name: "tar", read: tar, seeds: seeds::tar },
@@ -49,6 +50,8 @@ pub const READERS: [Reader; 21] = [
     Reader { name: "image_cache", read: image_cache, seeds: image_cache_seeds },
     Reader { name: "bundle", read: bundle, seeds: seeds::bundle },
     Reader { name: "class_list", read: class_list, seeds: seeds::class_list },
+    Reader { name: "class_numbers", read: class_numbers, seeds: seeds::class_numbers },
+    Reader { name: "image_list", read: image_list, seeds: seeds::image_list },
     Reader { name: "pickle", read: pickle, seeds: seeds::pickle },
     Reader { name: "pytorch_zip", read: checkpoint, seeds: seeds::pytorch_zip },
     Reader { name: "pytorch_pickle", read: pytorch_pickle, seeds: seeds::pytorch_pickle },
@@ -186,6 +189,24 @@ fn of_this_folder(bytes: &[u8], valid: &[u8]) -> Vec<u8> {
         &bytes[START + 8 + length..],
     ];
     parts.concat()
+}
+
+/// The file that says which number each class has: JSON where it begins as JSON does, or else a table or lines.
+pub fn class_numbers(bytes: &[u8]) -> bool {
+    let is_json = bytes.first().is_some_and(|first| b"{[".contains(first));
+    let name = if is_json { "classes.json" } else { "classes.txt" };
+    image_folder::listed_classes(&file(&folder("class_numbers", |_| {}), name, bytes)).is_ok()
+}
+
+/// A table that lists images, with two of them to name.
+pub fn image_list(bytes: &[u8]) -> bool {
+    let folder = folder("image_list", |folder| {
+        for number in [0, 1] {
+            file(folder, &format!("{number}.png"), &seeds::png(number));
+        }
+    });
+    let config = images(ImageSize::AsStored, Cache::Off);
+    image_folder::load_list(&file(&folder, "list.csv", bytes), &config).is_ok()
 }
 
 /// Image sets that travel between machines.

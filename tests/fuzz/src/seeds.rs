@@ -175,6 +175,25 @@ pub fn class_list() -> Vec<Vec<u8>> {
     ]
 }
 
+pub fn class_numbers() -> Vec<Vec<u8>> {
+    vec![
+        b"\"index\",\"name\"\n0,cat\n2,\"dog, brown\"\n".to_vec(),
+        b"cat\nsea lion\nsea\n".to_vec(),
+        b"cat 1\ndog\t0\n".to_vec(),
+        br#"{"cat": 0, "dog": "1"}"#.to_vec(),
+        br#"{"0": ["n1", "cat"], "1": ["n2", "dog"]}"#.to_vec(),
+        br#"["cat", "dog"]"#.to_vec(),
+    ]
+}
+
+pub fn image_list() -> Vec<Vec<u8>> {
+    vec![
+        b"path,label,split\n0.png,cat,train\n1.png,dog,test\n".to_vec(),
+        b"file;class\n0.png;0.0\n1.png;1.0\n".to_vec(),
+        b"path\tfile\n./0.png\t0.png\n1.png\t1.png\n".to_vec(),
+    ]
+}
+
 /// Pickles of protocols 0, 2 and 4.
 pub fn pickle() -> Vec<Vec<u8>> {
     let mut files = vec![

@@ -89,10 +89,12 @@ impl Args {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let files = Files::new()
             .reads("--network", self.network.file())
-            .reads("--weights", self.weights.weights.as_ref())
-            .writes("--output", self.output.as_ref());
-        let input = self.input.iter().filter(|path| path.is_file());
-        input.fold(files, |files, path| files.reads("--input", Some(path))).check()?;
+            .reads("--weights", self.weights.weights.as_ref());
+        let input = self.input.iter().filter(|path| !path.is_dir());
+        input
+            .fold(files, |files, path| files.reads("--input", Some(path)))
+            .writes("--output", self.output.as_ref())
+            .check()?;
         if self.json && self.top.is_none() && !self.explain {
             let reason = "--json: say with --top how many classes of each image are wanted";
             return Err(UsageError(reason.to_owned()).into());
