@@ -84,8 +84,7 @@ pub(crate) fn put_over(
     if let Value::Object(whole) = &mut whole {
         whole.retain(|key, value| !(value.is_null() && OPTIONAL.contains(&key.as_str())));
     }
-    // From text, whose reader names the setting that does not fit.
-    ExperimentConfig::from_json(&whole.to_string()).with_context(name)
+    ExperimentConfig::from_value(whole).with_context(name)
 }
 
 /// The settings as TOML, which [`read`] takes again.

@@ -241,6 +241,7 @@ fn a_fork_measures_only_what_is_new_and_finds_what_a_run_of_its_own_would() {
     let output = fork("third", &["--seed", "9"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("`seed` 1, and cannot go on with 9"), "{}", text(&output));
+    assert!(!place.path("third").exists(), "a run that did not begin leaves no folder");
     let output = releq().args(["search", "lenet", "--fork"]).arg(place.path("none")).output();
     assert!(text(&output.unwrap()).contains("is not a run folder"));
 }

@@ -406,6 +406,17 @@ impl ExperimentConfig {
         Ok(config)
     }
 
+    /// As [`from_json`](Self::from_json), from JSON that was put together and has no places to name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_value(json: serde_json::Value) -> Result<Self, ReleqError> {
+        let config: Self = serde_path_to_error::deserialize(json)
+            .map_err(|error| ReleqError::config(&error.path().to_string(), error.into_inner()))?;
+        config.check()?;
+        Ok(config)
+    }
+
     /// As indented JSON.
     ///
     /// # Errors

@@ -92,6 +92,8 @@ pub struct RunFolder {
     path: PathBuf,
     /// Locked as long as this value lives.
     _lock: File,
+    /// Whether the folder was made for this value.
+    is_new: bool,
     /// That of the run that is there, once there is one.
     manifest: OnceLock<Manifest>,
     every: Duration,
@@ -108,6 +110,7 @@ impl RunFolder {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RunFolderError> {
         let path = path.into();
         let io = |what, source| RunFolderError::Io { what, path: path.clone(), source };
+        let is_new = !path.exists();
         fs::create_dir_all(&path).map_err(|source| io("create", source))?;
         // Before anything is written in somebody else's folder.
         if !path.join(CONFIG).exists() {
@@ -115,7 +118,7 @@ impl RunFolder {
         }
         let lock = lock(&path)?;
         let manifest = Manifest::load(&path)?.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Self { path, _lock: lock, manifest, every: StateSaver::EVERY, from: None })
+        Ok(Self { path, _lock: lock, is_new, manifest, every: StateSaver::EVERY, from: None })
     }
 
     /// Keeps the states of trainings at most this old; ten seconds unless said otherwise.
@@ -454,6 +457,17 @@ fn read_own_weights(path: &Path, run: &str) -> Option<(Weights, Option<String>)>
     origin.map(|origin| (Weights(tensors), origin.bits))
 }
 
+impl Drop for RunFolder {
+    /// A folder that was made for a run which could not begin is removed again.
+    fn drop(&mut self) {
+        if self.is_new && !self.path.join(CONFIG).exists() {
+            // While the lock is held. Whatever else is in the folder keeps it.
+            let _ = fs::remove_file(self.path.join(LOCK));
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
 /// What weights in the folder of a run say of themselves.
 #[derive(Debug, Serialize, Deserialize)]
 struct WeightsOrigin {
@@ -546,17 +560,24 @@ fn lock(folder: &Path) -> Result<File, RunFolderError> {
     let mut options = File::options();
     let options = options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(&path).map_err(|source| io("open", source))?;
+    let in_use = |holder: &str| {
+        let holder = match holder.trim() {
+            "" => "another process".to_owned(),
+            number => format!("process {number}"),
+        };
+        Err(RunFolderError::InUse { path: folder.to_owned(), holder })
+    };
     match file.try_lock() {
+        // Whoever had it before may have removed it, and somebody else made another.
+        Ok(()) if !leads_to(&path, &file).map_err(|source| io("open", source))? => {
+            return in_use("");
+        }
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             // On some systems a locked file cannot be read.
             let _ = file.read_to_string(&mut holder);
-            let holder = match holder.trim() {
-                "" => "another process".to_owned(),
-                number => format!("process {number}"),
-            };
-            return Err(RunFolderError::InUse { path: folder.to_owned(), holder });
+            return in_use(&holder);
         }
         Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
             log::warn!("{} cannot be locked; let no second process work on it", path.display());
@@ -568,6 +589,24 @@ fn lock(folder: &Path) -> Result<File, RunFolderError> {
         .and_then(|()| file.write_all(number.as_bytes()))
         .map_err(|source| io("write", source))?;
     Ok(file)
+}
+
+/// Whether a path leads to an open file.
+#[cfg(unix)]
+fn leads_to(path: &Path, file: &File) -> std::io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// An open file cannot be removed elsewhere.
+#[cfg(not(unix))]
+fn leads_to(_: &Path, _: &File) -> std::io::Result<bool> {
+    Ok(true)
 }
 
 fn locked(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {
