@@ -191,6 +191,22 @@ fn a_run_in_a_folder_gives_the_report_of_one_without_and_keeps_the_answer() {
     assert_eq!((accuracy.accuracy(), row.seeds), (row.test_accuracy, 1));
 }
 
+/// Stopped before it has done anything new, a run tells of all that is on record.
+#[test]
+fn a_run_that_is_stopped_at_once_reports_what_was_known() {
+    let root = tempfile::tempdir().unwrap();
+    let cancel = Cancel::new();
+    let on_event = |event: &Event| {
+        if event.stage() == Stage::Final && event.progress().0 == 2 {
+            cancel.cancel();
+        }
+    };
+    let first = run(root.path(), &on_event, &cancel).unwrap();
+    assert!(first.cancelled && !first.rows.is_empty());
+    let second = run(root.path(), &|_| {}, &cancel).unwrap();
+    assert_same(&second, &first, "cancelled from the start");
+}
+
 /// Weights of the answer that are damaged, or another run's at the same bitwidths, are made again and not taken away.
 #[test]
 fn weights_that_are_not_the_answers_are_made_again() {

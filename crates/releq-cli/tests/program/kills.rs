@@ -23,9 +23,9 @@ pub(crate) fn kills() -> usize {
     env::var("RELEQ_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
 }
 
-/// How much of a run is on record.
+/// How much of a run is on record. Its report, which is written again with other times, follows from that.
 fn progress(run: &Path) -> u64 {
-    let files = ["stages.jsonl", "evaluations.jsonl", "finals.jsonl", "report.json"];
+    let files = ["stages.jsonl", "evaluations.jsonl", "finals.jsonl"];
     files.iter().filter_map(|name| fs::metadata(run.join(name)).ok()).map(|file| file.len()).sum()
 }
 
