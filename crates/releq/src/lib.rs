@@ -40,5 +40,6 @@ pub use report::{Answer, FinalRow, LayerRow, Reference, Report, RowCost};
 pub use run_folder::{RecordedRetrain, RecordedRetrains, RunAnswer, RunFolder, RunFolderError};
 pub use search::{
     BatchRecord, Budget, Scored, Search, SearchOutcome, SearchState, StopReason, pareto_frontier,
+    pareto_frontier_by,
 };
 pub use sensitivity::{LayerSensitivity, Proposed, Sensitivities, Sensitivity};

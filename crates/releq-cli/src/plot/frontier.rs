@@ -1,25 +1,12 @@
 //! The frontier of what is drawn: of measured accuracy and cost.
 
-use releq::Scored;
+use releq::{Scored, pareto_frontier_by};
 
 /// Those of which no other is both cheaper and more accurate, ascending. By the accuracy that was measured, which figures
 /// show; [`releq::pareto_frontier`] is by State_Accuracy, which may be an estimate. What failed or exceeds a limit is not
 /// among them.
 pub(super) fn frontier(scored: &[Scored]) -> Vec<&Scored> {
-    let mut sorted: Vec<&Scored> = scored.iter().filter(|scored| scored.is_candidate()).collect();
-    sorted.sort_by(|a, b| {
-        a.quant_state
-            .total_cmp(&b.quant_state)
-            .then(b.accuracy.total_cmp(&a.accuracy))
-            .then_with(|| a.bits.cmp(&b.bits))
-    });
-    let mut frontier: Vec<&Scored> = Vec::new();
-    for scored in sorted {
-        if frontier.last().is_none_or(|last| scored.accuracy > last.accuracy) {
-            frontier.push(scored);
-        }
-    }
-    frontier
+    pareto_frontier_by(scored, |scored| scored.accuracy)
 }
 
 #[cfg(test)]

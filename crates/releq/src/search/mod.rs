@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use releq_agent::{Agent, Environment, Mode, UpdateStats};
 
 pub use budget::{Budget, StopReason};
-pub use frontier::pareto_frontier;
+pub use frontier::{pareto_frontier, pareto_frontier_by};
 pub use outcome::{BatchRecord, Scored, SearchOutcome};
 pub use state::SearchState;
 
