@@ -55,11 +55,15 @@ struct Elsewhere {
     opened: Arc<Mutex<Opened>>,
     short: Arc<AtomicUsize>,
     long: Arc<AtomicUsize>,
+    /// In the order in which they were asked for.
+    jobs: Arc<Mutex<Vec<Job>>>,
+    /// 3 unless said otherwise.
+    width: Option<usize>,
 }
 
 impl Workers for Elsewhere {
     fn width(&self) -> usize {
-        3
+        self.width.unwrap_or(3)
     }
 
     fn carry_out(
@@ -83,6 +87,7 @@ impl Workers for Elsewhere {
         };
         let counter = if matches!(job.task, Task::Short { .. }) { &self.short } else { &self.long };
         counter.fetch_add(1, Ordering::Relaxed);
+        self.jobs.lock().unwrap().push(job.clone());
         let job = serde_json::from_str(&serde_json::to_string(job).unwrap()).unwrap();
         let answer = bench.runner(cancel).carry_out(&job)?;
         assert!(answer.fits(&job.task));
@@ -123,6 +128,34 @@ fn a_report_does_not_tell_who_retrained() {
     let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
     assert!(count(&elsewhere.short) >= 6 && count(&elsewhere.long) >= 5, "they had the work");
     assert_eq!(elsewhere.opened.lock().unwrap().len(), 1, "one run");
+}
+
+#[test]
+fn workers_do_meanwhile_what_will_surely_be_wanted() {
+    let run = |width| {
+        let elsewhere = Elsewhere { width: Some(width), ..Elsewhere::default() };
+        let report = run(config(), Some(elsewhere.clone()));
+        let jobs = elsewhere.jobs.lock().unwrap().clone();
+        (report, jobs)
+    };
+    let is_long = |job: &Job| matches!(job.task, Task::Long { .. });
+    let (alone, one_by_one) = run(1);
+    let last_short = one_by_one.iter().rposition(|job| !is_long(job)).unwrap();
+    assert!(
+        !one_by_one[..last_short].iter().any(is_long),
+        "the only worker does first things first"
+    );
+    let (report, jobs) = run(8);
+    assert_eq!(report, alone);
+    let last_short = jobs.iter().rposition(|job| !is_long(job)).unwrap();
+    assert!(jobs[..last_short].iter().any(is_long), "long retrains beside the searches");
+    for jobs in [&one_by_one, &jobs] {
+        for (place, job) in jobs.iter().enumerate() {
+            assert!(!jobs[..place].contains(job), "asked for twice: {job:?}");
+        }
+    }
+    let short = |jobs: &[Job]| jobs.iter().filter(|job| !is_long(job)).count();
+    assert_eq!(short(&jobs), short(&one_by_one), "nothing is measured that nobody wants");
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub(super) struct Finals<'a> {
     pub(super) kept: Option<&'a OpenRun<'a>>,
     /// How many retrains are done at a time, now.
     pub(super) at_once: &'a (dyn Fn() -> usize + Sync),
+    /// Whether the first retrain of an assignment was done ahead, so that it takes no time.
+    pub(super) is_there: &'a (dyn Fn(&BitwidthAssignment) -> bool + Sync),
 }
 
 /// What the finals came to, or as far as they came.
@@ -96,7 +98,7 @@ impl Finals<'_> {
         found: &SearchOutcome,
         comparisons: &[SearchOutcome],
     ) -> Result<Finished, ReleqError> {
-        let beside = self.beside()?;
+        let beside = beside(self.network, self.config, self.uniform)?;
         let most = self.config.finalists;
         let mut candidates = self.candidates(found);
         let mut unproposed = None;
@@ -202,19 +204,6 @@ impl Finals<'_> {
         Ok(uniform)
     }
 
-    /// What is retrained whatever the searches found.
-    fn beside(&self) -> Result<Vec<(String, BitwidthAssignment)>, ReleqError> {
-        let layers = self.network.quantizable_layers();
-        let float = BitwidthAssignment::uniform(Bitwidth::FLOAT, layers)?;
-        let mut beside = vec![(FULL_PRECISION.to_owned(), float)];
-        beside.extend(self.config.beside.iter().cloned());
-        for &bits in self.uniform {
-            let uniform = BitwidthAssignment::uniform(bits, layers)?;
-            beside.push((format!("{UNIFORM}{bits}"), uniform));
-        }
-        Ok(beside)
-    }
-
     fn retrain_all(
         &self,
         long: &Long<'_>,
@@ -225,7 +214,14 @@ impl Finals<'_> {
         loop {
             let mut pending: Vec<_> = beside.iter().map(|(_, bits)| bits.clone()).collect();
             let verdicts = locked(done).clone();
-            pending.retain(|bits| !verdicts.contains_key(bits));
+            let mut seen = BTreeSet::new();
+            pending.retain(|bits| !verdicts.contains_key(bits) && seen.insert(bits.clone()));
+            let there: Vec<_> =
+                pending.iter().filter(|bits| (self.is_there)(bits)).cloned().collect();
+            if !there.is_empty() {
+                self.retrain(long, &there, done)?;
+                continue;
+            }
             // A verdict is relative to full precision, so before that is known only the first candidates are.
             let known = |bits: &BitwidthAssignment| {
                 if pending.is_empty() { self.verdict(&verdicts, bits) } else { None }
@@ -450,6 +446,24 @@ pub(super) fn retrain_long(
         Retrained::Diverged(reason) => Err(reason),
     };
     Ok((answer, weights.flatten()))
+}
+
+/// What is retrained whatever the searches find, with its labels: full precision, what the configuration names, and uniform
+/// bitwidths.
+pub(super) fn beside(
+    network: &Network,
+    config: &ExperimentConfig,
+    uniform: &[Bitwidth],
+) -> Result<Vec<(String, BitwidthAssignment)>, ReleqError> {
+    let layers = network.quantizable_layers();
+    let float = BitwidthAssignment::uniform(Bitwidth::FLOAT, layers)?;
+    let mut beside = vec![(FULL_PRECISION.to_owned(), float)];
+    beside.extend(config.beside.iter().cloned());
+    for &bits in uniform {
+        let uniform = BitwidthAssignment::uniform(bits, layers)?;
+        beside.push((format!("{UNIFORM}{bits}"), uniform));
+    }
+    Ok(beside)
 }
 
 /// The first retrain of each assignment.

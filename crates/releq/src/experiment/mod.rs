@@ -1,16 +1,19 @@
 //! The whole path: pretrain, search, compare, retrain for long, report.
 
 mod agent_kind;
+mod ahead;
 mod bench;
 mod choice;
 mod config;
 mod finals;
 mod images;
+mod lead;
 mod named;
 mod pieces;
 mod preset;
 mod probe;
 mod retrains;
+mod rivals;
 mod searches;
 mod seeds;
 mod stages;
@@ -332,11 +335,14 @@ impl Experiment {
         let weights = run.pretrain()?;
         laps.lap("pretrain");
         let full_precision = run.full_precision(&weights)?;
-        let sensitivities = run.sensitivities(&weights)?;
-        laps.lap("sensitivities");
-        let searched = run.search(&weights, &full_precision, sensitivities, &mut laps)?;
-        let mut finals = run.finals(&weights, &searched, &full_precision)?;
-        laps.lap("final");
+        let (searched, mut finals) = run.with_ahead(&weights, |ahead| {
+            let sensitivities = run.sensitivities(&weights)?;
+            laps.lap("sensitivities");
+            let searched = run.search(&weights, &full_precision, sensitivities, &mut laps)?;
+            let finals = run.finals(&weights, &searched, &full_precision, ahead)?;
+            laps.lap("final");
+            Ok((searched, finals))
+        })?;
         finals.error = finals.error.or_else(|| listener.failed());
         run.report(&weights, searched, &full_precision, finals, laps.times)
     }

@@ -1,30 +1,30 @@
 //! The stage of an experiment in which the agent searches, and those that it is compared with.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, OnceLock, atomic::Ordering},
+    thread::{self, Scope},
+};
 
-use releq_agent::{Agent, Evolution, Listed, LocalSearch, RandomSearch};
-use releq_core::{Bitwidth, Weights};
+use releq_agent::Agent;
+use releq_core::Weights;
 
 use super::{
     AgentShape, Choice, Laps, Signal,
+    lead::{Lead, Leading},
     named::Named,
-    pieces::TOGETHER,
     retrains,
+    rivals::Rival,
     stages::{Run, problem},
 };
 use crate::{
-    Budget, Event, Planning, Problem, ReleqError, Search, SearchOutcome, Sensitivities, Stage,
-    StopReason,
+    Budget, EvaluationMode, Event, Planning, Problem, ReleqError, Search, SearchOutcome,
+    Sensitivities, Stage, StopReason,
     evaluate::{ByDivergence, Cached, Evaluator, RetrainSetup},
     guard::guard,
     jobs::RemoteEvaluator,
     run_folder::{FullPrecision, Recorded, SHORT, StageRecord},
     search::agent_name,
 };
-
-/// Episodes at a time of the searches that the agent's is compared with: as many as a planned search measures, since
-/// more would be chosen with less knowledge.
-const BESIDE: usize = 4;
 
 /// What the searches found, and the problem that they searched.
 pub(super) struct Searched {
@@ -47,14 +47,14 @@ impl Run<'_> {
     ) -> Result<Searched, ReleqError> {
         let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
         let shape = AgentShape::new(&problem, self.config.seed);
-        let setup = self.setup(weights);
+        let (setup, evaluator) = (self.setup(weights), OnceLock::new());
         let mut searches = Searches {
             run: self,
             problem: &problem,
             setup: &setup,
             full_precision,
             sensitivities: sensitivities.as_ref(),
-            evaluator: None,
+            evaluator: &evaluator,
             done: 0,
             all_recorded: true,
         };
@@ -63,40 +63,35 @@ impl Run<'_> {
             Choice::Ours(kind) => kind.planning(),
             Choice::Own(_) => None,
         };
-        let found = searches.next(agent.as_mut(), planning, self.config.budget, Stage::Search)?;
-        laps.lap("search");
-
+        let budget = self.config.budget;
+        let lead = Lead::default();
         let (mut comparisons, mut failed) = (Vec::new(), None);
-        let over = matches!(found.stop, StopReason::Cancelled | StopReason::Failed);
-        if self.config.compare && !over {
+        let found = thread::scope(|scope| {
+            let mut ending = Ending { lead: &lead, evaluations: 0 };
+            searches.follow(scope, &lead, &shape)?;
+            let found =
+                searches.next(agent.as_mut(), planning, budget, Stage::Search, Some(&lead))?;
+            laps.lap("search");
+            let over = matches!(found.stop, StopReason::Cancelled | StopReason::Failed);
+            if !self.config.compare || over {
+                return Ok::<_, ReleqError>(found);
+            }
+            ending.evaluations = found.evaluations;
+            drop(ending);
             let budget = Budget { evaluations: Some(found.evaluations), ..Budget::default() };
-            let AgentShape { action_count, episode_len, seed, .. } = shape;
-            let mut local = LocalSearch::new(action_count, episode_len, seed, BESIDE);
-            let mut evolution = Evolution::new(action_count, episode_len, seed, BESIDE);
-            let mut random = RandomSearch::new(action_count, seed, TOGETHER);
-            let mut knapsack = match &sensitivities {
-                Some(sensitivities) => match knapsack(&problem, sensitivities) {
-                    Ok(knapsack) => Some(knapsack),
-                    Err(error) => {
-                        failed = Some(error.chain());
-                        None
-                    }
-                },
-                None => None,
-            };
-            let knapsack = knapsack.as_mut().map(|agent| agent as &mut dyn Agent);
-            let others = [&mut local as &mut dyn Agent, &mut evolution, &mut random];
-            for agent in knapsack.into_iter().chain(others) {
-                match searches.next(agent, None, budget, Stage::Comparison) {
-                    Ok(outcome) => comparisons.push(outcome),
+            for rival in Rival::ALL {
+                match searches.rival(rival, budget, &shape) {
+                    Ok(outcome) => comparisons.extend(outcome),
                     Err(ReleqError::Cancelled) => break,
                     // The agent's own search is worth having without.
-                    Err(error) => failed = failed.or_else(|| Some(error.chain())),
+                    Err(error) => failed = failed.take().or_else(|| Some(error.chain())),
                 }
             }
-        }
+            Ok(found)
+        })?;
         laps.lap("comparisons");
         drop(searches);
+        drop(evaluator);
         Ok(Searched { problem, sensitivities, found, comparisons, failed })
     }
 
@@ -130,40 +125,101 @@ impl Run<'_> {
 }
 
 /// The searches of a run, one after the other, with one evaluator.
-struct Searches<'s, 'a> {
+struct Searches<'s, 'e, 'a> {
     run: &'s Run<'a>,
     problem: &'s Problem,
     setup: &'s RetrainSetup<'s>,
     full_precision: &'s FullPrecision,
     sensitivities: Option<&'s Sensitivities>,
     /// Made for the first search that is not on record.
-    evaluator: Option<Box<dyn Evaluator + 's>>,
+    evaluator: &'e OnceLock<Box<dyn Evaluator + 's>>,
     done: usize,
     /// Whether all until now are on record. Records are told apart by their order, so none may follow one that is missing.
     all_recorded: bool,
 }
 
-impl Searches<'_, '_> {
-    /// The outcome of the next search, from the record if it is there.
+impl<'s, 'e> Searches<'s, 'e, '_> {
+    /// Where workers carry out retrains, plays the searches that the agent's is compared with beside it, as far as that is: they
+    /// find the answers there when it is their turn.
+    fn follow<'scope>(
+        &self,
+        scope: &'scope Scope<'scope, '_>,
+        lead: &'scope Lead,
+        shape: &'scope AgentShape,
+    ) -> Result<(), ReleqError>
+    where
+        's: 'scope,
+        'e: 'scope,
+    {
+        let Self { run, problem, sensitivities, evaluator, .. } = *self;
+        if !run.config.compare
+            || run.workers(self.setup.weights).is_none()
+            || problem.evaluation() != EvaluationMode::PerEpisode
+            || run.config.budget.evaluations == Some(0)
+            || matches!(run.config.evaluator, Choice::Own(_))
+            || self.recorded().count() > Rival::ALL.len()
+        {
+            return Ok(());
+        }
+        let evaluator = self.make_evaluator(evaluator)?;
+        let cancel = run.cancel;
+        for rival in Rival::ALL {
+            let follow = move || {
+                let Some(mut agent) = rival.agent(problem, sensitivities, shape)? else {
+                    return Ok(());
+                };
+                let search = Search::new(problem, agent.as_mut(), evaluator, Budget::default());
+                lead.follow(search.cancel(cancel), rival.batch())
+            };
+            // What fails here fails again when it is the rival's turn, which is where it is told of.
+            let follow = move || guard(|| format!("{rival:?}"), follow).is_ok();
+            // Without a thread, the rival's turn takes longer.
+            if thread::Builder::new().spawn_scoped(scope, follow).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The search of a rival; `None` where it needs sensitivities and there are none.
+    fn rival(
+        &mut self,
+        rival: Rival,
+        budget: Budget,
+        shape: &AgentShape,
+    ) -> Result<Option<SearchOutcome>, ReleqError> {
+        let agent = rival.agent(self.problem, self.sensitivities, shape)?;
+        let next = |mut agent: Box<dyn Agent>| {
+            self.next(agent.as_mut(), None, budget, Stage::Comparison, None)
+        };
+        agent.map(next).transpose()
+    }
+
+    /// The searches on record, and when they had ended.
+    fn recorded(&self) -> impl Iterator<Item = (&'s SearchOutcome, f64)> + use<'s> {
+        let records = self.run.kept.iter().flat_map(|kept| &kept.stage_records);
+        records.filter_map(|stage| match stage {
+            StageRecord::Search { outcome, run_seconds } => Some((&**outcome, *run_seconds)),
+            _ => None,
+        })
+    }
+
+    /// The outcome of the next search, from the record if it is there. `lead` hears how far it is.
     fn next(
         &mut self,
         agent: &mut dyn Agent,
         planning: Option<Planning>,
         budget: Budget,
         stage: Stage,
+        lead: Option<&Lead>,
     ) -> Result<SearchOutcome, ReleqError> {
         let Run { kept, clock, .. } = self.run;
-        let records = kept.iter().flat_map(|kept| &kept.stage_records);
-        let recorded = records.into_iter().filter_map(|stage| match stage {
-            StageRecord::Search { outcome, run_seconds } => Some((outcome, *run_seconds)),
-            _ => None,
-        });
         let name = agent_name(agent, planning.is_some());
-        let recorded = recorded.into_iter().nth(self.done);
+        let recorded = self.recorded().nth(self.done);
         self.done += 1;
         if let Some((outcome, run_seconds)) = recorded.filter(|(found, _)| found.agent == name) {
             clock.replayed(run_seconds);
-            return Ok((**outcome).clone());
+            return Ok(outcome.clone());
         }
         let run = self.run;
         run.comparing.store(stage == Stage::Comparison, Ordering::Relaxed);
@@ -172,7 +228,10 @@ impl Searches<'_, '_> {
             (run.on_event)(&Event::SearchBegun { stage, agent: name, budget });
         }
         let sensitivities = self.sensitivities.cloned();
-        let outcome = Search::new(self.problem, agent, self.evaluator()?, budget)
+        let evaluator = self.make_evaluator(self.evaluator)?;
+        let leading = lead.map(|lead| Leading { inner: evaluator, lead });
+        let evaluator = leading.as_ref().map_or(evaluator, |leading| leading);
+        let outcome = Search::new(self.problem, agent, evaluator, budget)
             .planning(planning)
             .sensitivities(sensitivities)
             .clock(clock)
@@ -193,56 +252,39 @@ impl Searches<'_, '_> {
         Ok(outcome)
     }
 
-    fn evaluator(&mut self) -> Result<&dyn Evaluator, ReleqError> {
-        if self.evaluator.is_none() {
-            let Run { kept, clock, .. } = self.run;
-            let inner = self.run.evaluator(self.setup, self.full_precision)?;
-            let cached: Box<dyn Evaluator> = match kept {
-                Some(kept) => Box::new(Cached::new(Recorded::new(inner, kept, clock.clone()))),
-                None => Box::new(Cached::new(inner)),
-            };
-            let per_nat = self.sensitivities.and_then(Sensitivities::accuracy_per_nat);
-            self.evaluator = Some(match per_nat {
-                Some(per_nat) if self.run.config.signal == Signal::Divergence => {
-                    Box::new(ByDivergence::new(cached, per_nat))
-                }
-                _ => cached,
-            });
+    /// The evaluator of all searches, made if it is not there.
+    fn make_evaluator(
+        &self,
+        evaluator: &'e OnceLock<Box<dyn Evaluator + 's>>,
+    ) -> Result<&'e (dyn Evaluator + 's), ReleqError> {
+        if let Some(made) = evaluator.get() {
+            return Ok(made.as_ref());
         }
-        self.evaluator.as_deref().ok_or(ReleqError::Cancelled)
-    }
-}
-
-/// The assignments that the sensitivities propose, as an agent. The first of them are spread over the frontier, so that
-/// few evaluations see all of it.
-fn knapsack(problem: &Problem, sensitivities: &Sensitivities) -> Result<Listed, ReleqError> {
-    let proposed = sensitivities.frontier(problem)?;
-    let action = |bits: &Bitwidth| problem.actions().iter().position(|action| action == bits);
-    let list: Vec<Vec<usize>> = halving(proposed.len())
-        .into_iter()
-        .map(|place| {
-            let bits = &proposed[place].bits;
-            problem.searched().iter().filter_map(|&layer| action(&bits[layer])).collect()
-        })
-        .collect();
-    let (actions, steps) = (problem.action_count(), problem.episode_len());
-    Ok(Listed::new("knapsack", actions, steps, list, TOGETHER)?)
-}
-
-/// All of 0 to `count`, the ends first, then the middle, the quarters, and so on.
-fn halving(count: usize) -> Vec<usize> {
-    let last = count.saturating_sub(1);
-    let mut order = Vec::with_capacity(count);
-    let mut seen = vec![false; count];
-    let mut parts = 1;
-    while order.len() < count {
-        for part in 0..=parts {
-            let place = last * part / parts;
-            if !std::mem::replace(&mut seen[place], true) {
-                order.push(place);
+        let Run { kept, clock, .. } = self.run;
+        let inner = self.run.evaluator(self.setup, self.full_precision)?;
+        let cached: Box<dyn Evaluator> = match kept {
+            Some(kept) => Box::new(Cached::new(Recorded::new(inner, kept, clock.clone()))),
+            None => Box::new(Cached::new(inner)),
+        };
+        let per_nat = self.sensitivities.and_then(Sensitivities::accuracy_per_nat);
+        let made: Box<dyn Evaluator> = match per_nat {
+            Some(per_nat) if self.run.config.signal == Signal::Divergence => {
+                Box::new(ByDivergence::new(cached, per_nat))
             }
-        }
-        parts *= 2;
+            _ => cached,
+        };
+        Ok(evaluator.get_or_init(|| made).as_ref())
     }
-    order
+}
+
+/// Tells those that follow how far the agent's search came, also where a panic passes.
+struct Ending<'l> {
+    lead: &'l Lead,
+    evaluations: usize,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.lead.end(self.evaluations);
+    }
 }

@@ -16,8 +16,9 @@ use releq_train::{TrainError, TrainProgress, Trainer, initial_weights};
 
 use super::{
     AgentShape, Bench, ExperimentConfig,
+    ahead::{Ahead, LongAnswer},
     bench::check_portable,
-    finals::{Finals, Finished, retrain_long, row_cost},
+    finals::{self, Finals, Finished, retrain_long, row_cost},
     images::{Images, origin},
     pieces::{OwnPieces, Pieces},
     retrains,
@@ -298,13 +299,59 @@ impl<'a> Run<'a> {
         Ok(Some(sensitivities))
     }
 
+    /// Does what `main` does. Where workers carry out retrains, those that are wanted whatever it comes to go on beside it.
+    pub(super) fn with_ahead<T>(
+        &self,
+        weights: &Weights,
+        main: impl FnOnce(Option<&Ahead<'_>>) -> Result<T, ReleqError>,
+    ) -> Result<T, ReleqError> {
+        let Some((workers, bench)) = self.workers(weights) else { return main(None) };
+        // Without a search, the long retrains begin at once.
+        if self.config.budget.evaluations == Some(0) {
+            return main(None);
+        }
+        let known = self.kept.iter().flat_map(|kept| &kept.final_records);
+        let known: BTreeSet<_> = known.map(|record| &record.bits).collect();
+        let beside = finals::beside(self.network, self.config, &self.uniform)?;
+        let wanted = beside.into_iter().map(|(_, bits)| bits);
+        let mut seen = BTreeSet::new();
+        let wanted = wanted.filter(|bits| !known.contains(bits) && seen.insert(bits.clone()));
+        let width = || workers.width();
+        let retrain = |bits: &BitwidthAssignment, cancel: &Cancel| {
+            self.retrain_elsewhere((workers, bench), (bits, 0, self.kept.is_some()), cancel)
+        };
+        let ahead = Ahead::new(wanted, &width, &retrain, self.cancel);
+        ahead.beside(|| main(Some(&ahead)))
+    }
+
+    /// A long retrain of an assignment by workers: after so many others of it, and whether its weights are wanted.
+    fn retrain_elsewhere(
+        &self,
+        (workers, bench): (&dyn Workers, &Arc<Bench>),
+        (bits, again, weights): (&BitwidthAssignment, usize, bool),
+        cancel: &Cancel,
+    ) -> Result<LongAnswer, ReleqError> {
+        let job = Job { bits: bits.clone(), task: Task::Long { again, weights } };
+        let piece = || workers.name().to_owned();
+        let answer = guard(piece, || workers.carry_out(bench, &job, cancel))?;
+        self.answered(workers)?;
+        match answer {
+            JobAnswer::Long { retrained, weights } => Ok((retrained, weights)),
+            JobAnswer::Short(_) => Err(other_answer(workers)),
+        }
+    }
+
     /// The long retrains.
     pub(super) fn finals(
         &self,
         weights: &Weights,
         searched: &Searched,
         full_precision: &FullPrecision,
+        ahead: Option<&Ahead<'_>>,
     ) -> Result<Finished, ReleqError> {
+        if let Some(ahead) = ahead {
+            ahead.close();
+        }
         let finals = Finals {
             network: self.network,
             config: self.config,
@@ -323,17 +370,15 @@ impl<'a> Run<'a> {
                 Some((workers, _)) => workers.width().max(1),
                 None => self.config.threads.get(),
             },
+            is_there: &|bits| ahead.is_some_and(|ahead| ahead.has(bits)),
         };
         let (found, comparisons) = (&searched.found, &searched.comparisons);
-        if let Some((workers, bench)) = self.workers(weights) {
+        if let Some(workers) = self.workers(weights) {
             let long = |bits: &BitwidthAssignment, again, weights| {
-                let job = Job { bits: bits.clone(), task: Task::Long { again, weights } };
-                let piece = || workers.name().to_owned();
-                let answer = guard(piece, || workers.carry_out(bench, &job, self.cancel))?;
-                self.answered(workers)?;
-                match answer {
-                    JobAnswer::Long { retrained, weights } => Ok((retrained, weights)),
-                    JobAnswer::Short(_) => Err(other_answer(workers)),
+                let ahead = ahead.filter(|_| again == 0).and_then(|ahead| ahead.take(bits));
+                match ahead {
+                    Some(answer) => Ok(answer),
+                    None => self.retrain_elsewhere(workers, (bits, again, weights), self.cancel),
                 }
             };
             return finals.run(&long, found, comparisons);

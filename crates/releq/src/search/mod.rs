@@ -201,6 +201,16 @@ impl<'a> Search<'a> {
         self
     }
 
+    /// Lets the search measure so many assignments in all.
+    pub(crate) const fn allow(&mut self, evaluations: usize) {
+        self.budget.evaluations = Some(evaluations);
+    }
+
+    /// Assignments measured so far.
+    pub(crate) const fn evaluations(&self) -> usize {
+        self.looked_at
+    }
+
     /// Measures its time by the clock of a run.
     #[must_use]
     pub(crate) fn clock(mut self, clock: &Clock) -> Self {
