@@ -1,7 +1,8 @@
 //! `releq experiment scaling`: how fast a run would be with more workers.
 
-mod queue;
+mod asked;
 mod replay;
+mod schedule;
 
 use std::{
     fs,
@@ -13,17 +14,15 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use releq::{
-    AgentKind, Choice, Event, Experiment, ExperimentConfig, Report, RunFolder,
-    core::Weights,
+    AgentKind, Choice, Event, Experiment, ExperimentConfig, Report, RunFolder, core::Weights,
     format::safetensors,
-    jobs::{Job, Task},
 };
 use serde::Serialize;
 use serde_json::json;
 
 use self::{
-    queue::{Queue, Workers},
-    replay::{Record, Replay, Round},
+    replay::{Record, Replay},
+    schedule::{Asked, Passed, Workers, pass},
 };
 use super::folder::FolderArgs;
 use crate::{
@@ -43,9 +42,9 @@ use crate::{
 /// Plan how many workers a search is worth
 ///
 /// Takes the durations and the accuracies of the retrains in the folder of a run that has come to its end, and lets the
-/// same search ask simulated workers, which take no time but count it: the agent, its batches and the long retrains
-/// are those of a real search, the queue, the workers and their deaths are simulated. The images of the run must be on
-/// this machine. docs/remote.md shows the result for LeNet.
+/// same search ask simulated workers, which take no time but count it: the agent, its batches, the searches it is compared
+/// with and the long retrains are those of a real run; the queue, the workers, their deaths, and what goes on side by side
+/// are simulated. The images of the run must be on this machine. docs/remote.md shows the result for LeNet.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   releq experiment scaling runs/lenet-mnist-1
@@ -106,13 +105,11 @@ struct Row {
     /// Short and long retrains.
     jobs: [usize; 2],
     deaths: usize,
-    /// Of the searches, and of the long retrains after them.
+    /// Of the searches with what goes on beside them, and of the long retrains after them.
     seconds: [f64; 2],
-    /// How many times as fast as one worker, all together.
+    /// How many times as fast as one worker.
     speedup: f64,
-    /// Shares of the workers' time that one worker would use too: of the searches, of the long retrains, and of both.
-    search_efficiency: f64,
-    long_efficiency: f64,
+    /// Share of the workers' time in retrains that one worker would do too.
     efficiency: f64,
 }
 
@@ -149,13 +146,15 @@ impl Args {
                 }
                 let replayed =
                     replay(&config, &weights, &record, workers, root.path(), &interrupt)?;
-                let Some(rounds) = replayed else {
+                let Some(mut asked) = replayed else {
                     folder.abandon();
                     note("stopped: there is nothing to show yet");
                     return Ok(interrupt.exit_code().into());
                 };
-                let row = self.row(batch, workers, &rounds, &record, between, alone, config.seed);
-                alone.get_or_insert(Alone::of(&rounds, &record, &row));
+                asked.between = between;
+                let row = self.row(batch, workers, &asked, alone, config.seed);
+                alone
+                    .get_or_insert(Alone { work: asked.work(), seconds: row.seconds.iter().sum() });
                 note(format_args!(
                     "{} at a time, {}",
                     count(batch, "evaluation"),
@@ -200,47 +199,27 @@ impl Args {
         Ok(all)
     }
 
-    #[allow(clippy::too_many_arguments, reason = "all that a row follows from")]
+    /// `alone` is what one worker does, unless this is that one.
     fn row(
         &self,
         batch: usize,
         count: usize,
-        rounds: &[Round],
-        record: &Record,
-        between: f64,
+        asked: &Asked,
         alone: Option<Alone>,
         seed: u64,
     ) -> Row {
         let Self { beside, deaths, lease, back_after, .. } = *self;
-        let mut queue = Queue::new(Workers { count, beside, deaths, lease, back_after }, seed);
-        let mut searched = 0.0;
-        let mut jobs = [0; 2];
-        for round in rounds {
-            let is_long = round.iter().any(long);
-            let seconds: Vec<f64> = round.iter().map(|job| record.seconds(job)).collect();
-            queue.pass(between);
-            queue.round(&seconds);
-            jobs[usize::from(is_long)] += round.len();
-            if !is_long {
-                searched = queue.now();
-            }
-        }
-        let seconds = [searched, queue.now() - searched];
-        let alone =
-            alone.unwrap_or_else(|| Alone { work: work(rounds, record), seconds: queue.now() });
-        let share = |work: f64, seconds: f64| {
-            if seconds > 0.0 { work / (count as f64 * seconds) } else { 1.0 }
-        };
+        let workers = Workers { count, beside, deaths, lease, back_after };
+        let Passed { searched, all, deaths } = pass(asked, workers, seed);
+        let alone = alone.unwrap_or_else(|| Alone { work: asked.work(), seconds: all });
         Row {
             batch,
             workers: count,
-            jobs,
-            deaths: queue.deaths(),
-            seconds,
-            speedup: alone.seconds / queue.now(),
-            search_efficiency: share(alone.work[0], seconds[0]),
-            long_efficiency: share(alone.work[1], seconds[1]),
-            efficiency: share(alone.work.iter().sum(), queue.now()),
+            jobs: asked.jobs(),
+            deaths,
+            seconds: [searched, all - searched],
+            speedup: alone.seconds / all,
+            efficiency: if all > 0.0 { alone.work / (count as f64 * all) } else { 1.0 },
         }
     }
 }
@@ -248,28 +227,10 @@ impl Args {
 /// What one worker does, to compare with.
 #[derive(Clone, Copy, Debug)]
 struct Alone {
-    /// Seconds of its short and of its long retrains.
-    work: [f64; 2],
+    /// Seconds of its retrains.
+    work: f64,
     /// Seconds until it is through.
     seconds: f64,
-}
-
-impl Alone {
-    fn of(rounds: &[Round], record: &Record, row: &Row) -> Self {
-        Self { work: work(rounds, record), seconds: row.seconds.iter().sum() }
-    }
-}
-
-fn work(rounds: &[Round], record: &Record) -> [f64; 2] {
-    let of = |wanted: bool| {
-        let jobs = rounds.iter().flatten().filter(|job| long(job) == wanted);
-        jobs.map(|job| record.seconds(job)).sum()
-    };
-    [of(false), of(true)]
-}
-
-const fn long(job: &Job) -> bool {
-    matches!(job.task, Task::Long { .. })
 }
 
 /// Seconds that the search takes for itself between two batches, as it did in the run.
@@ -299,8 +260,8 @@ fn with_batch(config: &ExperimentConfig, batch: usize) -> Result<ExperimentConfi
     Ok(config)
 }
 
-/// What a run asks so many workers for, round by round; `None` if it was stopped. The searches, which do not depend on the
-/// number of workers, are in `root` after the first time.
+/// What a run asks so many workers for; `None` if it was stopped. `root` has the searches, which do not depend on the number of
+/// workers, and the long retrains that are wanted whatever they find, once the run of one worker has come to its end.
 fn replay(
     config: &ExperimentConfig,
     weights: &Weights,
@@ -308,18 +269,21 @@ fn replay(
     workers: usize,
     root: &Path,
     interrupt: &Interrupt,
-) -> Result<Option<Vec<Round>>> {
-    const SEARCHED: [&str; 4] =
-        ["config.json", "weights.safetensors", "stages.jsonl", "evaluations.jsonl"];
-    let searches = root.join("searches.json");
-    let known: Option<Vec<Round>> = match fs::read(&searches) {
-        Ok(bytes) => Some(serde_json::from_slice(&bytes)?),
-        Err(_) => None,
-    };
+) -> Result<Option<Asked>> {
+    // With the weights of the answer, which is the same for all.
+    const KNOWN: [&str; 5] = [
+        "config.json",
+        "weights.safetensors",
+        "stages.jsonl",
+        "evaluations.jsonl",
+        "best.safetensors",
+    ];
+    const FINALS: &str = "finals.jsonl";
     let folder = root.join(format!("run-{workers}"));
-    if known.is_some() {
+    let is_known = workers > 1;
+    if is_known {
         fs::create_dir_all(&folder)?;
-        for name in SEARCHED {
+        for name in KNOWN.into_iter().chain([FINALS]) {
             fs::copy(root.join(name), folder.join(name))?;
         }
     }
@@ -330,8 +294,8 @@ fn replay(
     let experiment =
         Experiment::from_config(config)?.weights(weights.clone()).workers(Arc::clone(&replay));
     let on_event = |event: &Event| {
-        if matches!(event, Event::Episodes { .. } | Event::SearchBegun { .. }) {
-            replay.waited();
+        if matches!(event, Event::Retrained { bits: None, .. }) {
+            replay.next_round();
         }
     };
     let report = experiment.run_in(&RunFolder::open(&folder)?, &interrupt.cancel, &on_event)?;
@@ -339,20 +303,18 @@ fn replay(
         return Ok(None);
     }
     ensure!(report.failed().is_none(), "{}", report.failed().unwrap_or_default());
-    let mut rounds = replay.taken();
-    match known {
-        Some(known) => rounds.splice(0..0, known).for_each(drop),
-        None => {
-            let short: Vec<&Round> =
-                rounds.iter().take_while(|round| !round.iter().any(long)).collect();
-            fs::write(&searches, serde_json::to_vec(&short)?)?;
-            for name in SEARCHED {
-                fs::copy(folder.join(name), root.join(name))?;
-            }
+    let asked = Asked::by(&report, replay.taken(), record);
+    if !is_known {
+        for name in KNOWN {
+            fs::copy(folder.join(name), root.join(name))?;
         }
+        // One worker does first what is wanted whatever the searches find, and others have done it ahead.
+        let finals = fs::read_to_string(folder.join(FINALS))?;
+        let lines = finals.split_inclusive('\n').take(asked.ahead.len());
+        fs::write(root.join(FINALS), lines.collect::<String>())?;
     }
     fs::remove_dir_all(&folder)?;
-    Ok(Some(rounds))
+    Ok(Some(asked))
 }
 
 fn curves(rows: &[Row]) -> Vec<Curve> {
@@ -374,20 +336,11 @@ fn table(rows: &[Row]) -> Table {
         "search_seconds",
         "long_seconds",
         "speedup",
-        "search_efficiency",
-        "long_efficiency",
         "efficiency",
     ]);
     for row in rows {
         let counts = [row.batch, row.workers, row.jobs[0], row.jobs[1], row.deaths];
-        let numbers = [
-            row.seconds[0],
-            row.seconds[1],
-            row.speedup,
-            row.search_efficiency,
-            row.long_efficiency,
-            row.efficiency,
-        ];
+        let numbers = [row.seconds[0], row.seconds[1], row.speedup, row.efficiency];
         let counts = counts.into_iter().map(|count| count.to_string());
         table.row(counts.chain(numbers.into_iter().map(number)));
     }
@@ -395,7 +348,7 @@ fn table(rows: &[Row]) -> Table {
 }
 
 fn shown(rows: &[Row], [short, long]: [f64; 2], between: f64) -> String {
-    let header = ["batch", "workers", "minutes", "speed-up", "searches", "long", "efficiency"];
+    let header = ["batch", "workers", "minutes", "speed-up", "efficiency"];
     let mut table = tables::framed(&header);
     for row in rows {
         let seconds: f64 = row.seconds.iter().sum();
@@ -404,14 +357,12 @@ fn shown(rows: &[Row], [short, long]: [f64; 2], between: f64) -> String {
             row.workers.to_string(),
             format!("{:.2}", seconds / 60.0),
             format!("{:.2}x", row.speedup),
-            format!("{:.2}", row.search_efficiency),
-            format!("{:.2}", row.long_efficiency),
             format!("{:.2}", row.efficiency),
         ]);
     }
     let note = format!(
         "batch: evaluations at a time; efficiency: share of the workers' time in retrains that one\n\
-         worker would do too, of the searches, of the long retrains and of both\n\
+         worker would do too\n\
          on record: {short:.2} s for a short retrain and {long:.2} s for a long one, {between:.3} s between batches"
     );
     format!("{}\n{note}", tables::text(&table))

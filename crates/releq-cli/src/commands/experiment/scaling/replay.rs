@@ -114,15 +114,12 @@ impl Record {
     }
 }
 
-/// Jobs that were asked for together.
-pub(super) type Round = Vec<Job>;
-
-/// Workers that answer at once, and remember which jobs were asked for together.
+/// Workers that answer at once, and remember which long retrains were asked for together.
 #[derive(Debug)]
 pub(super) struct Replay {
     record: Arc<Record>,
     width: usize,
-    rounds: Mutex<(Vec<Round>, Round)>,
+    rounds: Mutex<Vec<Vec<Job>>>,
 }
 
 impl Replay {
@@ -130,34 +127,29 @@ impl Replay {
         Self { record, width, rounds: Mutex::default() }
     }
 
-    /// What was asked for until now has been waited for.
-    pub(super) fn waited(&self) {
-        let mut rounds = self.rounds();
-        let mut round = mem::take(&mut rounds.1);
-        if round.is_empty() {
-            return;
-        }
+    /// What is asked for from now on is asked for together.
+    pub(super) fn next_round(&self) {
+        self.rounds().push(Vec::new());
+    }
+
+    /// The long retrains, round by round.
+    pub(super) fn taken(&self) -> Vec<Vec<Job>> {
+        let mut rounds = mem::take(&mut *self.rounds());
         // Threads have asked in any order.
         let again = |job: &Job| matches!(job.task, Task::Long { again, .. } if again > 0);
-        round.sort_by(|a, b| (again(a), &a.bits).cmp(&(again(b), &b.bits)));
-        rounds.0.push(round);
+        for round in &mut rounds {
+            round.sort_by(|a, b| (again(a), &a.bits).cmp(&(again(b), &b.bits)));
+        }
+        rounds
     }
 
-    /// All rounds, in their order.
-    pub(super) fn taken(&self) -> Vec<Round> {
-        self.waited();
-        mem::take(&mut self.rounds().0)
-    }
-
-    fn rounds(&self) -> MutexGuard<'_, (Vec<Round>, Round)> {
+    fn rounds(&self) -> MutexGuard<'_, Vec<Vec<Job>>> {
         self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Workers for Replay {
-    /// Asked before every round of long retrains.
     fn width(&self) -> usize {
-        self.waited();
         self.width
     }
 
@@ -170,7 +162,11 @@ impl Workers for Replay {
         if cancel.is_cancelled() {
             return Err(ReleqError::Cancelled);
         }
-        self.rounds().1.push(job.clone());
+        if matches!(job.task, Task::Long { .. })
+            && let Some(round) = self.rounds().last_mut()
+        {
+            round.push(job.clone());
+        }
         let none = || ReleqError::Other("nothing is on record".into());
         Ok(match job.task {
             Task::Long { weights, .. } => JobAnswer::Long {
