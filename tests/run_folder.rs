@@ -18,7 +18,7 @@ use releq::{
     },
     evaluate::EarlyStop,
     format::safetensors,
-    train::Length,
+    train::{Calibration, Length, RangeRule, RoundedActivations},
     zoo::lenet,
 };
 use releq_test_support::timeless;
@@ -141,11 +141,19 @@ fn recorded(every: usize) -> Recorded {
     Recorded { copies: copies.into_inner().unwrap(), report, root }
 }
 
+/// Without a folder nobody keeps the weights that rounded activations are tried with.
+fn as_without_a_folder(report: &Report) -> Report {
+    let mut report = report.clone();
+    report.rounded = None;
+    report
+}
+
 #[test]
 fn a_run_in_a_folder_gives_the_report_of_one_without_and_keeps_the_answer() {
     let recorded = recorded(usize::MAX);
     let without = experiment().run(&Cancel::new(), &|_| {}).unwrap();
-    assert_same(&recorded.report, &without, "without a folder");
+    assert!(without.rounded.is_none() && recorded.report.rounded.is_some());
+    assert_same(&as_without_a_folder(&recorded.report), &without, "without a folder");
 
     let whole = recorded.whole();
     let names: Vec<String> = files(&whole).iter().map(|file| file.display().to_string()).collect();
@@ -189,6 +197,17 @@ fn a_run_in_a_folder_gives_the_report_of_one_without_and_keeps_the_answer() {
     let accuracy = releq::train::accuracy(&mut trainer, &splits.test, &normalization, 256).unwrap();
     let row = recorded.report.chosen_row().unwrap();
     assert_eq!((accuracy.accuracy(), row.seeds), (row.test_accuracy, 1));
+
+    // With their activations rounded as well, as many as the report says of that.
+    let rounded = recorded.report.rounded.unwrap();
+    assert_eq!((rounded.weights_only, rounded.calibration_images), (row.test_accuracy, 300));
+    let images = train.take(300, config.seed).unwrap();
+    let grids = Calibration::of(&mut trainer, &images, &normalization)
+        .and_then(|calibration| calibration.grids(&trainer, RangeRule::MinMax))
+        .unwrap();
+    let mut trainer = RoundedActivations::new(trainer, &grids);
+    let accuracy = releq::train::accuracy(&mut trainer, &splits.test, &normalization, 100).unwrap();
+    assert_eq!(rounded.with_activations, accuracy.accuracy());
 }
 
 /// Stopped before it has done anything new, a run tells of all that is on record.
@@ -275,7 +294,7 @@ fn a_run_that_is_stopped_again_and_again_gets_to_its_end() {
         }
     };
     assert!(lives > 5, "{lives} lives show little");
-    assert_same(&report, &straight, "after many lives");
+    assert_same(&as_without_a_folder(&report), &straight, "after many lives");
 }
 
 /// Resumes a copy that was changed: it gives the same report, or an error that names the file and a remedy.

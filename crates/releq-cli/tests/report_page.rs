@@ -409,6 +409,7 @@ fn the_sentences_tell_wins_and_losses() {
             "Random search, with at most as many evaluations, came to",
             "No uniform bitwidth is within the tolerance",
             "nothing that costs as little is as accurate",
+            "its weights come to 87.19 % of the test images: 0.12 points less.",
             "The search measured 24 assignments in 24 episodes. It ended because: evaluation budget used up.",
         ],
     );

@@ -36,7 +36,7 @@ pub use releq_quant as quant;
 pub use releq_reward as reward;
 pub use releq_train as train;
 pub use releq_zoo as zoo;
-pub use report::{Answer, FinalRow, LayerRow, Reference, Report, RowCost};
+pub use report::{Answer, FinalRow, LayerRow, Reference, Report, RoundedAccuracy, RowCost};
 pub use run_folder::{RecordedRetrain, RecordedRetrains, RunAnswer, RunFolder, RunFolderError};
 pub use search::{
     BatchRecord, Budget, Scored, Search, SearchOutcome, SearchState, StopReason, pareto_frontier,

@@ -1,6 +1,6 @@
 //! What a run came to, in sentences: the answer and what must be known of it.
 
-use releq::{FinalRow, Reference, Report, StopReason};
+use releq::{FinalRow, Reference, Report, RoundedAccuracy, StopReason};
 
 use crate::plot::{
     Facts, RowKind, first_step, forbidden, last_step,
@@ -33,6 +33,7 @@ pub(super) fn verdict(facts: &Facts<'_>) -> Verdict {
         (Some(answer), Some(row)) => {
             verdict.bad = !answer.within_tolerance;
             verdict.headline = judge.headline(row, answer.within_tolerance);
+            verdict.compared.extend(judge.rounded());
             verdict.compared.push(judge.origin(row, answer.within_tolerance));
             verdict.compared.extend(judge.rivals(row));
             verdict.compared.extend(judge.uniform(row));
@@ -172,6 +173,21 @@ impl Judge<'_> {
             self.tolerance(),
             self.images(1, "validation"),
         )
+    }
+
+    /// What rounded activations cost.
+    fn rounded(&self) -> Option<String> {
+        let RoundedAccuracy { weights_only, with_activations, .. } = self.report.rounded?;
+        let points = 100.0 * (weights_only - with_activations);
+        let change = match points {
+            points if points.abs() < 0.005 => "which changes nothing".to_owned(),
+            points if points > 0.0 => format!("{points:.2} points less"),
+            points => format!("{:.2} points more", -points),
+        };
+        Some(format!(
+            "With activations of 8 bits as well, as integer kernels need them, its weights come to {} of the test images: {change}.",
+            percent(with_activations)
+        ))
     }
 
     fn no_answer(&self) -> String {

@@ -236,7 +236,8 @@ fn layers(report: &Report) -> String {
 
 /// Wall time of the stages in their order, and of all.
 fn stage_times(report: &Report) -> Vec<(String, String)> {
-    const ORDER: [&str; 5] = ["pretrain", "sensitivities", "search", "comparisons", "final"];
+    const ORDER: [&str; 6] =
+        ["pretrain", "sensitivities", "search", "comparisons", "final", "activations"];
     let place = |stage: &str| ORDER.iter().position(|known| *known == stage);
     let mut stages: Vec<_> = report.times.iter().collect();
     stages.sort_by_key(|(stage, _)| place(stage).unwrap_or(ORDER.len()));

@@ -166,7 +166,7 @@ impl Finals<'_> {
     /// Retrains the answer again if its weights are lost.
     fn keep_weights(&self, long: &Long<'_>, bits: &BitwidthAssignment) -> Result<(), ReleqError> {
         match self.kept {
-            Some(kept) if !kept.has_retrained(bits) => {
+            Some(kept) if kept.retrained_weights(bits).is_none() => {
                 log::warn!("the weights of the answer are missing; it is retrained again");
                 self.retrain_one(long, bits, 0).map(drop)
             }

@@ -26,8 +26,8 @@ use super::{
     seeds::Seeds,
 };
 use crate::{
-    Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Sensitivities, Sensitivity,
-    Stage, StopReason,
+    Cancel, Event, LayerRow, Problem, ReleqError, Report, RoundedAccuracy, RunFolder,
+    Sensitivities, Sensitivity, Stage, StopReason,
     evaluate::{RetrainSetup, classify},
     guard::guard,
     jobs::{Job, JobAnswer, Task, Workers, other_answer},
@@ -428,7 +428,7 @@ impl<'a> Run<'a> {
         weights: &Weights,
         searched: Searched,
         full_precision: &FullPrecision,
-        finished: Finished,
+        (finished, rounded): (Finished, Option<RoundedAccuracy>),
         times: BTreeMap<String, f64>,
     ) -> Result<Report, ReleqError> {
         let Searched { found, comparisons, sensitivities, failed, .. } = searched;
@@ -454,6 +454,7 @@ impl<'a> Run<'a> {
             sensitivities,
             layers: self.layers(weights, chosen.as_ref())?,
             answer,
+            rounded,
             chosen,
             search: found,
             comparisons,

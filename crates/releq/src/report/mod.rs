@@ -12,7 +12,7 @@ use releq_data::Normalization;
 use releq_hw::Machine;
 use serde::{Deserialize, Serialize};
 
-pub use rows::{Answer, FinalRow, LayerRow, Reference, RowCost};
+pub use rows::{Answer, FinalRow, LayerRow, Reference, RoundedAccuracy, RowCost};
 
 use crate::{ExperimentConfig, ReleqError, SearchOutcome, Sensitivities};
 
@@ -57,6 +57,10 @@ pub struct Report {
     /// retrain came to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// What the answer loses where activations are rounded as well; `None` where that was not measured, because the run kept no
+    /// weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounded: Option<RoundedAccuracy>,
     /// Bitwidths of the answer; without one, the best that the search has seen.
     pub chosen: Option<BitwidthAssignment>,
     /// What the searches found, full precision, what the configuration names, and uniform bitwidths, after the

@@ -47,6 +47,21 @@ pub struct Answer {
     pub within_tolerance: bool,
 }
 
+/// Accuracies of the answer's weights on the test images, in 0 to 1: those of the first of its long retrains.
+///
+/// Rounded activations are those of integer kernels: 8 bits, one scale and zero point for what leaves a layer, from its smallest to its
+/// largest value on some training images. The logits are not rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RoundedAccuracy {
+    /// With activations in full precision.
+    pub weights_only: f64,
+    /// With activations of 8 bits.
+    pub with_activations: f64,
+    /// Training images that the ranges of the activations are from.
+    pub calibration_images: usize,
+}
+
 /// One assignment after the long retrain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]

@@ -373,10 +373,11 @@ impl OpenRun<'_> {
         self.file(RETRAINED).join(format!("{}.safetensors", file_stem(bits)))
     }
 
-    /// Whether the retrained weights of this assignment are there.
-    pub(crate) fn has_retrained(&self, bits: &BitwidthAssignment) -> bool {
-        [self.retrained(bits), self.file(BEST)].iter().any(|path| {
-            self.read_weights(path).is_some_and(|(_, of)| of.as_deref() == Some(&bits.to_string()))
+    /// The retrained weights of this assignment, if they are there.
+    pub(crate) fn retrained_weights(&self, bits: &BitwidthAssignment) -> Option<Weights> {
+        [self.retrained(bits), self.file(BEST)].iter().find_map(|path| {
+            let (weights, of) = self.read_weights(path)?;
+            (of? == bits.to_string()).then_some(weights)
         })
     }
 
@@ -661,7 +662,7 @@ mod tests {
             let record = FinalRecord::new(records[0].bits.clone(), 0, &retrained, 3.0);
             assert_eq!(record.retrained(), retrained);
             run.record_final(&record, retrained.is_ok().then(weights).as_ref()).unwrap();
-            assert!(run.has_retrained(&record.bits));
+            assert!(run.retrained_weights(&record.bits).is_some());
         }
         records
     }
