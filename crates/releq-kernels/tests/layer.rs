@@ -17,6 +17,26 @@ fn linear(outputs: usize, depth: usize) -> LayerShape {
     LayerShape::Gemm(GemmShape { pixels: 1, outputs, depth })
 }
 
+/// Packs weights that are handed out some outputs at a time.
+fn packed_by_rows(
+    kernel: Option<Kernel>,
+    weights: &[i8],
+    shape: LayerShape,
+    bits: BitPair,
+    isa: Isa,
+) -> Layer {
+    let mut next = 0;
+    let fill = |first: usize, out: &mut [i8]| {
+        assert_eq!((first * shape.depth(), out.len() % shape.depth()), (next, 0));
+        out.copy_from_slice(&weights[next..][..out.len()]);
+        next += out.len();
+        Ok::<(), KernelError>(())
+    };
+    let layer = Layer::pack_rows(kernel, shape, bits, isa, fill).unwrap();
+    assert_eq!(next, weights.len());
+    layer
+}
+
 fn check(shape: LayerShape, bits: BitPair, seed: u64) {
     let (weights, acts) = (weights(shape.weights(), bits, seed), acts(shape.acts(), bits, seed));
     let mut expected = vec![0; shape.pixels() * shape.outputs()];
@@ -37,7 +57,9 @@ fn check(shape: LayerShape, bits: BitPair, seed: u64) {
         let kernels = [Kernel::BitSerial, Kernel::Int8].into_iter().chain(low_bit);
         for kernel in kernels.filter(|_| !matches!(shape, LayerShape::Depthwise(_))) {
             layers.push(Layer::pack_for(kernel, &weights, shape, bits, isa).unwrap());
+            layers.push(packed_by_rows(Some(kernel), &weights, shape, bits, isa));
         }
+        layers.push(packed_by_rows(None, &weights, shape, bits, isa));
         for layer in layers {
             let label = format!("{isa} {shape:?} {bits:?} {}", layer.choice());
             check_outputs(&expected, &epilogue, &label, |out| {
@@ -166,4 +188,25 @@ fn what_does_not_fit_is_refused() {
     let mut out = [0; 2];
     let large = layer.run(&[0, 16, 0], &mut out[..], &mut Workspace::default(), threads(1));
     assert!(matches!(large, Err(KernelError::Code { what: "activations", index: 1, .. })));
+}
+
+#[test]
+fn rows_that_do_not_fit_or_do_not_come_end_packing() {
+    let (shape, bits) = (linear(40, 8), BitPair::new(3, 8).unwrap());
+    let wide = |first: usize, out: &mut [i8]| {
+        out.fill(3);
+        // Output 33 has a code that fits in the bits of one kernel alone.
+        if let Some(code) = 33_usize.checked_sub(first).and_then(|at| out.get_mut(8 * at)) {
+            *code = 5;
+        }
+        Ok::<(), KernelError>(())
+    };
+    let missing = |_: usize, _: &mut [i8]| Err(KernelError::TooLarge { what: "weights" });
+    for kernel in [Kernel::BitSerial, Kernel::Int8, Kernel::LowBit { stored: 4 }] {
+        let kernel = Some(kernel);
+        let error = Layer::pack_rows(kernel, shape, bits, Isa::Portable, wide).unwrap_err();
+        assert!(matches!(error, KernelError::Code { index: 264, got: 5, bits: 3, .. }), "{error}");
+        let error = Layer::pack_rows(kernel, shape, bits, Isa::Portable, missing).unwrap_err();
+        assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
+    }
 }

@@ -4,7 +4,8 @@ use std::{fmt, num::NonZeroUsize};
 
 use crate::{
     BitPair, BitSerialConv, BitSerialWeights, ConvShape, DepthwiseConv, GemmShape, Int8Conv,
-    Int8Weights, Isa, KernelError, LowBitConv, LowBitWeights, Workspace, int::epilogue::Output,
+    Int8Weights, Isa, KernelError, LowBitConv, LowBitWeights, Workspace,
+    int::{epilogue::Output, weight_rows::WeightRows},
 };
 
 /// The kind and the shape of a layer.
@@ -27,6 +28,16 @@ impl LayerShape {
             Self::Gemm(shape) => shape.outputs * shape.depth,
             Self::Conv(shape) => shape.outputs * shape.depth(),
             Self::Depthwise(shape) => shape.channels * shape.kernel * shape.kernel,
+        }
+    }
+
+    /// Number of weights of one output: products in one sum.
+    #[must_use]
+    pub const fn depth(self) -> usize {
+        match self {
+            Self::Gemm(shape) => shape.depth,
+            Self::Conv(shape) => shape.depth(),
+            Self::Depthwise(shape) => shape.kernel * shape.kernel,
         }
     }
 
@@ -143,6 +154,18 @@ impl Choice {
         Ok(Self::of_checked(shape, bits, isa))
     }
 
+    const fn requested(kernel: Kernel) -> Self {
+        Self { kernel, reason: "requested by the caller" }
+    }
+
+    /// Bits that the weights are packed as.
+    const fn stored(self, bits: BitPair) -> u8 {
+        match self.kernel {
+            Kernel::LowBit { stored } => stored,
+            _ => bits.weight(),
+        }
+    }
+
     fn of_checked(shape: LayerShape, bits: BitPair, isa: Isa) -> Self {
         let (w, planes) = (bits.weight(), bits.weight() * bits.act());
         let (pixels, expanded) = (shape.pixels(), shape.weights());
@@ -235,7 +258,8 @@ impl Layer {
         bits: BitPair,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        Self::pack_as(codes, shape, bits, isa, Choice::of(shape, bits, isa)?)
+        let choice = Choice::of(shape, bits, isa)?;
+        Self::pack_as(Self::rows(codes, shape, bits, choice)?, shape, bits, isa, choice)
     }
 
     /// Packs weights for the given kernel.
@@ -251,42 +275,75 @@ impl Layer {
         isa: Isa,
     ) -> Result<Self, KernelError> {
         shape.check()?;
-        Self::pack_as(codes, shape, bits, isa, Choice { kernel, reason: "requested by the caller" })
+        let choice = Choice::requested(kernel);
+        Self::pack_as(Self::rows(codes, shape, bits, choice)?, shape, bits, isa, choice)
     }
 
-    fn pack_as(
+    /// Packs weights that `fill` writes, for the given kernel or, without one, for that which [`Choice::of`] names.
+    ///
+    /// `fill` gets the number of an output, and room for the weights of whole outputs from that one on, a few in each call;
+    /// together they are all outputs, once and in order. So no more than that of the weights has to be in memory at a byte
+    /// each, unless the kernel is bit-serial or depthwise, which take all of them at once.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack) and [`pack_for`](Self::pack_for), and those of `fill`.
+    pub fn pack_rows<E: From<KernelError>>(
+        kernel: Option<Kernel>,
+        shape: LayerShape,
+        bits: BitPair,
+        isa: Isa,
+        mut fill: impl FnMut(usize, &mut [i8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        shape.check()?;
+        let choice = match kernel {
+            Some(kernel) => Choice::requested(kernel),
+            None => Choice::of(shape, bits, isa)?,
+        };
+        let rows = WeightRows::written_by(&mut fill, shape.depth(), choice.stored(bits))?;
+        Self::pack_as(rows, shape, bits, isa, choice)
+    }
+
+    fn rows(
         codes: &[i8],
+        shape: LayerShape,
+        bits: BitPair,
+        choice: Choice,
+    ) -> Result<WeightRows<'_>, KernelError> {
+        WeightRows::of(codes, shape.outputs(), shape.depth(), choice.stored(bits))
+    }
+
+    fn pack_as<E: From<KernelError>>(
+        rows: WeightRows<'_, E>,
         shape: LayerShape,
         bits: BitPair,
         isa: Isa,
         choice: Choice,
-    ) -> Result<Self, KernelError> {
-        let w = bits.weight();
-        bits.check_weights(codes)?;
+    ) -> Result<Self, E> {
+        let rows = &mut rows.within(bits);
         let packed = match (choice.kernel, shape) {
-            (Kernel::BitSerial, LayerShape::Gemm(GemmShape { outputs, depth, .. })) => {
-                Packed::BitSerial(BitSerialWeights::pack(codes, outputs, depth, w, isa)?)
+            (Kernel::BitSerial, LayerShape::Gemm(GemmShape { outputs, .. })) => {
+                Packed::BitSerial(BitSerialWeights::pack_taps(rows, outputs, 1, isa)?)
             }
             (Kernel::BitSerial, LayerShape::Conv(shape)) => {
-                Packed::BitSerialConv(BitSerialConv::pack(codes, shape, w, isa)?)
+                Packed::BitSerialConv(BitSerialConv::pack_rows(rows, shape, isa)?)
             }
-            (Kernel::Int8, LayerShape::Gemm(GemmShape { outputs, depth, .. })) => {
-                Packed::Int8(Int8Weights::pack(codes, outputs, depth, w, isa)?)
+            (Kernel::Int8, LayerShape::Gemm(GemmShape { outputs, .. })) => {
+                Packed::Int8(Int8Weights::pack_runs(rows, outputs, 1, isa)?)
             }
             (Kernel::Int8, LayerShape::Conv(shape)) => {
-                Packed::Int8Conv(Int8Conv::pack(codes, shape, w, isa)?)
+                Packed::Int8Conv(Int8Conv::pack_rows(rows, shape, isa)?)
             }
-            (Kernel::LowBit { stored }, LayerShape::Gemm(GemmShape { outputs, depth, .. })) => {
-                Packed::LowBit(LowBitWeights::pack(codes, outputs, depth, stored, isa)?)
+            (Kernel::LowBit { .. }, LayerShape::Gemm(GemmShape { outputs, .. })) => {
+                Packed::LowBit(LowBitWeights::pack_runs(rows, outputs, 1, isa)?)
             }
-            (Kernel::LowBit { stored }, LayerShape::Conv(shape)) => {
-                Packed::LowBitConv(LowBitConv::pack(codes, shape, stored, isa)?)
+            (Kernel::LowBit { .. }, LayerShape::Conv(shape)) => {
+                Packed::LowBitConv(LowBitConv::pack_rows(rows, shape, isa)?)
             }
             (Kernel::Depthwise, LayerShape::Depthwise(shape)) => {
-                Packed::Depthwise(DepthwiseConv::pack(codes, shape, w, isa)?)
+                Packed::Depthwise(DepthwiseConv::pack_rows(rows, shape, isa)?)
             }
             (Kernel::Depthwise, _) | (_, LayerShape::Depthwise(_)) => {
-                return Err(KernelError::Mismatch { kernel: choice.kernel });
+                return Err(KernelError::Mismatch { kernel: choice.kernel }.into());
             }
         };
         Ok(Self { shape, bits, choice, packed })

@@ -15,6 +15,7 @@ pub mod reference;
 mod requantise;
 mod residual;
 mod scratch;
+mod weight_rows;
 mod workspace;
 
 pub use bitserial::{BitPlanes, BitSerialConv, BitSerialWeights};

@@ -3,7 +3,11 @@
 use std::num::NonZeroUsize;
 
 use super::{Acts, BitSerialWeights, Pixels, Product, Runs, WORD, planes};
-use crate::{BitPair, ConvShape, Isa, KernelError, Workspace, cpu::Cpu, int::epilogue::Output};
+use crate::{
+    BitPair, ConvShape, Isa, KernelError, Workspace,
+    cpu::Cpu,
+    int::{epilogue::Output, weight_rows::WeightRows},
+};
 
 /// A convolution by bit planes.
 ///
@@ -38,13 +42,17 @@ impl BitSerialConv {
     /// # Errors
     /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8,
     /// or an instruction set that this processor lacks.
-    pub fn pack(
-        codes: &[i8],
-        mut shape: ConvShape,
-        bits: u8,
-        isa: Isa,
-    ) -> Result<Self, KernelError> {
+    pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
         shape.check()?;
+        Self::pack_rows(&mut WeightRows::of(codes, shape.outputs, shape.depth(), bits)?, shape, isa)
+    }
+
+    /// As [`pack`](Self::pack), of a shape that was checked.
+    pub(crate) fn pack_rows<E: From<KernelError>>(
+        rows: &mut WeightRows<'_, E>,
+        mut shape: ConvShape,
+        isa: Isa,
+    ) -> Result<Self, E> {
         // A stride larger than the image gives a single output, whatever the stride. Clamping it keeps offsets from
         // overflowing.
         shape.stride = shape.stride.min(shape.height.max(shape.width) + 2 * shape.padding);
@@ -54,8 +62,8 @@ impl BitSerialConv {
         // channels, reading in place would also pad every pixel to a whole word, which multiplies the memory of
         // the planes.
         let gathers = channels < WORD || 5 * shape.depth().div_ceil(WORD) < 4 * in_place;
-        let (taps, channels) = if gathers { (1, shape.depth()) } else { (taps, channels) };
-        let weights = BitSerialWeights::pack_taps(codes, shape.outputs, taps, channels, bits, isa)?;
+        let taps = if gathers { 1 } else { taps };
+        let weights = BitSerialWeights::pack_taps(rows, shape.outputs, taps, isa)?;
         Ok(Self { shape, weights, pieces: gathers.then(|| pieces(shape)) })
     }
 
@@ -170,7 +178,7 @@ fn pieces(shape: ConvShape) -> Vec<Piece> {
     pieces
 }
 
-/// Rows of planes from [`BitSerialConv::split_rows`], and how windows are gathered from them.
+/// WeightRows of planes from [`BitSerialConv::split_rows`], and how windows are gathered from them.
 #[derive(Clone, Copy)]
 pub(super) struct Image<'a> {
     pub(super) planes: &'a [u32],

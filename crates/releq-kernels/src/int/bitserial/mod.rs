@@ -23,9 +23,12 @@ pub use planes::BitPlanes;
 use std::{num::NonZeroUsize, ops::Range};
 
 use crate::{
-    BitPair, GemmShape, Isa, KernelError,
+    BitPair, Isa, KernelError,
     cpu::Cpu,
-    int::epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Output},
+    int::{
+        epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Output},
+        weight_rows::WeightRows,
+    },
     threads::{Grid, Part, share},
 };
 
@@ -71,23 +74,20 @@ impl BitSerialWeights {
         bits: u8,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        Self::pack_taps(codes, outputs, 1, depth, bits, isa)
+        Self::pack_taps(&mut WeightRows::of(codes, outputs, depth, bits)?, outputs, 1, isa)
     }
 
-    /// Packs `[outputs][taps][channels]` codes. Every tap starts a new word.
-    fn pack_taps(
-        codes: &[i8],
+    /// Packs `[outputs][taps][depth / taps]` codes. Every tap starts a new word.
+    pub(crate) fn pack_taps<E: From<KernelError>>(
+        rows: &mut WeightRows<'_, E>,
         outputs: usize,
         taps: usize,
-        channels: usize,
-        bits: u8,
         isa: Isa,
-    ) -> Result<Self, KernelError> {
+    ) -> Result<Self, E> {
         let cpu = Cpu::new(isa)?;
-        let pair = BitPair::new(bits, 1)?;
-        let depth = taps * channels;
-        GemmShape { pixels: 0, outputs, depth }.check(codes.len(), 0, 0)?;
-        pair.check_weights(codes)?;
+        let (bits, depth) = (rows.pair().weight(), rows.depth());
+        let channels = depth / taps;
+        let codes = rows.get(0, outputs)?;
         let tap_words = channels.div_ceil(WORD);
         let words = taps * tap_words;
         let groups = outputs.div_ceil(LANES);

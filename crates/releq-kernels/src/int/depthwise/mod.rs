@@ -10,11 +10,12 @@ use std::num::NonZeroUsize;
 #[cfg(target_arch = "x86_64")]
 use crate::int::int8::Line;
 use crate::{
-    BitPair, ConvShape, Isa, KernelError, Workspace,
+    ConvShape, Isa, KernelError, Workspace,
     cpu::Cpu,
     int::{
         epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
         scratch::SCRATCH,
+        weight_rows::WeightRows,
     },
     threads::{Grid, Part, share},
     vectorise::{Loops, vectorise},
@@ -98,17 +99,21 @@ impl DepthwiseConv {
     /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8,
     /// or an instruction set that this processor lacks.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
-        let cpu = Cpu::new(isa)?;
         check(shape)?;
         let taps = shape.kernel * shape.kernel;
-        let expected = shape.channels * taps;
-        if codes.len() != expected {
-            return Err(KernelError::Length { what: "weights", expected, got: codes.len() });
-        }
-        let pair = BitPair::new(bits, 8)?;
-        pair.check_depth(taps)?;
-        pair.check_weights(codes)?;
-        let weights = Weights::pack(codes, shape, cpu);
+        Self::pack_rows(&mut WeightRows::of(codes, shape.channels, taps, bits)?, shape, isa)
+    }
+
+    /// As [`pack`](Self::pack), of a shape that was checked.
+    pub(crate) fn pack_rows<E: From<KernelError>>(
+        rows: &mut WeightRows<'_, E>,
+        shape: ConvShape,
+        isa: Isa,
+    ) -> Result<Self, E> {
+        let cpu = Cpu::new(isa)?;
+        rows.pair().check_depth(rows.depth())?;
+        let bits = rows.pair().weight();
+        let weights = Weights::pack(rows.get(0, shape.channels)?, shape, cpu);
         Ok(Self { cpu, shape, bits, weights, padding_code: 0 })
     }
 

@@ -6,7 +6,10 @@ use super::{
     GROUP, Int8Weights,
     drive::{Job, Pixels, Runs, Source, run},
 };
-use crate::{ConvShape, Isa, KernelError, Workspace, int::epilogue::Output};
+use crate::{
+    ConvShape, Isa, KernelError, Workspace,
+    int::{epilogue::Output, weight_rows::WeightRows},
+};
 
 /// A convolution with 8-bit weights.
 #[derive(Clone, Debug)]
@@ -24,8 +27,16 @@ impl Int8Conv {
     /// sums that could overflow, or an instruction set that this processor lacks.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
         shape.check()?;
-        let len = shape.kernel * shape.channels;
-        let weights = Int8Weights::pack_runs(codes, shape.outputs, shape.kernel, len, bits, isa)?;
+        Self::pack_rows(&mut WeightRows::of(codes, shape.outputs, shape.depth(), bits)?, shape, isa)
+    }
+
+    /// As [`pack`](Self::pack), of a shape that was checked.
+    pub(crate) fn pack_rows<E: From<KernelError>>(
+        rows: &mut WeightRows<'_, E>,
+        shape: ConvShape,
+        isa: Isa,
+    ) -> Result<Self, E> {
+        let weights = Int8Weights::pack_runs(rows, shape.outputs, shape.kernel, isa)?;
         Ok(Self { shape, weights, padding_code: 0 })
     }
 

@@ -20,7 +20,11 @@ pub(crate) use drive::{Piece, Source, gemm, multiply};
 
 #[cfg(target_arch = "x86_64")]
 use crate::int::epilogue::Fused;
-use crate::{BitPair, GemmShape, Isa, KernelError, cpu::Cpu, int::epilogue::Output};
+use crate::{
+    GemmShape, Isa, KernelError,
+    cpu::Cpu,
+    int::{epilogue::Output, weight_rows::WeightRows},
+};
 
 /// Inputs whose products the dot product instructions sum in one 32-bit lane.
 pub(crate) const GROUP: usize = 4;
@@ -73,35 +77,39 @@ impl Int8Weights {
         bits: u8,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        Self::pack_runs(codes, outputs, 1, depth, bits, isa)
+        Self::pack_runs(&mut WeightRows::of(codes, outputs, depth, bits)?, outputs, 1, isa)
     }
 
-    /// Packs `[outputs][runs][len]` codes. Every run starts a new group, so that groups never span two image rows.
-    fn pack_runs(
-        codes: &[i8],
+    /// Packs `[outputs][runs][depth / runs]` codes. Every run starts a new group, so that groups never span two image rows.
+    pub(crate) fn pack_runs<E: From<KernelError>>(
+        rows: &mut WeightRows<'_, E>,
         outputs: usize,
         runs: usize,
-        len: usize,
-        bits: u8,
         isa: Isa,
-    ) -> Result<Self, KernelError> {
-        let cpu = Cpu::new(isa)?;
-        let pair = BitPair::new(bits, 8)?;
-        let depth = runs * len;
-        GemmShape { pixels: 0, outputs, depth }.check(codes.len(), 0, 0)?;
-        pair.check_depth(depth)?;
-        pair.check_weights(codes)?;
-        let run_groups = len.div_ceil(GROUP);
-        // Zero weights fill incomplete groups and lines. They cancel whatever activations they meet, so that
-        // kernels need no special case at the edges.
-        let mut weights = Self::zeros(outputs, depth, runs * run_groups, bits, cpu);
-        if codes.is_empty() {
-            return Ok(weights);
+    ) -> Result<Self, E> {
+        let mut weights = Self::zeros(rows, outputs, runs, Cpu::new(isa)?)?;
+        weights.fill(rows, 0, runs)?;
+        Ok(weights)
+    }
+
+    /// Packs the codes of as many outputs as there are, from `first` on.
+    pub(crate) fn fill<E: From<KernelError>>(
+        &mut self,
+        rows: &mut WeightRows<'_, E>,
+        first: usize,
+        runs: usize,
+    ) -> Result<(), E> {
+        let depth = self.depth;
+        if self.outputs * depth == 0 {
+            return Ok(());
         }
-        for (lane_group, rows) in codes.chunks(LANES * depth).enumerate() {
+        let len = depth / runs;
+        for lane_group in 0..self.outputs.div_ceil(LANES) {
+            let output = lane_group * LANES;
+            let rows = rows.get(first + output, LANES.min(self.outputs - output))?;
             // Lines of the same outputs are as far apart as there are lines side by side.
-            let (first, step) = (weights.line(lane_group, 0), weights.line(lane_group, 1));
-            let mut lines = weights.lines[first..].iter_mut().step_by(step - first);
+            let (first, step) = (self.line(lane_group, 0), self.line(lane_group, 1));
+            let mut lines = self.lines[first..].iter_mut().step_by(step - first);
             for run in (0..depth).step_by(len) {
                 // Line by line, so that every line is written once and rows are read from front to back.
                 for at in (run..run + len).step_by(GROUP) {
@@ -117,16 +125,27 @@ impl Int8Weights {
             }
         }
         // No other instruction set sums in 16 bits.
-        if weights.isa() == Isa::Avx2 {
-            weights.short = short_groups(&weights.lines);
+        if self.isa() == Isa::Avx2 {
+            self.short = short_groups(&self.lines);
         }
-        Ok(weights)
+        Ok(())
     }
 
-    /// Weights of zero, in `groups` groups.
-    fn zeros(outputs: usize, depth: usize, groups: usize, bits: u8, cpu: Cpu) -> Self {
+    /// Weights of zero for `outputs` of these rows.
+    ///
+    /// Zeros fill incomplete groups and lines. They cancel whatever activations they meet, so that kernels need no special
+    /// case at the edges.
+    pub(crate) fn zeros<E: From<KernelError>>(
+        rows: &WeightRows<'_, E>,
+        outputs: usize,
+        runs: usize,
+        cpu: Cpu,
+    ) -> Result<Self, E> {
+        let (bits, depth) = (rows.pair().weight(), rows.depth());
+        rows.pair().check_depth(depth)?;
+        let groups = runs * (depth / runs).div_ceil(GROUP);
         let lines = vec![Line::ZERO; outputs.div_ceil(LANES) * groups];
-        Self { cpu, bits, outputs, depth, groups, short: 0, lines }
+        Ok(Self { cpu, bits, outputs, depth, groups, short: 0, lines })
     }
 
     /// Index of the line of one group of inputs for the given 16 outputs.

@@ -16,6 +16,7 @@ use crate::{
     int::{
         epilogue::Output,
         int8::{self, Line, Piece, Source, panel_lines},
+        weight_rows::WeightRows,
     },
 };
 use fields::CHUNK;
@@ -55,7 +56,62 @@ impl LowBitWeights {
         bits: u8,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        Int8Weights::pack(codes, outputs, depth, bits, isa).map(|weights| Self::from(&weights))
+        Self::pack_runs(&mut WeightRows::of(codes, outputs, depth, bits)?, outputs, 1, isa)
+    }
+
+    /// Packs `[outputs][runs][depth / runs]` codes, of which no more than a panel is in memory at a byte each.
+    pub(crate) fn pack_runs<E: From<KernelError>>(
+        rows: &mut WeightRows<'_, E>,
+        outputs: usize,
+        runs: usize,
+        isa: Isa,
+    ) -> Result<Self, E> {
+        let (cpu, full) = (Cpu::new(isa)?, panel_lines(isa) * int8::LANES);
+        let mut panel = Int8Weights::zeros(rows, outputs.min(full), runs, cpu)?;
+        let mut weights = Self::none(&panel, outputs);
+        for first in (0..outputs).step_by(full) {
+            let left = outputs - first;
+            if left < full {
+                panel = Int8Weights::zeros(rows, left, runs, cpu)?;
+            }
+            panel.fill(rows, first, runs)?;
+            weights.append(&panel);
+        }
+        Ok(weights)
+    }
+
+    /// Room for weights like these, for `outputs` outputs.
+    fn none(like: &Int8Weights, outputs: usize) -> Self {
+        let (cpu, bits, groups) = (Source::cpu(like), like.bits(), Source::groups(like));
+        let lines = outputs.div_ceil(int8::LANES) * groups.div_ceil(CHUNK) * usize::from(bits);
+        let lines = Vec::with_capacity(lines);
+        Self { cpu, bits, outputs, depth: like.depth(), groups, short: Source::short(like), lines }
+    }
+
+    /// Compresses the weights of the next outputs, which fill all panels but the last one of all.
+    fn append(&mut self, weights: &Int8Weights) {
+        // What sums of the first panels allow is not what those of all do.
+        self.short = match self.lines.is_empty() {
+            true => Source::short(weights),
+            false => self.short.min(Source::short(weights)),
+        };
+        let panel_outputs = panel_lines(self.isa()) * int8::LANES;
+        for panel in 0..weights.outputs().div_ceil(panel_outputs) {
+            for first in (0..self.groups).step_by(CHUNK) {
+                let groups = first..self.groups.min(first + CHUNK);
+                let (chunk, width) = weights.panel_groups(panel, groups);
+                for lane_group in 0..width {
+                    let mut codes = [Line::ZERO; CHUNK];
+                    for (to, from) in
+                        codes.iter_mut().zip(chunk.iter().skip(lane_group).step_by(width))
+                    {
+                        *to = *from;
+                    }
+                    let bits = usize::from(self.bits);
+                    self.lines.extend_from_slice(&fields::pack(&codes, self.bits)[..bits]);
+                }
+            }
+        }
     }
 
     /// Bits of a weight.
@@ -118,24 +174,9 @@ impl LowBitWeights {
 impl From<&Int8Weights> for LowBitWeights {
     /// Compresses weights to their bitwidth.
     fn from(weights: &Int8Weights) -> Self {
-        let (cpu, bits, outputs) = (Source::cpu(weights), weights.bits(), weights.outputs());
-        let (groups, short) = (Source::groups(weights), Source::short(weights));
-        let mut lines = Vec::new();
-        for panel in 0..outputs.div_ceil(panel_lines(cpu.isa()) * int8::LANES) {
-            for first in (0..groups).step_by(CHUNK) {
-                let (chunk, width) = weights.panel_groups(panel, first..groups.min(first + CHUNK));
-                for lane_group in 0..width {
-                    let mut codes = [Line::ZERO; CHUNK];
-                    for (to, from) in
-                        codes.iter_mut().zip(chunk.iter().skip(lane_group).step_by(width))
-                    {
-                        *to = *from;
-                    }
-                    lines.extend_from_slice(&fields::pack(&codes, bits)[..usize::from(bits)]);
-                }
-            }
-        }
-        Self { cpu, bits, outputs, depth: weights.depth(), groups, short, lines }
+        let mut compressed = Self::none(weights, weights.outputs());
+        compressed.append(weights);
+        compressed
     }
 }
 
@@ -203,8 +244,18 @@ impl LowBitConv {
     /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8,
     /// sums that could overflow, or an instruction set that this processor lacks.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
-        let expanded = int8::Int8Conv::pack(codes, shape, bits, isa)?;
-        Ok(Self { shape, weights: expanded.weights().into(), padding_code: 0 })
+        shape.check()?;
+        Self::pack_rows(&mut WeightRows::of(codes, shape.outputs, shape.depth(), bits)?, shape, isa)
+    }
+
+    /// As [`pack`](Self::pack), of a shape that was checked.
+    pub(crate) fn pack_rows<E: From<KernelError>>(
+        rows: &mut WeightRows<'_, E>,
+        shape: ConvShape,
+        isa: Isa,
+    ) -> Result<Self, E> {
+        let weights = LowBitWeights::pack_runs(rows, shape.outputs, shape.kernel, isa)?;
+        Ok(Self { shape, weights, padding_code: 0 })
     }
 
     /// Sets the code that images are padded with: the zero point of the activations.
