@@ -1,6 +1,11 @@
 //! Checksums that tell a file as it was written from one that was damaged.
 
+use std::io::{self, Read};
+
 use md5::{Digest, Md5};
+
+/// Bytes that are read at once.
+const BLOCK: usize = 1 << 16;
 
 /// The MD5 of a sequence of parts, each with its length, so that no two sequences run together to the same bytes.
 ///
@@ -32,6 +37,33 @@ impl Checksum {
         self.0.update((bytes.len() as u64).to_le_bytes());
         self.0.update(bytes);
         self
+    }
+
+    /// Appends the next `len` bytes of `source` as a part, of which few are in memory at a time.
+    ///
+    /// # Errors
+    /// Those of the source; [`io::ErrorKind::UnexpectedEof`] if it has fewer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use releq_core::Checksum;
+    ///
+    /// let read = Checksum::new().part_of(&mut "abc".as_bytes(), 2)?;
+    /// assert_eq!(read.finish(), Checksum::new().part("ab").finish());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn part_of(mut self, source: &mut impl Read, len: u64) -> io::Result<Self> {
+        self.0.update(len.to_le_bytes());
+        let mut block = vec![0; BLOCK.min(usize::try_from(len).unwrap_or(BLOCK))];
+        let mut left = len;
+        while left > 0 {
+            let count = block.len().min(usize::try_from(left).unwrap_or(BLOCK));
+            source.read_exact(&mut block[..count])?;
+            self.0.update(&block[..count]);
+            left -= count as u64;
+        }
+        Ok(self)
     }
 
     /// The checksum in hexadecimal digits.

@@ -55,15 +55,14 @@ fn bytes_for(len: usize, bits: Bitwidth) -> Result<usize, QuantError> {
         .ok_or(QuantError::Length { what: "codes", got: len, expected: usize::MAX / 8 })
 }
 
-/// Codes of `B` bits, one in each byte. Eight of them take `B` bytes, so that the loop over eight has constant shifts.
-fn unpack<const B: usize>(bytes: &[u8], len: usize) -> Vec<u8> {
+/// Writes codes of `B` bits, one in each byte. Eight of them take `B` bytes, so that the loop over eight has constant shifts.
+fn unpack<const B: usize>(bytes: &[u8], codes: &mut [u8]) {
     let eight = |bytes: &[u8]| {
         let mut word = [0; 8];
         word[..bytes.len()].copy_from_slice(bytes);
         let (word, mask) = (u64::from_le_bytes(word), (1_u64 << B) - 1);
         std::array::from_fn::<u8, 8, _>(|at| (word >> (at * B) & mask) as u8)
     };
-    let mut codes = vec![0; len];
     let (whole, rest) = codes.as_chunks_mut::<8>();
     let (runs, last) = bytes.as_chunks::<B>();
     for (codes, run) in whole.iter_mut().zip(runs) {
@@ -72,7 +71,20 @@ fn unpack<const B: usize>(bytes: &[u8], len: usize) -> Vec<u8> {
     // What is left is less than eight codes, whose bytes may be as many as those of eight.
     let last = runs.get(whole.len()).map_or(last, <[u8; B]>::as_slice);
     rest.copy_from_slice(&eight(last)[..rest.len()]);
-    codes
+}
+
+/// Writes codes of up to 8 bits, of which there are as many bytes as they need.
+fn unpack_any(bytes: &[u8], bits: Bitwidth, codes: &mut [u8]) {
+    match bits.get() {
+        1 => unpack::<1>(bytes, codes),
+        2 => unpack::<2>(bytes, codes),
+        3 => unpack::<3>(bytes, codes),
+        4 => unpack::<4>(bytes, codes),
+        5 => unpack::<5>(bytes, codes),
+        6 => unpack::<6>(bytes, codes),
+        7 => unpack::<7>(bytes, codes),
+        _ => codes.copy_from_slice(bytes),
+    }
 }
 
 impl PackedCodes {
@@ -109,31 +121,50 @@ impl PackedCodes {
     /// [`QuantError::Length`] if that many codes need another number of bytes, and
     /// [`QuantError::Padding`] if the bits after the last code are not zero.
     pub fn from_bytes(bytes: Vec<u8>, len: usize, bits: Bitwidth) -> Result<Self, QuantError> {
-        check_length("packed bytes", bytes.len(), bytes_for(len, bits)?)?;
+        Self::check_bytes(bytes.len(), bytes.last().copied(), len, bits)?;
+        Ok(Self { bytes, len, bits })
+    }
+
+    /// Checks that `bytes` bytes, of which this is the last one, can be those of `len` codes: what
+    /// [`from_bytes`](Self::from_bytes) checks, of bytes that are elsewhere.
+    ///
+    /// # Errors
+    /// As [`from_bytes`](Self::from_bytes).
+    pub fn check_bytes(
+        bytes: usize,
+        last: Option<u8>,
+        len: usize,
+        bits: Bitwidth,
+    ) -> Result<(), QuantError> {
+        check_length("packed bytes", bytes, bytes_for(len, bits)?)?;
         // The first reduction keeps the product small; only the remainder by 8 matters.
         let used = len % 8 * usize::from(bits.get()) % 8;
-        if let Some(&last) = bytes.last()
-            && used > 0
-            && last >> used != 0
-        {
-            return Err(QuantError::Padding { unused: 8 - used as u8, last });
+        match last {
+            Some(last) if used > 0 && last >> used != 0 => {
+                Err(QuantError::Padding { unused: 8 - used as u8, last })
+            }
+            _ => Ok(()),
         }
-        Ok(Self { bytes, len, bits })
     }
 
     /// The codes, one in each byte.
     #[must_use]
     pub fn unpack(&self) -> Vec<u8> {
-        match self.bits.get() {
-            1 => unpack::<1>(&self.bytes, self.len),
-            2 => unpack::<2>(&self.bytes, self.len),
-            3 => unpack::<3>(&self.bytes, self.len),
-            4 => unpack::<4>(&self.bytes, self.len),
-            5 => unpack::<5>(&self.bytes, self.len),
-            6 => unpack::<6>(&self.bytes, self.len),
-            7 => unpack::<7>(&self.bytes, self.len),
-            _ => self.bytes.clone(),
-        }
+        let mut codes = vec![0; self.len];
+        unpack_any(&self.bytes, self.bits, &mut codes);
+        codes
+    }
+
+    /// Writes as many codes as there is room for, from the beginning of `bytes` on: a part of those of
+    /// [`as_bytes`](Self::as_bytes) that begins with a whole code, as it does wherever eight times a number of codes precede.
+    ///
+    /// # Errors
+    /// [`QuantError::Length`] if that many codes need another number of bytes; [`QuantError::BitwidthNotSupported`] above 8
+    /// bits.
+    pub fn unpack_part(bytes: &[u8], bits: Bitwidth, codes: &mut [u8]) -> Result<(), QuantError> {
+        check_length("packed bytes", bytes.len(), bytes_for(codes.len(), bits)?)?;
+        unpack_any(bytes, bits, codes);
+        Ok(())
     }
 
     /// The packed bits.

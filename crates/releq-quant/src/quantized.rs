@@ -53,18 +53,7 @@ impl Quantized {
         zero_point: f32,
         bits: Bitwidth,
     ) -> Result<Self, QuantError> {
-        if codes.is_empty() {
-            return Err(QuantError::Empty);
-        }
-        if scales.is_empty() || !codes.len().is_multiple_of(scales.len()) {
-            return Err(QuantError::Channels { values: codes.len(), channels: scales.len() });
-        }
-        if let Some(&value) = scales.iter().find(|scale| !(scale.is_finite() && **scale >= 0.0)) {
-            return Err(QuantError::Scale { what: "scale", value });
-        }
-        if !zero_point.is_finite() {
-            return Err(QuantError::Scale { what: "zero point", value: zero_point });
-        }
+        Self::check(codes.len(), &scales, zero_point)?;
         // The union of all codes vectorizes; the place is searched for only where there is one.
         if bits < Bitwidth::EIGHT
             && codes.iter().fold(0, |union, code| union | code) >> bits.get() != 0
@@ -73,6 +62,26 @@ impl Quantized {
             return Err(QuantError::CodeTooWide { index, code: codes[index], bits: bits.get() });
         }
         Ok(Self { codes, scales, zero_point, bits })
+    }
+
+    /// Checks what goes with `codes` codes: what [`new`](Self::new) checks, of codes that are elsewhere.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), except for [`QuantError::CodeTooWide`].
+    pub fn check(codes: usize, scales: &[f32], zero_point: f32) -> Result<(), QuantError> {
+        if codes == 0 {
+            return Err(QuantError::Empty);
+        }
+        if scales.is_empty() || !codes.is_multiple_of(scales.len()) {
+            return Err(QuantError::Channels { values: codes, channels: scales.len() });
+        }
+        if let Some(&value) = scales.iter().find(|scale| !(scale.is_finite() && **scale >= 0.0)) {
+            return Err(QuantError::Scale { what: "scale", value });
+        }
+        if !zero_point.is_finite() {
+            return Err(QuantError::Scale { what: "zero point", value: zero_point });
+        }
+        Ok(())
     }
 
     /// One code for each weight, row-major.

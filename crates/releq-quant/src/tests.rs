@@ -281,6 +281,8 @@ fn packed_codes_are_checked() {
     assert!(PackedCodes::pack(&[0], bits(9)).is_err());
     assert!(PackedCodes::from_bytes(vec![0; 3], 5, bits(3)).is_err());
     assert!(PackedCodes::from_bytes(vec![], usize::MAX, bits(8)).is_err());
+    assert!(PackedCodes::unpack_part(&[0; 3], bits(3), &mut [0; 5]).is_err());
+    assert!(PackedCodes::unpack_part(&[0; 9], bits(9), &mut [0; 8]).is_err());
     let json = r#"{"bytes":[1,2],"len":9,"bits":3}"#;
     assert!(serde_json::from_str::<PackedCodes>(json).is_err());
     assert_eq!(PackedCodes::pack(&[], bits(3)).unwrap().unpack(), Vec::<u8>::new());
@@ -400,6 +402,13 @@ proptest! {
             let bytes = packed.as_bytes().to_vec();
             let read = PackedCodes::from_bytes(bytes, weights.len(), bits(b)).unwrap();
             prop_assert_eq!(read.unpack(), quantized.codes());
+            for first in (0..weights.len()).step_by(8) {
+                let len = (weights.len() - first).min(11);
+                let bytes = first / 8 * usize::from(b)..((first + len) * usize::from(b)).div_ceil(8);
+                let mut part = vec![0xff; len];
+                PackedCodes::unpack_part(&read.as_bytes()[bytes], bits(b), &mut part).unwrap();
+                prop_assert_eq!(part, &quantized.codes()[first..][..len]);
+            }
         }
     }
 
