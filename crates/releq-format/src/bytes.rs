@@ -105,6 +105,17 @@ fn take(input: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
     }
 }
 
+/// The `len` bytes from `start` on, which are there.
+pub(crate) fn part(source: &mut (impl Read + Seek), start: u64, len: usize) -> io::Result<Vec<u8>> {
+    source.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::with_capacity(len);
+    source.take(len as u64).read_to_end(&mut bytes)?;
+    match bytes.len() == len {
+        true => Ok(bytes),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
 pub(crate) fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }

@@ -2,12 +2,15 @@
 //! and biases in units of the products that they are added to.
 
 use releq_core::{Op, ParameterRole};
-use releq_quant::ActivationGrid;
+use releq_quant::{ActivationGrid, Quantized};
 
-use crate::{ExportError, QuantizedNetwork, onnx::Levels};
+use crate::{Codes, ExportError, QuantizedNetwork, steps::Steps};
 
 /// Largest magnitude of an integer bias that leaves room for the sum that it is added to.
 const MOST_BIAS: f64 = (1 << 30) as f64;
+
+/// Codes that are read at once.
+const BLOCK: usize = 1 << 16;
 
 /// A factor and a summand for every channel: what a norm does in inference.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,11 +25,12 @@ pub struct Affine {
 ///
 /// It gives `scale * sum(level * x) + bias` for each channel.
 #[derive(Clone, Debug, PartialEq)]
-pub struct IntegerLayer {
-    /// Weights as whole numbers, row-major, in the shape of the weights.
-    pub levels: Vec<i16>,
-    /// The lowest and the highest level that the bitwidth has.
-    pub range: [i16; 2],
+pub struct IntegerLayer<'a, C = Quantized> {
+    codes: &'a C,
+    steps: Steps,
+    /// What the level of a code is multiplied with, for the layer or for each output channel: -1 where the norm turns the
+    /// sign, since scales are positive, and 0 where all weights are zero.
+    signs: Vec<i16>,
     /// One for the layer, or one for each output channel; positive.
     pub scales: Vec<f32>,
     /// One for each output channel, if there are any.
@@ -42,7 +46,40 @@ pub struct FloatLayer {
     pub bias: Option<Vec<f64>>,
 }
 
-impl IntegerLayer {
+impl<C: Codes> IntegerLayer<'_, C> {
+    /// Weights as whole numbers, row-major, in the shape of the weights.
+    ///
+    /// # Errors
+    /// If codes cannot be read.
+    pub fn levels(&self) -> Result<Vec<i16>, C::Error> {
+        let mut levels = vec![0; self.codes.len()];
+        self.read_levels(0, &mut levels)?;
+        Ok(levels)
+    }
+
+    /// Writes the weights from number `first` on, as many as there is room for.
+    ///
+    /// # Errors
+    /// If codes cannot be read.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    pub fn read_levels(&self, first: usize, out: &mut [i16]) -> Result<(), C::Error> {
+        let mut codes = vec![0; out.len()];
+        self.codes.read(first, &mut codes)?;
+        let row = self.codes.len() / self.signs.len();
+        let (mut at, mut done) = (first, 0);
+        while done < out.len() {
+            let count = (row - at % row).min(out.len() - done);
+            let sign = self.signs[at / row];
+            for (level, &code) in out[done..][..count].iter_mut().zip(&codes[done..]) {
+                *level = sign * self.steps.level(code.into());
+            }
+            (at, done) = (at + count, done + count);
+        }
+        Ok(())
+    }
+
     /// The scale of output channel `channel`.
     ///
     /// # Panics
@@ -64,7 +101,19 @@ impl IntegerLayer {
     }
 }
 
-impl QuantizedNetwork {
+impl IntegerLayer<'_> {
+    /// The lowest and the highest level that the bitwidth has.
+    #[must_use]
+    pub fn range(&self) -> [i16; 2] {
+        let ([low, high], _) = self.steps.range(self.codes);
+        match self.signs.iter().any(|&sign| sign < 0) {
+            true => [low.min(-high), high.max(-low)],
+            false => [low, high],
+        }
+    }
+}
+
+impl<C: Codes> QuantizedNetwork<C> {
     /// A parameter of a layer; nothing where it has none.
     fn values(&self, layer: &str, role: ParameterRole) -> &[f32] {
         let parameter = self.floats().0.get(&role.name(layer));
@@ -104,14 +153,15 @@ impl QuantizedNetwork {
         index: usize,
         norm: Option<usize>,
         input: Option<ActivationGrid>,
-    ) -> Result<Option<IntegerLayer>, ExportError> {
+    ) -> Result<Option<IntegerLayer<'_, C>>, ExportError> {
         let layer = self.network().nodes()[index].name.as_str();
-        let Some(quantized) = self.codes(layer) else { return Ok(None) };
-        let Levels { levels, scales, range, .. } = Levels::of(quantized)
+        let Some(codes) = self.codes(layer) else { return Ok(None) };
+        let steps = Steps::of(codes.scales(), codes.zero_point())
             .map_err(|reason| ExportError::Codes { layer: layer.to_owned(), reason })?;
         let affine = norm.map(|norm| self.affine(norm));
         let bias = self.bias(index, affine.as_ref());
-        let mut integer = IntegerLayer { levels, range, scales, bias };
+        let (signs, scales) = (vec![1; steps.scales.len()], steps.scales.clone());
+        let mut integer = IntegerLayer { codes, steps, signs, scales, bias };
         if let Some(affine) = &affine {
             fold(&mut integer, affine);
         }
@@ -122,13 +172,15 @@ impl QuantizedNetwork {
     /// Layer `index`, and the norm that follows it if there is one, in floating point; quantized weights have their rounded
     /// values.
     ///
+    /// # Errors
+    /// If codes cannot be read.
+    ///
     /// # Panics
     /// If the network has no layer `index` or `norm`.
-    #[must_use]
-    pub fn float_layer(&self, index: usize, norm: Option<usize>) -> FloatLayer {
+    pub fn float_layer(&self, index: usize, norm: Option<usize>) -> Result<FloatLayer, C::Error> {
         let layer = self.network().nodes()[index].name.as_str();
         let mut weights = match self.codes(layer) {
-            Some(codes) => codes.dequantize(),
+            Some(codes) => dequantized(codes)?,
             None => self.values(layer, ParameterRole::Weight).to_vec(),
         };
         let affine = norm.map(|norm| self.affine(norm));
@@ -138,7 +190,7 @@ impl QuantizedNetwork {
                 row.iter_mut().for_each(|weight| *weight = (f64::from(*weight) * scale) as f32);
             }
         }
-        FloatLayer { weights, bias: self.bias(index, affine.as_ref()) }
+        Ok(FloatLayer { weights, bias: self.bias(index, affine.as_ref()) })
     }
 
     /// The bias of a layer with an affine function behind it.
@@ -155,36 +207,24 @@ impl QuantizedNetwork {
     }
 }
 
-/// Makes a norm part of weights: a scale for every channel, its sign in the levels, since scales are positive.
-fn fold(layer: &mut IntegerLayer, affine: &Affine) {
-    let row = (layer.levels.len() / affine.scale.len().max(1)).max(1);
+/// Makes a norm part of weights: a scale for every channel, and its sign.
+fn fold<C: Codes>(layer: &mut IntegerLayer<'_, C>, affine: &Affine) {
     let scales = affine.scale.iter().enumerate();
-    let scales = scales
-        .map(|(channel, scale)| (f64::from(layer.scale(channel)) * scale.abs()) as f32)
+    layer.scales = scales
+        .map(|(channel, factor)| (f64::from(layer.scale(channel)) * factor.abs()) as f32)
         .collect();
-    for (row, scale) in layer.levels.chunks_mut(row).zip(&affine.scale) {
-        if *scale < 0.0 {
-            row.iter_mut().for_each(|level| *level = -*level);
-        }
-    }
-    if affine.scale.iter().any(|scale| *scale < 0.0) {
-        let [low, high] = layer.range;
-        layer.range = [low.min(-high), high.max(-low)];
-    }
-    layer.scales = scales;
+    layer.signs = affine.scale.iter().map(|factor| if *factor < 0.0 { -1 } else { 1 }).collect();
 }
 
 /// Gives channels of zeros a scale that their bias can be expressed with.
-fn settle_zeros(layer: &mut IntegerLayer, input: Option<ActivationGrid>) {
-    let IntegerLayer { levels, scales, bias, .. } = layer;
+fn settle_zeros<C>(layer: &mut IntegerLayer<'_, C>, input: Option<ActivationGrid>) {
+    let IntegerLayer { signs, scales, bias, .. } = layer;
     let is_one = scales.len() == 1;
-    let row = (levels.len() / scales.len()).max(1);
-    let rows = levels.chunks_mut(row);
-    for (channel, (row, scale)) in rows.zip(scales).enumerate() {
+    for (channel, (sign, scale)) in signs.iter_mut().zip(scales).enumerate() {
         if *scale != 0.0 {
             continue;
         }
-        row.fill(0);
+        *sign = 0;
         let bias = match bias {
             Some(bias) if is_one => bias.iter().fold(0.0, |most: f64, bias| most.max(bias.abs())),
             Some(bias) => bias[channel].abs(),
@@ -196,4 +236,20 @@ fn settle_zeros(layer: &mut IntegerLayer, input: Option<ActivationGrid>) {
             *scale = 1.0;
         }
     }
+}
+
+/// The quantized weights in floating point, as [`Quantized::dequantize`] gives them.
+fn dequantized<C: Codes>(codes: &C) -> Result<Vec<f32>, C::Error> {
+    let (scales, zero_point) = (codes.scales(), codes.zero_point());
+    let row = codes.len() / scales.len();
+    let mut weights = Vec::with_capacity(codes.len());
+    let mut block = vec![0; BLOCK.min(row)];
+    for (channel, scale) in scales.iter().enumerate() {
+        for first in (0..row).step_by(BLOCK) {
+            let block = &mut block[..BLOCK.min(row - first)];
+            codes.read(channel * row + first, block)?;
+            weights.extend(block.iter().map(|&code| scale * (f32::from(code) - zero_point)));
+        }
+    }
+    Ok(weights)
 }

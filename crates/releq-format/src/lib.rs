@@ -2,6 +2,7 @@
 
 mod bytes;
 mod checkpoint;
+mod codes;
 mod dtype;
 mod error;
 mod extra;
@@ -15,9 +16,11 @@ mod pytorch;
 mod quantized;
 mod recipe;
 pub mod safetensors;
+mod steps;
 mod stored;
 
 pub use checkpoint::{Checkpoint, load};
+pub use codes::Codes;
 pub use error::{CheckpointError, Mismatch};
 pub use found::Found;
 pub use integer::{Affine, FloatLayer, IntegerLayer};

@@ -7,7 +7,7 @@ use releq_core::{
 };
 use releq_quant::{LayerWeights, QuantError, Quantized, Quantizer};
 
-use crate::safetensors::SafetensorsError;
+use crate::{Codes, safetensors::SafetensorsError};
 
 /// A network with weights on integer codes for its quantized layers, and in single precision for everything else: biases,
 /// norms, and the weights of layers that are not quantized.
@@ -15,12 +15,13 @@ use crate::safetensors::SafetensorsError;
 /// It is what the exports write, and what is read from them.
 ///
 /// # Shapes
-/// Codes are row-major in the shape of the weights that they stand for, the output channels first.
+/// Codes are row-major in the shape of the weights that they stand for, the output channels first. They are in memory, or, with
+/// [`FileCodes`](crate::packed::FileCodes), still in their file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct QuantizedNetwork {
+pub struct QuantizedNetwork<C = Quantized> {
     network: Network,
     pub(crate) floats: Weights,
-    codes: BTreeMap<String, Quantized>,
+    codes: BTreeMap<String, C>,
     quantizer: Option<String>,
 }
 
@@ -137,6 +138,31 @@ impl QuantizedNetwork {
         codes: BTreeMap<String, Quantized>,
         quantizer: Option<String>,
     ) -> Result<Self, ExportError> {
+        Self::assembled(network, floats, codes, quantizer)
+    }
+
+    /// All parameters in single precision, the quantized weights as their codes say: what training computes with as
+    /// fake-quantized weights.
+    #[must_use]
+    pub fn dequantized(&self) -> Weights {
+        let mut weights = self.floats.clone();
+        for (name, shape) in releq_core::parameter_shapes(&self.network) {
+            if let Some(codes) = name.strip_suffix(".weight").and_then(|l| self.codes.get(l)) {
+                weights.0.insert(name, Parameter { shape, values: codes.dequantize() });
+            }
+        }
+        weights
+    }
+}
+
+impl<C: Codes> QuantizedNetwork<C> {
+    /// As [`from_parts`](QuantizedNetwork::from_parts), wherever codes are.
+    pub(crate) fn assembled(
+        network: Network,
+        floats: Weights,
+        codes: BTreeMap<String, C>,
+        quantizer: Option<String>,
+    ) -> Result<Self, ExportError> {
         let quantized = Self { network, floats, codes, quantizer };
         quantized.check()?;
         Ok(quantized)
@@ -156,7 +182,7 @@ impl QuantizedNetwork {
                 return Err(wrong("it has its weights twice".to_owned()));
             }
             let shape = &shapes[&name];
-            let (count, len) = (codes.codes().len(), shape.iter().product::<usize>());
+            let (count, len) = (codes.len(), shape.iter().product::<usize>());
             if count != len {
                 return Err(wrong(format!("there are {count} codes for {len} weights")));
             }
@@ -200,7 +226,7 @@ impl QuantizedNetwork {
 
     /// The codes of a layer; `None` if it is not quantized.
     #[must_use]
-    pub fn codes(&self, layer: &str) -> Option<&Quantized> {
+    pub fn codes(&self, layer: &str) -> Option<&C> {
         self.codes.get(layer)
     }
 
@@ -219,7 +245,7 @@ impl QuantizedNetwork {
     /// Quantizable layers in order, with their bitwidths.
     pub fn layers(&self) -> impl Iterator<Item = (&str, Bitwidth)> {
         quantizable(&self.network).map(|node| {
-            let bits = self.codes.get(&node.name).map_or(Bitwidth::FLOAT, Quantized::bits);
+            let bits = self.codes.get(&node.name).map_or(Bitwidth::FLOAT, C::bits);
             (node.name.as_str(), bits)
         })
     }
@@ -233,19 +259,6 @@ impl QuantizedNetwork {
     pub fn bits(&self) -> BitwidthAssignment {
         let bits = self.layers().map(|(_, bits)| bits).collect();
         BitwidthAssignment::new(bits).expect("a checked network has a quantizable layer")
-    }
-
-    /// All parameters in single precision, the quantized weights as their codes say: what training computes with as
-    /// fake-quantized weights.
-    #[must_use]
-    pub fn dequantized(&self) -> Weights {
-        let mut weights = self.floats.clone();
-        for (name, shape) in releq_core::parameter_shapes(&self.network) {
-            if let Some(codes) = name.strip_suffix(".weight").and_then(|l| self.codes.get(l)) {
-                weights.0.insert(name, Parameter { shape, values: codes.dequantize() });
-            }
-        }
-        weights
     }
 }
 

@@ -168,15 +168,22 @@ fn checksum<'a>(
     tensors: impl Iterator<Item = (&'a str, TensorView<'a>)>,
     metadata: &HashMap<String, String>,
 ) -> String {
-    let metadata: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| *key != CHECKSUM).collect();
     let tensors: BTreeMap<_, _> = tensors.collect();
-    let sum =
-        metadata.into_iter().fold(Checksum::new(), |sum, (key, text)| sum.part(key).part(text));
-    let sum = tensors.iter().fold(sum, |sum, (name, view)| {
-        let header = format!("{:?} {:?}", view.dtype(), view.shape());
-        sum.part(name).part(header).part(view.data())
+    let sum = tensors.iter().fold(checksum_of_metadata(metadata), |sum, (name, view)| {
+        with_header(sum, name, view.dtype(), view.shape()).part(view.data())
     });
     sum.finish()
+}
+
+/// What the checksum of a file begins with; that of every tensor follows, by name.
+pub(crate) fn checksum_of_metadata(metadata: &HashMap<String, String>) -> Checksum {
+    let metadata: BTreeMap<_, _> = metadata.iter().filter(|(key, _)| *key != CHECKSUM).collect();
+    metadata.into_iter().fold(Checksum::new(), |sum, (key, text)| sum.part(key).part(text))
+}
+
+/// A checksum with what there is of a tensor before its data.
+pub(crate) fn with_header(sum: Checksum, name: &str, dtype: Dtype, shape: &[usize]) -> Checksum {
+    sum.part(name).part(format!("{dtype:?} {shape:?}"))
 }
 
 /// Writes tensors with metadata and a checksum as a safetensors file; a file of that name is replaced at once or

@@ -8,12 +8,16 @@ use crate::{
     Mode, Options, RuntimeError,
     float::FloatStep,
     graph::{Node, Op, Product, Value},
-    lower::magnitude,
     step::Step,
+    weights::Totals,
 };
 
 /// The step of a node, which reads and gives some of these tensors.
-pub(crate) fn step(values: &[Value], node: &Node, options: &Options) -> Result<Step, RuntimeError> {
+pub(crate) fn step(
+    values: &[Value],
+    node: &Node<'_>,
+    options: &Options,
+) -> Result<Step, RuntimeError> {
     let (input, output) = (values[node.inputs[0]], values[node.output]);
     let of_layer = |source| RuntimeError::Layer { layer: node.layer.clone(), source };
     let epilogue = |result: Result<Epilogue, KernelError>| {
@@ -27,7 +31,12 @@ pub(crate) fn step(values: &[Value], node: &Node, options: &Options) -> Result<S
             let shift = if options.mode == Mode::Int8 { eight_bits(product) } else { 0 };
             Step::Product {
                 epilogue: epilogue(product_epilogue(product, shift, input, output))?,
-                layer: Box::new(layer(product, shift, input, options).map_err(of_layer)?),
+                layer: Box::new(layer(product, shift, input, options).map_err(|refused| {
+                    match refused {
+                        Refused::Kernel(source) => of_layer(source),
+                        Refused::Weights(error) => error,
+                    }
+                })?),
             }
         }
         Op::Add => {
@@ -63,54 +72,67 @@ pub(crate) fn step(values: &[Value], node: &Node, options: &Options) -> Result<S
 
 /// By how many bits the weights of a layer can be shifted so that they fill 8. Scales are divided by as much, which changes
 /// no result: both are powers of two.
-fn eight_bits(product: &Product) -> u32 {
+fn eight_bits(product: &Product<'_>) -> u32 {
     let shift = u32::from(8 - product.bits);
-    let row = (product.weights.len() / product.scales.len()).max(1);
-    let fits = product.weights.chunks_exact(row).enumerate().all(|(channel, weights)| {
+    let fits = product.totals.iter().enumerate().all(|(channel, totals)| {
         let bias = product.bias.get(channel).map_or(0, |&bias| i64::from(bias).abs());
-        (magnitude(weights) * 2 * 255 + bias) << shift <= i64::from(i32::MAX)
+        (totals.magnitude * 2 * 255 + bias) << shift <= i64::from(i32::MAX)
     });
     if fits { shift } else { 0 }
 }
 
+/// Why the weights of a layer are not packed.
+enum Refused {
+    Kernel(KernelError),
+    Weights(RuntimeError),
+}
+
+impl From<KernelError> for Refused {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}
+
 fn layer(
-    product: &Product,
+    product: &Product<'_>,
     shift: u32,
     input: Value,
     options: &Options,
-) -> Result<Layer, KernelError> {
-    let Product { shape, weights, bits, .. } = product;
+) -> Result<Layer, Refused> {
     let zero_point = input.grid.map_or(0, |grid| grid.zero_point);
-    let layer = match options.mode {
-        Mode::Int8 => {
-            let weights: Vec<i8> = weights.iter().map(|weight| weight << shift).collect();
-            let kernel = match shape {
-                LayerShape::Depthwise(_) => Kernel::Depthwise,
-                _ => Kernel::Int8,
-            };
-            Layer::pack_for(kernel, &weights, *shape, BitPair::new(8, 8)?, options.isa)?
-        }
-        _ => Layer::pack(weights, *shape, BitPair::new(*bits, 8)?, options.isa)?,
+    let (kernel, bits) = match (options.mode, product.shape) {
+        (Mode::Int8, LayerShape::Depthwise(_)) => (Some(Kernel::Depthwise), 8),
+        (Mode::Int8, _) => (Some(Kernel::Int8), 8),
+        _ => (None, product.bits),
     };
-    layer.with_padding_code(zero_point)
+    let weights = |output: usize, out: &mut [i8]| {
+        product.weights.write(output, out).map_err(Refused::Weights)?;
+        if shift > 0 {
+            out.iter_mut().for_each(|weight| *weight <<= shift);
+        }
+        Ok(())
+    };
+    let bits = BitPair::new(bits, 8)?;
+    let layer = Layer::pack_rows::<Refused>(kernel, product.shape, bits, options.isa, weights)?;
+    Ok(layer.with_padding_code(zero_point)?)
 }
 
 /// Sums of products to codes or values: `sum((code - zero point) * weight)` is `sum(code * weight)` and a number that is the
 /// same for all pixels.
 fn product_epilogue(
-    product: &Product,
+    product: &Product<'_>,
     shift: u32,
     input: Value,
     output: Value,
 ) -> Result<Epilogue, KernelError> {
     let (scale, zero_point) = input.grid.map_or((1.0, 0), |grid| (grid.scale, grid.zero_point));
     let to = output.grid.map_or(1.0, |grid| grid.scale);
-    let row = (product.weights.len() / product.scales.len()).max(1);
-    let offset = |(channel, weights): (usize, &[i8])| {
-        let sum: i32 = weights.iter().map(|&weight| i32::from(weight)).sum();
+    let offset = |(channel, totals): (usize, &Totals)| {
+        // Lowering bounds the sum of magnitudes.
+        let sum = totals.sum as i32;
         (product.bias.get(channel).copied().unwrap_or(0) - i32::from(zero_point) * sum) << shift
     };
-    let offsets: Vec<i32> = product.weights.chunks_exact(row).enumerate().map(offset).collect();
+    let offsets: Vec<i32> = product.totals.iter().enumerate().map(offset).collect();
     let parts = (1_u32 << shift) as f32;
     let scales: Vec<f32> =
         product.scales.iter().map(|weight| scale * weight / to / parts).collect();

@@ -10,6 +10,14 @@ pub enum RuntimeError {
     /// The file cannot be read, or is none.
     #[error(transparent)]
     File(#[from] PackedError),
+    /// The codes of a layer cannot be read, where they are still in their file.
+    #[error("cannot read the codes of layer `{layer}`")]
+    Codes {
+        /// The layer.
+        layer: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A layer that the runtime has no kernel for, not even in floating point.
     #[error("layer `{layer}`: the runtime does not compute {op} {reason}")]
     Unsupported {

@@ -5,6 +5,8 @@ use releq_core::{Bitwidth, Pool2d};
 use releq_kernels::{FloatConvShape, FloatFunction, LayerShape, PoolShape, Rectifier};
 use releq_quant::ActivationGrid;
 
+use crate::weights::{Totals, Weights};
+
 /// A tensor between two layers: `[height][width][channels]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Value {
@@ -37,17 +39,15 @@ pub enum Activation<'a> {
 }
 
 /// A network; tensor 0 is its input.
-#[derive(Clone, Debug)]
-pub(crate) struct Graph {
+pub(crate) struct Graph<'a> {
     pub(crate) values: Vec<Value>,
     /// In the order in which they are computed.
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node<'a>>,
     pub(crate) output: usize,
 }
 
 /// What computes a tensor.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
+pub(crate) struct Node<'a> {
     /// Name of the layer.
     pub(crate) layer: String,
     /// Word for its operation.
@@ -56,13 +56,12 @@ pub(crate) struct Node {
     pub(crate) bits: Option<Bitwidth>,
     pub(crate) inputs: Vec<usize>,
     pub(crate) output: usize,
-    pub(crate) op: Op,
+    pub(crate) op: Op<'a>,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) enum Op {
+pub(crate) enum Op<'a> {
     /// On codes, with sums of 32 bits.
-    Product(Product),
+    Product(Product<'a>),
     /// Sum of two tensors of codes.
     Add,
     /// Products of two tensors of codes: of one size, or the second has a factor for every channel.
@@ -97,11 +96,11 @@ pub(crate) struct Joined {
 }
 
 /// A convolution or fully connected layer on integers.
-#[derive(Clone, Debug)]
-pub(crate) struct Product {
+pub(crate) struct Product<'a> {
     pub(crate) shape: LayerShape,
-    /// In the kernels' order: `[outputs][kernel][kernel][channels]`.
-    pub(crate) weights: Vec<i8>,
+    pub(crate) weights: Weights<'a>,
+    /// Of the weights of every output channel.
+    pub(crate) totals: Vec<Totals>,
     /// Bits that hold all weights in two's complement.
     pub(crate) bits: u8,
     /// Of every output channel, in units of the product of both scales. Empty if there is none.

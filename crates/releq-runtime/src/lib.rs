@@ -10,6 +10,7 @@ mod options;
 pub mod reference;
 mod slots;
 mod step;
+mod weights;
 
 pub use error::RuntimeError;
 pub use graph::Activation;

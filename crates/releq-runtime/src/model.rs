@@ -4,6 +4,7 @@ use std::path::Path;
 
 use releq_core::{Bitwidth, parallel};
 use releq_format::{
+    Codes,
     onnx::End,
     packed::{self, About, Packed},
 };
@@ -104,26 +105,28 @@ impl Buffers {
 impl Model {
     /// Reads a packed file and makes it ready to run.
     ///
+    /// Every weight of a layer on integers is in memory once, as its kernel stores it, and never in another form but for blocks
+    /// of few outputs.
+    ///
     /// # Errors
     /// [`RuntimeError::File`], and what [`compile`](Self::compile) says.
     pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Self, RuntimeError> {
-        Self::compile(&packed::load(path)?, options)
+        Self::compile(&packed::open(path)?, options)
     }
 
-    /// Makes a packed network ready to run.
+    /// Makes a packed network ready to run, whether its codes are in memory or in a file ([`packed::open`]).
     ///
     /// Without grids of activations in it, all of it is computed in single precision, with the quantized weights.
     ///
     /// # Errors
-    /// [`RuntimeError`] for an operation that the runtime lacks, sizes or scales that do not work, or an instruction set that
-    /// this processor lacks.
-    pub fn compile(packed: &Packed, options: &Options) -> Result<Self, RuntimeError> {
+    /// [`RuntimeError`] for an operation that the runtime lacks, sizes or scales that do not work, codes that cannot be read, or
+    /// an instruction set that this processor lacks.
+    pub fn compile<C: Codes>(packed: &Packed<C>, options: &Options) -> Result<Self, RuntimeError> {
         options.isa.check().map_err(RuntimeError::Isa)?;
         let floats = (options.mode == Mode::Float).then_some("single precision was asked for");
         let graph = lower::lower(packed, floats)?;
         let slots = Slots::plan(&graph);
         let Graph { values, nodes, output } = graph;
-        // Weights are dropped as soon as they are packed.
         let nodes = parallel::try_map(nodes.into_iter(), options.threads.get(), |node| {
             let step = compile::step(&values, &node, options)?;
             let Node { layer, kind, bits, inputs, output, .. } = node;

@@ -14,7 +14,7 @@
 //! the codes clamp before rounding. All factors, products and quotients are rounded to single precision one after the other. A
 //! sum of two tensors is multiplied by `1 / output_scale`.
 
-use releq_format::packed::Packed;
+use releq_format::{Codes, packed::Packed};
 use releq_kernels::{
     ConvShape, FloatAxis, FloatConvShape, FloatMap, Isa, LayerShape, PoolShape, Rectifier,
 };
@@ -72,8 +72,8 @@ impl Tensor {
 ///
 /// # Errors
 /// [`RuntimeError`] as [`Model::compile`](crate::Model::compile), and for an image of another size.
-pub fn run(
-    packed: &Packed,
+pub fn run<C: Codes>(
+    packed: &Packed<C>,
     image: &[f32],
     observe: &mut dyn FnMut(&str, Activation<'_>),
 ) -> Result<Vec<f32>, RuntimeError> {
@@ -92,7 +92,7 @@ pub fn run(
         let inputs: Vec<&Tensor> =
             node.inputs.iter().filter_map(|&input| tensors[input].as_ref()).collect();
         let sizes = [graph.values[node.inputs[0]], graph.values[node.output]];
-        let tensor = compute(node, &inputs, sizes);
+        let tensor = compute(node, &inputs, sizes)?;
         observe(&node.layer, tensor.view());
         tensors[node.output] = Some(tensor);
     }
@@ -138,11 +138,15 @@ fn scaled(
     Tensor::Codes(values.map(code).collect(), grid)
 }
 
-fn compute(node: &Node, inputs: &[&Tensor], [input, output]: [Value; 2]) -> Tensor {
+fn compute(
+    node: &Node<'_>,
+    inputs: &[&Tensor],
+    [input, output]: [Value; 2],
+) -> Result<Tensor, RuntimeError> {
     let first = inputs[0];
-    match &node.op {
+    Ok(match &node.op {
         Op::Product(product) => {
-            let sums = product_sums(product, &first.integers());
+            let sums = product_sums(product, &product.weights.all()?, &first.integers());
             let factor_and_bias = |at: usize| {
                 let channel = at % product.scales.len();
                 let bias = product.float_bias.get(channel).copied().unwrap_or(0.0);
@@ -247,7 +251,7 @@ fn compute(node: &Node, inputs: &[&Tensor], [input, output]: [Value; 2]) -> Tens
             let inputs: Vec<Vec<f32>> = inputs.iter().map(|input| input.values()).collect();
             rounded(float(op, &inputs, [input, output]), output.grid)
         }
-    }
+    })
 }
 
 /// The channels of tensors, of which each has so many, pixel by pixel.
@@ -259,7 +263,7 @@ fn joined<T: Copy>(parts: &[(usize, Vec<T>)]) -> Vec<T> {
     (0..pixels).flat_map(of_pixel).copied().collect()
 }
 
-fn product_sums(product: &Product, input: &[i32]) -> Vec<i32> {
+fn product_sums(product: &Product<'_>, weights: &[i8], input: &[i32]) -> Vec<i32> {
     let (conv, inputs_of) = match product.shape {
         LayerShape::Conv(conv) => (conv, conv.channels),
         LayerShape::Depthwise(conv) => (conv, 1),
@@ -293,7 +297,7 @@ fn product_sums(product: &Product, input: &[i32]) -> Vec<i32> {
                     for channel in 0..inputs_of {
                         let weight = ((output * kernel + ky) * kernel + kx) * inputs_of + channel;
                         let from = if inputs_of == channels { channel } else { output };
-                        sum += input[pixel * channels + from] * i32::from(product.weights[weight]);
+                        sum += input[pixel * channels + from] * i32::from(weights[weight]);
                     }
                 }
                 sums.push(sum);

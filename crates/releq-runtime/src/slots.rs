@@ -14,7 +14,7 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn plan(graph: &Graph) -> Self {
+    pub(crate) fn plan(graph: &Graph<'_>) -> Self {
         // The last node that reads each tensor; the output is read in the end.
         let mut last_read = vec![0; graph.values.len()];
         for (index, node) in graph.nodes.iter().enumerate() {
@@ -40,7 +40,7 @@ impl Slots {
     }
 
     /// Places a tensor in the smallest free buffer that has room, or else in the largest, which grows.
-    fn place(&mut self, value: usize, graph: &Graph, free: &mut [Vec<usize>; 2]) {
+    fn place(&mut self, value: usize, graph: &Graph<'_>, free: &mut [Vec<usize>; 2]) {
         let needed = graph.values[value].len();
         let is_float = graph.values[value].grid.is_none();
         let lengths = if is_float { &mut self.floats } else { &mut self.codes };

@@ -8,7 +8,10 @@ use releq_core::{
     Activation as Function, Axes, Bitwidth, BitwidthAssignment, Conv2d, Network, NetworkBuilder,
     Parameter, Pool2d, Weights, parameter_shapes,
 };
-use releq_format::{QuantizedNetwork, packed::Packed};
+use releq_format::{
+    QuantizedNetwork,
+    packed::{self, Packed},
+};
 use releq_kernels::Isa;
 use releq_quant::{ActivationGrid, ActivationGrids, QuantizerKind};
 use releq_runtime::{Activation, Mode, Model, Options, reference};
@@ -343,6 +346,31 @@ proptest! {
                 prop_assert!((a - b).abs() <= 2e-4 * reach, "{isa}: {a} {b}, of {reach}");
             }
         }
+    }
+}
+
+/// Codes that are read from a file give what those in memory give, on integers and in single precision.
+#[test]
+fn codes_in_a_file_are_those_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("drawn.safetensors");
+    for seed in 1..40 {
+        let dice = &mut Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed) | 1);
+        let mut packed = packed(dice);
+        if seed % 4 == 0 {
+            packed.activations = None;
+        }
+        let image = image(dice, packed.model.network());
+        packed::save(&path, &packed).unwrap();
+        let options = Options::default();
+        let outputs = [Model::compile(&packed, &options), Model::load(&path, &options)];
+        let outputs = outputs.map(|model| {
+            let mut model = model.unwrap();
+            let mut outputs = vec![0.0; model.outputs()];
+            model.run(&image, &mut outputs).unwrap();
+            outputs
+        });
+        assert_eq!(outputs[0], outputs[1], "{seed}");
     }
 }
 

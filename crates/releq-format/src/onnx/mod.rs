@@ -57,7 +57,6 @@ use std::{
 
 pub use error::OnnxError;
 pub use explain::{Became, Explained, Explanation, Missing};
-pub(crate) use export::Levels;
 pub use export::{ExportConfig, Exported, Form, Stored, export, export_int8};
 pub use external::External;
 use external::{Folder, ReadExternal};

@@ -2,7 +2,7 @@
 //!
 //! The file is a safetensors file, so that everybody can open it. Its metadata has one JSON under `releq`: the layers, the
 //! names and forms around them, and for every quantized weight its bitwidth, shape, scale and zero point. Of a quantized
-//! weight, the tensor of its name holds the packed bits ([`PackedCodes`]); everything else is in single precision.
+//! weight, the tensor of its name holds the packed bits ([`PackedCodes`](releq_quant::PackedCodes)); everything else is in single precision.
 //! Nothing in it depends on a processor. `docs/packed-format.md` describes it for other programs.
 //!
 //! ```
@@ -25,15 +25,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod file_codes;
+mod read;
+
+pub use file_codes::FileCodes;
+pub use read::{load, open, parse};
+
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
-use ::safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
-use releq_core::{Bitwidth, Network, Parameter, StandIn, Weights, atomic_file, parameter_shapes};
-use releq_quant::{ActivationGrids, PackedCodes, QuantError, Quantized};
+use ::safetensors::{Dtype, SafeTensorError, tensor::TensorView};
+use releq_core::{Bitwidth, Network, Parameter, StandIn, atomic_file, parameter_shapes};
+use releq_quant::{ActivationGrids, QuantError, Quantized};
 use serde::{Deserialize, Serialize};
 
 use crate::{ExportError, QuantizedNetwork, onnx::Frame, safetensors};
@@ -49,11 +55,11 @@ const WITH_ACTIVATIONS: &str = "releq packed 2";
 /// What follows the name of a weight in that of the tensor with its scales, where every channel has its own.
 const SCALES: &str = ".scale";
 
-/// What a packed file has.
+/// What a packed file has; its codes are in memory, or, with [`FileCodes`], still in the file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Packed {
+pub struct Packed<C = Quantized> {
     /// The network with its codes.
-    pub model: QuantizedNetwork,
+    pub model: QuantizedNetwork<C>,
     /// Names and forms around it, as in the ONNX model that it is from; names of parameters are not kept.
     pub frame: Frame,
     /// The grids of its activations, where they were calibrated: what a runtime with integer kernels rounds them to.
@@ -270,21 +276,6 @@ pub fn encode(packed: &Packed) -> Result<Vec<u8>, PackedError> {
     safetensors::encoded(views, metadata).map_err(PackedError::Format)
 }
 
-/// Reads a packed file.
-///
-/// # Errors
-/// [`PackedError`], naming the file.
-pub fn load(path: impl AsRef<Path>) -> Result<Packed, PackedError> {
-    let path = path.as_ref();
-    let bytes =
-        fs::read(path).map_err(|source| PackedError::Read { path: path.to_owned(), source })?;
-    if let Some(what) = StandIn::of(&bytes) {
-        return Err(PackedError::StandIn { path: path.to_owned(), what });
-    }
-    parse(&bytes)
-        .map_err(|error| PackedError::In { path: path.to_owned(), source: Box::new(error) })
-}
-
 /// Whether the metadata of a safetensors file is that of a packed one, of whatever version.
 pub(crate) fn is_packed(metadata: &HashMap<String, String>) -> bool {
     metadata
@@ -301,87 +292,6 @@ fn format_of(description: &str) -> Option<String> {
     serde_json::from_str(description).ok().map(|Head { format }| format)
 }
 
-/// Reads the bytes of a packed file. Memory is in proportion to their number.
-///
-/// # Errors
-/// [`PackedError`]: they are no packed file, a damaged one, or one of another version.
-pub fn parse(bytes: &[u8]) -> Result<Packed, PackedError> {
-    let tensors = SafeTensors::deserialize(bytes).map_err(PackedError::Format)?;
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(PackedError::Format)?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    let text = metadata.get(KEY).ok_or_else(|| PackedError::Other {
-        reason: format!("its metadata has no `{KEY}`; weights alone are read beside their network"),
-    })?;
-    match format_of(text) {
-        Some(format) if format == FORMAT || format == WITH_ACTIVATIONS => {}
-        Some(format) if format.starts_with(FAMILY) => return Err(PackedError::Version { format }),
-        _ => {
-            let reason = format!("`{KEY}` in its metadata does not say the format `{FORMAT}`");
-            return Err(PackedError::Other { reason });
-        }
-    }
-    if !metadata.contains_key(safetensors::CHECKSUM) || !safetensors::is_intact(&tensors, &metadata)
-    {
-        return Err(PackedError::Damaged);
-    }
-    let Description { format, network, frame, quantizer, weights, activations, about, .. } =
-        serde_json::from_str(text).map_err(PackedError::Description)?;
-    if activations.is_some() != (format == WITH_ACTIVATIONS) {
-        let reason =
-            format!("they are what `{WITH_ACTIVATIONS}` has, and the format is `{format}`");
-        return Err(PackedError::Activations { layer: "input".to_owned(), reason });
-    }
-    if let Some(activations) = &activations {
-        check_activations(activations, &network)?;
-    }
-
-    let shapes: BTreeMap<String, Vec<usize>> = parameter_shapes(&network).collect();
-    let mut floats: BTreeMap<String, TensorView<'_>> =
-        tensors.iter().map(|(name, view)| (name.to_owned(), view)).collect();
-    let mut codes = BTreeMap::new();
-    for weight in weights {
-        let wrong = |reason: String| PackedError::Tensor { name: weight.name.clone(), reason };
-        let Some(layer) = weight.name.strip_suffix(".weight") else {
-            return Err(wrong("it is the weight of no layer".to_owned()));
-        };
-        let shape = shapes.get(&weight.name);
-        if shape != Some(&weight.shape) {
-            let (got, expected) = (&weight.shape, shape.map_or(&[][..], Vec::as_slice));
-            return Err(wrong(format!("its shape is {got:?}, and its layer's {expected:?}")));
-        }
-        // The network is checked to have no larger product of sizes than fits.
-        let count = weight.shape.iter().product();
-        let view = floats.remove(&weight.name).ok_or_else(|| wrong("it is missing".to_owned()))?;
-        if view.dtype() != Dtype::U8 {
-            return Err(wrong(format!("its type is {:?}, and packed bits are U8", view.dtype())));
-        }
-        let packed = PackedCodes::from_bytes(view.data().to_vec(), count, weight.bits)
-            .map_err(|error| wrong(error.to_string()))?;
-        let scales = match weight.scale {
-            Some(scale) => vec![scale as f32],
-            None => {
-                let name = weight.name.clone() + SCALES;
-                let view = floats
-                    .remove(&name)
-                    .ok_or_else(|| wrong(format!("neither it nor `{name}` has a scale")))?;
-                values(&name, &view)?
-            }
-        };
-        let quantized = Quantized::new(packed.unpack(), scales, weight.zero_point, weight.bits)
-            .map_err(|error| wrong(error.to_string()))?;
-        if codes.insert(layer.to_owned(), quantized).is_some() {
-            return Err(wrong("it is described twice".to_owned()));
-        }
-    }
-    let floats = floats.into_iter().map(|(name, view)| {
-        let values = values(&name, &view)?;
-        Ok((name, Parameter { shape: view.shape().to_vec(), values }))
-    });
-    let floats = Weights(floats.collect::<Result<_, PackedError>>()?);
-    let model = QuantizedNetwork::from_parts(network, floats, codes, quantizer)?;
-    Ok(Packed { model, frame, activations, about })
-}
-
 /// Checks that grids have scales, and are of layers that there are.
 fn check_activations(grids: &ActivationGrids, network: &Network) -> Result<(), PackedError> {
     let of_layers = grids.layers.iter().map(|(layer, grid)| (layer.as_str(), grid));
@@ -396,14 +306,4 @@ fn check_activations(grids: &ActivationGrids, network: &Network) -> Result<(), P
         }
     }
     Ok(())
-}
-
-/// The values of a tensor in single precision.
-fn values(name: &str, view: &TensorView<'_>) -> Result<Vec<f32>, PackedError> {
-    if view.dtype() != Dtype::F32 {
-        let reason = format!("its type is {:?}, and only codes are not F32", view.dtype());
-        return Err(PackedError::Tensor { name: name.to_owned(), reason });
-    }
-    let (values, _) = view.data().as_chunks();
-    Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
 }

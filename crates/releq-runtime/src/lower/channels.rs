@@ -1,6 +1,7 @@
 //! Layers that only move channels, and products of tensors.
 
 use releq_core::Op as Layer;
+use releq_format::Codes;
 use releq_kernels::Rectifier;
 
 use super::Lowering;
@@ -9,7 +10,7 @@ use crate::{
     graph::{FloatOp, Joined, Op, Value},
 };
 
-impl Lowering<'_> {
+impl<C: Codes> Lowering<'_, C> {
     /// What a layer reads, one tensor for each input.
     pub(super) fn inputs(&self, index: usize) -> Vec<Value> {
         let count = self.network.sources(index).len();

@@ -5,7 +5,7 @@ mod channels;
 use releq_core::{
     Activation as Function, Axes, Bitwidth, Conv2d, Network, Op as Layer, Pool2d, Shape, Sides,
 };
-use releq_format::{FloatLayer, IntegerLayer, packed::Packed};
+use releq_format::{Codes, FloatLayer, IntegerLayer, packed::Packed};
 use releq_kernels::{
     BitPair, ConvShape, FloatAxis, FloatConvShape, FloatFunction, GemmShape, LayerShape, PoolShape,
     Rectifier,
@@ -15,6 +15,7 @@ use releq_quant::{ActivationGrid, ActivationGrids};
 use crate::{
     RuntimeError, float,
     graph::{FloatOp, Graph, Node, Op, Product, Value},
+    weights::{Totals, Weights, channels_last, unread},
 };
 
 /// Why all layers of a file without grids are in single precision.
@@ -27,7 +28,12 @@ const MOST_VALUES: usize = 1 << 28;
 const MOST_CHANNELS: usize = 1 << 20;
 
 /// A graph in which every layer computes with integers that can, or in which none does if `floats` says why.
-pub(crate) fn lower(packed: &Packed, floats: Option<&'static str>) -> Result<Graph, RuntimeError> {
+///
+/// Weights of integer layers stay where they are until they are asked for.
+pub(crate) fn lower<'a, C: Codes>(
+    packed: &'a Packed<C>,
+    floats: Option<&'static str>,
+) -> Result<Graph<'a>, RuntimeError> {
     let (grids, why_float) = match (floats, &packed.activations) {
         (None, Some(grids)) => (Some(grids), ""),
         (None, None) => (None, NO_GRIDS),
@@ -63,13 +69,13 @@ pub(crate) fn lower(packed: &Packed, floats: Option<&'static str>) -> Result<Gra
     Ok(Graph { values: lowering.values, nodes: lowering.nodes, output })
 }
 
-struct Lowering<'a> {
-    packed: &'a Packed,
+struct Lowering<'a, C> {
+    packed: &'a Packed<C>,
     network: &'a Network,
     grids: Option<&'a ActivationGrids>,
     why_float: &'static str,
     values: Vec<Value>,
-    nodes: Vec<Node>,
+    nodes: Vec<Node<'a>>,
     /// What each layer gives, once it is lowered.
     tensors: Vec<Option<usize>>,
 }
@@ -83,7 +89,7 @@ struct Chain {
     last: usize,
 }
 
-impl Lowering<'_> {
+impl<'a, C: Codes> Lowering<'a, C> {
     fn layer(&mut self, index: usize) -> Result<(), RuntimeError> {
         let node = &self.network.nodes()[index];
         match node.op {
@@ -184,7 +190,7 @@ impl Lowering<'_> {
     }
 
     /// Adds a node whose tensor is that of all layers from `first` to the last one of the chain.
-    fn push(&mut self, first: usize, chain: &Chain, op: Op) -> usize {
+    fn push(&mut self, first: usize, chain: &Chain, op: Op<'a>) -> usize {
         let inputs =
             (0..self.network.sources(first).len()).map(|input| self.source(first, input)).collect();
         let node = &self.network.nodes()[first];
@@ -253,7 +259,7 @@ impl Lowering<'_> {
         }
         let op = match self.integer_product(index, op, input, &chain)? {
             Ok(product) => Op::Product(product),
-            Err(why) => Op::Float(self.float_product(index, &chain), why),
+            Err(why) => Op::Float(self.float_product(index, &chain)?, why),
         };
         self.push(index, &chain, op);
         Ok(())
@@ -266,7 +272,7 @@ impl Lowering<'_> {
         op: Layer,
         input: Value,
         chain: &Chain,
-    ) -> Result<Result<Product, &'static str>, RuntimeError> {
+    ) -> Result<Result<Product<'a>, &'static str>, RuntimeError> {
         let Some(grid) = input.grid else {
             return Ok(Err(if self.grids.is_some() {
                 "what it reads is not rounded"
@@ -291,12 +297,17 @@ impl Lowering<'_> {
             Ok(shape) => shape,
             Err(why) => return Ok(Err(why)),
         };
-        Ok(integers(shape, input, &layer, grid, chain.rectifier))
+        let name = &self.network.nodes()[index].name;
+        integers(name, shape, input, layer, grid, chain.rectifier)
     }
 
-    fn float_product(&self, index: usize, chain: &Chain) -> FloatOp {
+    fn float_product(&self, index: usize, chain: &Chain) -> Result<FloatOp, RuntimeError> {
         let input = self.values[self.source(index, 0)];
-        let FloatLayer { weights, bias } = self.packed.model.float_layer(index, chain.norm);
+        let FloatLayer { weights, bias } = self
+            .packed
+            .model
+            .float_layer(index, chain.norm)
+            .map_err(|error| unread(&self.network.nodes()[index].name, error))?;
         let (shape, weights) = match self.network.nodes()[index].op {
             Layer::Conv2d(conv) => (float_shape(conv, input), weights),
             _ => {
@@ -304,11 +315,16 @@ impl Lowering<'_> {
                 let (channels, outputs) = (input.len(), self.network.shape(index).channels());
                 let shape =
                     FloatConvShape { channels, outputs, groups: 1, rows: one, columns: one };
-                (shape, channels_last(&weights, input.channels, input.height * input.width))
+                let mut moved = vec![0.0; weights.len()];
+                let rows = moved.chunks_exact_mut(channels).zip(weights.chunks_exact(channels));
+                for (to, from) in rows {
+                    channels_last(from, input.channels, to, |weight| weight);
+                }
+                (shape, moved)
             }
         };
         let bias = bias.map(|bias| bias.into_iter().map(|bias| bias as f32).collect());
-        FloatOp::Product { shape, weights, bias, rectifier: chain.rectifier }
+        Ok(FloatOp::Product { shape, weights, bias, rectifier: chain.rectifier })
     }
 
     fn add(&mut self, index: usize) -> Result<(), RuntimeError> {
@@ -523,49 +539,22 @@ fn pool_shape(pool: Pool2d, input: Value, output: Shape) -> Option<PoolShape> {
     (windows == output).then_some(shape)
 }
 
-/// Rows of weights from `[channels][area]` to `[area][channels]`.
-fn channels_last<T: Copy + Default>(weights: &[T], channels: usize, area: usize) -> Vec<T> {
-    if area == 1 || channels == 1 {
-        return weights.to_vec();
-    }
-    let mut moved = vec![T::default(); weights.len()];
-    let len = channels * area;
-    for (row, moved) in weights.chunks_exact(len).zip(moved.chunks_exact_mut(len)) {
-        for (tap, moved) in moved.chunks_exact_mut(channels).enumerate() {
-            for (to, from) in moved.iter_mut().zip(row[tap..].iter().step_by(area)) {
-                *to = *from;
-            }
-        }
-    }
-    moved
-}
-
-/// The sum of the magnitudes of weights. Sums of 32 bits vectorize, and hold those of as many as this.
-pub(crate) fn magnitude(weights: &[i8]) -> i64 {
-    let sum = |part: &[i8]| part.iter().map(|&weight| i32::from(weight).abs()).sum::<i32>();
-    weights.chunks(1 << 16).map(|part| i64::from(sum(part))).sum()
-}
-
 /// The weights of a layer for integer kernels, or the reason why it has none.
-fn integers(
+fn integers<'a, C: Codes>(
+    name: &'a str,
     shape: LayerShape,
     input: Value,
-    layer: &IntegerLayer,
+    layer: IntegerLayer<'a, C>,
     grid: ActivationGrid,
     rectifier: Rectifier,
-) -> Result<Product, &'static str> {
-    let low = layer.levels.iter().fold(0, |low: i16, &level| low.min(level));
-    let high = layer.levels.iter().fold(0, |high: i16, &level| high.max(level));
-    if low < i8::MIN.into() || high > i8::MAX.into() {
-        return Err("its levels exceed 8 bits");
-    }
-    let levels: Vec<i8> = layer.levels.iter().map(|&level| level as i8).collect();
-    let outputs = shape.outputs();
-    let weights = match shape {
-        LayerShape::Conv(conv) => channels_last(&levels, conv.channels, conv.kernel * conv.kernel),
-        LayerShape::Depthwise(_) => levels,
-        _ => channels_last(&levels, input.channels, input.height * input.width),
+) -> Result<Result<Product<'a>, &'static str>, RuntimeError> {
+    let (outputs, row) = (shape.outputs(), shape.depth());
+    let channels = match shape {
+        LayerShape::Conv(conv) => conv.channels,
+        LayerShape::Depthwise(_) => 1,
+        _ => input.channels,
     };
+    let scales = (0..outputs).map(|channel| layer.scale(channel)).collect();
     let (bias, float_bias) = match layer.bias_codes(grid.scale) {
         Some(codes) => (codes, Vec::new()),
         None => {
@@ -573,22 +562,25 @@ fn integers(
             (Vec::new(), bias.map(|&bias| bias as f32).collect())
         }
     };
-    let too_large = "its sums could exceed 32 bits";
-    let row = weights.len() / outputs;
-    for (channel, weights) in weights.chunks_exact(row.max(1)).enumerate() {
-        let bias = bias.get(channel).map_or(0, |&bias| i64::from(bias).abs());
-        // Codes, and the zero point that is taken from them.
-        if magnitude(weights) * 2 * 255 + bias > i64::from(i32::MAX) {
-            return Err(too_large);
-        }
+    let weights = Weights::new(name, layer, [outputs, row, channels]);
+    let ([low, high], totals) = weights.survey()?;
+    if low < i8::MIN.into() || high > i8::MAX.into() {
+        return Ok(Err("its levels exceed 8 bits"));
     }
+    let exceeds = |(channel, totals): (usize, &Totals)| {
+        let bias = bias.get(channel).map_or(0, |&bias: &i32| i64::from(bias).abs());
+        // Codes, and the zero point that is taken from them.
+        totals.magnitude * 2 * 255 + bias > i64::from(i32::MAX)
+    };
     let fits = |bits: &u8| {
-        let half = 1_i32 << (bits - 1);
-        i32::from(low) >= -half && i32::from(high) < half
+        let half = 1_i16 << (bits - 1);
+        low >= -half && high < half
     };
     // Eight bits hold every one.
     let bits = (1..=8).find(fits).unwrap_or(8);
-    BitPair::new(bits, 8).and_then(|pair| pair.check_depth(row)).map_err(|_| too_large)?;
-    let scales = (0..outputs).map(|channel| layer.scale(channel)).collect();
-    Ok(Product { shape, weights, bits, bias, float_bias, scales, rectifier })
+    let is_deep = BitPair::new(bits, 8).and_then(|pair| pair.check_depth(row)).is_err();
+    if is_deep || totals.iter().enumerate().any(exceeds) {
+        return Ok(Err("its sums could exceed 32 bits"));
+    }
+    Ok(Ok(Product { shape, weights, totals, bits, bias, float_bias, scales, rectifier }))
 }

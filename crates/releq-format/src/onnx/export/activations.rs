@@ -89,10 +89,11 @@ impl Writer<'_> {
             other => other,
         })?;
         let (Some(integer), Some(quantized)) = (integer, model.codes(layer)) else {
-            return Ok(self.float_weight_and_bias(layer, sizes, model.float_layer(index, norm)));
+            let Ok(float) = model.float_layer(index, norm);
+            return Ok(self.float_weight_and_bias(layer, sizes, float));
         };
-        if integer.range.iter().any(|&level| i8::try_from(level).is_err()) {
-            let [low, high] = integer.range;
+        let [low, high] = integer.range();
+        if [low, high].iter().any(|&level| i8::try_from(level).is_err()) {
             return Err(refused(format!(
                 "its levels from {low} to {high} exceed 8 bits; give it fewer bits, or leave activations as they are"
             )));
@@ -100,7 +101,8 @@ impl Writer<'_> {
 
         let name = self.parameter_name(layer, ParameterRole::Weight);
         let codes = self.tensor_name(&format!("{name}_quantized"), "");
-        let bytes = Stored::Int8.pack(&integer.levels);
+        let Ok(levels) = integer.levels();
+        let bytes = Stored::Int8.pack(&levels);
         self.constant(&codes, Stored::Int8.data_type(), dims(sizes), bytes);
         let [scale, zero] = self.scale_and_zero(&name, Stored::Int8, &integer.scales);
         let axis: &[_] = if integer.scales.len() > 1 { &[int("axis", 0)] } else { &[] };
@@ -137,7 +139,7 @@ impl Writer<'_> {
     fn integer_bias(
         &mut self,
         layer: &str,
-        integer: &IntegerLayer,
+        integer: &IntegerLayer<'_>,
         source: Option<ActivationGrid>,
     ) -> String {
         let bias = integer.bias.as_deref().unwrap_or_default();

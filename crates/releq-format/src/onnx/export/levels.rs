@@ -1,9 +1,9 @@
 //! Codes as the signed whole numbers that other programs multiply scales with.
 
-use releq_core::Bitwidth;
 use releq_quant::Quantized;
 
 use super::Stored;
+use crate::steps::Steps;
 
 /// Weights as `scale * level`, the same numbers in single precision as `scale * (code - zero_point)`.
 pub(crate) struct Levels {
@@ -20,31 +20,10 @@ impl Levels {
     /// # Errors
     /// The reason, if the zero point is not one that whole numbers can express.
     pub(crate) fn of(quantized: &Quantized) -> Result<Self, String> {
-        let (zero_point, bits) = (quantized.zero_point(), quantized.bits());
-        let highest_code = highest_code(bits);
-        // Zero may lie half way between two codes, as it does at 1 bit: then there are twice as many steps of half the
-        // size. Halving a scale is exact unless it is subnormal.
-        let steps = if zero_point.fract() == 0.0 { 1 } else { 2 };
-        let doubled = zero_point * 2.0;
-        if doubled.fract() != 0.0 || doubled.abs() > 1024.0 {
-            return Err(format!(
-                "its zero point {zero_point:?} is neither a whole number nor half way between two"
-            ));
-        }
-        let zero = (zero_point * f32::from(steps)) as i16;
-        let scales: Vec<f32> =
-            quantized.scales().iter().map(|scale| scale / f32::from(steps)).collect();
-        let exact = |(whole, part): (&f32, &f32)| part * f32::from(steps) == *whole;
-        if !quantized.scales().iter().zip(&scales).all(exact) {
-            return Err("its weights are so small that half a scale cannot be expressed".to_owned());
-        }
-        let level = |code: i16| code * steps - zero;
-        let levels = quantized.codes().iter().map(|&code| level(code.into())).collect();
-        let most = quantized.codes().iter().fold(0, |most, &code| code.max(most));
-        let uses_all = i16::from(most) == highest_code;
-        let is_narrow = !uses_all && steps == 1 && 2 * zero + 1 == highest_code;
-        let highest = level(if is_narrow { highest_code - 1 } else { highest_code });
-        Ok(Self { levels, scales, range: [level(0), highest], is_narrow })
+        let steps = Steps::of(quantized.scales(), quantized.zero_point())?;
+        let levels = quantized.codes().iter().map(|&code| steps.level(code.into())).collect();
+        let (range, is_narrow) = steps.range(quantized);
+        Ok(Self { levels, scales: steps.scales, range, is_narrow })
     }
 
     /// The smallest type that holds all levels and that `most_opset` has.
@@ -64,11 +43,6 @@ impl Levels {
         rows.flat_map(|(levels, scale)| levels.iter().map(move |&level| scale * f32::from(level)))
             .collect()
     }
-}
-
-/// The highest code of a bitwidth; no code is wider than 8 bits.
-fn highest_code(bits: Bitwidth) -> i16 {
-    (1 << bits.get().min(8)) - 1
 }
 
 impl Stored {
@@ -126,6 +100,8 @@ impl Stored {
 
 #[cfg(test)]
 mod tests {
+    use releq_core::Bitwidth;
+
     use super::*;
 
     fn quantized(codes: &[u8], zero_point: f32, bits: u8) -> Quantized {

@@ -11,7 +11,6 @@ mod weights;
 use std::{collections::BTreeMap, fmt, path::Path};
 
 use graph::Graph;
-pub(crate) use levels::Levels;
 use prost::Message;
 use releq_core::{Bitwidth, atomic_file, text_enum};
 use releq_quant::ActivationGrids;

@@ -1,0 +1,116 @@
+//! The weights of an integer layer, which are read from codes a few outputs at a time: kernels store them as they want them, and
+//! nobody else keeps them.
+
+use releq_format::{Codes, IntegerLayer};
+
+use crate::RuntimeError;
+
+/// Outputs whose weights are in memory at once where all are looked at.
+const OUTPUTS: usize = 16;
+
+/// Reads levels, row by row, from the first one of the given output on.
+type Read<'a> = dyn Fn(usize, &mut [i16]) -> Result<(), RuntimeError> + Send + Sync + 'a;
+
+/// The weights of an integer layer.
+pub(crate) struct Weights<'a> {
+    read: Box<Read<'a>>,
+    outputs: usize,
+    /// Weights of one output: `channels`, each of so many pixels.
+    row: usize,
+    channels: usize,
+}
+
+/// What there is to know of the weights of one output.
+pub(crate) struct Totals {
+    pub(crate) sum: i64,
+    /// The sum of their magnitudes.
+    pub(crate) magnitude: i64,
+}
+
+impl<'a> Weights<'a> {
+    /// Those of a layer of that name, `[outputs][channels][row / channels]`.
+    pub(crate) fn new<C: Codes>(
+        name: &'a str,
+        layer: IntegerLayer<'a, C>,
+        [outputs, row, channels]: [usize; 3],
+    ) -> Self {
+        let read = move |output: usize, out: &mut [i16]| {
+            layer.read_levels(output * row, out).map_err(|error| unread(name, error))
+        };
+        Self { read: Box::new(read), outputs, row, channels }
+    }
+
+    /// The lowest and the highest level, zero among them, and what there is to know of each output.
+    pub(crate) fn survey(&self) -> Result<([i16; 2], Vec<Totals>), RuntimeError> {
+        let (mut range, mut totals) = ([0; 2], Vec::with_capacity(self.outputs));
+        let mut levels = vec![0; OUTPUTS.min(self.outputs) * self.row];
+        for first in (0..self.outputs).step_by(OUTPUTS) {
+            let levels = &mut levels[..OUTPUTS.min(self.outputs - first) * self.row];
+            (self.read)(first, levels)?;
+            let [low, high] = &mut range;
+            *low = levels.iter().fold(*low, |low, &level| low.min(level));
+            *high = levels.iter().fold(*high, |high, &level| high.max(level));
+            totals.extend(levels.chunks_exact(self.row).map(Totals::of));
+        }
+        Ok((range, totals))
+    }
+
+    /// Writes the weights of whole outputs from `output` on, in the kernels' order: `[outputs][kernel][kernel][channels]`. Their
+    /// levels fit in 8 bits, as a survey has shown.
+    pub(crate) fn write(&self, output: usize, out: &mut [i8]) -> Result<(), RuntimeError> {
+        let mut levels = vec![0; out.len()];
+        (self.read)(output, &mut levels)?;
+        let rows = out.chunks_exact_mut(self.row).zip(levels.chunks_exact(self.row));
+        for (to, from) in rows {
+            channels_last(from, self.channels, to, |level| level as i8);
+        }
+        Ok(())
+    }
+
+    /// All of them, in the kernels' order.
+    pub(crate) fn all(&self) -> Result<Vec<i8>, RuntimeError> {
+        let mut weights = vec![0; self.outputs * self.row];
+        self.write(0, &mut weights)?;
+        Ok(weights)
+    }
+}
+
+impl Totals {
+    fn of(levels: &[i16]) -> Self {
+        // Sums of 32 bits vectorize, and hold those of as many as this.
+        let parts = levels.chunks(1 << 16);
+        let add = |part: &[i16]| part.iter().map(|&level| i32::from(level)).sum::<i32>();
+        let add_magnitudes =
+            |part: &[i16]| part.iter().map(|&level| i32::from(level).abs()).sum::<i32>();
+        Self {
+            sum: parts.clone().map(|part| i64::from(add(part))).sum(),
+            magnitude: parts.map(|part| i64::from(add_magnitudes(part))).sum(),
+        }
+    }
+}
+
+/// Why the weights of a layer are not there.
+pub(crate) fn unread(
+    layer: &str,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> RuntimeError {
+    RuntimeError::Codes { layer: layer.to_owned(), source: Box::new(error) }
+}
+
+/// The weights of one output from `[channels][area]` to `[area][channels]`.
+pub(crate) fn channels_last<A: Copy, B>(
+    from: &[A],
+    channels: usize,
+    to: &mut [B],
+    convert: impl Fn(A) -> B,
+) {
+    let area = from.len() / channels;
+    if area == 1 || channels == 1 {
+        return to.iter_mut().zip(from).for_each(|(to, &from)| *to = convert(from));
+    }
+    for (pixel, to) in to.chunks_exact_mut(channels).enumerate() {
+        for (to, &from) in to.iter_mut().zip(from[pixel..].iter().step_by(area)) {
+            *to = convert(from);
+        }
+    }
+}
