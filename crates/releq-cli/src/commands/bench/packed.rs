@@ -67,7 +67,7 @@ pub(super) fn time(
     threads: NonZeroUsize,
     repeats: NonZeroUsize,
 ) -> Result<Packed> {
-    let packed = packed::load(path)?;
+    let packed = packed::open(path)?;
     let compile = |mode| Model::compile(&packed, &Options { isa, threads, mode });
     let loading = loading(path, repeats, || Ok(compile(Mode::Best)?))?;
     let mut models = [compile(Mode::Best)?, compile(Mode::Int8)?, compile(Mode::Float)?];
@@ -129,7 +129,7 @@ fn loading(
     let (mut read, mut prepared) = (Vec::new(), Vec::new());
     for _ in 0..repeats.get() {
         let start = Instant::now();
-        let packed = packed::load(path)?;
+        let packed = packed::open(path)?;
         read.push(start.elapsed().as_secs_f64() * 1e6);
         drop(packed);
         let start = Instant::now();

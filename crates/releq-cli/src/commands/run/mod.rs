@@ -14,7 +14,7 @@ use releq::{
     },
     format::{
         onnx::End,
-        packed::{self, Packed},
+        packed::{self, FileCodes, Packed},
     },
     train::{Backend, Trainer, TrainerFactory},
 };
@@ -162,12 +162,12 @@ impl Args {
     }
 
     /// The network that the runtime computes; `None` for one that a trainer does.
-    fn packed(&self) -> Result<Option<Packed>> {
+    fn packed(&self) -> Result<Option<Packed<FileCodes>>> {
         let as_it_is = self.weights.weights.is_none()
             && self.precision.bits.is_empty()
             && self.backend.is_none();
         let Some(path) = self.network.packed().filter(|_| as_it_is) else { return Ok(None) };
-        let packed = packed::load(path)?;
+        let packed = packed::open(path)?;
         let is_runtimes = packed.activations.is_some() || self.explain;
         Ok(Some(packed).filter(|_| is_runtimes))
     }
