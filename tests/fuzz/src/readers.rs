@@ -17,7 +17,7 @@ use releq_data::{
     image_folder, npz, svhn,
 };
 use releq_format::{
-    Checkpoint, NameMap, onnx,
+    Checkpoint, Codes, NameMap, onnx,
     packed::{self, Packed},
     safetensors,
 };
@@ -327,7 +327,8 @@ pub fn onnx(bytes: &[u8]) -> bool {
 /// A packed network, as it is and with the right checksum, and as a checkpoint. What is one is made ready to run, and run.
 pub fn packed(bytes: &[u8]) -> bool {
     let path = file(&folder("packed", |_| {}), "packed.safetensors", bytes);
-    let valid = packed::load(&path).is_ok_and(|packed| runs(&packed));
+    let valid = packed::load(&path).is_ok_and(|packed| runs(&packed))
+        | packed::open(&path).is_ok_and(|packed| runs(&packed));
     let found = weights(&path);
     reseal::safetensors(bytes, |text| text)
         .and_then(|bytes| packed::parse(&bytes).ok())
@@ -337,7 +338,7 @@ pub fn packed(bytes: &[u8]) -> bool {
 }
 
 /// Whether a network runs on the runtime; of one that is too large to be tried so often, whether it can be read.
-fn runs(packed: &Packed) -> bool {
+fn runs<C: Codes>(packed: &Packed<C>) -> bool {
     let network = packed.model.network();
     let values: usize = network.input().iter().product();
     let largest = (0..network.nodes().len()).map(|index| network.shape(index).len()).max();
