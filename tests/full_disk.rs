@@ -128,7 +128,9 @@ fn run(
 
 #[test]
 fn a_search_whose_disk_fills_up_anywhere_says_so_and_goes_on_when_there_is_room() {
-    let expected = timeless(&experiment().run(&Cancel::new(), &|_| {}).unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = RunFolder::open(elsewhere.path()).unwrap();
+    let expected = timeless(&experiment().run_in(&folder, &Cancel::new(), &|_| {}).unwrap());
     for stage in [Stage::Pretrain, Stage::Search, Stage::Final] {
         let Some(disk) = SmallDisk::mount(64) else { return };
         let filled = AtomicBool::new(false);
