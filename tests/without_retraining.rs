@@ -106,8 +106,10 @@ fn without_labels_everything_is_an_agreement_with_full_precision() {
 
 #[test]
 fn a_run_without_labels_goes_on_from_where_it_was_stopped_to_the_same_report() {
-    let expected = run(without_labels());
     let folder = tempfile::tempdir().unwrap();
+    let straight = RunFolder::open(folder.path().join("straight")).unwrap();
+    let straight = experiment(without_labels()).run_in(&straight, &Cancel::new(), &|_| {});
+    let expected = straight.unwrap();
     // Stopped in the search, then in the corrections at the end.
     for stop_at in [3, 12] {
         let (cancel, seen) = (Cancel::new(), AtomicUsize::new(0));
