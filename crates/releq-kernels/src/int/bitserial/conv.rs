@@ -178,7 +178,7 @@ fn pieces(shape: ConvShape) -> Vec<Piece> {
     pieces
 }
 
-/// WeightRows of planes from [`BitSerialConv::split_rows`], and how windows are gathered from them.
+/// Rows of planes from [`BitSerialConv::split_rows`], and how windows are gathered from them.
 #[derive(Clone, Copy)]
 pub(super) struct Image<'a> {
     pub(super) planes: &'a [u32],
