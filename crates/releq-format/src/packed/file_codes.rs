@@ -117,6 +117,28 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_read_as_a_file_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.safetensors");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let mut packed = packed(3);
+        // More than a pipe holds.
+        packed.about.classes = vec!["x".repeat(1000); 200];
+        let bytes = packed::encode(&packed).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| fs::write(&pipe, &bytes).unwrap());
+            assert_eq!(packed::load(&pipe).unwrap(), packed);
+            scope.spawn(|| fs::write(&pipe, &bytes).unwrap());
+            let opened = packed::open(&pipe).unwrap();
+            let mut codes = [0xff; 45];
+            opened.model.codes("fc").unwrap().read(0, &mut codes).unwrap();
+            assert_eq!(codes, packed.model.codes("fc").unwrap().codes());
+        });
+    }
+
     #[test]
     fn a_damaged_file_is_refused_before_its_codes_are_read() {
         let folder = tempfile::tempdir().unwrap();

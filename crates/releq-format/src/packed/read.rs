@@ -39,7 +39,7 @@ pub fn load(path: impl AsRef<Path>) -> Result<Packed, PackedError> {
 /// Reads a packed file except for its codes, which are read from it whenever they are needed. No more of them is in memory than
 /// whoever reads them takes at a time.
 ///
-/// All of the file, codes as well, has been compared with its checksum when this returns.
+/// All of the file, codes as well, has been compared with its checksum when this returns. A pipe is copied to a temporary file.
 ///
 /// # Errors
 /// As [`load`].
@@ -74,7 +74,7 @@ pub fn parse(bytes: &[u8]) -> Result<Packed, PackedError> {
 
 /// A file to read a network from, and its length.
 fn opened(path: &Path) -> Result<(File, u64), PackedError> {
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = seekable(path).map_err(io)?;
     let mut start = Vec::new();
     (&mut file).take(StandIn::START as u64).read_to_end(&mut start).map_err(io)?;
     if let Some(what) = StandIn::of(&start) {
@@ -83,6 +83,18 @@ fn opened(path: &Path) -> Result<(File, u64), PackedError> {
     file.rewind().map_err(io)?;
     let len = file.metadata().map_err(io)?.len();
     Ok((file, len))
+}
+
+/// What is at `path`, or a copy of it where it is read from front to back and only once, as a pipe is.
+fn seekable(path: &Path) -> io::Result<File> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    let mut copy = tempfile::tempfile()?;
+    io::copy(&mut file, &mut copy)?;
+    copy.rewind()?;
+    Ok(copy)
 }
 
 /// An error with the file that it is about.
