@@ -108,7 +108,9 @@ fn take(input: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
 /// The `len` bytes from `start` on, which are there.
 pub(crate) fn part(source: &mut (impl Read + Seek), start: u64, len: usize) -> io::Result<Vec<u8>> {
     source.seek(SeekFrom::Start(start))?;
-    let mut bytes = Vec::with_capacity(len);
+    let mut bytes = Vec::new();
+    // A sparse file may have more than there is memory for.
+    bytes.try_reserve_exact(len)?;
     source.take(len as u64).read_to_end(&mut bytes)?;
     match bytes.len() == len {
         true => Ok(bytes),
@@ -118,4 +120,20 @@ pub(crate) fn part(source: &mut (impl Read + Seek), start: u64, len: usize) -> i
 
 pub(crate) fn invalid(problem: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_part_is_whole_or_an_error() {
+        let mut source = Cursor::new([1, 2, 3, 4]);
+        assert_eq!(part(&mut source, 1, 2).unwrap(), [2, 3]);
+        assert!(part(&mut source, 4, 0).unwrap().is_empty());
+        assert_eq!(part(&mut source, 3, 2).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(part(&mut source, 0, usize::MAX).unwrap_err().kind(), ErrorKind::OutOfMemory);
+    }
 }
