@@ -90,7 +90,6 @@ impl Run<'_> {
             Ok(found)
         })?;
         laps.lap("comparisons");
-        drop(searches);
         drop(evaluator);
         Ok(Searched { problem, sensitivities, found, comparisons, failed })
     }
