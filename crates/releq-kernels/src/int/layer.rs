@@ -150,12 +150,21 @@ impl Choice {
     /// # Errors
     /// [`KernelError`] for an invalid shape.
     pub fn of(shape: LayerShape, bits: BitPair, isa: Isa) -> Result<Self, KernelError> {
-        shape.check()?;
-        Ok(Self::of_checked(shape, bits, isa))
+        Self::or_of(None, shape, bits, isa)
     }
 
-    const fn requested(kernel: Kernel) -> Self {
-        Self { kernel, reason: "requested by the caller" }
+    /// The kernel that the caller requests or, without one, that of [`of`](Self::of).
+    fn or_of(
+        kernel: Option<Kernel>,
+        shape: LayerShape,
+        bits: BitPair,
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        shape.check()?;
+        Ok(match kernel {
+            Some(kernel) => Self { kernel, reason: "requested by the caller" },
+            None => Self::of_checked(shape, bits, isa),
+        })
     }
 
     /// Bits that the weights are packed as.
@@ -258,8 +267,7 @@ impl Layer {
         bits: BitPair,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        let choice = Choice::of(shape, bits, isa)?;
-        Self::pack_as(Self::rows(codes, shape, bits, choice)?, shape, bits, isa, choice)
+        Self::pack_codes(None, codes, shape, bits, isa)
     }
 
     /// Packs weights for the given kernel.
@@ -274,9 +282,7 @@ impl Layer {
         bits: BitPair,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        shape.check()?;
-        let choice = Choice::requested(kernel);
-        Self::pack_as(Self::rows(codes, shape, bits, choice)?, shape, bits, isa, choice)
+        Self::pack_codes(Some(kernel), codes, shape, bits, isa)
     }
 
     /// Packs weights that `fill` writes, for the given kernel or, without one, for that which [`Choice::of`] names.
@@ -294,22 +300,21 @@ impl Layer {
         isa: Isa,
         mut fill: impl FnMut(usize, &mut [i8]) -> Result<(), E>,
     ) -> Result<Self, E> {
-        shape.check()?;
-        let choice = match kernel {
-            Some(kernel) => Choice::requested(kernel),
-            None => Choice::of(shape, bits, isa)?,
-        };
+        let choice = Choice::or_of(kernel, shape, bits, isa)?;
         let rows = WeightRows::written_by(&mut fill, shape.depth(), choice.stored(bits))?;
         Self::pack_as(rows, shape, bits, isa, choice)
     }
 
-    fn rows(
+    fn pack_codes(
+        kernel: Option<Kernel>,
         codes: &[i8],
         shape: LayerShape,
         bits: BitPair,
-        choice: Choice,
-    ) -> Result<WeightRows<'_>, KernelError> {
-        WeightRows::of(codes, shape.outputs(), shape.depth(), choice.stored(bits))
+        isa: Isa,
+    ) -> Result<Self, KernelError> {
+        let choice = Choice::or_of(kernel, shape, bits, isa)?;
+        let rows = WeightRows::of(codes, shape.outputs(), shape.depth(), choice.stored(bits))?;
+        Self::pack_as(rows, shape, bits, isa, choice)
     }
 
     fn pack_as<E: From<KernelError>>(

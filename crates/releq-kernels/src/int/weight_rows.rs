@@ -1,6 +1,6 @@
 //! Weights on their way into the layout of a kernel.
 
-use crate::{BitPair, GemmShape, KernelError};
+use crate::{BitPair, ConvShape, GemmShape, KernelError};
 
 /// The weights of a layer, `[outputs][depth]`, as packing takes them: some outputs at a time, from the first to the last, so that
 /// no more of them need to be in memory.
@@ -36,6 +36,19 @@ impl<'a> WeightRows<'a> {
         let pair = BitPair::new(bits, 8)?;
         let source = Source::Slice(codes);
         Ok(Self { source, pair, narrow: pair, depth, buffer: Vec::new() })
+    }
+
+    /// Those of a convolution, `[outputs][kernel][kernel][channels]`.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of), and for an invalid shape.
+    pub(crate) fn of_conv(
+        codes: &'a [i8],
+        shape: ConvShape,
+        bits: u8,
+    ) -> Result<Self, KernelError> {
+        shape.check()?;
+        Self::of(codes, shape.outputs, shape.depth(), bits)
     }
 }
 

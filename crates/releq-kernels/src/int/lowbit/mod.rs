@@ -244,8 +244,7 @@ impl LowBitConv {
     /// [`KernelError`] for an invalid shape, a wrong length, a code outside its bitwidth, a bitwidth outside 1 to 8,
     /// sums that could overflow, or an instruction set that this processor lacks.
     pub fn pack(codes: &[i8], shape: ConvShape, bits: u8, isa: Isa) -> Result<Self, KernelError> {
-        shape.check()?;
-        Self::pack_rows(&mut WeightRows::of(codes, shape.outputs, shape.depth(), bits)?, shape, isa)
+        Self::pack_rows(&mut WeightRows::of_conv(codes, shape, bits)?, shape, isa)
     }
 
     /// As [`pack`](Self::pack), of a shape that was checked.
