@@ -97,12 +97,7 @@ impl Bytes {
 
 /// Exactly `length` bytes, without reserving memory for more than there are.
 fn take(input: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    input.take(length).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 == length {
-        true => Ok(bytes),
-        false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends too early")),
-    }
+    take_into(Vec::new(), input, length)
 }
 
 /// The `len` bytes from `start` on, which are there.
@@ -111,10 +106,15 @@ pub(crate) fn part(source: &mut (impl Read + Seek), start: u64, len: usize) -> i
     let mut bytes = Vec::new();
     // A sparse file may have more than there is memory for.
     bytes.try_reserve_exact(len)?;
-    source.take(len as u64).read_to_end(&mut bytes)?;
-    match bytes.len() == len {
+    take_into(bytes, source, len as u64)
+}
+
+/// Exactly `length` bytes, in a vector that was empty.
+fn take_into(mut bytes: Vec<u8>, input: &mut impl Read, length: u64) -> io::Result<Vec<u8>> {
+    input.take(length).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 == length {
         true => Ok(bytes),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
+        false => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends too early")),
     }
 }
 
