@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use releq::{
-    Report, SearchOutcome,
+    FinalRow, Report, SearchOutcome,
     core::BitwidthAssignment,
     jobs::{Job, Task},
 };
@@ -12,6 +12,7 @@ use super::{
     replay::Record,
     schedule::{Asked, Round},
 };
+use crate::plot::{Facts, RowKind};
 
 /// Numbers of jobs that were met.
 struct Numbered<'r> {
@@ -63,9 +64,11 @@ impl Asked {
             (rounds.iter().map(Vec::len).max().unwrap_or(1), rounds)
         };
         let rivals = report.comparisons.iter().map(of_rival).collect();
-        let of_search = |label: &str| label == "releq" || label.ends_with(" search");
+        let facts = Facts::new(report, &[]);
+        let of_search =
+            |row: &FinalRow| matches!(facts.row_kind(row), RowKind::Agent | RowKind::Rival);
         let mut seen = BTreeSet::new();
-        let wanted = report.rows.iter().filter(|row| !of_search(&row.label));
+        let wanted = report.rows.iter().filter(|row| !of_search(row));
         let wanted = wanted.filter(|row| seen.insert(&row.bits)).map(|row| Job {
             bits: row.bits.clone(),
             task: Task::Long { again: 0, weights: true },

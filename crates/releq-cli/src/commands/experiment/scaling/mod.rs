@@ -152,15 +152,12 @@ impl Args {
                     return Ok(interrupt.exit_code().into());
                 };
                 asked.between = between;
-                let row = self.row(batch, workers, &asked, alone, config.seed);
-                alone
-                    .get_or_insert(Alone { work: asked.work(), seconds: row.seconds.iter().sum() });
                 note(format_args!(
                     "{} at a time, {}",
                     count(batch, "evaluation"),
                     count(workers, "worker")
                 ));
-                rows.push(row);
+                rows.push(self.row(batch, workers, &asked, &mut alone, config.seed));
             }
         }
         rows.retain(|row| counts.contains(&row.workers));
@@ -199,19 +196,19 @@ impl Args {
         Ok(all)
     }
 
-    /// `alone` is what one worker does, unless this is that one.
+    /// `alone` is what one worker does, which comes first.
     fn row(
         &self,
         batch: usize,
         count: usize,
         asked: &Asked,
-        alone: Option<Alone>,
+        alone: &mut Option<Alone>,
         seed: u64,
     ) -> Row {
         let Self { beside, deaths, lease, back_after, .. } = *self;
         let workers = Workers { count, beside, deaths, lease, back_after };
         let Passed { searched, all, deaths } = pass(asked, workers, seed);
-        let alone = alone.unwrap_or_else(|| Alone { work: asked.work(), seconds: all });
+        let alone = alone.get_or_insert_with(|| Alone { work: asked.work(), seconds: all });
         Row {
             batch,
             workers: count,
