@@ -1,6 +1,6 @@
 //! Ranges of activations, found on images, and networks whose activations are rounded to 8 bits.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use releq_core::{BitwidthAssignment, Op, Weights};
 use releq_data::{Dataset, Normalization};
@@ -33,6 +33,9 @@ pub struct Calibration {
 }
 
 impl Calibration {
+    /// Training images that ranges come from where nobody says how many.
+    pub const IMAGES: NonZeroUsize = NonZeroUsize::new(300).unwrap();
+
     /// Shows images to a network, as its weights are now, at its bitwidths.
     ///
     /// # Errors

@@ -6,34 +6,30 @@ use releq_core::{BitwidthAssignment, Weights};
 use releq_data::Dataset;
 use releq_train::{Calibration, NativeTrainer, RangeRule, RoundedActivations, Trainer};
 
-use super::stages::Run;
+use super::{finals::Finished, stages::Run};
 use crate::{ReleqError, RoundedAccuracy, evaluate::classify};
 
-/// Most training images that the ranges of activations come from; exports take as many by default.
-const IMAGES: usize = 300;
-
 impl Run<'_> {
-    /// The accuracy of the answer with activations of 8 bits; `None` where the run keeps no weights, or the ranges of its
-    /// activations have no grid.
-    pub(super) fn rounded(
-        &self,
-        answer: &BitwidthAssignment,
-    ) -> Result<Option<RoundedAccuracy>, ReleqError> {
-        let kept = self.kept.as_ref().and_then(|kept| kept.retrained_weights(answer));
-        let Some(weights) = kept else { return Ok(None) };
-        match self.rounded_at(answer, &weights) {
-            Ok(accuracy) => Ok(Some(accuracy)),
-            Err(ReleqError::Cancelled) => Err(ReleqError::Cancelled),
+    /// Measures the accuracy of the answer with activations of 8 bits, unless the finals were broken off or the run keeps no weights.
+    pub(super) fn round_activations(&self, finals: &mut Finished) {
+        let over = finals.cancelled || finals.error.is_some();
+        let Some((answer, kept)) = finals.answer.as_ref().zip(self.kept.as_ref()).filter(|_| !over)
+        else {
+            return;
+        };
+        let Some(weights) = kept.retrained_weights(&answer.bits) else { return };
+        match self.rounded(&answer.bits, &weights) {
+            Ok(accuracy) => finals.rounded = Some(accuracy),
+            Err(ReleqError::Cancelled) => finals.cancelled = true,
             // The answer is worth having without.
             Err(error) => {
                 let error = error.chain();
                 log::warn!("the accuracy with activations of 8 bits is not measured: {error}");
-                Ok(None)
             }
         }
     }
 
-    fn rounded_at(
+    fn rounded(
         &self,
         answer: &BitwidthAssignment,
         weights: &Weights,
@@ -42,7 +38,7 @@ impl Run<'_> {
         let mut trainer = NativeTrainer::new(self.network, Arc::clone(&self.pieces.quantizer))?;
         trainer.load(weights)?;
         trainer.set_bits(Some(answer))?;
-        let calibration = images.train.take(images.train.len().min(IMAGES), self.config.seed)?;
+        let calibration = images.train.take(Calibration::IMAGES.get(), self.config.seed)?;
         let grids = Calibration::of(&mut trainer, &calibration, normalization)?
             .grids(&trainer, RangeRule::MinMax)?;
         let accuracy = |trainer: &mut dyn Trainer| {

@@ -75,26 +75,19 @@ impl<'a> Ahead<'a> {
     /// Half of the workers are left to the searches, whose short retrains would wait behind the long ones.
     fn work(&self) {
         loop {
-            let bits = {
-                let mut state = self.lock();
-                loop {
-                    if state.over || state.waiting.is_empty() {
-                        return;
-                    }
-                    let under_way = state.under_way.len();
-                    drop(state);
-                    let room = (self.width)() / 2;
-                    state = self.lock();
-                    if state.under_way.len() == under_way && under_way < room && !state.over {
-                        break;
-                    }
-                    let waited = self.changed.wait_timeout(state, LOOK);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
-                let Some(bits) = state.waiting.pop_front() else { return };
-                state.under_way.push(bits.clone());
-                bits
-            };
+            let room = (self.width)() / 2;
+            let mut state = self.lock();
+            if state.over || state.waiting.is_empty() {
+                return;
+            }
+            if state.under_way.len() >= room {
+                // Looks again when one of them is done, or there may be more workers.
+                drop(self.changed.wait_timeout(state, LOOK));
+                continue;
+            }
+            let Some(bits) = state.waiting.pop_front() else { return };
+            state.under_way.push(bits.clone());
+            drop(state);
             let retrained = (self.retrain)(&bits, &self.cancel);
             let mut state = self.lock();
             state.under_way.retain(|other| *other != bits);

@@ -19,7 +19,8 @@ use super::{
     walk::{Verdict, Walk, measured},
 };
 use crate::{
-    Answer, Event, FinalRow, Problem, Reference, ReleqError, RowCost, SearchOutcome, Sensitivities,
+    Answer, Event, FinalRow, Problem, Reference, ReleqError, RoundedAccuracy, RowCost,
+    SearchOutcome, Sensitivities,
     evaluate::{Retrain, Retrained},
     guard::guard,
     run_folder::{Clock, FinalRecord, OpenRun},
@@ -71,6 +72,8 @@ pub(super) struct Finished {
     pub(super) rows: Vec<FinalRow>,
     pub(super) reference: Reference,
     pub(super) answer: Option<Answer>,
+    /// What the answer loses where activations are rounded as well, once that is measured.
+    pub(super) rounded: Option<RoundedAccuracy>,
     /// Whether the caller stopped them.
     pub(super) cancelled: bool,
     /// What ended them, if a piece failed.
@@ -138,7 +141,7 @@ impl Finals<'_> {
             (cancelled, error) = stopped(self.keep_weights(long, &answer.bits));
         }
         let error = error.or(unproposed).or_else(|| unpriced.into_iter().next());
-        Ok(Finished { rows, reference, answer, cancelled, error })
+        Ok(Finished { rows, reference, answer, rounded: None, cancelled, error })
     }
 
     /// What a search measured and the problem admits: an evaluator may have answered for something else.
@@ -211,11 +214,11 @@ impl Finals<'_> {
         walks: &[Walk],
         done: &Mutex<Done>,
     ) -> Result<(), ReleqError> {
+        let wanted = distinct(beside);
         loop {
-            let mut pending: Vec<_> = beside.iter().map(|(_, bits)| bits.clone()).collect();
             let verdicts = locked(done).clone();
-            let mut seen = BTreeSet::new();
-            pending.retain(|bits| !verdicts.contains_key(bits) && seen.insert(bits.clone()));
+            let mut pending = wanted.clone();
+            pending.retain(|bits| !verdicts.contains_key(bits));
             let there: Vec<_> =
                 pending.iter().filter(|bits| (self.is_there)(bits)).cloned().collect();
             if !there.is_empty() {
@@ -464,6 +467,12 @@ pub(super) fn beside(
         beside.push((format!("{UNIFORM}{bits}"), uniform));
     }
     Ok(beside)
+}
+
+/// The assignments of labels that may share them, in their order.
+pub(super) fn distinct(beside: &[(String, BitwidthAssignment)]) -> Vec<BitwidthAssignment> {
+    let mut seen = BTreeSet::new();
+    beside.iter().map(|(_, bits)| bits).filter(|bits| seen.insert(*bits)).cloned().collect()
 }
 
 /// The first retrain of each assignment.

@@ -17,7 +17,7 @@ pub(super) struct Lead {
     moved: Condvar,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct State {
     asked: usize,
     over: bool,
@@ -34,13 +34,13 @@ impl Lead {
         self.set(|state| *state = State { asked: evaluations, over: true });
     }
 
-    /// Waits until so many evaluations are allowed, or no more will be.
-    fn wait(&self, evaluations: usize) -> State {
+    /// Waits until so many evaluations are allowed, or no more will be; gives how many are.
+    fn wait(&self, evaluations: usize) -> usize {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         while !state.over && state.asked < evaluations {
             state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        *state
+        state.asked
     }
 
     /// Takes the steps of a search that plays `batch` episodes at a time, as far as the agent's is.
@@ -49,13 +49,8 @@ impl Lead {
     /// batch. So what this one measures is what it will measure once its budget is known.
     pub(super) fn follow(&self, mut search: Search<'_>, batch: usize) -> Result<(), ReleqError> {
         loop {
-            let State { asked, over } = self.wait(search.evaluations() + batch);
-            search.allow(asked);
+            search.allow(self.wait(search.evaluations() + batch));
             if !search.step()? {
-                return Ok(());
-            }
-            if over {
-                while search.step()? {}
                 return Ok(());
             }
         }

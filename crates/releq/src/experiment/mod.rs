@@ -344,17 +344,10 @@ impl Experiment {
             laps.lap("final");
             Ok((searched, finals))
         })?;
-        let answer = finals.answer.as_ref().filter(|_| !finals.cancelled && finals.error.is_none());
-        let rounded = match answer.map(|answer| run.rounded(&answer.bits)).transpose() {
-            Ok(rounded) => rounded.flatten(),
-            Err(_) => {
-                finals.cancelled = true;
-                None
-            }
-        };
+        run.round_activations(&mut finals);
         laps.lap("activations");
         finals.error = finals.error.or_else(|| listener.failed());
-        run.report(&weights, searched, &full_precision, (finals, rounded), laps.times)
+        run.report(&weights, searched, &full_precision, finals, laps.times)
     }
 }
 

@@ -150,7 +150,7 @@ impl<'s, 'e> Searches<'s, 'e, '_> {
         's: 'scope,
         'e: 'scope,
     {
-        let Self { run, problem, sensitivities, evaluator, .. } = *self;
+        let Self { run, problem, sensitivities, .. } = *self;
         if !run.config.compare
             || run.workers(self.setup.weights).is_none()
             || problem.evaluation() != EvaluationMode::PerEpisode
@@ -160,8 +160,7 @@ impl<'s, 'e> Searches<'s, 'e, '_> {
         {
             return Ok(());
         }
-        let evaluator = self.make_evaluator(evaluator)?;
-        let cancel = run.cancel;
+        let (evaluator, cancel) = (self.evaluator()?, run.cancel);
         for rival in Rival::ALL {
             let follow = move || {
                 let Some(mut agent) = rival.agent(problem, sensitivities, shape)? else {
@@ -227,7 +226,7 @@ impl<'s, 'e> Searches<'s, 'e, '_> {
             (run.on_event)(&Event::SearchBegun { stage, agent: name, budget });
         }
         let sensitivities = self.sensitivities.cloned();
-        let evaluator = self.make_evaluator(self.evaluator)?;
+        let evaluator = self.evaluator()?;
         let leading = lead.map(|lead| Leading { inner: evaluator, lead });
         let evaluator = leading.as_ref().map_or(evaluator, |leading| leading);
         let outcome = Search::new(self.problem, agent, evaluator, budget)
@@ -252,11 +251,8 @@ impl<'s, 'e> Searches<'s, 'e, '_> {
     }
 
     /// The evaluator of all searches, made if it is not there.
-    fn make_evaluator(
-        &self,
-        evaluator: &'e OnceLock<Box<dyn Evaluator + 's>>,
-    ) -> Result<&'e (dyn Evaluator + 's), ReleqError> {
-        if let Some(made) = evaluator.get() {
+    fn evaluator(&self) -> Result<&'e (dyn Evaluator + 's), ReleqError> {
+        if let Some(made) = self.evaluator.get() {
             return Ok(made.as_ref());
         }
         let Run { kept, clock, .. } = self.run;
@@ -272,7 +268,7 @@ impl<'s, 'e> Searches<'s, 'e, '_> {
             }
             _ => cached,
         };
-        Ok(evaluator.get_or_init(|| made).as_ref())
+        Ok(self.evaluator.get_or_init(|| made).as_ref())
     }
 }
 

@@ -26,8 +26,8 @@ use super::{
     seeds::Seeds,
 };
 use crate::{
-    Cancel, Event, LayerRow, Problem, ReleqError, Report, RoundedAccuracy, RunFolder,
-    Sensitivities, Sensitivity, Stage, StopReason,
+    Cancel, Event, LayerRow, Problem, ReleqError, Report, RunFolder, Sensitivities, Sensitivity,
+    Stage, StopReason,
     evaluate::{RetrainSetup, classify},
     guard::guard,
     jobs::{Job, JobAnswer, Task, Workers, other_answer},
@@ -313,9 +313,7 @@ impl<'a> Run<'a> {
         let known = self.kept.iter().flat_map(|kept| &kept.final_records);
         let known: BTreeSet<_> = known.map(|record| &record.bits).collect();
         let beside = finals::beside(self.network, self.config, &self.uniform)?;
-        let wanted = beside.into_iter().map(|(_, bits)| bits);
-        let mut seen = BTreeSet::new();
-        let wanted = wanted.filter(|bits| !known.contains(bits) && seen.insert(bits.clone()));
+        let wanted = finals::distinct(&beside).into_iter().filter(|bits| !known.contains(bits));
         let width = || workers.width();
         let retrain = |bits: &BitwidthAssignment, cancel: &Cancel| {
             self.retrain_elsewhere((workers, bench), (bits, 0, self.kept.is_some()), cancel)
@@ -428,11 +426,11 @@ impl<'a> Run<'a> {
         weights: &Weights,
         searched: Searched,
         full_precision: &FullPrecision,
-        (finished, rounded): (Finished, Option<RoundedAccuracy>),
+        finished: Finished,
         times: BTreeMap<String, f64>,
     ) -> Result<Report, ReleqError> {
         let Searched { found, comparisons, sensitivities, failed, .. } = searched;
-        let Finished { rows, reference, answer, cancelled, error } = finished;
+        let Finished { rows, reference, answer, rounded, cancelled, error } = finished;
         // An evaluator may stop a search of its own accord; then, too, the run has not come to its end.
         let cancelled = cancelled || found.stop == StopReason::Cancelled;
         let error = failed.or(error);

@@ -40,7 +40,7 @@ pub(super) struct ActivationArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value = "300",
+        default_value_t = Calibration::IMAGES,
         value_parser = options::count,
         allow_negative_numbers = true
     )]
