@@ -119,6 +119,11 @@ impl Args {
         let mut config = RunFolder::config_of(&self.run)?;
         let report = RunFolder::report_of(&self.run)?
             .with_context(|| format!("{} has no report yet", self.run.display()))?;
+        ensure!(
+            !report.cancelled && report.failed().is_none(),
+            "the run in {0} has not come to its end; `releq resume {0}` goes on with it",
+            self.run.display()
+        );
         config.compare &= !self.no_comparison;
         let at_once = config.threads.get();
         let time = |stage: &str| report.times.get(stage).copied().unwrap_or_default();
