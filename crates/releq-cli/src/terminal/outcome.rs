@@ -1,8 +1,13 @@
 //! How the program starts and ends.
 
-use std::process::{ExitCode, Termination};
+use std::{
+    io::{self, Write as _},
+    process::{ExitCode, Termination},
+};
 
 use anyhow::Result;
+use env_logger::fmt::Formatter;
+use log::{Level, Record};
 
 use super::output::note;
 use crate::args::{UsageError, options_named_in};
@@ -16,6 +21,7 @@ const USAGE: u8 = 2;
 pub fn exit_code<T: Termination>(program: impl FnOnce() -> Result<T>) -> ExitCode {
     // A second program in the same process goes on with the first one's log.
     let _ = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format(logged)
         .try_init();
     match program() {
         Ok(outcome) => outcome.report(),
@@ -27,6 +33,20 @@ pub fn exit_code<T: Termination>(program: impl FnOnce() -> Result<T>) -> ExitCod
             let message = format!("{error:#}");
             note(format_args!("error: {message}{}", options_named_in(&message)));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// A line of the log. Warnings are for everybody and look like other remarks; whoever asks for more wants to know when and
+/// where as well.
+fn logged(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let said = record.args();
+    match record.level() {
+        Level::Error => writeln!(out, "error: {said}"),
+        Level::Warn => writeln!(out, "warning: {said}"),
+        level => {
+            let (time, place) = (out.timestamp(), record.target());
+            writeln!(out, "[{time} {level} {place}] {said}")
         }
     }
 }
