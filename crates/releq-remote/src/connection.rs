@@ -3,7 +3,7 @@
 use std::{
     fmt::Debug,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,8 +12,10 @@ use tokio::{sync::Notify, time};
 
 use crate::{Access, RemoteError, error::chain};
 
-/// How long the first connection is tried for.
-const CONNECT: Duration = Duration::from_secs(20);
+/// How long the first connection of a search or a worker is tried for.
+pub(crate) const CONNECT: Duration = Duration::from_secs(20);
+/// After so long without the first connection, somebody should know.
+const SAY_AFTER: Duration = Duration::from_secs(3);
 /// How long one call may take before it is made again.
 const ATTEMPT: Duration = Duration::from_secs(8);
 /// Three of these without an answer, and the server is taken for gone.
@@ -34,12 +36,20 @@ struct News {
     /// What the server forbade last: the call itself only times out.
     refusal: Mutex<Option<String>>,
     connected: Notify,
+    /// Since when it has not answered, if it does not.
+    away: Mutex<Option<Instant>>,
 }
 
 impl Connection {
-    /// Connects. What may pass, such as a server that is about to start, is waited for; wrong credentials are not.
-    pub(crate) async fn open(access: &Access, name: &str) -> Result<Self, RemoteError> {
+    /// Connects. What may pass, such as a server that is about to start, is waited for as long as `patience` says; wrong
+    /// credentials are not.
+    pub(crate) async fn open(
+        access: &Access,
+        name: &str,
+        patience: Duration,
+    ) -> Result<Self, RemoteError> {
         let begun = Instant::now();
+        let mut said = false;
         loop {
             let news = Arc::new(News::default());
             let heard = Arc::clone(&news);
@@ -75,7 +85,7 @@ impl Connection {
                 }
                 kind => !matches!(kind, ConnectErrorKind::TimedOut | ConnectErrorKind::Dns),
             };
-            if for_good || begun.elapsed() > CONNECT {
+            if for_good || begun.elapsed() > patience {
                 let hint = match error.kind() {
                     ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                         "; name a file with credentials that the server knows (--creds)"
@@ -86,8 +96,17 @@ impl Connection {
                 let reason = format!("{reason}{hint}");
                 return Err(RemoteError::Connect { url: access.url().to_owned(), reason });
             }
+            if begun.elapsed() > SAY_AFTER && !std::mem::replace(&mut said, true) {
+                let (url, seconds) = (access.url(), patience.as_secs());
+                log::warn!("no connection to {url} yet ({reason}); it is tried for {seconds} s");
+            }
             time::sleep(Duration::from_millis(500)).await;
         }
+    }
+
+    /// How long the server has not answered; nothing if it does, as far as is known.
+    pub(crate) fn away(&self) -> Duration {
+        self.news.away().map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Waits until the connection is there again after it was lost.
@@ -114,8 +133,12 @@ impl Connection {
     {
         let mut failures = 0;
         loop {
+            let begun = Instant::now();
             let reason = match time::timeout(ATTEMPT, attempt()).await {
-                Ok(Ok(value)) => return Ok(value),
+                Ok(Ok(value)) => {
+                    *self.news.away() = None;
+                    return Ok(value);
+                }
                 Ok(Err(error)) => chain(&error),
                 Err(_) => "no answer".to_owned(),
             };
@@ -129,18 +152,22 @@ impl Connection {
             {
                 return Err(RemoteError::Full { what: what(), reason });
             }
-            if patience.is_some() && reason.contains("stream not found") {
+            if patience.is_some() && is_lost(&reason) {
                 return Err(RemoteError::NoQueue);
             }
+            self.news.away().get_or_insert(begun);
             failures += 1;
             if patience.is_some_and(|patience| failures >= patience) {
                 return Err(RemoteError::Server { what: what(), reason });
             }
             if failures == WARN_AFTER {
-                log::warn!(
-                    "the server does not {}: {reason}; waiting for it. If it runs and answers, its disk may be full",
-                    what()
-                );
+                let hint = match is_lost(&reason) {
+                    true => {
+                        "it has lost its store, and waits for a search that makes its streams anew"
+                    }
+                    false => "waiting for it; if it runs and answers, its disk may be full",
+                };
+                log::warn!("the server does not {}: {reason}; {hint}", what());
             }
             time::sleep(Duration::from_millis(100 << failures.min(4))).await;
         }
@@ -150,7 +177,13 @@ impl Connection {
 impl News {
     fn hear(&self, event: &Event) {
         match event {
-            Event::Connected => self.connected.notify_waiters(),
+            Event::Connected => {
+                *self.away() = None;
+                self.connected.notify_waiters();
+            }
+            Event::Disconnected => {
+                self.away().get_or_insert_with(Instant::now);
+            }
             Event::ServerError(error) => {
                 let text = error.to_string();
                 if text.to_lowercase().contains("permissions violation") {
@@ -163,7 +196,18 @@ impl News {
         }
     }
 
+    fn away(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_refusal(&self) -> Option<String> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+/// Whether a call failed because what searches have created is not there.
+fn is_lost(reason: &str) -> bool {
+    ["stream not found", "no stream found", "consumer not found"]
+        .iter()
+        .any(|lost| reason.contains(lost))
 }

@@ -14,7 +14,7 @@ mod worker;
 
 pub use access::{Access, Credentials};
 pub use error::RemoteError;
-pub use message::{Doing, PROTOCOL, WorkerStatus, machine_kind};
+pub use message::{Doing, PROTOCOL, Step, WorkerStatus, machine_kind};
 pub use retrains::{RemoteConfig, RemoteWorkers};
 pub use roster::{Roster, roster};
 pub use worker::{Worker, WorkerConfig, WorkerEvent};

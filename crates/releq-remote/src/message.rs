@@ -161,6 +161,21 @@ pub struct Doing {
     pub job: Job,
     /// When it began, in seconds since 1970.
     pub since: u64,
+    /// How far it is.
+    pub step: Step,
+}
+
+/// The steps of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Step {
+    /// Network, weights and images of its run are fetched and read, where they are not there yet.
+    Loading,
+    /// The network is retrained.
+    Retraining,
+    /// The answer is on its way to the server.
+    Storing,
 }
 
 /// What has to be equal for two machines to give equal answers: the architecture and the instruction set of the kernels.

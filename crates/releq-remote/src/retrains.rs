@@ -1,7 +1,7 @@
 //! The side of the search: asks for retrains, and waits for their answers.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     num::NonZeroUsize,
     path::PathBuf,
@@ -24,7 +24,7 @@ use tokio::{sync::Notify, task::AbortHandle, time};
 use crate::{
     Access, RemoteError, WorkerConfig,
     blobs::{self, Missing},
-    connection::Connection,
+    connection::{CONNECT, Connection},
     engine::Engine,
     error::chain,
     layout::{JOBS, Layout, subject},
@@ -59,9 +59,9 @@ pub struct RemoteConfig {
 }
 
 impl Default for RemoteConfig {
-    /// Workers alone, of this machine's kind, that have the images, with a lease of 30 seconds.
+    /// Workers alone, of this machine's kind, that have the images, with a lease of ten seconds.
     fn default() -> Self {
-        Self { local: 0, any_machine: false, send_data: false, lease: Duration::from_secs(30) }
+        Self { local: 0, any_machine: false, send_data: false, lease: Duration::from_secs(10) }
     }
 }
 
@@ -72,7 +72,7 @@ pub struct RemoteWorkers {
     config: RemoteConfig,
     prepared: Mutex<Option<(Arc<Bench>, Arc<Needs>)>>,
     local: Mutex<Option<Local>>,
-    watch: AbortHandle,
+    tasks: [AbortHandle; 2],
     /// How many workers there were, and when somebody looked.
     width: Mutex<Option<(Instant, usize)>>,
 }
@@ -92,6 +92,10 @@ struct Shared {
     /// Content that a worker may report missing.
     contents: Mutex<HashMap<String, Arc<Vec<u8>>>>,
     last_answer: Mutex<Instant>,
+    /// When it was said that nobody answers.
+    told: Mutex<Instant>,
+    /// How many answers each worker has given, by its name.
+    answers: Mutex<BTreeMap<String, usize>>,
     /// Kinds of machines that have answered, other than this one's.
     others: Mutex<BTreeSet<String>>,
 }
@@ -114,7 +118,7 @@ impl RemoteWorkers {
         let engine = Arc::new(Engine::start()?);
         let (access, lease) = (access.clone(), config.lease);
         let (connection, layout) = engine.call(async move {
-            let connection = Connection::open(&access, "releq search").await?;
+            let connection = Connection::open(&access, "releq search", CONNECT).await?;
             let layout = Layout::create(&connection, lease).await?;
             Ok::<_, RemoteError>((connection, layout))
         })??;
@@ -124,16 +128,21 @@ impl RemoteWorkers {
             waiting: Mutex::default(),
             contents: Mutex::default(),
             last_answer: Mutex::new(Instant::now()),
+            told: Mutex::new(Instant::now()),
+            answers: Mutex::default(),
             others: Mutex::default(),
         });
-        let watch = engine.spawn(Arc::clone(&shared).watch());
+        let tasks = [
+            engine.spawn(Arc::clone(&shared).watch()),
+            engine.spawn(Arc::clone(&shared).keep(lease)),
+        ];
         Ok(Self {
             engine,
             shared,
             config,
             prepared: Mutex::default(),
             local: Mutex::default(),
-            watch,
+            tasks,
             width: Mutex::default(),
         })
     }
@@ -142,6 +151,13 @@ impl RemoteWorkers {
     #[must_use]
     pub fn server(&self) -> String {
         self.shared.connection.jetstream.client().server_info().version.clone()
+    }
+
+    /// How many retrains every worker has done for this search, by its name; those that the search was given by an earlier
+    /// life of its run are among them.
+    #[must_use]
+    pub fn answers(&self) -> BTreeMap<String, usize> {
+        locked(&self.shared.answers).clone()
     }
 
     /// Puts what a run needs on the server, once.
@@ -200,7 +216,8 @@ impl RemoteWorkers {
         let engine = Arc::clone(&self.engine);
         let Shared { connection, layout, .. } = &*self.shared;
         let abandon = Cancel::new();
-        let slots = Slots::new(engine, connection.clone(), layout.clone(), &config, &abandon)?;
+        let slots =
+            Slots::new(engine, connection.clone(), layout.clone(), &config, (&abandon, &abandon))?;
         slots.preload(run.to_owned(), Arc::clone(bench));
         let slots = Arc::new(slots);
         let telling = slots.tell();
@@ -208,7 +225,7 @@ impl RemoteWorkers {
             let (slots, abandon) = (Arc::clone(&slots), abandon.clone());
             thread::spawn(move || {
                 let quiet = |event: &_| log::info!("{event}");
-                if let Err(error) = slots.work(&abandon, &quiet)
+                if let Err(error) = slots.work(&quiet)
                     && !abandon.is_cancelled()
                 {
                     log::warn!("this process takes no more jobs: {}", chain(&error));
@@ -298,6 +315,7 @@ impl Workers for RemoteWorkers {
             };
             let ResultMessage { worker, machine, outcome, .. } = answer?;
             self.shared.answered_by(&machine);
+            *locked(&self.shared.answers).entry(worker.clone()).or_default() += 1;
             accept_failure = true;
             match outcome {
                 Outcome::Failed { reason } => {
@@ -330,7 +348,9 @@ impl Workers for RemoteWorkers {
 
 impl Drop for RemoteWorkers {
     fn drop(&mut self) {
-        self.watch.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
         if let Some(local) = locked(&self.local).take() {
             local.abandon.cancel();
             for thread in local.threads {
@@ -415,7 +435,6 @@ impl Shared {
         locked(&self.waiting).entry(id.clone()).or_default().push(Arc::clone(&woken));
         let waiting = Waiting { shared: &self, id: &id, woken };
         let mut published: Option<Instant> = None;
-        let mut told = Instant::now();
         loop {
             let found = self
                 .connection
@@ -437,16 +456,13 @@ impl Shared {
                 }
             }
             if published.is_none_or(|when| when.elapsed() >= AGAIN) {
-                self.publish(&id, &payload).await?;
+                if !self.publish(&id, &payload).await? && self.is_stale().await {
+                    self.remove(&id).await;
+                    self.publish(&id, &payload).await?;
+                }
                 published = Some(Instant::now());
             }
-            if told.elapsed() > SILENCE && locked(&self.last_answer).elapsed() > SILENCE {
-                told = Instant::now();
-                let seconds = locked(&self.last_answer).elapsed().as_secs();
-                log::warn!(
-                    "no worker has answered for {seconds} s; `releq workers` lists who is there"
-                );
-            }
+            self.tell_of_silence();
             let _ = time::timeout(LOOK, waiting.woken.notified()).await;
         }
     }
@@ -462,8 +478,21 @@ impl Shared {
         }
     }
 
-    /// Puts a job into the queue, unless it is there.
-    async fn publish(&self, id: &str, payload: &[u8]) -> Result<(), RemoteError> {
+    /// Says once a minute that nobody answers, if that is so.
+    fn tell_of_silence(&self) {
+        let silence = locked(&self.last_answer).elapsed();
+        let mut told = locked(&self.told);
+        if silence > SILENCE && told.elapsed() > SILENCE {
+            *told = Instant::now();
+            let (seconds, jobs) = (silence.as_secs(), locked(&self.waiting).len());
+            log::warn!(
+                "no worker has answered for {seconds} s, {jobs} jobs wait; `releq workers` lists who is there"
+            );
+        }
+    }
+
+    /// Puts a job into the queue, unless it is there; tells whether it was not.
+    async fn publish(&self, id: &str, payload: &[u8]) -> Result<bool, RemoteError> {
         let jetstream = &self.connection.jetstream;
         let put = || {
             let (subject, payload) = (subject(id), payload.to_vec());
@@ -473,8 +502,10 @@ impl Shared {
                     Err(error) => Err(error),
                 };
                 match acknowledged {
-                    Err(error) if chain(&error).contains("maximum messages per subject") => Ok(()),
-                    other => other.map(drop),
+                    Err(error) if chain(&error).contains("maximum messages per subject") => {
+                        Ok(false)
+                    }
+                    other => other.map(|_| true),
                 }
             }
         };
@@ -490,18 +521,49 @@ impl Shared {
     /// Takes a job out of the queue that this search has no use for any more. Another search that waits for the same puts
     /// it there again.
     fn withdraw(self: &Arc<Self>, engine: &Engine, id: &str) {
-        let (shared, subject) = (Arc::clone(self), subject(id));
-        let withdrawn = async move {
-            let remove = async {
-                let stream = shared.connection.jetstream.get_stream(JOBS).await.ok()?;
-                let job = stream.get_last_raw_message_by_subject(&subject).await.ok()?;
-                // To purge the subject would be one call, but servers such as Debian's 2.9.10 then never give out the jobs
-                // that were queued before it (https://github.com/nats-io/nats.go/issues/1202).
-                stream.delete_message(job.sequence).await.ok()
-            };
-            let _ = time::timeout(LOOK, remove).await;
+        if !self.connection.away().is_zero() {
+            return;
+        }
+        let (shared, id) = (Arc::clone(self), id.to_owned());
+        let _ = engine.call(async move { shared.remove(&id).await });
+    }
+
+    /// Takes a job out of the queue, if it is there and the server is quick.
+    async fn remove(&self, id: &str) {
+        let subject = subject(id);
+        let remove = async {
+            let stream = self.connection.jetstream.get_stream_no_info(JOBS).await.ok()?;
+            let job = stream.get_last_raw_message_by_subject(&subject).await.ok()?;
+            // To purge the subject would be one call, but servers such as Debian's 2.9.10 then never give out the jobs
+            // that were queued before it (https://github.com/nats-io/nats.go/issues/1202).
+            stream.delete_message(job.sequence).await.ok()
         };
-        let _ = engine.call(withdrawn);
+        let _ = time::timeout(LOOK, remove).await;
+    }
+
+    /// Whether no job in the queue will be given out or is being done, so that those which are there were done before a
+    /// crash of the server, or were forgotten in one.
+    async fn is_stale(&self) -> bool {
+        let mut jobs = self.layout.jobs.clone();
+        match time::timeout(LOOK, jobs.info()).await {
+            Ok(Ok(info)) => info.num_pending == 0 && info.num_ack_pending == 0,
+            _ => false,
+        }
+    }
+
+    /// Makes the streams and buckets anew when the server has lost them, as one does that is restarted with an empty store;
+    /// for ever. What was in them is put there again by those who wait for it.
+    async fn keep(self: Arc<Self>, lease: Duration) {
+        let connection = &self.connection;
+        loop {
+            let _ = time::timeout(AGAIN, connection.reconnected()).await;
+            if let Err(RemoteError::NoQueue) = Layout::open(connection).await {
+                log::warn!("the server has lost its store; streams and jobs are put there again");
+                if let Err(error) = Layout::create(connection, lease).await {
+                    log::warn!("they are not: {}", chain(&error));
+                }
+            }
+        }
     }
 }
 

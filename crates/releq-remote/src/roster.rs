@@ -1,15 +1,17 @@
 //! Who works at a server.
 
+use std::time::Duration;
+
 use async_nats::jetstream::kv::Store;
 use futures_util::StreamExt as _;
 
 use crate::{
-    Access, RemoteError, WorkerStatus,
-    connection::Connection,
-    engine::Engine,
-    error::chain,
-    layout::{JOBS, Layout},
+    Access, RemoteError, WorkerStatus, connection::Connection, engine::Engine, error::chain,
+    layout::Layout,
 };
+
+/// Whoever asks who is there does not want to wait for a server that is about to start.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The workers of a server, and how much there is to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,13 +33,13 @@ pub fn roster(access: &Access) -> Result<Roster, RemoteError> {
     let engine = Engine::start()?;
     let access = access.clone();
     engine.call(async move {
-        let connection = Connection::open(&access, "releq workers").await?;
+        let connection = Connection::open(&access, "releq workers", PATIENCE).await?;
         let layout = Layout::open(&connection).await?;
         let server = connection.jetstream.client().server_info().version.clone();
-        let jobs = connection
-            .persist("tell of its jobs", Some(2), || connection.jetstream.get_stream(JOBS))
-            .await?;
-        let jobs = jobs.cached_info().state.messages;
+        // What the consumer knows, not what the stream holds: after a crash, servers such as Debian's 2.9.10 keep messages
+        // that were done.
+        let jobs = layout.jobs.cached_info();
+        let jobs = jobs.num_pending + jobs.num_ack_pending as u64;
         Ok(Roster { server, jobs, workers: workers(&layout.workers).await? })
     })?
 }

@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::{AckKind, kv::CreateErrorKind};
+use async_nats::jetstream::{AckKind, Message, kv::CreateErrorKind};
 use futures_util::StreamExt as _;
 use releq::{
     Cancel, Choice, DataConfig, ReleqError,
@@ -25,12 +25,12 @@ use tokio::time;
 use crate::{
     Access, Doing, RemoteError, WorkerStatus,
     blobs::{self, Cache, Missing},
-    connection::Connection,
+    connection::{CONNECT, Connection},
     engine::Engine,
     error::chain,
     layout::Layout,
     lease::Lease,
-    message::{JobMessage, NoJob, Outcome, PROTOCOL, ResultMessage, machine_kind, now},
+    message::{JobMessage, NoJob, Outcome, PROTOCOL, ResultMessage, Step, machine_kind, now},
 };
 
 /// Where a worker reports content that its search has to store again.
@@ -49,6 +49,12 @@ const KEEP_BACK: Duration = Duration::from_secs(5);
 /// Pause of a worker after several jobs in a row that it cannot do, so that it takes no others away; doubled with each.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// After so many questions in a row that nobody answers, there is no queue.
+const NO_QUEUE: u32 = 4;
+/// How long a worker that was asked to end waits for a server that is away.
+const LAST_WAIT: Duration = Duration::from_secs(10);
+/// So often a worker looks whether it was asked to end.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]
@@ -80,7 +86,7 @@ impl WorkerConfig {
 pub enum WorkerEvent {
     /// It is connected, and waits for jobs.
     Ready,
-    /// Nobody has begun a search at this server yet.
+    /// There is no queue at this server: nobody has begun a search there yet, or its store was emptied.
     NoQueue,
     /// It begins a job.
     Began {
@@ -101,16 +107,40 @@ pub enum WorkerEvent {
         /// Why.
         reason: String,
     },
+    /// It leaves a job that no search wants any more.
+    Unwanted {
+        /// The job.
+        job: Job,
+    },
+    /// It was asked to end, and finishes what it is at.
+    Ending {
+        /// How many jobs that are.
+        jobs: usize,
+    },
+    /// It ends without a server that could take its last answers.
+    Left,
 }
 
 impl fmt::Display for WorkerEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ready => f.write_str("waiting for jobs"),
-            Self::NoQueue => f.write_str("no search has used this server yet; waiting for one"),
-            Self::Began { network, job } => write!(f, "{network} at {}", job.bits),
-            Self::Done { job, seconds } => write!(f, "{} done in {seconds:.1} s", job.bits),
+            Self::NoQueue => f.write_str("no search uses this server yet; waiting for one"),
+            Self::Began { network, job } => write!(f, "{network} at {}, {}", job.bits, job.task),
+            Self::Done { job, seconds } => {
+                write!(f, "{}, {} done in {seconds:.1} s", job.bits, job.task)
+            }
             Self::Refused { reason } => write!(f, "a job is left to others: {reason}"),
+            Self::Unwanted { job } => {
+                write!(f, "{}, {} left: no search wants it any more", job.bits, job.task)
+            }
+            Self::Ending { jobs } => {
+                let jobs = if *jobs == 1 { "one job".to_owned() } else { format!("{jobs} jobs") };
+                write!(f, "ending after {jobs}; a second signal ends it at once")
+            }
+            Self::Left => f.write_str(
+                "the server is away, and does not get the last answers; others will do these jobs",
+            ),
         }
     }
 }
@@ -140,7 +170,8 @@ impl Worker {
     ) -> Result<(), RemoteError> {
         let engine = Arc::new(Engine::start()?);
         let (access, name) = (self.access, format!("releq worker {}", self.config.name));
-        let connection = engine.call(async move { Connection::open(&access, &name).await })??;
+        let connection =
+            engine.call(async move { Connection::open(&access, &name, CONNECT).await })??;
         let mut told = false;
         let layout = loop {
             let of = connection.clone();
@@ -159,32 +190,78 @@ impl Worker {
                 Err(error) => return Err(error),
             }
         };
-        let slots = Slots::new(engine, connection, layout, &self.config, &Cancel::new())?;
+        let slots = Slots::new(engine, connection, layout, &self.config, (stop, &Cancel::new()))?;
         on_event(&WorkerEvent::Ready);
         let telling = slots.tell();
         let failed = Mutex::new(None);
         thread::scope(|scope| {
-            for _ in 0..self.config.threads.get() {
-                scope.spawn(|| {
-                    if let Err(error) = slots.work(stop, on_event) {
-                        // One that may not work stops all.
-                        stop.cancel();
-                        locked(&failed).get_or_insert(error);
-                    }
-                });
+            let work = || {
+                if let Err(error) = slots.work(on_event) {
+                    locked(&failed).get_or_insert(error);
+                    // One that may not work stops all.
+                    stop.cancel();
+                }
+            };
+            let threads = (0..self.config.threads.get()).map(|_| scope.spawn(work));
+            let threads: Vec<_> = threads.collect();
+            while !stop.is_cancelled() {
+                thread::sleep(LOOK);
+            }
+            let jobs = threads.iter().filter(|thread| !thread.is_finished()).count();
+            let jobs = jobs.min(locked(&slots.status).doing.len());
+            if jobs > 0 {
+                on_event(&WorkerEvent::Ending { jobs });
             }
         });
         telling.abort();
         slots.leave();
-        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(RemoteError::Closed) if slots.is_left() => on_event(&WorkerEvent::Left),
+            Some(error) => return Err(error),
+            None => {}
+        }
+        Ok(())
     }
 }
 
 /// A job that was taken.
-struct Taken {
+struct Taken<'s> {
     id: String,
     message: JobMessage,
     lease: Lease,
+    shown: Shown<'s>,
+}
+
+/// A job on the list of what the worker does, until it is dropped.
+struct Shown<'s> {
+    status: &'s Mutex<WorkerStatus>,
+    doing: Doing,
+}
+
+impl<'s> Shown<'s> {
+    fn new(status: &'s Mutex<WorkerStatus>, message: &JobMessage) -> Self {
+        let (network, job) = (message.network.clone(), message.job.clone());
+        let doing = Doing { network, job, since: now(), step: Step::Loading };
+        locked(status).doing.push(doing.clone());
+        Self { status, doing }
+    }
+
+    fn step(&mut self, step: Step) {
+        let mut status = locked(self.status);
+        if let Some(doing) = status.doing.iter_mut().find(|doing| **doing == self.doing) {
+            doing.step = step;
+            self.doing.step = step;
+        }
+    }
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        let mut status = locked(self.status);
+        if let Some(place) = status.doing.iter().position(|doing| *doing == self.doing) {
+            status.doing.remove(place);
+        }
+    }
 }
 
 /// What the threads of a worker share.
@@ -198,6 +275,10 @@ pub(crate) struct Slots {
     benches: Mutex<Vec<(String, Arc<Bench>)>>,
     status: Arc<Mutex<WorkerStatus>>,
     refusals: AtomicUsize,
+    /// Whether it was told that there is no queue.
+    told: AtomicBool,
+    /// Whether no more jobs are to be taken.
+    stop: Cancel,
     /// Whether nothing is to be waited for any more, and what was begun is to be left.
     abandon: Cancel,
 }
@@ -208,7 +289,7 @@ impl Slots {
         connection: Connection,
         layout: Layout,
         config: &WorkerConfig,
-        abandon: &Cancel,
+        (stop, abandon): (&Cancel, &Cancel),
     ) -> Result<Self, RemoteError> {
         let status = WorkerStatus {
             name: config.name.clone(),
@@ -230,6 +311,8 @@ impl Slots {
             benches: Mutex::default(),
             status: Arc::new(Mutex::new(status)),
             refusals: AtomicUsize::new(0),
+            told: AtomicBool::new(false),
+            stop: stop.clone(),
             abandon: abandon.clone(),
         })
     }
@@ -239,8 +322,13 @@ impl Slots {
         &self,
         question: impl Future<Output = Result<T, RemoteError>> + Send + 'static,
     ) -> Result<T, RemoteError> {
-        let over = || self.abandon.is_cancelled();
+        let over = || self.abandon.is_cancelled() || self.is_left();
         self.engine.call_unless(&over, question)?.ok_or(RemoteError::Closed)?
+    }
+
+    /// Whether the worker was asked to end, and the server has been away for so long that it does not wait for it.
+    fn is_left(&self) -> bool {
+        self.stop.is_cancelled() && self.connection.away() > LAST_WAIT
     }
 
     /// A run that is loaded already, as in the process of its search.
@@ -268,30 +356,42 @@ impl Slots {
     /// Takes itself off the list of workers.
     pub(crate) fn leave(&self) {
         let (bucket, name) = (self.layout.workers.clone(), locked(&self.status).name.clone());
+        if !self.connection.away().is_zero() {
+            return;
+        }
         let left = async move {
             let _ = time::timeout(Duration::from_secs(2), bucket.delete(name)).await;
         };
         let _ = self.engine.call(left);
     }
 
-    /// Takes jobs and carries them out until `stop`, one after the other; hands back what it is at where it is to be left.
-    pub(crate) fn work(
+    /// Takes jobs and carries them out until it is to stop, one after the other; hands back what it is at where it is to be
+    /// left.
+    pub(crate) fn work(&self, on_event: &dyn Fn(&WorkerEvent)) -> Result<(), RemoteError> {
+        while !self.stop.is_cancelled() {
+            self.work_until(&self.abandon.part(), on_event)?;
+        }
+        Ok(())
+    }
+
+    /// The same until one of the jobs turns out to be `unwanted`, which its trainers look at.
+    fn work_until(
         &self,
-        stop: &Cancel,
+        unwanted: &Cancel,
         on_event: &dyn Fn(&WorkerEvent),
     ) -> Result<(), RemoteError> {
-        let mut next = self.take(stop, on_event)?;
+        let mut next = self.take(unwanted, on_event)?;
         while let Some(taken) = next.take() {
             let bench = match self.bench(&taken.message) {
                 Ok(bench) => bench,
                 Err(reason) => {
-                    self.refuse(taken.lease, reason, stop, on_event);
-                    next = self.take(stop, on_event)?;
+                    self.refuse(taken.lease, reason, on_event);
+                    next = self.take(unwanted, on_event)?;
                     continue;
                 }
             };
             let run = taken.message.run.clone();
-            let mut runner = bench.runner(&self.abandon);
+            let mut runner = bench.runner(unwanted);
             let mut current = Some(taken);
             // The trainers of a run are kept as long as its jobs come.
             while let Some(taken) = current.take() {
@@ -300,76 +400,97 @@ impl Slots {
                     break;
                 }
                 self.carry_out(&mut runner, taken, on_event)?;
-                current = self.take(stop, on_event)?;
+                if unwanted.is_cancelled() {
+                    return Ok(());
+                }
+                current = self.take(unwanted, on_event)?;
             }
         }
         Ok(())
     }
 
-    /// The next job that this worker can do and that has no answer.
+    /// The next job that this worker can do and that has no answer. `unwanted` is cancelled when no search wants it any more.
     fn take(
         &self,
-        stop: &Cancel,
+        unwanted: &Cancel,
         on_event: &dyn Fn(&WorkerEvent),
-    ) -> Result<Option<Taken>, RemoteError> {
-        while !stop.is_cancelled() {
-            let (connection, consumer) = (self.connection.clone(), self.layout.jobs.clone());
-            let ask = async move {
-                let asked = async {
-                    // One at a time: a second job would wait here while other workers stand idle.
-                    let batch = consumer.batch().max_messages(1).expires(ASK).messages().await;
-                    match batch {
-                        Ok(mut batch) => match batch.next().await {
-                            Some(Ok(message)) => Some(message),
-                            Some(Err(error)) => {
-                                log::info!("no job: {error}");
-                                None
-                            }
-                            None => None,
-                        },
-                        Err(error) => {
-                            log::info!("no job: {error}");
-                            time::sleep(Duration::from_millis(500)).await;
-                            None
-                        }
+    ) -> Result<Option<Taken<'_>>, RemoteError> {
+        let mut failures = 0;
+        while !self.stop.is_cancelled() {
+            let message = match self.ask_for_job()? {
+                Ok(Some(message)) => message,
+                Ok(None) => {
+                    failures = 0;
+                    continue;
+                }
+                Err(reason) => {
+                    log::info!("no job: {reason}");
+                    failures += 1;
+                    let first = failures == NO_QUEUE && self.connection.away().is_zero();
+                    if first && !self.told.swap(true, Ordering::Relaxed) {
+                        on_event(&WorkerEvent::NoQueue);
                     }
-                };
-                // A question that was open when the connection was lost has no answer any more.
-                tokio::select! {
-                    message = asked => message,
-                    () = connection.reconnected() => None,
+                    thread::sleep(Duration::from_millis(500));
+                    continue;
                 }
             };
-            let Some(message) = self.engine.call_unless(&|| stop.is_cancelled(), ask)?.flatten()
-            else {
-                continue;
-            };
+            failures = 0;
+            self.told.store(false, Ordering::Relaxed);
             let delivered = message.info().map_or(1, |info| info.delivered);
             let (message, acker) = message.split();
-            let lease = Lease::new(&self.engine, acker, self.layout.lease());
-            let id = message.subject.rsplit('.').next().unwrap_or_default().to_owned();
+            let subject = message.subject.to_string();
+            let id = subject.rsplit('.').next().unwrap_or_default().to_owned();
+            let place = (self.connection.jetstream.clone(), subject);
+            let lease =
+                Lease::new(&self.engine, acker, self.layout.lease(), place, unwanted.clone());
             match JobMessage::read(&message.payload, &id) {
-                Ok(_) if self.answered(&id)? => lease.end(&self.engine, AckKind::Ack),
+                Ok(_) if self.answered(&id)? => {
+                    lease.end(&self.engine, &self.connection, AckKind::Ack)
+                }
                 Ok(_) if delivered > MOST_DELIVERIES => {
                     let reason =
                         format!("the job was given out {MOST_DELIVERIES} times without an answer");
                     self.store(&id, 0.0, Outcome::Failed { reason })?;
-                    lease.end(&self.engine, AckKind::Term);
+                    lease.end(&self.engine, &self.connection, AckKind::Term);
                 }
-                Ok(message) => return Ok(Some(Taken { id, message, lease })),
+                Ok(message) => {
+                    let shown = Shown::new(&self.status, &message);
+                    return Ok(Some(Taken { id, message, lease, shown }));
+                }
                 Err(NoJob::Malformed(reason)) => {
                     log::warn!("a message that is no job is removed from the queue: {reason}");
-                    lease.end(&self.engine, AckKind::Term);
+                    lease.end(&self.engine, &self.connection, AckKind::Term);
                 }
-                Err(NoJob::Other(reason)) => self.refuse(lease, reason, stop, on_event),
+                Err(NoJob::Other(reason)) => self.refuse(lease, reason, on_event),
             }
         }
         Ok(None)
     }
 
+    /// The next message in the queue, or why there is nobody to ask; nothing where the queue is empty for a while, or it is time
+    /// to stop.
+    fn ask_for_job(&self) -> Result<Result<Option<Message>, String>, RemoteError> {
+        let (connection, consumer) = (self.connection.clone(), self.layout.jobs.clone());
+        let ask = async move {
+            let asked = async {
+                // One at a time: a second job would wait here while other workers stand idle.
+                let batch = consumer.batch().max_messages(1).expires(ASK).messages().await;
+                let message = batch.map_err(|error| chain(&error))?.next().await.transpose();
+                message.map_err(|error| error.to_string())
+            };
+            // A question that was open when the connection was lost has no answer any more.
+            tokio::select! {
+                message = asked => message,
+                () = connection.reconnected() => Ok(None),
+            }
+        };
+        let over = || self.stop.is_cancelled();
+        Ok(self.engine.call_unless(&over, ask)?.unwrap_or(Ok(None)))
+    }
+
     /// Leaves a job to others, and pauses where it has done nothing else for a while.
-    fn refuse(&self, lease: Lease, reason: String, stop: &Cancel, on_event: &dyn Fn(&WorkerEvent)) {
-        lease.end(&self.engine, AckKind::Nak(Some(KEEP_BACK)));
+    fn refuse(&self, lease: Lease, reason: String, on_event: &dyn Fn(&WorkerEvent)) {
+        lease.end(&self.engine, &self.connection, AckKind::Nak(Some(KEEP_BACK)));
         let pause = match self.refusals.fetch_add(1, Ordering::Relaxed) {
             0 => Duration::ZERO,
             before => PAUSE.saturating_mul(1 << before.min(8)).min(LONGEST_PAUSE),
@@ -377,7 +498,7 @@ impl Slots {
         locked(&self.status).refused = Some(reason.clone());
         on_event(&WorkerEvent::Refused { reason });
         let begun = Instant::now();
-        while begun.elapsed() < pause && !stop.is_cancelled() {
+        while begun.elapsed() < pause && !self.stop.is_cancelled() {
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -477,48 +598,43 @@ impl Slots {
     fn carry_out(
         &self,
         runner: &mut JobRunner<'_>,
-        taken: Taken,
+        taken: Taken<'_>,
         on_event: &dyn Fn(&WorkerEvent),
     ) -> Result<(), RemoteError> {
-        let Taken { id, message: JobMessage { network, job, .. }, lease } = taken;
-        on_event(&WorkerEvent::Began { network: network.clone(), job: job.clone() });
-        let doing = Doing { network, job: job.clone(), since: now() };
-        locked(&self.status).doing.push(doing.clone());
+        let Taken { id, message: JobMessage { network, job, .. }, lease, mut shown } = taken;
+        on_event(&WorkerEvent::Began { network, job: job.clone() });
+        shown.step(Step::Retraining);
         let begun = Instant::now();
-        let outcome = match runner.carry_out(&job) {
+        let answer = runner.carry_out(&job);
+        let seconds = begun.elapsed().as_secs_f64();
+        shown.step(Step::Storing);
+        let outcome = match answer {
             Ok(JobAnswer::Long { retrained, weights }) => {
                 let weights = weights.map(|weights| self.store_weights(&weights)).transpose()?;
                 let answer = JobAnswer::Long { retrained, weights: None };
-                Some(Outcome::Answer { answer, weights })
+                Outcome::Answer { answer, weights }
             }
-            Ok(answer) => Some(Outcome::Answer { answer, weights: None }),
-            Err(ReleqError::Cancelled) => None,
-            Err(error) => Some(Outcome::Failed { reason: chain(&error) }),
+            Ok(answer) => Outcome::Answer { answer, weights: None },
+            Err(ReleqError::Cancelled) => {
+                lease.end(&self.engine, &self.connection, AckKind::Nak(None));
+                if !self.abandon.is_cancelled() {
+                    on_event(&WorkerEvent::Unwanted { job });
+                }
+                return Ok(());
+            }
+            Err(error) => Outcome::Failed { reason: chain(&error) },
         };
-        let seconds = begun.elapsed().as_secs_f64();
-        let done = outcome.is_some();
-        match outcome {
-            Some(outcome) => {
-                self.store(&id, seconds, outcome)?;
-                lease.end(&self.engine, AckKind::Ack);
-            }
-            None => lease.end(&self.engine, AckKind::Nak(None)),
-        }
+        self.store(&id, seconds, outcome)?;
+        lease.end(&self.engine, &self.connection, AckKind::Ack);
+        drop(shown);
         {
             let mut status = locked(&self.status);
-            if let Some(place) = status.doing.iter().position(|other| *other == doing) {
-                status.doing.remove(place);
-            }
-            if done {
-                status.done += 1;
-                status.busy_seconds += seconds;
-                status.refused = None;
-                self.refusals.store(0, Ordering::Relaxed);
-            }
+            status.done += 1;
+            status.busy_seconds += seconds;
+            status.refused = None;
         }
-        if done {
-            on_event(&WorkerEvent::Done { job, seconds });
-        }
+        self.refusals.store(0, Ordering::Relaxed);
+        on_event(&WorkerEvent::Done { job, seconds });
         Ok(())
     }
 

@@ -40,7 +40,8 @@ impl Cancel {
     }
 
     /// A request for a part of the work, which can be made alone, and is made with this one.
-    pub(crate) fn part(&self) -> Self {
+    #[must_use]
+    pub fn part(&self) -> Self {
         Self { flag: Arc::default(), parent: Some(Arc::new(self.clone())) }
     }
 

@@ -37,4 +37,4 @@ pub use search::{OutputArgs, SearchArgs};
 pub use table::TableArgs;
 pub use training::TrainingArgs;
 pub use usage::{UsageError, usage};
-pub use workers::{ServerArgs, WorkersArgs};
+pub use workers::{ServerArgs, WorkersArgs, tell_shares};

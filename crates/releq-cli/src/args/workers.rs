@@ -1,12 +1,12 @@
 //! Workers at a server, and who asks for them.
 
-use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use releq_remote::{Access, Credentials, RemoteConfig, RemoteWorkers};
 
 use super::{options, usage};
-use crate::terminal::output::note;
+use crate::{plot::number::count, terminal::output::note};
 
 /// A worker that has died should not keep its job for longer.
 const MOST_LEASE: Duration = Duration::from_secs(24 * 3600);
@@ -69,7 +69,7 @@ pub struct WorkersArgs {
         long,
         value_name = "SECONDS",
         requires = "workers",
-        default_value_t = 30.0,
+        default_value_t = 10.0,
         value_parser = options::positive,
         allow_hyphen_values = true
     )]
@@ -84,7 +84,7 @@ impl WorkersArgs {
     ///
     /// # Errors
     /// If the server cannot be used.
-    pub fn connect(&self, threads: NonZeroUsize) -> Result<Option<RemoteWorkers>> {
+    pub fn connect(&self, threads: NonZeroUsize) -> Result<Option<Arc<RemoteWorkers>>> {
         let Some(url) = &self.workers else { return Ok(None) };
         let mut config = RemoteConfig::default();
         config.local = if self.workers_only { 0 } else { threads.get() };
@@ -94,6 +94,17 @@ impl WorkersArgs {
             Duration::try_from_secs_f64(self.lease).unwrap_or(Duration::MAX).min(MOST_LEASE);
         let workers = RemoteWorkers::connect(&self.server.access(url)?, config)?;
         note(format_args!("workers: at {url}, nats-server {}", workers.server()));
-        Ok(Some(workers))
+        Ok(Some(Arc::new(workers)))
+    }
+}
+
+/// Says which worker has done how many of the retrains, if there were workers.
+pub fn tell_shares(workers: Option<&RemoteWorkers>) {
+    let answers = workers.map(RemoteWorkers::answers).unwrap_or_default();
+    let shares: Vec<_> =
+        answers.iter().map(|(worker, answers)| format!("{worker} {answers}")).collect();
+    if !shares.is_empty() {
+        let total = count(answers.values().sum(), "retrain");
+        note(format_args!("{total} by {}: {}", count(shares.len(), "worker"), shares.join(", ")));
     }
 }

@@ -1,11 +1,11 @@
 //! `releq resume`: goes on with a run.
 
-use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Result;
 use releq::{Experiment, RunFolder};
 
-use crate::args::{OutputArgs, WorkersArgs, options};
+use crate::args::{OutputArgs, WorkersArgs, options, tell_shares};
 
 /// Go on with a run where it stopped
 ///
@@ -38,9 +38,12 @@ impl Args {
             .unwrap_or(config.threads);
         let folder = RunFolder::open(&self.run)?;
         let mut experiment = Experiment::from_config(config)?;
-        if let Some(workers) = self.workers.connect(experiment.config().threads)? {
-            experiment = experiment.workers(workers);
+        let workers = self.workers.connect(experiment.config().threads)?;
+        if let Some(workers) = &workers {
+            experiment = experiment.workers(Arc::clone(workers));
         }
-        self.output.run(experiment, Some(folder))
+        let ended = self.output.run(experiment, Some(folder));
+        tell_shares(workers.as_deref());
+        ended
     }
 }

@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
@@ -20,7 +21,7 @@ use releq::{
 use crate::{
     args::{
         DataArgs, NamedNetwork, NetworkArgs, NormalizationArgs, SearchArgs, TrainingArgs,
-        WeightsArgs, WorkersArgs, images, settings,
+        WeightsArgs, WorkersArgs, images, settings, tell_shares,
     },
     terminal::output::{note, print},
 };
@@ -216,8 +217,9 @@ impl Args {
             note(probe);
             experiment = probed;
         }
-        if let Some(workers) = self.workers.connect(experiment.config().threads)? {
-            experiment = experiment.workers(workers);
+        let workers = self.workers.connect(experiment.config().threads)?;
+        if let Some(workers) = &workers {
+            experiment = experiment.workers(Arc::clone(workers));
         }
         let folder = match (&self.run, self.no_run) {
             (_, true) => None,
@@ -238,7 +240,9 @@ impl Args {
             }
             (folder, _) => folder,
         };
-        self.search.output.run(experiment, folder)
+        let ended = self.search.output.run(experiment, folder);
+        tell_shares(workers.as_deref());
+        ended
     }
 
     /// The network's settings.

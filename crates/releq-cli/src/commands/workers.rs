@@ -6,8 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use releq::jobs::Task;
-use releq_remote::{Doing, WorkerStatus, roster};
+use releq_remote::{Doing, Step, WorkerStatus, roster};
 
 use crate::{
     args::ServerArgs,
@@ -66,11 +65,13 @@ fn row(worker: &WorkerStatus) -> [String; 5] {
 }
 
 fn job(doing: &Doing) -> String {
-    let kind = match doing.job.task {
-        Task::Long { .. } => "long",
-        _ => "short",
+    let Doing { network, job, since, step, .. } = doing;
+    let step = match step {
+        Step::Loading => "loading, ",
+        Step::Storing => "sending the answer, ",
+        _ => "",
     };
-    format!("{} {kind} {}, {}", doing.network, doing.job.bits, ago(doing.since))
+    format!("{network} at {}, {}, {step}{}", job.bits, job.task, ago(*since))
 }
 
 /// How long ago a moment is; clocks that differ make it nothing, not negative.

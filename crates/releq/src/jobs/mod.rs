@@ -8,6 +8,7 @@ mod evaluator;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::Arc,
 };
 
@@ -50,6 +51,15 @@ pub enum Task {
         /// Whether the retrained weights are wanted.
         weights: bool,
     },
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Short { .. } => "short retrain",
+            Self::Long { .. } => "long retrain",
+        })
+    }
 }
 
 /// One retrain of a run.

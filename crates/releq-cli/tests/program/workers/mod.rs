@@ -1,5 +1,6 @@
 //! Searches whose retrains other processes carry out, over a server of NATS, and what goes wrong there.
 
+mod absent;
 mod disk;
 mod kills;
 mod machines;

@@ -122,6 +122,11 @@ impl Server {
         self.process = None;
     }
 
+    /// Removes all that the server has stored.
+    pub(super) fn empty(&self) {
+        fs::remove_dir_all(&self.store).unwrap();
+    }
+
     /// Sends a signal to the server.
     pub(super) fn signal(&self, name: &str) {
         let id = self.process.as_ref().unwrap().0.id().to_string();

@@ -1,0 +1,100 @@
+//! Servers that are away, that come back without what they had, and jobs that nobody wants any more.
+
+use std::{process::Command, time::Duration};
+
+use super::{
+    Alone, SETTINGS, evaluations, finished, heard, jobs, remote, remote_with,
+    server::{Killed, Server, installed},
+    wait, wait_for, worker,
+};
+
+fn terminate(process: &Killed) {
+    let id = process.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+}
+
+#[test]
+fn a_server_that_comes_back_with_an_empty_store_gets_everything_again() {
+    let alone = Alone::get();
+    for program in installed("a_server_that_comes_back_with_an_empty_store_gets_everything_again") {
+        let mut server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("run");
+        let mut life = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
+        // One worker has the weights already, the other one does not.
+        let first = worker(&server, root.path(), "first", &[]);
+        wait("evaluations", || (evaluations(&run) > 1).then_some(()));
+        server.kill();
+        server.empty();
+        server.launch();
+        let second = worker(&server, root.path(), "second", &[]);
+        finished(&mut life);
+        alone.assert_same(&run, "with an empty store");
+        drop((first, second));
+    }
+}
+
+#[test]
+fn a_worker_that_is_to_end_does_not_wait_for_a_server_that_is_away() {
+    for program in installed("a_worker_that_is_to_end_does_not_wait_for_a_server_that_is_away") {
+        let mut server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let settings = SETTINGS.replace("steps = 30", "steps = 300");
+        let run = root.path().join("run");
+        let search = remote_with(&settings, &server, &run, &["--workers-only"]).spawn();
+        let _search = Killed(search.unwrap());
+        let mut helper = worker(&server, root.path(), "helper", &[]);
+        heard(root.path(), "helper", "lenet at");
+        server.kill();
+        terminate(&helper);
+        heard(root.path(), "helper", "ending after one job");
+        let status = wait("the worker to end", || helper.0.try_wait().unwrap());
+        assert_eq!(status.code(), Some(143));
+        heard(root.path(), "helper", "the server is away");
+    }
+}
+
+#[test]
+fn a_job_that_no_search_wants_any_more_is_left() {
+    for program in installed("a_job_that_no_search_wants_any_more_is_left") {
+        let server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let settings = SETTINGS.replace("steps = 30", "steps = 1000000");
+        let run = root.path().join("run");
+        let search = remote_with(&settings, &server, &run, &["--workers-only"]).spawn();
+        let mut search = Killed(search.unwrap());
+        let _helper = worker(&server, root.path(), "helper", &[]);
+        heard(root.path(), "helper", "short retrain");
+        terminate(&search);
+        assert_eq!(search.0.wait().unwrap().code(), Some(143));
+        heard(root.path(), "helper", "no search wants it any more");
+        assert_eq!(jobs(&server), Some(0));
+    }
+}
+
+#[test]
+fn jobs_that_a_server_has_forgotten_are_queued_again() {
+    let alone = Alone::get();
+    for program in installed("jobs_that_a_server_has_forgotten_are_queued_again") {
+        let server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("run");
+        let mut life = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
+        wait("jobs", || jobs(&server).filter(|jobs| *jobs > 0));
+        let (runtime, jetstream) = server.client();
+        runtime.block_on(async {
+            // After this, servers such as 2.9.10 give out none of the jobs that were queued before.
+            let sent = jetstream.publish("releq.jobs.junk", "junk".into()).await.unwrap();
+            sent.await.unwrap();
+            let stream = jetstream.get_stream("RELEQ_JOBS").await.unwrap();
+            stream.purge().filter("releq.jobs.junk").await.unwrap();
+        });
+        let helper = worker(&server, root.path(), "helper", &[]);
+        let limit = Duration::from_secs(120);
+        let status = wait_for(limit, "the search to end", || life.0.try_wait().unwrap());
+        assert!(status.success(), "{status}");
+        alone.assert_same(&run, "with jobs that were forgotten");
+        assert_eq!(jobs(&server), Some(0));
+        drop(helper);
+    }
+}
