@@ -50,7 +50,7 @@ use crate::{
   releq experiment scaling runs/lenet-mnist-1
   releq experiment scaling runs/lenet-mnist-1 --counts 8,64 --batches 4,64
   releq experiment scaling runs/lenet-mnist-1 --no-comparison
-  releq experiment scaling runs/lenet-mnist-1 --deaths 0.05 --lease 30")]
+  releq experiment scaling runs/lenet-mnist-1 --deaths 0.05 --lease 60")]
 pub(super) struct Args {
     /// Folder of a run that has come to its end
     run: PathBuf,
@@ -73,7 +73,7 @@ pub(super) struct Args {
     #[arg(
         long,
         value_name = "SECONDS",
-        default_value_t = 30.0,
+        default_value_t = 10.0,
         value_parser = options::positive,
         allow_hyphen_values = true
     )]
