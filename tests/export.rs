@@ -214,8 +214,8 @@ fn descriptions_that_are_wrong_are_refused_with_what_is() {
     };
     refused(
         "releq packed 1",
-        "releq packed 3",
-        "its format is `releq packed 3`; this version reads",
+        "releq packed 4",
+        "its format is `releq packed 4`; this version reads",
     );
     refused("releq packed 1", "releq packed 2", "the format is `releq packed 2`");
     refused("releq packed 1", "something", "does not say the format `releq packed 1`");
@@ -257,8 +257,9 @@ fn descriptions_that_are_wrong_are_refused_with_what_is() {
 
 /// The small network with a grid for its input and one for what the last layer reads.
 fn with_activations(layer: &str, scale: f32) -> Packed {
-    let input = ActivationGrid { scale: 0.1, zero_point: 3 };
-    let layers = [(layer.to_owned(), ActivationGrid { scale, zero_point: 200 })].into();
+    let bits = Bitwidth::EIGHT;
+    let input = ActivationGrid { scale: 0.1, zero_point: 3, bits };
+    let layers = [(layer.to_owned(), ActivationGrid { scale, zero_point: 200, bits })].into();
     Packed { activations: Some(ActivationGrids { input, layers }), ..small() }
 }
 
@@ -288,6 +289,30 @@ fn grids_of_activations_come_back_and_those_that_are_none_are_refused() {
         changed("\"zero_point\":200", "\"zero_point\":256").contains("its description is wrong")
     );
     assert!(changed("{\"flatten\"", "{\"other\"").contains("the network has no such layer"));
+
+    // Fewer bits are of a later format.
+    let mut packed = packed;
+    let grids = packed.activations.as_mut().unwrap();
+    grids.input.bits = Bitwidth::new(2).unwrap();
+    let bytes = packed::encode(&packed).unwrap();
+    assert_eq!(packed::parse(&bytes).unwrap(), packed);
+    let changed = |from: &str, to: &str| {
+        let bytes = reseal::safetensors(&bytes, |text| {
+            assert!(text.contains(from), "`{text}` lacks `{from}`");
+            text.replacen(from, to, 1)
+        });
+        with_causes(&packed::parse(&bytes.unwrap()).unwrap_err())
+    };
+    assert!(changed("releq packed 3", "releq packed 2").contains("the format is `releq packed 2`"));
+    for (bits, expected) in [
+        ("1", "zero point 3 is no code of 1 bits"),
+        ("9", "9 bits are more than 8"),
+        ("0", "its description is wrong"),
+    ] {
+        let message =
+            changed("\"zero_point\":3,\"bits\":2", &format!("\"zero_point\":3,\"bits\":{bits}"));
+        assert!(message.contains(expected), "`{message}` lacks `{expected}`");
+    }
 }
 
 #[test]

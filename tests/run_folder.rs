@@ -203,7 +203,7 @@ fn a_run_in_a_folder_gives_the_report_of_one_without_and_keeps_the_answer() {
     assert_eq!((rounded.weights_only, rounded.calibration_images), (row.test_accuracy, 300));
     let images = train.take(300, config.seed).unwrap();
     let grids = Calibration::of(&mut trainer, &images, &normalization)
-        .and_then(|calibration| calibration.grids(&trainer, RangeRule::MinMax))
+        .and_then(|calibration| calibration.grids(&trainer, RangeRule::MinMax, None))
         .unwrap();
     let mut trainer = RoundedActivations::new(trainer, &grids);
     let accuracy = releq::train::accuracy(&mut trainer, &splits.test, &normalization, 100).unwrap();

@@ -28,7 +28,7 @@ pub fn packed(
     let model = QuantizedNetwork::new(network.clone(), weights, &bits, &*quantizer).unwrap();
     let mut trainer = trainer(&model);
     let calibration = Calibration::of(&mut trainer, images, normalization).unwrap();
-    let activations = Some(calibration.grids(&trainer, RangeRule::MinMax).unwrap());
+    let activations = Some(calibration.grids(&trainer, RangeRule::MinMax, None).unwrap());
     Packed { activations, ..Packed::from(model) }
 }
 

@@ -1,17 +1,19 @@
-//! Activations of 8 bits: codes from 0 to 255 with one scale and one zero point for a whole layer.
+//! Activations of up to 8 bits: codes from 0 on with one scale and one zero point for a whole layer.
 
 use std::collections::BTreeMap;
 
+use releq_core::Bitwidth;
 use serde::{Deserialize, Serialize};
 
 use crate::QuantError;
 
-/// The grid of an activation: `value = scale * (code - zero_point)`, codes from 0 to 255.
+/// The grid of an activation: `value = scale * (code - zero_point)`, codes from 0 to the [highest](Self::highest).
 ///
 /// ```
+/// use releq_core::Bitwidth;
 /// use releq_quant::ActivationGrid;
 ///
-/// let grid = ActivationGrid::of_range(-1.0, 1.55)?;
+/// let grid = ActivationGrid::of_range(-1.0, 1.55, Bitwidth::EIGHT)?;
 /// assert_eq!(grid.zero_point, 100);
 /// let mut values = [-2.0, 0.0, 0.0149, 9.0];
 /// grid.fake_quantize(&mut values);
@@ -25,37 +27,68 @@ pub struct ActivationGrid {
     pub scale: f32,
     /// The code that stands for zero, which is always a level: padding is zeros.
     pub zero_point: u8,
+    /// Bits of a code, 1 to 8. In files, 8 where nothing is said.
+    #[serde(default = "eight", skip_serializing_if = "is_eight")]
+    pub bits: Bitwidth,
+}
+
+const fn eight() -> Bitwidth {
+    Bitwidth::EIGHT
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_eight(bits: &Bitwidth) -> bool {
+    *bits == Bitwidth::EIGHT
 }
 
 impl ActivationGrid {
-    /// The grid of the values from `min` to `max`, and zero. A range that is zero alone has any scale.
+    /// The grid of so many bits for the values from `min` to `max`, and zero. A range that is zero alone has any scale.
     ///
     /// # Errors
-    /// [`QuantError::Scale`] for a bound that is not finite, or a range that is too wide or too narrow for a scale.
-    pub fn of_range(min: f32, max: f32) -> Result<Self, QuantError> {
+    /// [`QuantError::Scale`] for a bound that is not finite, or a range that is too wide or too narrow for a scale;
+    /// [`QuantError::ActivationBits`] for more than 8 bits.
+    pub fn of_range(min: f32, max: f32, bits: Bitwidth) -> Result<Self, QuantError> {
+        if bits > Bitwidth::EIGHT {
+            return Err(QuantError::ActivationBits { bits });
+        }
         if let Some(value) = [min, max].into_iter().find(|bound| !bound.is_finite()) {
             return Err(QuantError::Scale { what: "range", value });
         }
         let (min, max) = (min.min(0.0), max.max(0.0));
         if min == max {
-            return Ok(Self { scale: 1.0, zero_point: 0 });
+            return Ok(Self { scale: 1.0, zero_point: 0, bits });
         }
-        let scale = (max - min) / 255.0;
+        let highest = f32::from(highest(bits));
+        let scale = (max - min) / highest;
         if !scale.is_normal() {
             return Err(QuantError::Scale { what: "scale", value: scale });
         }
-        // Within 0..=255, since zero is in the range.
-        let zero_point = (-min / scale).round_ties_even().clamp(0.0, 255.0) as u8;
-        Ok(Self { scale, zero_point })
+        // One of the codes, since zero is in the range.
+        let zero_point = (-min / scale).round_ties_even().clamp(0.0, highest) as u8;
+        Ok(Self { scale, zero_point, bits })
+    }
+
+    /// The highest code.
+    #[must_use]
+    pub const fn highest(&self) -> u8 {
+        highest(self.bits)
     }
 
     /// Rounds values to the grid, those beyond its ends to its ends.
     pub fn fake_quantize(&self, values: &mut [f32]) {
-        let zero = f32::from(self.zero_point);
+        let (zero, highest) = (f32::from(self.zero_point), f32::from(self.highest()));
         for value in values {
-            let code = ((*value / self.scale).round_ties_even() + zero).clamp(0.0, 255.0);
+            let code = ((*value / self.scale).round_ties_even() + zero).clamp(0.0, highest);
             *value = self.scale * (code - zero);
         }
+    }
+}
+
+/// The highest code of so many bits.
+const fn highest(bits: Bitwidth) -> u8 {
+    match bits.get() {
+        bits @ 1..=8 => u8::MAX >> (8 - bits),
+        _ => u8::MAX,
     }
 }
 
@@ -80,7 +113,7 @@ mod tests {
         for (min, max, zero_point) in
             [(0.5, 2.55, 0), (-2.55, -1.0, 255), (-1.0, 1.55, 100), (0.0, 2.55, 0)]
         {
-            let grid = ActivationGrid::of_range(min, max).unwrap();
+            let grid = ActivationGrid::of_range(min, max, Bitwidth::EIGHT).unwrap();
             assert_eq!(grid.zero_point, zero_point);
             assert!((grid.scale - 0.01).abs() < 1e-8, "{grid:?}");
             let mut values = [0.0, -0.0, -9.0, 9.0];
@@ -89,8 +122,33 @@ mod tests {
             assert!((values[2] - min.min(0.0)).abs() < 1e-6, "{values:?}");
             assert!((values[3] - max.max(0.0)).abs() < 1e-6, "{values:?}");
         }
-        let nothing = ActivationGrid::of_range(0.0, 0.0).unwrap();
-        assert_eq!(nothing, ActivationGrid { scale: 1.0, zero_point: 0 });
+        let bits = Bitwidth::EIGHT;
+        let nothing = ActivationGrid::of_range(0.0, 0.0, bits).unwrap();
+        assert_eq!(nothing, ActivationGrid { scale: 1.0, zero_point: 0, bits });
+    }
+
+    #[test]
+    fn fewer_bits_have_fewer_levels_and_files_without_a_word_of_them_eight() {
+        // By hand: 15 steps from -0.5 to 1, and 1 from 0 to 3.
+        let four = ActivationGrid::of_range(-0.5, 1.0, Bitwidth::new(4).unwrap()).unwrap();
+        assert_eq!((four.zero_point, four.highest()), (5, 15));
+        assert!((four.scale - 0.1).abs() < 1e-7, "{four:?}");
+        let mut values = [-9.0, 0.04, 0.06, 9.0];
+        four.fake_quantize(&mut values);
+        assert_eq!(values.map(|value| (value * 10.0).round()), [-5.0, 0.0, 1.0, 10.0]);
+        let one = ActivationGrid::of_range(0.0, 3.0, Bitwidth::ONE).unwrap();
+        assert_eq!((one.scale, one.zero_point, one.highest()), (3.0, 0, 1));
+
+        let text = serde_json::to_string(&four).unwrap();
+        assert!(text.contains("\"bits\":4"), "{text}");
+        assert_eq!(serde_json::from_str::<ActivationGrid>(&text).unwrap(), four);
+        let eight: ActivationGrid =
+            serde_json::from_str(r#"{"scale": 0.5, "zero_point": 7}"#).unwrap();
+        assert_eq!(eight.bits, Bitwidth::EIGHT);
+        assert!(!serde_json::to_string(&eight).unwrap().contains("bits"));
+        for bits in [Bitwidth::new(9).unwrap(), Bitwidth::FLOAT] {
+            assert!(ActivationGrid::of_range(0.0, 1.0, bits).is_err(), "{bits}");
+        }
     }
 
     #[test]
@@ -98,7 +156,7 @@ mod tests {
         for (min, max) in
             [(f32::NAN, 1.0), (0.0, f32::INFINITY), (-f32::MAX, f32::MAX), (0.0, 1e-44)]
         {
-            assert!(ActivationGrid::of_range(min, max).is_err(), "{min} {max}");
+            assert!(ActivationGrid::of_range(min, max, Bitwidth::EIGHT).is_err(), "{min} {max}");
         }
     }
 }

@@ -63,6 +63,12 @@ pub enum QuantError {
         /// The rejected value.
         value: f32,
     },
+    /// Activations have at most 8 bits.
+    #[error("activations of {bits} bits: codes of activations have 1 to 8 bits")]
+    ActivationBits {
+        /// The rejected bitwidth.
+        bits: Bitwidth,
+    },
     /// A code does not fit in its bits.
     #[error("code {code} at {index} does not fit in {bits} bits")]
     CodeTooWide {

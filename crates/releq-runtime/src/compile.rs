@@ -112,7 +112,11 @@ fn layer(
         }
         Ok(())
     };
-    let bits = BitPair::new(bits, 8)?;
+    let activation_bits = match options.mode {
+        Mode::Int8 => 8,
+        _ => input.grid.map_or(8, |grid| grid.bits.get()),
+    };
+    let bits = BitPair::new(bits, activation_bits)?;
     let layer = Layer::pack_rows::<Refused>(kernel, product.shape, bits, options.isa, weights)?;
     Ok(layer.with_padding_code(zero_point)?)
 }

@@ -23,7 +23,7 @@ pub(crate) fn table(
         let value = from.scale * (code as f32 - f32::from(from.zero_point));
         let rounded = (function(value) / to.scale).round_ties_even() + f32::from(to.zero_point);
         // Saturates; NaN becomes 0.
-        *out = rounded as u8;
+        *out = (rounded as u8).min(to.highest());
     }
     table
 }

@@ -27,7 +27,7 @@ impl Value {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Activation<'a> {
-    /// Codes of 8 bits.
+    /// Codes of up to 8 bits, a byte each.
     Codes {
         /// The codes.
         codes: &'a [u8],

@@ -8,7 +8,8 @@ use releq_format::{
     onnx::End,
     packed::{self, About, Packed},
 };
-use releq_kernels::{FloatScratch, KernelError, Workspace, quantize};
+use releq_kernels::{FloatScratch, Isa, KernelError, Workspace, quantize};
+use releq_quant::ActivationGrid;
 
 use crate::{
     Activation, Mode, Options, RuntimeError, compile,
@@ -301,15 +302,24 @@ fn read_image(
         channels_last(image, value.channels, &mut buffers.floats[slot]);
         return Ok(());
     };
-    let (scale, zero_point) = (grid.scale, grid.zero_point);
     let out = &mut buffers.codes[slot];
     if value.channels == 1 {
-        return quantize(image, scale, zero_point, &mut out[..image.len()], shared.isa);
+        return to_codes(image, grid, &mut out[..image.len()], shared.isa);
     }
     buffers.planes.resize(image.len(), 0);
-    quantize(image, scale, zero_point, &mut buffers.planes, shared.isa)?;
+    to_codes(image, grid, &mut buffers.planes, shared.isa)?;
     channels_last(&buffers.planes, value.channels, out);
     Ok(())
+}
+
+/// Rounds values to a grid.
+fn to_codes(
+    values: &[f32],
+    grid: ActivationGrid,
+    out: &mut [u8],
+    isa: Isa,
+) -> Result<(), KernelError> {
+    quantize(values, grid.scale, grid.zero_point, grid.bits.get(), out, isa)
 }
 
 /// From `[channels][pixels]` to `[pixels][channels]`.
@@ -387,7 +397,7 @@ impl Planned {
             Target::Codes(out, grid) => {
                 written.resize(out.len(), 0.0);
                 step.run(count, input, &mut written, scratch);
-                quantize(&written, grid.scale, grid.zero_point, out, shared.isa)
+                to_codes(&written, grid, out, shared.isa)
             }
         };
         (buffers.read, buffers.written) = (read, written);

@@ -109,8 +109,8 @@ pub fn run<C: Codes>(
 fn rounded(values: Vec<f32>, grid: Option<ActivationGrid>) -> Tensor {
     let Some(grid) = grid else { return Tensor::Values(values) };
     let code = |value: f32| {
-        ((value / grid.scale).round_ties_even() + f32::from(grid.zero_point)).clamp(0.0, 255.0)
-            as u8
+        ((value / grid.scale).round_ties_even() + f32::from(grid.zero_point))
+            .clamp(0.0, grid.highest().into()) as u8
     };
     Tensor::Codes(values.into_iter().map(code).collect(), grid)
 }
@@ -134,7 +134,8 @@ fn scaled(
     let values = sums.iter().enumerate().map(value);
     let Some(grid) = grid else { return Tensor::Values(values.collect()) };
     let zero = f32::from(grid.zero_point);
-    let code = |value: f32| (value.clamp(-zero, 255.0 - zero).round_ties_even() + zero) as u8;
+    let highest = f32::from(grid.highest());
+    let code = |value: f32| (value.clamp(-zero, highest - zero).round_ties_even() + zero) as u8;
     Tensor::Codes(values.map(code).collect(), grid)
 }
 

@@ -67,7 +67,10 @@ impl Step {
                     Some(Activation::Codes { codes: b, grid: b_grid }),
                 ],
                 Target::Codes(out, grid),
-            ) => add(addend(a, a_grid), addend(b, b_grid), *factor, grid.zero_point, 8, out, *isa),
+            ) => {
+                let (a, b) = (addend(a, a_grid), addend(b, b_grid));
+                add(a, b, *factor, grid.zero_point, grid.bits.get(), out, *isa)
+            }
             (
                 Self::Mul { scale },
                 [
@@ -75,7 +78,10 @@ impl Step {
                     Some(Activation::Codes { codes: b, grid: b_grid }),
                 ],
                 Target::Codes(out, grid),
-            ) => multiply(factor(a, a_grid), factor(b, b_grid), *scale, grid.zero_point, out, *isa),
+            ) => {
+                let (a, b) = (factor(a, a_grid), factor(b, b_grid));
+                multiply(a, b, *scale, grid.zero_point, grid.bits.get(), out, *isa)
+            }
             (
                 Self::Select { from, channels },
                 [Some(Activation::Codes { codes, .. }), _],
@@ -198,7 +204,7 @@ const fn factor(codes: &[u8], grid: ActivationGrid) -> Factor<'_> {
 
 fn output<'a>(epilogue: &'a Epilogue, target: Target<'a>) -> Output<'a> {
     match target {
-        Target::Codes(out, _) => Output::Codes { epilogue, bits: 8, out },
+        Target::Codes(out, grid) => Output::Codes { epilogue, bits: grid.bits.get(), out },
         Target::Values(out) => Output::Values { epilogue, out },
     }
 }

@@ -48,7 +48,7 @@ fn write(path: &Path, bits: u8) {
             Quantized::new((0..count).map(code).collect(), vec![0.01], zero_point, bits);
         codes.insert(layer.to_owned(), quantized.unwrap());
     }
-    let grid = ActivationGrid::of_range(0.0, 4.0).unwrap();
+    let grid = ActivationGrid::of_range(0.0, 4.0, Bitwidth::EIGHT).unwrap();
     let layers = ["first_relu", "second_relu", "flat", "wide_relu"];
     let layers = layers.map(|name| (name.to_owned(), grid)).into();
     let model = QuantizedNetwork::from_parts(network, floats, codes, None).unwrap();

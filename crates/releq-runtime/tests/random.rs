@@ -242,7 +242,11 @@ fn packed(dice: &mut Dice) -> Packed {
     let image = image(dice, packed.model.network());
     let mut layers = BTreeMap::new();
     let mut seen = range(&image);
-    let input = ActivationGrid::of_range(seen.0, seen.1).unwrap();
+    let activation_bits = |dice: &mut Dice| match dice.roll(3) {
+        0 => Bitwidth::new(1 + dice.roll(8) as u8).unwrap(),
+        _ => Bitwidth::EIGHT,
+    };
+    let input = ActivationGrid::of_range(seen.0, seen.1, activation_bits(dice)).unwrap();
     let mut before = input;
     reference::run(&packed, &image, &mut |layer, activation| {
         let Activation::Values(values) = activation else { panic!("there are no grids yet") };
@@ -254,7 +258,8 @@ fn packed(dice: &mut Dice) -> Packed {
         });
         // Ranges of rectified values may begin below zero, and end before the largest.
         let low = if dice.roll(4) == 0 { seen.0 - 0.1 } else { seen.0 };
-        let own = ActivationGrid::of_range(low, seen.1 * dice.of(&[1.0, 0.9])).unwrap();
+        let high = seen.1 * dice.of(&[1.0, 0.9]);
+        let own = ActivationGrid::of_range(low, high, activation_bits(dice)).unwrap();
         before = if is_moved { before } else { own };
         layers.insert(end.clone(), before);
     })
@@ -398,7 +403,7 @@ fn layers_without_integer_kernels_fall_back() {
     let quantizer = QuantizerKind::WrpnScaled.build();
     let names: Vec<String> = network.nodes().iter().map(|node| node.name.clone()).collect();
     let model = QuantizedNetwork::new(network, weights, &bits, &*quantizer).unwrap();
-    let grid = ActivationGrid::of_range(-3.0, 3.0).unwrap();
+    let grid = ActivationGrid::of_range(-3.0, 3.0, Bitwidth::EIGHT).unwrap();
     let layers = names[..7].iter().map(|name| (name.clone(), grid)).collect();
     let packed = Packed {
         activations: Some(ActivationGrids { input: grid, layers }),

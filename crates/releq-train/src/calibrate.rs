@@ -1,8 +1,8 @@
-//! Ranges of activations, found on images, and networks whose activations are rounded to 8 bits.
+//! Ranges of activations, found on images, and networks whose activations are rounded.
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use releq_core::{BitwidthAssignment, Op, Weights};
+use releq_core::{Bitwidth, BitwidthAssignment, Network, Op, Weights};
 use releq_data::{Dataset, Normalization};
 use releq_quant::{ActivationGrid, ActivationGrids};
 
@@ -87,12 +87,17 @@ impl Calibration {
     /// The grids of all activations but the logits, which stay as they are. What only moves values, such as a maximum of
     /// a window, keeps the grid of what it moves.
     ///
+    /// `bits` has those of what each layer with weights reads, 8 without it; what several of them read has those of the one that asks
+    /// for most, and what none of them reads has 8.
+    ///
     /// # Errors
-    /// [`TrainError::Calibration`] for a percentile out of range, [`TrainError::Quant`] for ranges without a scale.
+    /// [`TrainError::Calibration`] for a percentile out of range and for another number of bitwidths than layers with weights,
+    /// [`TrainError::Quant`] for ranges without a scale and for more than 8 bits.
     pub fn grids(
         &self,
         trainer: &NativeTrainer,
         rule: RangeRule,
+        bits: Option<&BitwidthAssignment>,
     ) -> Result<ActivationGrids, TrainError> {
         if let RangeRule::Percentile(percent) = rule
             && !(percent > 50.0 && percent <= 100.0)
@@ -101,10 +106,12 @@ impl Calibration {
             return Err(TrainError::Calibration { reason });
         }
         let network = trainer.network();
+        let bits = bits.map(|bits| read_at(network, bits)).transpose()?.unwrap_or_default();
         let grid = |layer: Option<usize>| -> Result<Option<ActivationGrid>, TrainError> {
             let Some(histogram) = self.histograms.get(&layer) else { return Ok(None) };
             let (min, max) = histogram.range(rule);
-            Ok(Some(ActivationGrid::of_range(min, max)?))
+            let bits = bits.get(&layer).copied().unwrap_or(Bitwidth::EIGHT);
+            Ok(Some(ActivationGrid::of_range(min, max, bits)?))
         };
         let Some(input) = grid(None)? else {
             let reason = "there are no images to find the ranges of activations on".to_owned();
@@ -125,6 +132,31 @@ impl Calibration {
         let layers = names.zip(found).filter_map(|(name, grid)| Some((name, grid?)));
         Ok(ActivationGrids { input, layers: layers.collect() })
     }
+}
+
+/// The most bits that a layer with weights asks for of what it reads, by the index of the layer that gives it; the input is `None`.
+fn read_at(
+    network: &Network,
+    bits: &BitwidthAssignment,
+) -> Result<BTreeMap<Option<usize>, Bitwidth>, TrainError> {
+    let nodes = network.nodes();
+    let readers: Vec<usize> =
+        (0..nodes.len()).filter(|&index| nodes[index].op.is_quantizable()).collect();
+    if readers.len() != bits.len() {
+        let (got, expected) = (bits.len(), readers.len());
+        let reason = format!("{got} bitwidths of activations for {expected} layers with weights");
+        return Err(TrainError::Calibration { reason });
+    }
+    let mut read = BTreeMap::new();
+    for (index, &bits) in readers.into_iter().zip(bits.iter()) {
+        let mut source = network.sources(index)[0];
+        while let Some(moves) = source.filter(|&moves| moves_values(&nodes[moves].op)) {
+            source = network.sources(moves)[0];
+        }
+        let most = read.entry(source).or_insert(bits);
+        *most = bits.max(*most);
+    }
+    Ok(read)
 }
 
 /// Whether an operation gives values that came, and zeros.
@@ -328,7 +360,7 @@ mod tests {
         let images = images(70, |place| (place * 37 % 251) as u8);
         let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
         assert_eq!(calibration.images(), 70);
-        let grids = calibration.grids(&trainer, RangeRule::MinMax).unwrap();
+        let grids = calibration.grids(&trainer, RangeRule::MinMax, None).unwrap();
         let names: Vec<&str> = grids.layers.keys().map(String::as_str).collect();
         assert_eq!(names, ["flatten", "other", "pool", "relu", "sum"]);
         assert_eq!(grids.layers["pool"], grids.layers["relu"]);
@@ -336,9 +368,45 @@ mod tests {
         assert_eq!(grids.layers["relu"].zero_point, 0);
         assert_ne!(grids.layers["other"].zero_point, 0);
         // By hand: pixels from 0 to 250, (x / 255 - 0.5) / 0.25.
-        let input = ActivationGrid::of_range(-2.0, (250.0 / 255.0 - 0.5) / 0.25).unwrap();
+        let input =
+            ActivationGrid::of_range(-2.0, (250.0 / 255.0 - 0.5) / 0.25, Bitwidth::EIGHT).unwrap();
         assert!((grids.input.scale - input.scale).abs() < 1e-6);
         assert_eq!(grids.input.zero_point, input.zero_point);
+    }
+
+    #[test]
+    fn what_layers_read_has_the_bits_of_the_one_that_asks_for_most() {
+        let network = Network::builder("branches", [1, 6, 6])
+            .conv("conv", Conv2d::new(4, 3).padding(1))
+            .relu("relu")
+            .max_pool("pool", 2, 2)
+            .conv("left", Conv2d::new(4, 1))
+            .conv("right", Conv2d::new(4, 1))
+            .from("pool")
+            .add("sum", &["left", "right"])
+            .flatten("flatten")
+            .linear("fc", 3)
+            .build()
+            .unwrap();
+        let mut trainer = NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap();
+        trainer.load(&initial_weights(&network, 3)).unwrap();
+        let images = images(20, |place| (place * 37 % 251) as u8);
+        let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
+        let grids = |bits: &[u8]| {
+            let bits = BitwidthAssignment::from_bits(bits.to_vec()).unwrap();
+            calibration.grids(&trainer, RangeRule::MinMax, Some(&bits))
+        };
+        let found = grids(&[5, 2, 4, 3]).unwrap();
+        assert_eq!(found.input.bits.get(), 5);
+        let bits = |layer: &str| found.layers[layer].bits.get();
+        // Two layers read the pool, which has the values of the ReLU; nobody with weights reads what they give.
+        assert_eq!(["relu", "pool", "sum", "flatten"].map(bits), [4, 4, 3, 3]);
+        assert_eq!(["left", "right"].map(bits), [8, 8]);
+        let eight = calibration.grids(&trainer, RangeRule::MinMax, None).unwrap();
+        assert_eq!(eight, grids(&[8, 8, 8, 8]).unwrap());
+        let refused = |bits: &[u8]| grids(bits).unwrap_err().to_string();
+        assert!(refused(&[8]).contains("1 bitwidths of activations for 4 layers"));
+        assert!(refused(&[9, 8, 8, 8]).contains("activations of 9 bits"));
     }
 
     #[test]
@@ -346,7 +414,7 @@ mod tests {
         let mut trainer = trainer();
         let images = images(40, |place| (place * 53 % 256) as u8);
         let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
-        let grids = calibration.grids(&trainer, RangeRule::MinMax).unwrap();
+        let grids = calibration.grids(&trainer, RangeRule::MinMax, None).unwrap();
         let (mut pixels, mut labels) = (Vec::new(), Vec::new());
         let indices: Vec<usize> = (0..40).collect();
         images.gather(&indices, &normalization(), &mut pixels, &mut labels).unwrap();
@@ -390,7 +458,7 @@ mod tests {
         let mut trainer = trainer();
         let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
         for percent in [50.0, 100.1, f64::NAN] {
-            let refused = calibration.grids(&trainer, RangeRule::Percentile(percent));
+            let refused = calibration.grids(&trainer, RangeRule::Percentile(percent), None);
             assert!(refused.unwrap_err().to_string().contains("not above 50"));
         }
     }

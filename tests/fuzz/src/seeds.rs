@@ -7,7 +7,7 @@ use flate2::{
     write::{GzEncoder, ZlibEncoder},
 };
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
-use releq_core::{BitwidthAssignment, Parameter, Weights, parameter_shapes};
+use releq_core::{Bitwidth, BitwidthAssignment, Parameter, Weights, parameter_shapes};
 use releq_data::{ImageSet, bundle};
 use releq_format::{
     QuantizedNetwork,
@@ -362,7 +362,7 @@ pub fn onnx() -> Vec<Vec<u8>> {
 pub fn packed() -> Vec<Vec<u8>> {
     let plain = quantized().into_iter().map(Packed::from);
     let with_activations = quantized().into_iter().map(|model| {
-        let grid = ActivationGrid { scale: 0.5, zero_point: 7 };
+        let grid = ActivationGrid { scale: 0.5, zero_point: 7, bits: Bitwidth::EIGHT };
         let nodes = model.network().nodes();
         let layers = nodes.iter().map(|node| (node.name.clone(), grid)).collect();
         let activations = Some(ActivationGrids { input: grid, layers });

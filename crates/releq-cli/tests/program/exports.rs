@@ -139,11 +139,12 @@ fn activations_of_8_bits_are_calibrated_measured_and_written() {
         told.contains("with activations of 8 bits") && told.contains("neither smaller nor faster")
     );
     let part = |from: &str, to: &str| int8.replace(from, to);
+    refused(&part("-bits 8", "-bits 4"), dir, 2, "--form packed takes fewer");
     refused(
-        &part("-bits 8", "-bits 4"),
+        &part("-bits 8", "-bits 9"),
         dir,
         2,
-        "--activation-bits 4: activations are written with 8 bits",
+        "--activation-bits 9: activations are written with 1",
     );
     refused(&format!("{int8} --form qcdq"), dir, 2, "--activation-bits is for the forms dq and");
     refused(int8, dir, 2, "no data for `lenet`");
@@ -195,6 +196,23 @@ fn packed_networks_with_activations_run_on_integers() {
         packed::load(dir.join("q.safetensors")).unwrap().activations,
         packed::load(dir.join("p.safetensors")).unwrap().activations
     );
+    // Fewer bits for what some layers read.
+    let few =
+        packed.replace("-bits 8", "-bits 8,4,4,6").replace("p.safetensors", "few.safetensors");
+    let told = said(&format!("{few} --data DATA --calibration-images 100"), dir);
+    assert!(told.contains("with activations of 8-4-4-6 bits"), "{told}");
+    let bits = |layer: &str| {
+        let packed = packed::load(dir.join("few.safetensors")).unwrap();
+        packed.activations.unwrap().layers[layer].bits.get()
+    };
+    assert_eq!(["pool1", "pool2", "relu3"].map(bits), [4, 4, 6]);
+    let run_few = "run DIR/few.safetensors --input DIR/x.npz";
+    said(&format!("{run_few} --output DIR/few.npz"), dir);
+    said(&format!("{run_few} --output DIR/again.npz --isa portable"), dir);
+    assert_eq!(logits("again.npz"), logits("few.npz"));
+    assert_ne!(logits("few.npz"), integers);
+    let uneven = few.replace("8,4,4,6", "8,4");
+    refused(&format!("{uneven} --data DATA"), dir, 1, "2 bitwidths for 4 layers");
     let told = said("bench DIR/p.safetensors --repeats 2", dir);
     assert!(told.contains("conv1") && told.contains("single precision"), "{told}");
     refused("bench DIR/p.safetensors lenet", dir, 2, "name either");

@@ -52,6 +52,8 @@ const FAMILY: &str = "releq packed ";
 const FORMAT: &str = "releq packed 1";
 /// The same with the grids of activations, which readers of the first one do not expect.
 const WITH_ACTIVATIONS: &str = "releq packed 2";
+/// The same with activations of fewer than 8 bits.
+const WITH_ACTIVATION_BITS: &str = "releq packed 3";
 /// What follows the name of a weight in that of the tensor with its scales, where every channel has its own.
 const SCALES: &str = ".scale";
 
@@ -139,7 +141,7 @@ pub enum PackedError {
         reason: String,
     },
     /// It was written by a version that this one does not know.
-    #[error("its format is `{format}`; this version reads `{FORMAT}` and `{WITH_ACTIVATIONS}`")]
+    #[error("its format is `{format}`; this version reads `{FORMAT}` to `{WITH_ACTIVATION_BITS}`")]
     Version {
         /// The format.
         format: String,
@@ -255,7 +257,7 @@ pub fn encode(packed: &Packed) -> Result<Vec<u8>, PackedError> {
         tensors.insert(name, (Dtype::U8, vec![bytes.len()], bytes));
     }
     let description = Description {
-        format: if activations.is_some() { WITH_ACTIVATIONS } else { FORMAT }.to_owned(),
+        format: format_with(activations.as_ref()).to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         network: model.network().clone(),
         frame: Frame { origins: BTreeMap::new(), ..frame.clone() },
@@ -292,7 +294,20 @@ fn format_of(description: &str) -> Option<String> {
     serde_json::from_str(description).ok().map(|Head { format }| format)
 }
 
-/// Checks that grids have scales, and are of layers that there are.
+/// The format of a file with these grids.
+fn format_with(activations: Option<&ActivationGrids>) -> &'static str {
+    match activations {
+        None => FORMAT,
+        Some(ActivationGrids { input, layers }) => {
+            match layers.values().chain([input]).all(|grid| grid.bits == Bitwidth::EIGHT) {
+                true => WITH_ACTIVATIONS,
+                false => WITH_ACTIVATION_BITS,
+            }
+        }
+    }
+}
+
+/// Checks that grids have scales and codes, and are of layers that there are.
 fn check_activations(grids: &ActivationGrids, network: &Network) -> Result<(), PackedError> {
     let of_layers = grids.layers.iter().map(|(layer, grid)| (layer.as_str(), grid));
     for (layer, grid) in of_layers.chain([("input", &grids.input)]) {
@@ -300,6 +315,13 @@ fn check_activations(grids: &ActivationGrids, network: &Network) -> Result<(), P
             |reason: String| Err(PackedError::Activations { layer: layer.to_owned(), reason });
         if !(grid.scale.is_normal() && grid.scale > 0.0) {
             return wrong(format!("{:?} is no scale", grid.scale));
+        }
+        if grid.bits > Bitwidth::EIGHT {
+            return wrong(format!("{} bits are more than 8", grid.bits));
+        }
+        if grid.zero_point > grid.highest() {
+            let (zero_point, bits) = (grid.zero_point, grid.bits);
+            return wrong(format!("zero point {zero_point} is no code of {bits} bits"));
         }
         if layer != "input" && !network.nodes().iter().any(|node| node.name == layer) {
             return wrong("the network has no such layer".to_owned());

@@ -18,7 +18,7 @@ use releq_quant::{PackedCodes, Quantized};
 
 use super::{
     Description, FAMILY, FORMAT, FileCodes, KEY, Packed, PackedError, PackedWeight, SCALES,
-    WITH_ACTIVATIONS, check_activations, format_of,
+    WITH_ACTIVATION_BITS, WITH_ACTIVATIONS, check_activations, format_of, format_with,
 };
 use crate::{Codes, QuantizedNetwork, bytes::part, safetensors};
 
@@ -240,7 +240,8 @@ fn read<S: Read + Seek, C: Codes>(
         reason: format!("its metadata has no `{KEY}`; weights alone are read beside their network"),
     })?;
     match format_of(text) {
-        Some(format) if format == FORMAT || format == WITH_ACTIVATIONS => {}
+        Some(format)
+            if [FORMAT, WITH_ACTIVATIONS, WITH_ACTIVATION_BITS].contains(&format.as_str()) => {}
         Some(format) if format.starts_with(FAMILY) => return Err(PackedError::Version { format }),
         _ => {
             let reason = format!("`{KEY}` in its metadata does not say the format `{FORMAT}`");
@@ -250,9 +251,9 @@ fn read<S: Read + Seek, C: Codes>(
     check_content(&mut tensors, &metadata, with_codes, source)?;
     let Description { format, network, frame, quantizer, weights, activations, about, .. } =
         serde_json::from_str(text).map_err(PackedError::Description)?;
-    if activations.is_some() != (format == WITH_ACTIVATIONS) {
-        let reason =
-            format!("they are what `{WITH_ACTIVATIONS}` has, and the format is `{format}`");
+    let expected = format_with(activations.as_ref());
+    if format != expected {
+        let reason = format!("they are those of `{expected}`, and the format is `{format}`");
         return Err(PackedError::Activations { layer: "input".to_owned(), reason });
     }
     if let Some(activations) = &activations {

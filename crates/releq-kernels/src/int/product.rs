@@ -16,7 +16,7 @@ pub struct Factor<'a> {
     pub zero_point: u8,
 }
 
-/// Multiplies two tensors of codes and quantizes the products to 8 bits: `(a - a_zero) * (b - b_zero) * scale`, clamped, rounded
+/// Multiplies two tensors of codes and quantizes the products to `bits` bits: `(a - a_zero) * (b - b_zero) * scale`, clamped, rounded
 /// half to even and moved by `zero_point` as in [`Epilogue`](crate::Epilogue). The product of the codes is exact.
 ///
 /// # Shapes
@@ -24,17 +24,19 @@ pub struct Factor<'a> {
 /// - `b`: as `a`, or `[channels]`, a factor for every channel
 ///
 /// # Errors
-/// [`KernelError`] for a wrong length, a scale that is not finite, or an instruction set that this processor lacks.
+/// [`KernelError`] for a wrong length, bits outside 1 to 8, a zero point that is no code, a scale that is not finite, or an
+/// instruction set that this processor lacks.
 pub fn multiply(
     a: Factor<'_>,
     b: Factor<'_>,
     scale: f32,
     zero_point: u8,
+    bits: u8,
     out: &mut [u8],
     isa: Isa,
 ) -> Result<(), KernelError> {
     let cpu = Cpu::new(isa)?;
-    check_zero_point(zero_point, 8)?;
+    check_zero_point(zero_point, bits)?;
     let (expected, got) = (a.codes.len(), b.codes.len());
     if out.len() != expected {
         return Err(KernelError::Length { what: "out", expected, got: out.len() });
@@ -46,7 +48,7 @@ pub fn multiply(
         return Err(KernelError::NotFinite { what: "scales", index: 0 });
     }
     if expected > 0 {
-        let codes = Codes::new(8, zero_point, false, f32::INFINITY);
+        let codes = Codes::new(bits, zero_point, false, f32::INFINITY);
         vectorise(cpu, Products { a, b, scale, codes, out });
     }
     Ok(())
@@ -85,17 +87,20 @@ mod tests {
         let b: Vec<u8> = (0..258).map(|at| (at * 37 % 256) as u8).collect();
         let whole: Vec<u8> = b.iter().rev().cycle().take(a.len()).copied().collect();
         for isa in Isa::available() {
-            for (b, b_zero, zero) in [(&b, 0, 0), (&b, 255, 7), (&whole, 128, 128)] {
+            for (b, b_zero, zero, bits) in
+                [(&b, 0, 0, 8), (&b, 255, 7, 8), (&whole, 128, 128, 8), (&whole, 128, 7, 4)]
+            {
+                let highest = f32::from(u8::MAX >> (8 - bits));
                 let mut out = vec![9; a.len()];
                 let [x, y] =
                     [(&a, 3), (b, b_zero)].map(|(codes, zero_point)| Factor { codes, zero_point });
-                multiply(x, y, 0.017, zero, &mut out, isa).expect("fits");
+                multiply(x, y, 0.017, zero, bits, &mut out, isa).expect("fits");
                 for (index, &code) in out.iter().enumerate() {
                     let left = i32::from(a[index]) - 3;
                     let right = i32::from(b[index % b.len()]) - i32::from(b_zero);
                     let rounded = ((left * right) as f32 * 0.017).round_ties_even();
-                    let expected = (rounded + f32::from(zero)).clamp(0.0, 255.0) as u8;
-                    assert_eq!(code, expected, "{isa} {zero} {index}");
+                    let expected = (rounded + f32::from(zero)).clamp(0.0, highest) as u8;
+                    assert_eq!(code, expected, "{isa} {zero} {bits} {index}");
                 }
             }
         }
@@ -105,7 +110,7 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let run = |b: &[u8], scale, out: &mut [u8]| {
             let a = Factor { codes: &[1, 2, 3, 4], zero_point: 0 };
-            multiply(a, Factor { codes: b, zero_point: 0 }, scale, 0, out, Isa::Portable)
+            multiply(a, Factor { codes: b, zero_point: 0 }, scale, 0, 8, out, Isa::Portable)
         };
         assert!(run(&[1, 2], 1.0, &mut [0; 4]).is_ok());
         for b in [&[1, 2, 3][..], &[], &[1; 8]] {

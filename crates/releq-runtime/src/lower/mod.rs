@@ -464,7 +464,7 @@ const NOT_SQUARE: &str = "its windows are not square, not whole or not padded al
 
 /// Whether the codes of a grid are none that the rectifier would change.
 fn is_within(grid: ActivationGrid, rectifier: Rectifier) -> bool {
-    let highest = grid.scale * (255.0 - f32::from(grid.zero_point));
+    let highest = grid.scale * f32::from(grid.highest().saturating_sub(grid.zero_point));
     match rectifier {
         Rectifier::None => true,
         Rectifier::Relu => grid.zero_point == 0,

@@ -39,8 +39,11 @@ impl Run<'_> {
         trainer.load(weights)?;
         trainer.set_bits(Some(answer))?;
         let calibration = images.train.take(Calibration::IMAGES.get(), self.config.seed)?;
-        let grids = Calibration::of(&mut trainer, &calibration, normalization)?
-            .grids(&trainer, RangeRule::MinMax)?;
+        let grids = Calibration::of(&mut trainer, &calibration, normalization)?.grids(
+            &trainer,
+            RangeRule::MinMax,
+            None,
+        )?;
         let accuracy = |trainer: &mut dyn Trainer| {
             let hits = classify(trainer, &images.test, normalization, self.cancel)?;
             Ok::<_, ReleqError>(hits.report().accuracy())

@@ -1,10 +1,10 @@
-//! Activations of 8 bits: their ranges from images, and the accuracy that they leave.
+//! Activations of up to 8 bits: their ranges from images, and the accuracy that they leave.
 
 use std::num::NonZeroUsize;
 
 use anyhow::Result;
 use releq::{
-    core::BitwidthAssignment,
+    core::{Bitwidth, BitwidthAssignment},
     data::Normalization,
     format::QuantizedNetwork,
     quant::{ActivationGrids, QuantizerKind},
@@ -23,11 +23,12 @@ const BATCH: usize = 100;
 
 /// How activations are rounded, if they are.
 #[derive(clap::Args, Clone, Debug)]
-#[command(next_help_heading = "Activations of 8 bits")]
+#[command(next_help_heading = "Activations")]
 pub(super) struct ActivationArgs {
-    /// Round activations as well, to 8 bits: in a file of form dq that ONNX Runtime computes with integers, or in a packed
-    /// one that `releq run` does. Their ranges come from training images, and the accuracy is measured on test images
-    /// [default: full precision]
+    /// Round activations as well: to 8 bits in a file of form dq that ONNX Runtime computes with integers, and to 1 to 8 in
+    /// a packed one that `releq run` does. One number for all that layers with weights read, or one for what each of them
+    /// reads; what several read has the bits of the one that asks for most. Ranges come from training images, and the accuracy
+    /// is measured on test images [default: full precision]
     #[arg(
         long,
         value_name = "BITS",
@@ -67,10 +68,12 @@ pub(super) struct Rounded {
 pub(super) struct Accuracy {
     /// With quantized weights and activations in full precision.
     pub(super) weights_only: f64,
-    /// With activations of 8 bits as well.
+    /// With rounded activations as well.
     pub(super) with_activations: f64,
     pub(super) test_images: usize,
     pub(super) calibration_images: usize,
+    /// Bits of what each layer with weights reads.
+    pub(super) activation_bits: BitwidthAssignment,
 }
 
 impl ActivationArgs {
@@ -79,27 +82,33 @@ impl ActivationArgs {
         &self.data.images
     }
 
-    /// Whether activations are rounded.
-    pub(super) fn is_asked(&self) -> Result<bool> {
-        let Some(bits) = options::join_bits(&self.activation_bits) else {
-            return Ok(false);
-        };
-        match bits.iter().find(|bits| bits.get() != 8) {
-            None => Ok(true),
+    /// Bits of activations, as they are given: for all layers with weights, or for each. `None` where activations are not
+    /// rounded.
+    ///
+    /// # Errors
+    /// For bits that no form takes.
+    pub(super) fn asked(&self) -> Result<Option<BitwidthAssignment>> {
+        let Some(bits) = options::join_bits(&self.activation_bits) else { return Ok(None) };
+        match bits.iter().find(|&&bits| bits > Bitwidth::EIGHT) {
+            None => Ok(Some(bits)),
             Some(other) => Err(UsageError(format!(
-                "--activation-bits {other}: activations are written with 8 bits; leave the option out for full precision"
+                "--activation-bits {other}: activations are written with 1 to 8 bits; leave the option out for full precision"
             ))
             .into()),
         }
     }
 
-    /// Finds the ranges of the activations, and measures.
+    /// Finds the ranges of activations of so many bits, and measures.
     pub(super) fn round(
         &self,
+        bits: &BitwidthAssignment,
         model: &QuantizedNetwork,
         normalization: Option<&Normalization>,
     ) -> Result<Rounded> {
         let network = model.network();
+        let profiles = network.profiles();
+        let names = profiles.iter().map(|layer| layer.name.as_str());
+        let bits = options::per_layer("--activation-bits", bits, names)?;
         let normalization = normalization.ok_or_else(|| {
             UsageError(format!(
                 "--mean and --std: say how images were normalized in the training of `{}`, since its activations depend \
@@ -118,7 +127,7 @@ impl ActivationArgs {
         let mut trainer = NativeTrainer::new(network, QuantizerKind::default().build())?;
         trainer.load(&model.dequantized())?;
         let calibration = Calibration::of(&mut trainer, &calibration, normalization)?;
-        let grids = calibration.grids(&trainer, rule)?;
+        let grids = calibration.grids(&trainer, rule, Some(&bits))?;
 
         let (test, _) = images::load(&source, Split::Test, self.images, network)?;
         let weights_only = train::accuracy(&mut trainer, &test, normalization, BATCH)?;
@@ -129,6 +138,7 @@ impl ActivationArgs {
             with_activations: with_activations.accuracy(),
             test_images: test.len(),
             calibration_images: calibration.images(),
+            activation_bits: bits,
         };
         Ok(Rounded { grids, accuracy })
     }

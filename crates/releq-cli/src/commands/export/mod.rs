@@ -3,7 +3,7 @@
 mod activations;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -164,9 +164,19 @@ impl Args {
             Source::Network(name) => name.file(),
         };
         let takes_activations = matches!(self.form, FileForm::Dq | FileForm::Packed);
-        if self.activations.is_asked()? && !takes_activations {
-            let reason = "--activation-bits is for the forms dq and packed";
-            return Err(UsageError(reason.to_owned()).into());
+        if let Some(bits) = self.activations.asked()? {
+            let reason = if !takes_activations {
+                Some("--activation-bits is for the forms dq and packed")
+            } else if self.form == FileForm::Dq && bits.iter().any(|&bits| bits < Bitwidth::EIGHT) {
+                Some(
+                    "--activation-bits: ONNX Runtime computes with activations of 8 bits; --form packed takes fewer",
+                )
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                return Err(UsageError(reason.to_owned()).into());
+            }
         }
         if self.opset.is_some() && self.onnx_form().is_none() {
             let reason = "--opset is for the forms of ONNX: dq, qcdq and qonnx";
@@ -286,8 +296,8 @@ impl Args {
         match self.onnx_form() {
             Some(form) => {
                 let most_opset = self.opset.unwrap_or(ExportConfig::default().most_opset);
-                let exported = if self.activations.is_asked()? {
-                    let rounded = self.activations.round(&model, normalization.as_ref())?;
+                let exported = if let Some(bits) = self.activations.asked()? {
+                    let rounded = self.activations.round(&bits, &model, normalization.as_ref())?;
                     accuracy = Some(rounded.accuracy);
                     onnx::export_int8(&model, &frame, &rounded.grids, most_opset)?
                 } else {
@@ -300,8 +310,8 @@ impl Args {
                 }
             }
             None if self.form == FileForm::Packed => {
-                if self.activations.is_asked()? {
-                    let rounded = self.activations.round(&model, normalization.as_ref())?;
+                if let Some(bits) = self.activations.asked()? {
+                    let rounded = self.activations.round(&bits, &model, normalization.as_ref())?;
                     (activations, accuracy) = (Some(rounded.grids), Some(rounded.accuracy));
                 }
                 let (mean, std) =
@@ -355,8 +365,12 @@ fn table(outcome: &Outcome) -> String {
         rows.push((
             "accuracy",
             format!(
-                "{} with activations of 8 bits, {} with quantized weights alone, on {} test images",
+                "{} with activations of {} bits, {} with quantized weights alone, on {} test images",
                 percent(accuracy.with_activations),
+                match accuracy.activation_bits.iter().collect::<BTreeSet<_>>().len() {
+                    1 => accuracy.activation_bits[0].to_string(),
+                    _ => accuracy.activation_bits.to_string(),
+                },
                 percent(accuracy.weights_only),
                 accuracy.test_images
             ),

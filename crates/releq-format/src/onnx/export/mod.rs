@@ -158,7 +158,7 @@ pub fn export(
 /// The file is for running, and is not read back.
 ///
 /// # Errors
-/// [`ExportError::Form`] for weights whose levels exceed 8 bits, which are those of DoReFa at 8 bits;
+/// [`ExportError::Form`] for weights whose levels exceed 8 bits, which are those of DoReFa at 8 bits, and for activations of fewer;
 /// [`ExportError::Opset`] as in [`export`].
 pub fn export_int8(
     model: &QuantizedNetwork,
@@ -166,6 +166,17 @@ pub fn export_int8(
     activations: &ActivationGrids,
     most_opset: i64,
 ) -> Result<Exported, ExportError> {
+    let ActivationGrids { input, layers } = activations;
+    let all = layers.iter().map(|(layer, grid)| (layer.as_str(), grid)).chain([("input", input)]);
+    for (layer, grid) in all {
+        if grid.bits != Bitwidth::EIGHT {
+            return Err(ExportError::Form {
+                layer: layer.to_owned(),
+                form: Form::Dq.name(),
+                reason: format!("its activations have {} bits, and ONNX Runtime's 8", grid.bits),
+            });
+        }
+    }
     let config = ExportConfig { form: Form::Dq, most_opset };
     written(model, frame, &config, Some(activations))
 }

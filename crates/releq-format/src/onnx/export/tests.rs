@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 use releq_core::{
-    Activation, Axes, BitwidthAssignment, Conv2d, Network, Op, Parameter, Pool2d, Weights,
-    parameter_shapes, with_causes,
+    Activation, Axes, Bitwidth, BitwidthAssignment, Conv2d, Network, Op, Parameter, Pool2d,
+    Weights, parameter_shapes, with_causes,
 };
 use releq_quant::{
     ActivationGrid, ActivationGrids, PowersOfTwo, Quantized, Quantizer, QuantizerKind,
@@ -366,10 +366,14 @@ fn activations(network: &Network) -> ActivationGrids {
         (_, reader) => reader.is_none() && index + 1 == nodes.len(),
     };
     let layers = (0..nodes.len()).filter(|&index| !is_part(index)).map(|index| {
-        let grid = ActivationGrid { scale: 0.01 + 0.001 * index as f32, zero_point: index as u8 };
+        let grid = ActivationGrid {
+            scale: 0.01 + 0.001 * index as f32,
+            zero_point: index as u8,
+            bits: Bitwidth::EIGHT,
+        };
         (nodes[index].name.clone(), grid)
     });
-    let input = ActivationGrid { scale: 0.02, zero_point: 128 };
+    let input = ActivationGrid { scale: 0.02, zero_point: 128, bits: Bitwidth::EIGHT };
     ActivationGrids { input, layers: layers.collect() }
 }
 
