@@ -17,10 +17,10 @@ use std::{hint::black_box, num::NonZeroUsize, time::Duration};
 use releq::hw::{Machine, time_interleaved};
 use releq_kernels::{
     BitPlanes, BitSerialWeights, ConvShape, Epilogue, Int8Conv, Int8Weights, Isa, LowBitWeights,
-    Output, Peak, Workspace,
+    Output, Peak, Threads, Workspace,
 };
 
-const ONE: NonZeroUsize = NonZeroUsize::MIN;
+static ONE: Threads = Threads::one();
 const REPEATS: usize = 11;
 /// Rounds of a register-only loop in one call.
 const ROUNDS: u32 = 10_000;
@@ -105,7 +105,7 @@ fn int8_products() {
             Int8Weights::pack(&codes(outputs * depth, 8, 0), outputs, depth, 8, Isa::Avx512)
                 .unwrap();
         let mut out = vec![0; pixels * outputs];
-        let run = || packed.gemm(black_box(&acts), pixels, &mut out, ONE).unwrap();
+        let run = || packed.gemm(black_box(&acts), pixels, &mut out, &ONE).unwrap();
         let times = medians(Peak::Int8, vec![Box::new(run)]);
         let gops = 2e-3 * (outputs * pixels * depth) as f64 / times[1];
         println!("{name:<26}{gops:>8.0}{:>9.0}%", 100.0 * gops / rate(Peak::Int8, times[0]));
@@ -136,10 +136,10 @@ fn int8_convolutions() {
         let times = medians(
             Peak::Int8,
             vec![
-                Box::new(|| packed.run(black_box(&acts), &mut sums, &mut a, ONE).unwrap()),
+                Box::new(|| packed.run(black_box(&acts), &mut sums, &mut a, &ONE).unwrap()),
                 Box::new(|| {
                     let out = Output::Codes { epilogue: &epilogue, bits: 8, out: &mut out };
-                    packed.run(black_box(&acts), out, &mut b, ONE).unwrap();
+                    packed.run(black_box(&acts), out, &mut b, &ONE).unwrap();
                 }),
             ],
         );
@@ -165,7 +165,7 @@ fn bit_serial() {
             let planes =
                 BitPlanes::pack(&acts(pixels * depth, a), pixels, depth, a, Isa::Avx512).unwrap();
             let mut out = vec![0; pixels * outputs];
-            let run = || packed.gemm(black_box(&planes), &mut out, ONE).unwrap();
+            let run = || packed.gemm(black_box(&planes), &mut out, &ONE).unwrap();
             let times = medians(peak, vec![Box::new(run)]);
             let products = (outputs * pixels * depth) as f64 * f64::from(w) * f64::from(a);
             let share = 2e-3 * products / times[1] / rate(peak, times[0]);
@@ -207,13 +207,13 @@ fn matrix_vector() {
         let (acts, mut turn, mut out) = (&acts, 0, vec![0; outputs]);
         let mut runs: Vec<Box<dyn FnMut() + '_>> = vec![Box::new(|| {
             turn += 1;
-            int8[turn % int8.len()].gemm(black_box(acts), 1, &mut out, ONE).unwrap();
+            int8[turn % int8.len()].gemm(black_box(acts), 1, &mut out, &ONE).unwrap();
         })];
         for copies in &low_bit {
             let (mut turn, mut out) = (0, vec![0; outputs]);
             runs.push(Box::new(move || {
                 turn += 1;
-                copies[turn % copies.len()].gemm(black_box(acts), 1, &mut out, ONE).unwrap();
+                copies[turn % copies.len()].gemm(black_box(acts), 1, &mut out, &ONE).unwrap();
             }));
         }
         let times = medians(Peak::Int8, runs);
@@ -246,7 +246,7 @@ fn avx2() {
         let acts = &acts;
         let runs = packed.iter().map(|packed| {
             let mut out = vec![0; pixels * outputs];
-            let run = move || packed.gemm(black_box(acts), pixels, &mut out, ONE).unwrap();
+            let run = move || packed.gemm(black_box(acts), pixels, &mut out, &ONE).unwrap();
             Box::new(run) as Box<dyn FnMut() + '_>
         });
         let times = medians(Peak::SaturatingAvx2, runs.collect());

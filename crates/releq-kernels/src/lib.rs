@@ -17,10 +17,11 @@ pub use f32::{
     Upstream, matmul,
 };
 pub use int::{
-    Addend, BitPlanes, BitSerialConv, BitSerialWeights, Choice, DepthwiseConv, Epilogue, Factor,
-    Int8Conv, Int8Weights, Kernel, Layer, LayerShape, LowBitConv, LowBitWeights, Output, Workspace,
-    add, max_pool, multiply, quantize, reference, sum_pool,
+    Addend, BitPlanes, BitSerialConv, BitSerialWeights, Choice, CodeGrid, DepthwiseConv, Epilogue,
+    Factor, Int8Conv, Int8Weights, Kernel, Layer, LayerShape, LowBitConv, LowBitWeights, Output,
+    ResultCodes, Workspace, add, max_pool, multiply, quantize, reference, sum_pool,
 };
 pub use isa::Isa;
 pub use peak::Peak;
 pub use shape::{BitPair, ConvShape, GemmShape, PoolShape};
+pub use threads::Threads;

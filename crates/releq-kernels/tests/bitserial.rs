@@ -23,7 +23,7 @@ fn check_gemm(shape: GemmShape, bits: BitPair, seed: u64) {
         for count in [1, 3] {
             let label = format!("{isa} {shape:?} {bits:?}, {count} threads");
             check_outputs(&expected, &epilogue, &label, |out| {
-                packed.gemm(&planes, out, threads(count))
+                packed.gemm(&planes, out, &threads(count))
             });
         }
     }
@@ -40,7 +40,7 @@ fn check_conv(shape: ConvShape, bits: BitPair, seed: u64, workspace: &mut Worksp
         for count in [1, 2] {
             let label = format!("{isa} {shape:?} {bits:?}, {count} threads");
             check_outputs(&expected, &epilogue, &label, |out| {
-                conv.run(&acts, bits.act(), out, workspace, threads(count))
+                conv.run(&acts, bits.act(), out, workspace, &threads(count))
             });
         }
     }
@@ -96,7 +96,7 @@ fn a_stride_past_the_image_leaves_one_output() {
         let conv = BitSerialConv::pack(&weights, shape, 4, isa).unwrap();
         let mut out = [0; 20];
         let mut workspace = Workspace::default();
-        conv.run(&acts, 4, &mut out[..], &mut workspace, threads(1)).unwrap();
+        conv.run(&acts, 4, &mut out[..], &mut workspace, &threads(1)).unwrap();
         assert_eq!(out, expected, "{isa}");
     }
 }
@@ -173,12 +173,12 @@ fn what_does_not_fit_is_refused() {
     let packed = pack(&[1; 6], 4).unwrap();
     let planes = BitPlanes::pack(&[1; 4], 1, 4, 8, isa).unwrap();
     assert!(matches!(
-        packed.gemm(&planes, &mut [0; 2][..], threads(1)),
+        packed.gemm(&planes, &mut [0; 2][..], &threads(1)),
         Err(KernelError::Length { .. })
     ));
     let planes = BitPlanes::pack(&[1; 3], 1, 3, 8, isa).unwrap();
     assert!(matches!(
-        packed.gemm(&planes, &mut [0; 3][..], threads(1)),
+        packed.gemm(&planes, &mut [0; 3][..], &threads(1)),
         Err(KernelError::Length { .. })
     ));
 
@@ -186,11 +186,11 @@ fn what_does_not_fit_is_refused() {
     let deep = BitPair::new(8, 8).unwrap().safe_depth() + 1;
     let packed = BitSerialWeights::pack(&vec![1; deep], 1, deep, 8, isa).unwrap();
     let planes = BitPlanes::pack(&vec![1; deep], 1, deep, 8, isa).unwrap();
-    let error = packed.gemm(&planes, &mut [0][..], threads(1)).unwrap_err().to_string();
+    let error = packed.gemm(&planes, &mut [0][..], &threads(1)).unwrap_err().to_string();
     assert!(error.contains("65793"), "{error}");
 
     assert!(matches!(
-        packed.gemm(&BitPlanes::default(), &mut [0; 2][..], threads(1)),
+        packed.gemm(&BitPlanes::default(), &mut [0; 2][..], &threads(1)),
         Err(KernelError::Bits { what: "activations", got: 0 })
     ));
     assert!(matches!(
@@ -223,7 +223,7 @@ fn convolutions_that_do_not_fit_are_refused() {
     let mut workspace = Workspace::default();
     let conv = pack(CONV, &[1; 180]).unwrap();
     let mut run =
-        |acts: &[u8], bits, out: &mut [i32]| conv.run(acts, bits, out, &mut workspace, threads(1));
+        |acts: &[u8], bits, out: &mut [i32]| conv.run(acts, bits, out, &mut workspace, &threads(1));
     assert!(matches!(run(&[0; 25], 0, &mut [0; 500]), Err(KernelError::Bits { got: 0, .. })));
     assert!(matches!(run(&[0; 25], 9, &mut [0; 500]), Err(KernelError::Bits { got: 9, .. })));
     assert!(matches!(run(&[4; 25], 2, &mut [0; 500]), Err(KernelError::Code { got: 4, .. })));
@@ -234,14 +234,14 @@ fn convolutions_that_do_not_fit_are_refused() {
     let deep = ConvShape { padding: 0, ..deep };
     let conv = BitSerialConv::pack(&vec![1; 65_794], deep, 8, isa).unwrap();
     let error =
-        conv.run(&vec![1; 65_794], 8, &mut [0][..], &mut workspace, threads(1)).unwrap_err();
+        conv.run(&vec![1; 65_794], 8, &mut [0][..], &mut workspace, &threads(1)).unwrap_err();
     assert!(matches!(error, KernelError::Overflow { bound: 65_793, .. }), "{error}");
 
     // More padding than memory holds: an error, not an abort.
     let (side, stride) = (1 << 28, 1 << 28);
     let padded = ConvShape { padding: side, stride, channels: 1, outputs: 1, ..CONV };
     let conv = BitSerialConv::pack(&[1; 9], padded, 4, isa).unwrap();
-    let error = conv.run(&[1; 25], 8, &mut [0; 9][..], &mut workspace, threads(1)).unwrap_err();
+    let error = conv.run(&[1; 25], 8, &mut [0; 9][..], &mut workspace, &threads(1)).unwrap_err();
     assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
 }
 
@@ -258,7 +258,7 @@ fn the_largest_sums_are_exact() {
                     BitSerialWeights::pack(&vec![weight; depth], 1, depth, 8, isa).unwrap();
                 let planes = BitPlanes::pack(&vec![top; depth], 1, depth, act, isa).unwrap();
                 let mut out = [0];
-                packed.gemm(&planes, &mut out[..], threads(1)).unwrap();
+                packed.gemm(&planes, &mut out[..], &threads(1)).unwrap();
                 let expected = depth as i64 * i64::from(weight) * i64::from(top);
                 assert_eq!(i64::from(out[0]), expected, "{isa} {shape:?}");
             }

@@ -28,10 +28,10 @@ fn check_gemm(shape: GemmShape, bits: u8, seed: u64) {
         for count in [1, 2, 3] {
             let label = format!("{isa} {shape:?} {bits} bits, {count} threads");
             check_outputs(&expected, &epilogue, &label, |out| {
-                packed.gemm(&acts, pixels, out, threads(count))
+                packed.gemm(&acts, pixels, out, &threads(count))
             });
             check_outputs(&expected, &epilogue, &format!("{label}, packed"), |out| {
-                low_bit.gemm(&acts, pixels, out, threads(count))
+                low_bit.gemm(&acts, pixels, out, &threads(count))
             });
         }
     }
@@ -50,16 +50,16 @@ fn check_conv(shape: ConvShape, bits: u8, seed: u64) {
     let mut ignored = vec![0; larger.out_height() * larger.out_width() * larger.outputs];
     for isa in Isa::available() {
         let other = Int8Conv::pack(&weights, larger, bits, isa).unwrap();
-        other.run(&noise, &mut ignored, &mut workspace, threads(1)).unwrap();
+        other.run(&noise, &mut ignored, &mut workspace, &threads(1)).unwrap();
         let conv = Int8Conv::pack(&weights, shape, bits, isa).unwrap();
         let low_bit = LowBitConv::pack(&weights, shape, bits, isa).unwrap();
         for count in [1, 2] {
             let label = format!("{isa} {shape:?} {bits} bits, {count} threads");
             check_outputs(&expected, &epilogue, &label, |out| {
-                conv.run(&acts, out, &mut workspace, threads(count))
+                conv.run(&acts, out, &mut workspace, &threads(count))
             });
             check_outputs(&expected, &epilogue, &format!("{label}, packed"), |out| {
-                low_bit.run(&acts, out, &mut workspace, threads(count))
+                low_bit.run(&acts, out, &mut workspace, &threads(count))
             });
         }
     }
@@ -116,12 +116,12 @@ fn only_extremes() {
             for isa in Isa::available() {
                 let packed = Int8Weights::pack(&weights, 16, 640, bits, isa).unwrap();
                 let mut out = vec![0; 4 * 16];
-                packed.gemm(&acts, 4, &mut out, threads(1)).unwrap();
+                packed.gemm(&acts, 4, &mut out, &threads(1)).unwrap();
                 assert_eq!(out, vec![code * 255 * 640; 4 * 16], "{isa} {bits}");
                 let packed = LowBitWeights::from(&packed);
                 for pixels in [1, 4] {
                     let out = &mut out[..pixels * 16];
-                    packed.gemm(&acts[..pixels * 640], pixels, &mut *out, threads(1)).unwrap();
+                    packed.gemm(&acts[..pixels * 640], pixels, &mut *out, &threads(1)).unwrap();
                     assert_eq!(out, vec![code * 255 * 640; pixels * 16], "{isa} {bits} {pixels}");
                 }
             }
@@ -190,18 +190,18 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(deep, Err(KernelError::Overflow { depth: 70_000, .. })));
     let packed = pack(&[1; 6], 8).unwrap();
     let mut out = [0; 2];
-    let short = packed.gemm(&[0; 2], 1, &mut out[..], threads(1));
+    let short = packed.gemm(&[0; 2], 1, &mut out[..], &threads(1));
     assert!(matches!(short, Err(KernelError::Length { what: "activations", .. })));
-    let many = packed.gemm(&[0; 9], 3, &mut out[..], threads(1));
+    let many = packed.gemm(&[0; 9], 3, &mut out[..], &threads(1));
     assert!(matches!(many, Err(KernelError::Length { what: "out", expected: 6, got: 2 })));
     let epilogue = Epilogue::new(&[1.0; 3], &[0.0; 3], false).unwrap();
     let mut codes = [0; 2];
     let output = Output::Codes { epilogue: &epilogue, bits: 8, out: &mut codes };
-    let other = packed.gemm(&[0; 3], 1, output, threads(1));
+    let other = packed.gemm(&[0; 3], 1, output, &threads(1));
     assert!(matches!(other, Err(KernelError::Length { what: "channels of the epilogue", .. })));
     let epilogue = Epilogue::new(&[1.0; 2], &[0.0; 2], false).unwrap();
     let output = Output::Codes { epilogue: &epilogue, bits: 0, out: &mut codes };
-    let bits = packed.gemm(&[0; 3], 1, output, threads(1));
+    let bits = packed.gemm(&[0; 3], 1, output, &threads(1));
     assert!(matches!(bits, Err(KernelError::Bits { got: 0, .. })));
 
     let shape = ConvShape {
@@ -217,6 +217,6 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(none, Err(KernelError::Shape { what: "stride", .. })));
     let conv = Int8Conv::pack(&[0; 18], shape, 8, isa).unwrap();
     let mut out = vec![0; 16];
-    let short = conv.run(&[0; 31], &mut out, &mut Workspace::default(), threads(1));
+    let short = conv.run(&[0; 31], &mut out, &mut Workspace::default(), &threads(1));
     assert!(matches!(short, Err(KernelError::Length { what: "activations", .. })));
 }

@@ -63,7 +63,7 @@ fn check(shape: LayerShape, bits: BitPair, seed: u64) {
         for layer in layers {
             let label = format!("{isa} {shape:?} {bits:?} {}", layer.choice());
             check_outputs(&expected, &epilogue, &label, |out| {
-                layer.run(&acts, out, &mut workspace, threads(1))
+                layer.run(&acts, out, &mut workspace, &threads(1))
             });
         }
     }
@@ -126,7 +126,7 @@ fn images_are_padded_with_the_given_code() {
                     let layer = Layer::pack_for(kernel, &codes, shape, bits, isa).unwrap();
                     let mut sums = vec![0; shape.pixels() * shape.outputs()];
                     let layer = layer.with_padding_code(code).unwrap();
-                    layer.run(acts, &mut sums, &mut workspace, threads(1)).unwrap();
+                    layer.run(acts, &mut sums, &mut workspace, &threads(1)).unwrap();
                     sums
                 };
                 assert_eq!(run(shape, 77, &image), run(without, 0, &margin), "{isa} {kernel}");
@@ -186,7 +186,7 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(pack(Kernel::Int8, &[8; 6]), Err(KernelError::Code { bits: 4, .. })));
     let layer = pack(Kernel::Int8, &[7; 6]).unwrap();
     let mut out = [0; 2];
-    let large = layer.run(&[0, 16, 0], &mut out[..], &mut Workspace::default(), threads(1));
+    let large = layer.run(&[0, 16, 0], &mut out[..], &mut Workspace::default(), &threads(1));
     assert!(matches!(large, Err(KernelError::Code { what: "activations", index: 1, .. })));
 }
 

@@ -7,7 +7,7 @@ use common::{acts, check_outputs, epilogue, threads, weights};
 use proptest::prelude::*;
 use releq_kernels::{
     Addend, BitPair, ConvShape, DepthwiseConv, Epilogue, Int8Conv, Int8Weights, Isa, KernelError,
-    Output, PoolShape, Workspace, add, max_pool, reference, sum_pool,
+    Output, PoolShape, ResultCodes, Threads, Workspace, add, max_pool, reference, sum_pool,
 };
 
 fn check_depthwise(shape: ConvShape, bits: u8, seed: u64) {
@@ -23,7 +23,7 @@ fn check_depthwise(shape: ConvShape, bits: u8, seed: u64) {
         for count in [1, 2] {
             let label = format!("{isa} {shape:?} {bits} bits, {count} threads");
             check_outputs(&expected, &epilogue, &label, |out| {
-                conv.run(&acts, out, &mut workspace, threads(count))
+                conv.run(&acts, out, &mut workspace, &threads(count))
             });
         }
     }
@@ -49,18 +49,22 @@ fn check_pool(shape: PoolShape, seed: u64) {
     let len = shape.out_height() * shape.out_width() * shape.channels;
     let epilogue = epilogue(shape.channels, 1, 8);
     for isa in Isa::available() {
-        let mut out = vec![7; len];
-        max_pool(shape, &acts, &mut out, isa).unwrap();
-        for (at, &code) in out.iter().enumerate() {
-            let largest = window(shape, &acts, at).into_iter().max();
-            assert_eq!(Some(code), largest, "{isa} {shape:?} {at}");
-        }
-        if shape.padding == 0 {
-            let sum = |at| window(shape, &acts, at).into_iter().map(i32::from).sum();
-            let sums: Vec<i32> = (0..len).map(sum).collect();
-            check_outputs(&sums, &epilogue, &format!("{isa} {shape:?}"), |out| {
-                sum_pool(shape, &acts, out, isa)
-            });
+        for count in [1, 2] {
+            let threads = threads(count);
+            let mut out = vec![7; len];
+            max_pool(shape, &acts, &mut out, isa, &threads).unwrap();
+            for (at, &code) in out.iter().enumerate() {
+                let largest = window(shape, &acts, at).into_iter().max();
+                assert_eq!(Some(code), largest, "{isa} {shape:?} {at}, {count} threads");
+            }
+            if shape.padding == 0 {
+                let sum = |at| window(shape, &acts, at).into_iter().map(i32::from).sum();
+                let sums: Vec<i32> = (0..len).map(sum).collect();
+                let label = format!("{isa} {shape:?}, {count} threads");
+                check_outputs(&sums, &epilogue, &label, |out| {
+                    sum_pool(shape, &acts, out, isa, &threads)
+                });
+            }
         }
     }
 }
@@ -124,9 +128,9 @@ fn one_window_over_the_whole_image_and_endless_strides() {
             let (mut out, mut workspace) = ([0; 40], Workspace::default());
             let (a, b) = out.split_at_mut(20);
             let conv = Int8Conv::pack(&weights, shape, 8, isa).unwrap();
-            conv.run(&acts, a, &mut workspace, threads(1)).unwrap();
+            conv.run(&acts, a, &mut workspace, &threads(1)).unwrap();
             let conv = DepthwiseConv::pack(depthwise, shape, 8, isa).unwrap();
-            conv.run(&acts, b, &mut workspace, threads(1)).unwrap();
+            conv.run(&acts, b, &mut workspace, &threads(1)).unwrap();
             out
         });
         let [first, second] = &mut results;
@@ -154,12 +158,12 @@ fn what_does_not_fit_is_refused() {
     assert!(matches!(pack(&[4; 18], shape, 3), Err(KernelError::Code { index: 0, .. })));
     let conv = pack(&[0; 18], shape, 8).unwrap();
     let mut out = [0; 32];
-    let short = conv.run(&[0; 31], &mut out[..], &mut Workspace::default(), threads(1));
+    let short = conv.run(&[0; 31], &mut out[..], &mut Workspace::default(), &threads(1));
     assert!(matches!(short, Err(KernelError::Length { what: "activations", .. })));
 
     let pool = PoolShape { channels: 1, height: 4, width: 4, kernel: 2, stride: 2, padding: 0 };
     let mut out = [0; 4];
-    let run = |shape, acts: &[u8], out: &mut [u8]| max_pool(shape, acts, out, isa);
+    let run = |shape, acts: &[u8], out: &mut [u8]| max_pool(shape, acts, out, isa, &threads(1));
     assert!(run(pool, &[0; 16], &mut out).is_ok());
     let padding = run(PoolShape { padding: 2, ..pool }, &[0; 16], &mut out);
     assert!(matches!(padding, Err(KernelError::Shape { what: "padding", got: 2, .. })));
@@ -168,11 +172,12 @@ fn what_does_not_fit_is_refused() {
     let short = run(pool, &[0; 15], &mut out);
     assert!(matches!(short, Err(KernelError::Length { what: "activations", .. })));
     let mut sums = [0; 4];
-    let padded = sum_pool(PoolShape { padding: 1, ..pool }, &[0; 16], &mut sums[..], isa);
+    let shape = PoolShape { padding: 1, ..pool };
+    let padded = sum_pool(shape, &[0; 16], &mut sums[..], isa, &threads(1));
     assert!(matches!(padded, Err(KernelError::Shape { what: "padding", .. })));
 }
 
-/// A residual block, pooling and a classifier, codes from layer to layer; every instruction set gives the same.
+/// A residual block, pooling and a classifier, codes from layer to layer; every instruction set and number of threads gives the same.
 #[test]
 #[cfg_attr(miri, ignore = "an hour")]
 fn a_small_residual_network() {
@@ -195,42 +200,42 @@ fn a_small_residual_network() {
     let signed = Epilogue::new(&[1e-3; 24], &[-0.25; 24], false).unwrap();
     let averages = Epilogue::new(&[1.0 / 36.0; 24], &[0.0; 24], false).unwrap();
 
-    let run = |isa: Isa| {
+    let run = |isa: Isa, threads: &Threads| {
         let mut workspace = Workspace::default();
-        let one = threads(1);
         let conv = Int8Conv::pack(&codes[0], first, 4, isa).unwrap();
         let mut a = vec![0; 12 * 12 * 24];
         let to = epilogue(24, 27, 4);
         let out = Output::Codes { epilogue: &to, bits: 8, out: &mut a };
-        conv.run(&image, out, &mut workspace, one).unwrap();
+        conv.run(&image, out, &mut workspace, threads).unwrap();
 
         let mut b = a.clone();
         let to = epilogue(24, 9, 4);
         let depthwise = DepthwiseConv::pack(&codes[1], block, 4, isa).unwrap();
         let out = Output::Codes { epilogue: &to, bits: 8, out: &mut b };
-        depthwise.run(&a, out, &mut workspace, one).unwrap();
+        depthwise.run(&a, out, &mut workspace, threads).unwrap();
         let mut values = vec![0.0; b.len()];
         let conv = Int8Conv::pack(&codes[2], block, 4, isa).unwrap();
         let out = Output::Values { epilogue: &signed, out: &mut values };
-        conv.run(&b, out, &mut workspace, one).unwrap();
+        conv.run(&b, out, &mut workspace, threads).unwrap();
         let shortcut = Addend::Codes { scale: 0.01, zero_point: 0, codes: &a };
         let mut sum = vec![0; a.len()];
-        add(Addend::Values(&values), shortcut, 20.0, 0, 8, &mut sum, isa).unwrap();
+        let to = ResultCodes { factor: 20.0, zero_point: 0, bits: 8 };
+        add(Addend::Values(&values), shortcut, to, &mut sum, isa, threads).unwrap();
 
         let mut half = vec![0; 6 * 6 * 24];
-        max_pool(pool, &sum, &mut half, isa).unwrap();
+        max_pool(pool, &sum, &mut half, isa, threads).unwrap();
         let mut means = vec![0; 24];
         let out = Output::Codes { epilogue: &averages, bits: 8, out: &mut means };
-        sum_pool(all, &half, out, isa).unwrap();
+        sum_pool(all, &half, out, isa, threads).unwrap();
         let mut classes = vec![0; 10];
         let weights = Int8Weights::pack(&codes[3], 10, 24, 4, isa).unwrap();
-        weights.gemm(&means, 1, &mut classes, one).unwrap();
+        weights.gemm(&means, 1, &mut classes, threads).unwrap();
         (values, sum, means, classes)
     };
-    let expected = run(Isa::Portable);
+    let expected = run(Isa::Portable, &threads(1));
     let distinct = |codes: &[u8]| codes.iter().collect::<std::collections::BTreeSet<_>>().len();
     assert!(distinct(&expected.1) > 20, "the network does not saturate");
-    for isa in Isa::available() {
-        assert_eq!(run(isa), expected, "{isa}");
+    for (isa, count) in Isa::available().flat_map(|isa| [1, 2, 3].map(|count| (isa, count))) {
+        assert_eq!(run(isa, &threads(count)), expected, "{isa}, {count} threads");
     }
 }

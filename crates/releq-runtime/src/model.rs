@@ -8,7 +8,7 @@ use releq_format::{
     onnx::End,
     packed::{self, About, Packed},
 };
-use releq_kernels::{FloatScratch, Isa, KernelError, Workspace, quantize};
+use releq_kernels::{CodeGrid, FloatScratch, KernelError, Threads, Workspace, quantize};
 use releq_quant::ActivationGrid;
 
 use crate::{
@@ -21,9 +21,9 @@ use crate::{
 
 /// A network that is ready to run: weights laid out for the kernels of this processor, and memory for one image.
 ///
-/// Memory for what leaves the layers is planned when it is made and taken in the first run; later runs on one thread allocate
-/// nothing. Several threads that
-/// classify images at the same time each need a model of their own, which is what [`Clone`] makes.
+/// Memory for what leaves the layers is planned when it is made and taken in the first run; later runs allocate nothing. Where
+/// several threads compute a layer together, each takes its memory when it first does, and the others live as long as the model.
+/// Several threads that classify images at the same time each need a model of their own, which is what [`Clone`] makes.
 #[derive(Clone, Debug)]
 pub struct Model {
     name: String,
@@ -73,8 +73,6 @@ struct Buffers {
     slots: Slots,
     codes: Vec<Vec<u8>>,
     floats: Vec<Vec<f32>>,
-    /// Codes of the input, channel by channel.
-    planes: Vec<u8>,
     /// Codes that are read in single precision, and results that become codes.
     read: Vec<Vec<f32>>,
     written: Vec<f32>,
@@ -137,7 +135,6 @@ impl Model {
         let buffers = Buffers {
             codes: vec![Vec::new(); slots.codes.len()],
             floats: vec![Vec::new(); slots.floats.len()],
-            planes: Vec::new(),
             read: vec![Vec::new(); nodes.iter().map(|node| node.inputs.len()).max().unwrap_or(0)],
             written: Vec::new(),
             slots,
@@ -152,7 +149,7 @@ impl Model {
             nodes,
             output,
             buffers,
-            shared: Shared { isa: options.isa, threads: options.threads, workspace },
+            shared: Shared { isa: options.isa, threads: Threads::new(options.threads), workspace },
             scratch: FloatScratch::default(),
         })
     }
@@ -302,28 +299,25 @@ fn read_image(
         channels_last(image, value.channels, &mut buffers.floats[slot]);
         return Ok(());
     };
-    let out = &mut buffers.codes[slot];
-    if value.channels == 1 {
-        return to_codes(image, grid, &mut out[..image.len()], shared.isa);
-    }
-    buffers.planes.resize(image.len(), 0);
-    to_codes(image, grid, &mut buffers.planes, shared.isa)?;
-    channels_last(&buffers.planes, value.channels, out);
-    Ok(())
+    let out = &mut buffers.codes[slot][..image.len()];
+    to_codes(image, value.channels, grid, out, shared)
 }
 
 /// Rounds values to a grid.
 fn to_codes(
     values: &[f32],
+    channels: usize,
     grid: ActivationGrid,
     out: &mut [u8],
-    isa: Isa,
+    shared: &Shared,
 ) -> Result<(), KernelError> {
-    quantize(values, grid.scale, grid.zero_point, grid.bits.get(), out, isa)
+    let ActivationGrid { scale, zero_point, bits } = grid;
+    let grid = CodeGrid { scale, zero_point, bits: bits.get() };
+    quantize(values, channels, grid, out, shared.isa, &shared.threads)
 }
 
 /// From `[channels][pixels]` to `[pixels][channels]`.
-fn channels_last<T: Copy>(planes: &[T], channels: usize, out: &mut [T]) {
+fn channels_last(planes: &[f32], channels: usize, out: &mut [f32]) {
     for (channel, plane) in planes.chunks_exact(planes.len() / channels).enumerate() {
         let to = out[channel..].iter_mut().step_by(channels);
         to.zip(plane).for_each(|(out, value)| *out = *value);
@@ -397,7 +391,7 @@ impl Planned {
             Target::Codes(out, grid) => {
                 written.resize(out.len(), 0.0);
                 step.run(count, input, &mut written, scratch);
-                to_codes(&written, grid, out, shared.isa)
+                to_codes(&written, 1, grid, out, shared)
             }
         };
         (buffers.read, buffers.written) = (read, written);

@@ -9,7 +9,7 @@ use releq_kernels::Isa;
 pub struct Options {
     /// Instruction set of the kernels.
     pub isa: Isa,
-    /// Threads that compute a layer together. More than there are cores make it slower, and nothing else.
+    /// Threads that compute a layer together, if it is large enough. More than there are cores make it slower, and nothing else.
     pub threads: NonZeroUsize,
     /// Which kernels.
     pub mode: Mode,

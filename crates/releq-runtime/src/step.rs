@@ -1,10 +1,8 @@
 //! The steps of a run.
 
-use std::num::NonZeroUsize;
-
 use releq_kernels::{
-    Addend, Epilogue, Factor, Isa, KernelError, Layer, Output, PoolShape, Workspace, add, max_pool,
-    multiply, sum_pool,
+    Addend, Epilogue, Factor, Isa, KernelError, Layer, Output, PoolShape, ResultCodes, Threads,
+    Workspace, add, max_pool, multiply, sum_pool,
 };
 use releq_quant::ActivationGrid;
 
@@ -41,7 +39,7 @@ pub(crate) enum Target<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) isa: Isa,
-    pub(crate) threads: NonZeroUsize,
+    pub(crate) threads: Threads,
     pub(crate) workspace: Workspace,
 }
 
@@ -54,12 +52,13 @@ impl Step {
         shared: &mut Shared,
     ) -> Result<(), KernelError> {
         let Shared { isa, threads, workspace } = shared;
+        let threads = &*threads;
         match (self, inputs, target) {
             (
                 Self::Product { layer, epilogue },
                 [Some(Activation::Codes { codes, .. }), _],
                 target,
-            ) => layer.run(codes, output(epilogue, target), workspace, *threads),
+            ) => layer.run(codes, output(epilogue, target), workspace, threads),
             (
                 Self::Add { factor },
                 [
@@ -68,8 +67,9 @@ impl Step {
                 ],
                 Target::Codes(out, grid),
             ) => {
-                let (a, b) = (addend(a, a_grid), addend(b, b_grid));
-                add(a, b, *factor, grid.zero_point, grid.bits.get(), out, *isa)
+                let (factor, zero_point) = (*factor, grid.zero_point);
+                let to = ResultCodes { factor, zero_point, bits: grid.bits.get() };
+                add(addend(a, a_grid), addend(b, b_grid), to, out, *isa, threads)
             }
             (
                 Self::Mul { scale },
@@ -80,7 +80,9 @@ impl Step {
                 Target::Codes(out, grid),
             ) => {
                 let (a, b) = (factor(a, a_grid), factor(b, b_grid));
-                multiply(a, b, *scale, grid.zero_point, grid.bits.get(), out, *isa)
+                let (factor, zero_point) = (*scale, grid.zero_point);
+                let to = ResultCodes { factor, zero_point, bits: grid.bits.get() };
+                multiply(a, b, to, out, *isa, threads)
             }
             (
                 Self::Select { from, channels },
@@ -103,12 +105,15 @@ impl Step {
                 [Some(Activation::Codes { codes, .. }), _],
                 Target::Codes(out, _),
             ) => {
-                let pixels = codes.chunks_exact(tables.len());
-                for (out, codes) in out.chunks_exact_mut(tables.len()).zip(pixels) {
-                    for (out, (&code, table)) in out.iter_mut().zip(codes.iter().zip(tables)) {
-                        *out = table[usize::from(code)];
+                let channels = tables.len();
+                threads.split(out, channels, |first, out| {
+                    let pixels = codes[first * channels..].chunks_exact(channels);
+                    for (out, codes) in out.chunks_exact_mut(channels).zip(pixels) {
+                        for (out, (&code, table)) in out.iter_mut().zip(codes.iter().zip(tables)) {
+                            *out = table[usize::from(code)];
+                        }
                     }
-                }
+                });
                 Ok(())
             }
             (
@@ -116,21 +121,23 @@ impl Step {
                 [Some(Activation::Codes { codes, .. }), _],
                 Target::Codes(out, _),
             ) => {
-                for (out, &code) in out.iter_mut().zip(codes) {
-                    *out = table[usize::from(code)];
-                }
+                threads.split(out, 1, |first, out| {
+                    for (out, &code) in out.iter_mut().zip(&codes[first..]) {
+                        *out = table[usize::from(code)];
+                    }
+                });
                 Ok(())
             }
             (
                 Self::MaxPool(shape),
                 [Some(Activation::Codes { codes, .. }), _],
                 Target::Codes(out, _),
-            ) => max_pool(*shape, codes, out, *isa),
+            ) => max_pool(*shape, codes, out, *isa, threads),
             (
                 Self::MeanPool(shape, epilogue),
                 [Some(Activation::Codes { codes, .. }), _],
                 target,
-            ) => sum_pool(*shape, codes, output(epilogue, target), *isa),
+            ) => sum_pool(*shape, codes, output(epilogue, target), *isa, threads),
             (
                 Self::Pad { top, left, input, output },
                 [Some(Activation::Codes { codes, grid }), _],

@@ -226,9 +226,13 @@ fn range(values: &[f32]) -> (f32, f32) {
     values.iter().fold((0.0, 0.0), |(low, high), &value| (value.min(low), value.max(high)))
 }
 
-/// A network with grids of the ranges that it has in single precision.
 fn packed(dice: &mut Dice) -> Packed {
-    let Drawn { network, ends } = draw(dice);
+    let drawn = draw(dice);
+    with_grids(dice, drawn)
+}
+
+/// A network with grids of the ranges that it has in single precision.
+fn with_grids(dice: &mut Dice, Drawn { network, ends }: Drawn) -> Packed {
     let weights = weights(dice, &network);
     let bits = (0..network.quantizable_layers()).map(|_| match dice.roll(10) {
         9 => Bitwidth::FLOAT,
@@ -355,6 +359,44 @@ proptest! {
 }
 
 /// Codes that are read from a file give what those in memory give, on integers and in single precision.
+/// Layers of networks at random are too small to be shared.
+#[test]
+fn large_layers_have_the_same_codes_with_any_number_of_threads() {
+    let network = Network::builder("large", [3, 112, 112])
+        .conv("first", Conv2d::new(32, 3).padding(1))
+        .relu("first_relu")
+        .conv("depthwise", Conv2d::new(32, 3).padding(1).groups(32))
+        .relu("depthwise_relu")
+        .max_pool("pool", 2, 2)
+        .conv("second", Conv2d::new(32, 3).padding(1))
+        .relu("second_relu")
+        .add("sum", &["second_relu", "pool"])
+        .relu("sum_relu")
+        .avg_pool("means", 2, 2)
+        .activation("alone", Function::Silu)
+        // Few pixels, many outputs.
+        .conv("third", Conv2d::new(160, 3).stride(4))
+        .flatten("flat")
+        .linear("classes", 100)
+        .build()
+        .unwrap();
+    let ends = network.nodes().iter().map(|node| match node.name.as_str() {
+        name @ ("first" | "depthwise" | "second" | "sum") => {
+            (name.to_owned(), format!("{name}_relu"))
+        }
+        name => (name.to_owned(), name.to_owned()),
+    });
+    let drawn = Drawn { ends: ends.collect(), network };
+    let dice = &mut Dice(1);
+    let packed = with_grids(dice, drawn);
+    let image = image(dice, packed.model.network());
+    for isa in Isa::available() {
+        for threads in [1, 2, 3, 8].map(|threads| NonZeroUsize::new(threads).unwrap()) {
+            check(&packed, &image, &Options { isa, threads, mode: Mode::Best }).unwrap();
+        }
+    }
+}
+
 #[test]
 fn codes_in_a_file_are_those_in_memory() {
     let folder = tempfile::tempdir().unwrap();

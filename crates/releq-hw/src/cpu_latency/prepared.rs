@@ -5,7 +5,7 @@ use std::{fmt, hint::black_box, num::NonZeroUsize};
 use releq_core::{LayerBits, LayerKind, LayerProfile, text_enum};
 use releq_kernels::{
     BitPair, Choice, ConvShape, Epilogue, GemmShape, Isa, Kernel, Layer, LayerShape, Output,
-    Workspace,
+    Threads, Workspace,
 };
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +78,7 @@ impl PreparedLayer {
     }
 
     /// Runs the layer once, with codes as its output.
-    pub(super) fn run(&mut self, workspace: &mut Workspace, threads: NonZeroUsize) {
+    pub(super) fn run(&mut self, workspace: &mut Workspace, threads: &Threads) {
         for part in &mut self.parts {
             part.run(workspace, threads);
         }
@@ -128,7 +128,7 @@ impl Part {
         })
     }
 
-    fn run(&mut self, workspace: &mut Workspace, threads: NonZeroUsize) {
+    fn run(&mut self, workspace: &mut Workspace, threads: &Threads) {
         let bits = self.layer.bits().act();
         let out = Output::Codes { epilogue: &self.epilogue, bits, out: &mut self.out };
         let done = self.layer.run(black_box(&self.acts), out, workspace, threads);
@@ -180,7 +180,7 @@ fn shape(profile: &LayerProfile) -> Result<(LayerShape, usize), LatencyError> {
 pub struct CpuNetwork {
     layers: Vec<(String, PreparedLayer)>,
     workspace: Workspace,
-    threads: NonZeroUsize,
+    threads: Threads,
 }
 
 impl CpuNetwork {
@@ -204,13 +204,13 @@ impl CpuNetwork {
             Ok((profile.name.clone(), layer))
         };
         let layers = layers.iter().zip(bits).map(prepare).collect::<Result<_, LatencyError>>()?;
-        Ok(Self { layers, workspace: Workspace::default(), threads })
+        Ok(Self { layers, workspace: Workspace::default(), threads: Threads::new(threads) })
     }
 
     /// Runs every layer once.
     pub fn run(&mut self) {
         for (_, layer) in &mut self.layers {
-            layer.run(&mut self.workspace, self.threads);
+            layer.run(&mut self.workspace, &self.threads);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, num::NonZeroUsize, path::Path, time::Duration};
 
 use releq_core::{LayerBits, LayerProfile, atomic_file, sealed, text};
-use releq_kernels::{Isa, Workspace};
+use releq_kernels::{Isa, Threads, Workspace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -197,10 +197,9 @@ fn measure(
     };
     let mut prepared = work.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
     let choices: Vec<_> = prepared.iter().map(|(layer, _)| layer.kernel()).collect();
-    let mut runs: Vec<_> = prepared
-        .iter_mut()
-        .map(|(layer, workspace)| || layer.run(workspace, config.threads))
-        .collect();
+    let threads = &Threads::new(config.threads);
+    let mut runs: Vec<_> =
+        prepared.iter_mut().map(|(layer, workspace)| || layer.run(workspace, threads)).collect();
     let mut runs: Vec<&mut dyn FnMut()> =
         runs.iter_mut().map(|run| run as &mut dyn FnMut()).collect();
     let timings = time_interleaved(&mut runs, config.repeats, config.sample);

@@ -3,6 +3,7 @@
 use crate::{
     BitPair, KernelError,
     cpu::Cpu,
+    int::scratch::Kept,
     vectorise::{Loops, vectorise},
 };
 
@@ -282,7 +283,7 @@ pub(crate) struct Block<'a> {
 
 /// Converts sums to one kind of results.
 pub(crate) trait Finish: Sync {
-    type Out: Copy + Default + Send;
+    type Out: Kept;
 
     /// The output itself if results are sums, so that kernels can write to it without a copy.
     fn direct(_out: &mut [Self::Out]) -> Option<&mut [i32]> {

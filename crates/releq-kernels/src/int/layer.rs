@@ -1,10 +1,10 @@
 //! A layer of a network, packed for the kernel that suits it.
 
-use std::{fmt, num::NonZeroUsize};
+use std::fmt;
 
 use crate::{
     BitPair, BitSerialConv, BitSerialWeights, ConvShape, DepthwiseConv, GemmShape, Int8Conv,
-    Int8Weights, Isa, KernelError, LowBitConv, LowBitWeights, Workspace,
+    Int8Weights, Isa, KernelError, LowBitConv, LowBitWeights, Threads, Workspace,
     int::{epilogue::Output, weight_rows::WeightRows},
 };
 
@@ -413,7 +413,7 @@ impl Layer {
         acts: &[u8],
         out: impl Into<Output<'a>>,
         workspace: &mut Workspace,
-        threads: NonZeroUsize,
+        threads: &Threads,
     ) -> Result<(), KernelError> {
         let (pixels, act) = (self.shape.pixels(), self.bits.act());
         // Splitting into planes checks the codes itself.

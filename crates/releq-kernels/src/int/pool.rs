@@ -1,7 +1,7 @@
 //! Max and sum pooling of codes.
 
 use crate::{
-    Isa, KernelError, PoolShape,
+    Isa, KernelError, PoolShape, Threads,
     cpu::Cpu,
     int::{
         epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
@@ -41,10 +41,13 @@ pub fn max_pool(
     acts: &[u8],
     out: &mut [u8],
     isa: Isa,
+    threads: &Threads,
 ) -> Result<(), KernelError> {
     let cpu = Cpu::new(isa)?;
     shape.check_lengths(acts.len(), out.len())?;
-    vectorise(cpu, Max { shape, acts, out });
+    threads.split(out, shape.channels, |first, out| {
+        vectorise(cpu, Max { shape, acts, first, out });
+    });
     Ok(())
 }
 
@@ -59,6 +62,7 @@ pub fn sum_pool<'a>(
     acts: &[u8],
     out: impl Into<Output<'a>>,
     isa: Isa,
+    threads: &Threads,
 ) -> Result<(), KernelError> {
     let out = out.into();
     let cpu = Cpu::new(isa)?;
@@ -72,12 +76,13 @@ pub fn sum_pool<'a>(
         return Err(KernelError::TooLarge { what: "kernel" });
     }
     out.check(shape.channels)?;
+    let windows = Windows { shape, acts, cpu };
     match out {
-        Output::Sums(out) => sum(shape, acts, &AsSums, out, cpu),
+        Output::Sums(out) => windows.sum(&AsSums, out, threads),
         Output::Codes { epilogue, bits, out } => {
-            sum(shape, acts, &AsCodes::new(epilogue, bits), out, cpu);
+            windows.sum(&AsCodes::new(epilogue, bits), out, threads);
         }
-        Output::Values { epilogue, out } => sum(shape, acts, &AsValues(epilogue), out, cpu),
+        Output::Values { epilogue, out } => windows.sum(&AsValues(epilogue), out, threads),
     }
     Ok(())
 }
@@ -85,6 +90,8 @@ pub fn sum_pool<'a>(
 struct Max<'a> {
     shape: PoolShape,
     acts: &'a [u8],
+    /// The first pixel of `out`.
+    first: usize,
     out: &'a mut [u8],
 }
 
@@ -94,6 +101,7 @@ impl Loops for Max<'_> {
         let PoolShape { channels, height, width, .. } = self.shape;
         let columns = self.shape.out_width();
         for (pixel, out) in self.out.chunks_exact_mut(channels).enumerate() {
+            let pixel = self.first + pixel;
             out.fill(0);
             for y in self.shape.window(pixel / columns, height) {
                 for x in self.shape.window(pixel % columns, width) {
@@ -107,16 +115,29 @@ impl Loops for Max<'_> {
     }
 }
 
-fn sum<F: Finish>(shape: PoolShape, acts: &[u8], finish: &F, out: &mut [F::Out], cpu: Cpu) {
-    let channels = shape.channels;
-    let mut kept = SCRATCH.take();
-    let sums = &mut kept.sums;
-    sums.resize(channels.div_ceil(LANES), [0; LANES]);
-    for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
-        vectorise(cpu, Sum { shape, acts, pixel, sums: &mut *sums });
-        finish.finish(Block { cpu, sums: &*sums, first: 0, channels, pitch: channels }, out);
+/// Windows that are summed.
+struct Windows<'a> {
+    shape: PoolShape,
+    acts: &'a [u8],
+    cpu: Cpu,
+}
+
+impl Windows<'_> {
+    fn sum<F: Finish>(&self, finish: &F, out: &mut [F::Out], threads: &Threads) {
+        let Self { shape, acts, cpu } = *self;
+        let channels = shape.channels;
+        threads.split(out, channels, |first, out| {
+            let mut kept = SCRATCH.take();
+            let sums = &mut kept.sums;
+            sums.resize(channels.div_ceil(LANES), [0; LANES]);
+            for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
+                vectorise(cpu, Sum { shape, acts, pixel: first + pixel, sums: &mut *sums });
+                finish
+                    .finish(Block { cpu, sums: &*sums, first: 0, channels, pitch: channels }, out);
+            }
+            SCRATCH.set(kept);
+        });
     }
-    SCRATCH.set(kept);
 }
 
 /// The sums of one window.

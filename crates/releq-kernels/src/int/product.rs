@@ -1,41 +1,43 @@
 //! Products of tensors, as at the gates of squeeze and excitation.
 
 use crate::{
-    Isa, KernelError,
+    Isa, KernelError, Threads,
     cpu::Cpu,
-    int::epilogue::{Codes, check_zero_point},
+    int::{
+        epilogue::{Codes, check_zero_point},
+        residual::ResultCodes,
+    },
     vectorise::{Loops, vectorise},
 };
 
 /// One operand of a product.
 #[derive(Clone, Copy, Debug)]
 pub struct Factor<'a> {
-    /// Codes of 8 bits.
+    /// The codes.
     pub codes: &'a [u8],
     /// The code of zero.
     pub zero_point: u8,
 }
 
-/// Multiplies two tensors of codes and quantizes the products to `bits` bits: `(a - a_zero) * (b - b_zero) * scale`, clamped, rounded
-/// half to even and moved by `zero_point` as in [`Epilogue`](crate::Epilogue). The product of the codes is exact.
+/// Multiplies two tensors of codes and quantizes the products: `(a - a_zero) * (b - b_zero) * factor`, clamped, rounded half to
+/// even and moved by the zero point as in [`Epilogue`](crate::Epilogue). The product of the codes is exact.
 ///
 /// # Shapes
 /// - `a`, `out`: `[pixels][channels]`
 /// - `b`: as `a`, or `[channels]`, a factor for every channel
 ///
 /// # Errors
-/// [`KernelError`] for a wrong length, bits outside 1 to 8, a zero point that is no code, a scale that is not finite, or an
+/// [`KernelError`] for a wrong length, bits outside 1 to 8, a zero point that is no code, a factor that is not finite, or an
 /// instruction set that this processor lacks.
 pub fn multiply(
     a: Factor<'_>,
     b: Factor<'_>,
-    scale: f32,
-    zero_point: u8,
-    bits: u8,
+    to: ResultCodes,
     out: &mut [u8],
     isa: Isa,
+    threads: &Threads,
 ) -> Result<(), KernelError> {
-    let cpu = Cpu::new(isa)?;
+    let (cpu, ResultCodes { factor, zero_point, bits }) = (Cpu::new(isa)?, to);
     check_zero_point(zero_point, bits)?;
     let (expected, got) = (a.codes.len(), b.codes.len());
     if out.len() != expected {
@@ -44,12 +46,19 @@ pub fn multiply(
     if !expected.is_multiple_of(got) {
         return Err(KernelError::Length { what: "factors", expected, got });
     }
-    if !scale.is_finite() {
-        return Err(KernelError::NotFinite { what: "scales", index: 0 });
+    if !factor.is_finite() {
+        return Err(KernelError::NotFinite { what: "factors", index: 0 });
     }
     if expected > 0 {
         let codes = Codes::new(bits, zero_point, false, f32::INFINITY);
-        vectorise(cpu, Products { a, b, scale, codes, out });
+        // Whole pixels, or everything is one pixel.
+        let unit = if got < expected { got } else { 1 };
+        threads.split(out, unit, |first, out| {
+            let part = first * unit..first * unit + out.len();
+            let b = if got < expected { b } else { Factor { codes: &b.codes[part.clone()], ..b } };
+            let a = Factor { codes: &a.codes[part], ..a };
+            vectorise(cpu, Products { a, b, factor, codes, out });
+        });
     }
     Ok(())
 }
@@ -57,7 +66,7 @@ pub fn multiply(
 struct Products<'a> {
     a: Factor<'a>,
     b: Factor<'a>,
-    scale: f32,
+    factor: f32,
     codes: Codes,
     out: &'a mut [u8],
 }
@@ -65,13 +74,13 @@ struct Products<'a> {
 impl Loops for Products<'_> {
     #[inline(always)]
     fn run(self) {
-        let Self { a, b, scale, codes, out } = self;
+        let Self { a, b, factor, codes, out } = self;
         let [a_zero, b_zero] = [a.zero_point, b.zero_point].map(i32::from);
         let channels = b.codes.len();
         for (out, a) in out.chunks_exact_mut(channels).zip(a.codes.chunks_exact(channels)) {
             for (out, (&a, &b)) in out.iter_mut().zip(a.iter().zip(b.codes)) {
                 let product = (i32::from(a) - a_zero) * (i32::from(b) - b_zero);
-                *out = codes.round(product as f32 * scale);
+                *out = codes.round(product as f32 * factor);
             }
         }
     }
@@ -94,7 +103,8 @@ mod tests {
                 let mut out = vec![9; a.len()];
                 let [x, y] =
                     [(&a, 3), (b, b_zero)].map(|(codes, zero_point)| Factor { codes, zero_point });
-                multiply(x, y, 0.017, zero, bits, &mut out, isa).expect("fits");
+                let to = ResultCodes { factor: 0.017, zero_point: zero, bits };
+                multiply(x, y, to, &mut out, isa, &Threads::one()).expect("fits");
                 for (index, &code) in out.iter().enumerate() {
                     let left = i32::from(a[index]) - 3;
                     let right = i32::from(b[index % b.len()]) - i32::from(b_zero);
@@ -108,9 +118,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let run = |b: &[u8], scale, out: &mut [u8]| {
+        let run = |b: &[u8], factor, out: &mut [u8]| {
             let a = Factor { codes: &[1, 2, 3, 4], zero_point: 0 };
-            multiply(a, Factor { codes: b, zero_point: 0 }, scale, 0, 8, out, Isa::Portable)
+            let b = Factor { codes: b, zero_point: 0 };
+            let to = ResultCodes { factor, zero_point: 0, bits: 8 };
+            multiply(a, b, to, out, Isa::Portable, &Threads::one())
         };
         assert!(run(&[1, 2], 1.0, &mut [0; 4]).is_ok());
         for b in [&[1, 2, 3][..], &[], &[1; 8]] {

@@ -1,7 +1,9 @@
 //! The addition at the end of a residual block.
 
+use std::ops::Range;
+
 use crate::{
-    Isa, KernelError,
+    Isa, KernelError, Threads,
     cpu::Cpu,
     int::epilogue::{Codes, check_zero_point},
     vectorise::{Loops, vectorise},
@@ -31,6 +33,15 @@ impl Addend<'_> {
         }
     }
 
+    fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::Codes { scale, zero_point, codes } => {
+                Self::Codes { scale, zero_point, codes: &codes[range] }
+            }
+            Self::Values(values) => Self::Values(&values[range]),
+        }
+    }
+
     #[inline(always)]
     fn value(self, index: usize) -> f32 {
         match self {
@@ -42,11 +53,19 @@ impl Addend<'_> {
     }
 }
 
+/// The codes that sums and products become.
+#[derive(Clone, Copy, Debug)]
+pub struct ResultCodes {
+    /// What results are multiplied with: the reciprocal of the scale of the codes, for products times those of the factors.
+    pub factor: f32,
+    /// The code of zero. If it is 0, then negative sums become 0, as with ReLU.
+    pub zero_point: u8,
+    /// Bitwidth of the codes.
+    pub bits: u8,
+}
+
 /// Adds two tensors and quantizes the sum: `(a + b) * factor`, clamped, rounded half to even and moved by the zero point as
-/// in [`Epilogue`](crate::Epilogue).
-///
-/// `factor` is the reciprocal of the scale of the resulting codes. With a zero point of 0, the clamp includes ReLU. Every
-/// operation is rounded separately.
+/// in [`Epilogue`](crate::Epilogue). Every operation is rounded separately.
 ///
 /// # Errors
 /// [`KernelError`] for a wrong length, bits outside 1 to 8, a zero point that is no code, a factor or scale that is not
@@ -54,13 +73,12 @@ impl Addend<'_> {
 pub fn add(
     a: Addend<'_>,
     b: Addend<'_>,
-    factor: f32,
-    zero_point: u8,
-    bits: u8,
+    to: ResultCodes,
     out: &mut [u8],
     isa: Isa,
+    threads: &Threads,
 ) -> Result<(), KernelError> {
-    let cpu = Cpu::new(isa)?;
+    let (cpu, ResultCodes { factor, zero_point, bits }) = (Cpu::new(isa)?, to);
     check_zero_point(zero_point, bits)?;
     for (what, got) in [("addend", b.len()), ("out", out.len())] {
         if got != a.len() {
@@ -76,21 +94,24 @@ pub fn add(
         return Err(KernelError::NotFinite { what: "factors", index: 0 });
     }
     let codes = Codes::new(bits, zero_point, false, f32::INFINITY);
-    // One loop for each combination of kinds, so that no loop branches on the kind.
-    match (a, b) {
-        (Addend::Codes { .. }, Addend::Codes { .. }) => {
-            vectorise(cpu, Sum::<true, true> { a, b, factor, codes, out });
+    threads.split(out, 1, |first, out| {
+        let [a, b] = [a, b].map(|addend| addend.part(first..first + out.len()));
+        // One loop for each combination of kinds, so that no loop branches on the kind.
+        match (a, b) {
+            (Addend::Codes { .. }, Addend::Codes { .. }) => {
+                vectorise(cpu, Sum::<true, true> { a, b, factor, codes, out });
+            }
+            (Addend::Codes { .. }, Addend::Values(_)) => {
+                vectorise(cpu, Sum::<true, false> { a, b, factor, codes, out });
+            }
+            (Addend::Values(_), Addend::Codes { .. }) => {
+                vectorise(cpu, Sum::<false, true> { a, b, factor, codes, out });
+            }
+            (Addend::Values(_), Addend::Values(_)) => {
+                vectorise(cpu, Sum::<false, false> { a, b, factor, codes, out });
+            }
         }
-        (Addend::Codes { .. }, Addend::Values(_)) => {
-            vectorise(cpu, Sum::<true, false> { a, b, factor, codes, out });
-        }
-        (Addend::Values(_), Addend::Codes { .. }) => {
-            vectorise(cpu, Sum::<false, true> { a, b, factor, codes, out });
-        }
-        (Addend::Values(_), Addend::Values(_)) => {
-            vectorise(cpu, Sum::<false, false> { a, b, factor, codes, out });
-        }
-    }
+    });
     Ok(())
 }
 
@@ -130,8 +151,9 @@ mod tests {
         for isa in Isa::available() {
             for (a, b) in addends.into_iter().flat_map(|a| addends.map(|b| (a, b))) {
                 for (bits, zero) in (1..=8).flat_map(|bits| [(bits, 0_u8), (bits, 1)]) {
+                    let to = ResultCodes { factor: 0.5, zero_point: zero, bits };
                     let mut out = vec![9; codes.len()];
-                    add(a, b, 0.5, zero, bits, &mut out, isa).expect("fits");
+                    add(a, b, to, &mut out, isa, &Threads::one()).expect("fits");
                     for (index, &code) in out.iter().enumerate() {
                         let sum = (value(a, index) + value(b, index)) * 0.5;
                         let largest = ((1_u32 << bits) - 1) as f32;
@@ -147,8 +169,10 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let codes = Addend::Codes { scale: 1.0, zero_point: 0, codes: &[1, 2] };
-        let run =
-            |a, b, factor, bits, out: &mut [u8]| add(a, b, factor, 3, bits, out, Isa::Portable);
+        let run = |a, b, factor, bits, out: &mut [u8]| {
+            let to = ResultCodes { factor, zero_point: 3, bits };
+            add(a, b, to, out, Isa::Portable, &Threads::one())
+        };
         let long = run(codes, Addend::Values(&[0.0; 3]), 1.0, 8, &mut [0; 2]);
         assert!(matches!(long, Err(KernelError::Length { what: "addend", expected: 2, got: 3 })));
         let short = run(codes, codes, 1.0, 8, &mut [0]);

@@ -1,6 +1,6 @@
 //! Temporary memory of the integer kernels.
 
-use crate::{BitPlanes, ConvShape, KernelError, int::epilogue::LANES};
+use crate::{BitPlanes, ConvShape, KernelError, Threads, int::epilogue::LANES};
 
 /// Temporary memory that calls of all layers can share. It only allocates when it has to grow.
 #[derive(Clone, Debug, Default)]
@@ -22,25 +22,32 @@ impl Workspace {
         acts: &[u8],
         shape: ConvShape,
         code: u8,
+        threads: &Threads,
     ) -> Result<&[u8], KernelError> {
         let ConvShape { channels, height, width, padding, .. } = shape;
         let row = (width + 2 * padding) * channels;
-        let len = row * (height + 2 * padding) + LANES;
+        let image = row * (height + 2 * padding);
+        let len = image + LANES;
         let padded = &mut self.padded;
         let missing = len.saturating_sub(padded.len());
         padded.try_reserve(missing).map_err(|_| KernelError::TooLarge { what: "activations" })?;
         padded.resize(len, 0);
-        // The right padding of a row and the left padding of the next are adjacent, so that one fill writes
-        // both. `at` is where the pixels of the next row go.
-        let (mut at, side) = (padding * (row + channels), 2 * padding * channels);
-        padded[..at].fill(code);
-        for acts in acts.chunks_exact(width * channels) {
-            padded[at..][..acts.len()].copy_from_slice(acts);
-            at += acts.len();
-            padded[at..][..side].fill(code);
-            at += side;
-        }
-        padded[at..].fill(code);
+        let (rows, after) = padded.split_at_mut(image);
+        after.fill(code);
+        let side = padding * channels;
+        threads.split(rows, row, |first, rows| {
+            for (y, row) in (first..).zip(rows.chunks_exact_mut(row)) {
+                if y < padding || y >= padding + height {
+                    row.fill(code);
+                    continue;
+                }
+                let (left, rest) = row.split_at_mut(side);
+                let (middle, right) = rest.split_at_mut(width * channels);
+                left.fill(code);
+                middle.copy_from_slice(&acts[(y - padding) * width * channels..][..middle.len()]);
+                right.fill(code);
+            }
+        });
         Ok(padded)
     }
 }

@@ -4,7 +4,7 @@
 use std::num::NonZeroUsize;
 
 use proptest::test_runner::Config;
-use releq_kernels::{BitPair, Epilogue, KernelError, Output};
+use releq_kernels::{BitPair, Epilogue, KernelError, Output, Threads};
 
 /// That many random cases, but two under Miri, which is a thousand times slower.
 pub(crate) fn cases(count: u32) -> Config {
@@ -50,8 +50,9 @@ pub(crate) fn epilogue(outputs: usize, depth: usize, bits: u8) -> Epilogue {
     Epilogue::new(&scales, &biases, true).unwrap()
 }
 
-pub(crate) fn threads(count: usize) -> NonZeroUsize {
-    NonZeroUsize::new(count).unwrap()
+/// So many threads, which share even small layers.
+pub(crate) fn threads(count: usize) -> Threads {
+    Threads::eager(NonZeroUsize::new(count).unwrap())
 }
 
 /// Runs a kernel for every kind of output and compares the results with those of the plain epilogue.

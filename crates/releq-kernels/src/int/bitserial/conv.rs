@@ -1,10 +1,8 @@
 //! Convolution on bit planes.
 
-use std::num::NonZeroUsize;
-
 use super::{Acts, BitSerialWeights, Pixels, Product, Runs, WORD, planes};
 use crate::{
-    BitPair, ConvShape, Isa, KernelError, Workspace,
+    BitPair, ConvShape, Isa, KernelError, Threads, Workspace,
     cpu::Cpu,
     int::{epilogue::Output, weight_rows::WeightRows},
 };
@@ -84,7 +82,7 @@ impl BitSerialConv {
         act_bits: u8,
         out: impl Into<Output<'a>>,
         workspace: &mut Workspace,
-        threads: NonZeroUsize,
+        threads: &Threads,
     ) -> Result<(), KernelError> {
         let (shape, out) = (self.shape, out.into());
         let pair = BitPair::new(self.weights.bits, act_bits)?;

@@ -20,10 +20,10 @@ mod portable;
 pub use conv::BitSerialConv;
 pub use planes::BitPlanes;
 
-use std::{num::NonZeroUsize, ops::Range};
+use std::ops::Range;
 
 use crate::{
-    BitPair, Isa, KernelError,
+    BitPair, Isa, KernelError, Threads,
     cpu::Cpu,
     int::{
         epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Output},
@@ -152,7 +152,7 @@ impl BitSerialWeights {
         &self,
         acts: &BitPlanes,
         out: impl Into<Output<'a>>,
-        threads: NonZeroUsize,
+        threads: &Threads,
     ) -> Result<(), KernelError> {
         let out = out.into();
         out.check(self.outputs)?;
@@ -242,7 +242,7 @@ struct Product<'a> {
 
 impl Product<'_> {
     /// Multiplies, and writes results in the form that `out` asks for.
-    fn run(&self, out: Output<'_>, threads: NonZeroUsize) {
+    fn run(&self, out: Output<'_>, threads: &Threads) {
         match out {
             Output::Sums(out) => self.finish(&AsSums, out, threads),
             Output::Codes { epilogue, bits, out } => {
@@ -252,12 +252,12 @@ impl Product<'_> {
         }
     }
 
-    fn finish<F: Finish>(&self, finish: &F, out: &mut [F::Out], threads: NonZeroUsize) {
+    fn finish<F: Finish>(&self, finish: &F, out: &mut [F::Out], threads: &Threads) {
         let Self { weights, pixels, runs, .. } = *self;
         let words = runs.count * runs.words;
         assert_eq!(words, weights.words, "as many words as the weights have");
         assert_eq!(out.len(), pixels.count * weights.outputs, "space for every pixel and output");
-        let grid = Grid { outputs: weights.outputs, panel: 2 * LANES };
+        let grid = Grid { outputs: weights.outputs, panel: 2 * LANES, depth: weights.depth };
         share(grid, out, threads, |part| self.work(finish, part));
     }
 

@@ -5,12 +5,10 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use std::num::NonZeroUsize;
-
 #[cfg(target_arch = "x86_64")]
 use crate::int::int8::Line;
 use crate::{
-    ConvShape, Isa, KernelError, Workspace,
+    ConvShape, Isa, KernelError, Threads, Workspace,
     cpu::Cpu,
     int::{
         epilogue::{AsCodes, AsSums, AsValues, Block, Finish, LANES, Output},
@@ -163,7 +161,7 @@ impl DepthwiseConv {
         acts: &[u8],
         out: impl Into<Output<'a>>,
         workspace: &mut Workspace,
-        threads: NonZeroUsize,
+        threads: &Threads,
     ) -> Result<(), KernelError> {
         let (shape, out) = (self.shape, out.into());
         let pixels = shape.out_height() * shape.out_width();
@@ -176,7 +174,7 @@ impl DepthwiseConv {
             }
         }
         out.check(shape.channels)?;
-        let acts = workspace.pad(acts, shape, self.padding_code)?;
+        let acts = workspace.pad(acts, shape, self.padding_code, threads)?;
         match out {
             Output::Sums(out) => self.finish(&AsSums, acts, out, threads),
             Output::Codes { epilogue, bits, out } => {
@@ -189,19 +187,14 @@ impl DepthwiseConv {
         Ok(())
     }
 
-    fn finish<F: Finish>(
-        &self,
-        finish: &F,
-        acts: &[u8],
-        out: &mut [F::Out],
-        threads: NonZeroUsize,
-    ) {
+    fn finish<F: Finish>(&self, finish: &F, acts: &[u8], out: &mut [F::Out], threads: &Threads) {
         let channels = self.shape.channels;
         let groups = channels.div_ceil(LANES);
         let row = (self.shape.width + 2 * self.shape.padding) * channels;
         // A single panel, so that threads always split the pixels: a depthwise layer has few channels and many
         // pixels.
-        share(Grid { outputs: channels, panel: channels }, out, threads, |part| {
+        let depth = self.shape.kernel * self.shape.kernel;
+        share(Grid { outputs: channels, panel: channels, depth }, out, threads, |part| {
             let Part { first_pixel, out, pitch, .. } = part;
             let rows = Rows { acts, shape: self.shape, row, groups, first_pixel, pixels: 0 };
             #[cfg(target_arch = "x86_64")]

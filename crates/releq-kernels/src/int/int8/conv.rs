@@ -1,13 +1,11 @@
 //! Convolution without im2col: a window is `kernel` contiguous runs of the padded image, which are read in place.
 
-use std::num::NonZeroUsize;
-
 use super::{
     GROUP, Int8Weights,
     drive::{Job, Pixels, Runs, Source, run},
 };
 use crate::{
-    ConvShape, Isa, KernelError, Workspace,
+    ConvShape, Isa, KernelError, Threads, Workspace,
     int::{epilogue::Output, weight_rows::WeightRows},
 };
 
@@ -67,7 +65,7 @@ impl Int8Conv {
         acts: &[u8],
         out: impl Into<Output<'a>>,
         workspace: &mut Workspace,
-        threads: NonZeroUsize,
+        threads: &Threads,
     ) -> Result<(), KernelError> {
         let Self { shape, padding_code, .. } = *self;
         conv(&self.weights, (shape, padding_code), acts, out.into(), workspace, threads)
@@ -81,7 +79,7 @@ pub(crate) fn conv<S: Source>(
     acts: &[u8],
     out: Output<'_>,
     workspace: &mut Workspace,
-    threads: NonZeroUsize,
+    threads: &Threads,
 ) -> Result<(), KernelError> {
     shape.check_lengths(shape.outputs * shape.depth(), acts.len(), out.len())?;
     out.check(shape.outputs)?;
@@ -96,7 +94,7 @@ pub(crate) fn conv<S: Source>(
     let runs = Runs { count: kernel, groups, stride: row };
     // Without padding, the image itself can be read, unless the last group of a run could reach past its end.
     let in_place = padding == 0 && (kernel * channels).is_multiple_of(GROUP);
-    let acts = if in_place { acts } else { workspace.pad(acts, shape, padding_code)? };
+    let acts = if in_place { acts } else { workspace.pad(acts, shape, padding_code, threads)? };
     run(&Job { weights, acts, pixels, runs }, out, threads);
     Ok(())
 }

@@ -5,11 +5,11 @@
 //! between, sums are in memory. If all inputs of a layer fit in one block, sums stay in registers until the
 //! epilogue is applied (`multiply_fused`).
 
-use std::{cell::Cell, num::NonZeroUsize, ops::Range};
+use std::{cell::Cell, ops::Range};
 
 use super::{GROUP, Line, panel_lines};
 use crate::{
-    GemmShape, KernelError,
+    GemmShape, KernelError, Threads,
     cpu::Cpu,
     int::{
         epilogue::{AsCodes, AsSums, AsValues, Block, Finish, Fused, LANES, Output},
@@ -195,7 +195,7 @@ pub(crate) fn gemm<S: Source>(
     acts: &[u8],
     shape: GemmShape,
     out: Output<'_>,
-    threads: NonZeroUsize,
+    threads: &Threads,
 ) -> Result<(), KernelError> {
     let GemmShape { pixels, outputs, depth } = shape;
     shape.check(outputs * depth, acts.len(), out.len())?;
@@ -228,7 +228,7 @@ pub(crate) fn gemm<S: Source>(
 }
 
 /// Multiplies, and writes results in the form that `out` asks for.
-pub(crate) fn run<S: Source>(job: &Job<'_, S>, out: Output<'_>, threads: NonZeroUsize) {
+pub(crate) fn run<S: Source>(job: &Job<'_, S>, out: Output<'_>, threads: &Threads) {
     match out {
         Output::Sums(out) => each_part(job, &AsSums, out, threads),
         Output::Codes { epilogue, bits, out } => {
@@ -243,14 +243,14 @@ fn each_part<S: Source, F: Finish>(
     job: &Job<'_, S>,
     finish: &F,
     out: &mut [F::Out],
-    threads: NonZeroUsize,
+    threads: &Threads,
 ) {
     let groups = job.runs.count * job.runs.groups;
     assert_eq!(groups, job.weights.groups(), "as many as the weights have");
     let mut blocks = BLOCKS.take();
     blocks.split(job.runs, S::BLOCK);
     let panel = panel_lines(job.weights.cpu().isa()) * LANES;
-    let grid = Grid { outputs: job.weights.outputs(), panel };
+    let grid = Grid { outputs: job.weights.outputs(), panel, depth: groups * GROUP };
     share(grid, out, threads, |part| work(job, finish, &blocks, part));
     BLOCKS.set(blocks);
 }

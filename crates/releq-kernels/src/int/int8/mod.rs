@@ -11,7 +11,7 @@ mod conv;
 mod drive;
 mod portable;
 
-use std::{num::NonZeroUsize, ops::Range};
+use std::ops::Range;
 
 pub(crate) use crate::int::epilogue::LANES;
 pub use conv::Int8Conv;
@@ -21,7 +21,7 @@ pub(crate) use drive::{Piece, Source, gemm, multiply};
 #[cfg(target_arch = "x86_64")]
 use crate::int::epilogue::Fused;
 use crate::{
-    GemmShape, Isa, KernelError,
+    GemmShape, Isa, KernelError, Threads,
     cpu::Cpu,
     int::{epilogue::Output, weight_rows::WeightRows},
 };
@@ -198,7 +198,7 @@ impl Int8Weights {
         acts: &[u8],
         pixels: usize,
         out: impl Into<Output<'a>>,
-        threads: NonZeroUsize,
+        threads: &Threads,
     ) -> Result<(), KernelError> {
         let (outputs, depth) = (self.outputs, self.depth);
         drive::gemm(self, acts, GemmShape { pixels, outputs, depth }, out.into(), threads)

@@ -8,10 +8,10 @@
 mod avx512;
 mod fields;
 
-use std::{num::NonZeroUsize, ops::Range};
+use std::ops::Range;
 
 use crate::{
-    ConvShape, GemmShape, Int8Weights, Isa, KernelError, Workspace,
+    ConvShape, GemmShape, Int8Weights, Isa, KernelError, Threads, Workspace,
     cpu::Cpu,
     int::{
         epilogue::Output,
@@ -155,7 +155,7 @@ impl LowBitWeights {
         acts: &[u8],
         pixels: usize,
         out: impl Into<Output<'a>>,
-        threads: NonZeroUsize,
+        threads: &Threads,
     ) -> Result<(), KernelError> {
         let (outputs, depth) = (self.outputs, self.depth);
         int8::gemm(self, acts, GemmShape { pixels, outputs, depth }, out.into(), threads)
@@ -285,7 +285,7 @@ impl LowBitConv {
         acts: &[u8],
         out: impl Into<Output<'a>>,
         workspace: &mut Workspace,
-        threads: NonZeroUsize,
+        threads: &Threads,
     ) -> Result<(), KernelError> {
         let Self { shape, padding_code, .. } = *self;
         int8::conv(&self.weights, (shape, padding_code), acts, out.into(), workspace, threads)
