@@ -27,6 +27,29 @@ use crate::{
 /// How many lines ahead to prefetch for a single pixel, which reads every line once.
 const AHEAD: usize = 64;
 
+/// What a tile prefetches besides. The lines behind those of a piece are the ones that are multiplied next, and all tiles of
+/// the piece together fetch them into the second-level cache, a few in every step. Otherwise the first tile of the next piece would
+/// wait for all of them.
+#[derive(Clone, Copy)]
+struct Next {
+    first: *const u8,
+    /// Bytes in each step.
+    step: usize,
+}
+
+impl Next {
+    /// For tiles of `N` out of `pixels`.
+    fn of<const W: usize, const N: usize>(piece: &Piece<'_>, pixels: usize) -> Self {
+        let step = W * size_of::<Line>() / pixels.div_ceil(N);
+        Self { first: piece.lines.as_ptr_range().end.cast(), step }
+    }
+
+    /// After a tile.
+    fn after<const W: usize>(self, piece: &Piece<'_>) -> Self {
+        Self { first: self.first.wrapping_add(self.step * (piece.lines.len() / W)), ..self }
+    }
+}
+
 /// Multiplies a piece and stores the sums.
 pub(super) fn run(_avx512: Avx512, piece: &Piece<'_>, starts: &[usize], sums: &mut [i32]) {
     piece.check(starts, sums.len());
@@ -95,18 +118,20 @@ unsafe fn columns<const W: usize, const N: usize, const CODES: bool>(
     to: To<'_>,
 ) {
     let (mut starts, mut to) = (starts, to);
+    let mut next = Next::of::<W, N>(piece, starts.len());
     while !starts.is_empty() {
         // SAFETY: the caller's promise, for a part of the starts and their results.
         let taken = unsafe {
             match starts.len() {
-                len if len >= N => tile::<W, N, 1, CODES>(piece, starts, to),
-                4.. => tile::<W, 4, 1, CODES>(piece, starts, to),
-                2.. => tile::<W, 2, 1, CODES>(piece, starts, to),
-                _ => tile::<W, 1, 4, CODES>(piece, starts, to),
+                len if len >= N => tile::<W, N, 1, CODES>(piece, starts, to, next),
+                4.. => tile::<W, 4, 1, CODES>(piece, starts, to, next),
+                2.. => tile::<W, 2, 1, CODES>(piece, starts, to, next),
+                _ => tile::<W, 1, 4, CODES>(piece, starts, to, next),
             }
         };
         starts = &starts[taken..];
         to = to.after(taken * piece.pitch);
+        next = next.after::<W>(piece);
     }
 }
 
@@ -121,9 +146,11 @@ unsafe fn tile<const W: usize, const N: usize, const U: usize, const CODES: bool
     piece: &Piece<'_>,
     starts: &[usize],
     to: To<'_>,
+    next: Next,
 ) -> usize {
     let mut acc = [[[_mm512_setzero_si512(); W]; N]; U];
     let mut lines = piece.lines.as_ptr();
+    let mut next = next;
     // SAFETY: the starts lie inside the activations.
     let acts: [_; N] = std::array::from_fn(|n| unsafe { piece.acts.as_ptr().add(starts[n]) });
     for segment in piece.segments {
@@ -131,6 +158,11 @@ unsafe fn tile<const W: usize, const N: usize, const U: usize, const CODES: bool
         let acts: [_; N] = std::array::from_fn(|n| unsafe { acts[n].add(segment.offset) });
         let mut group = 0;
         while group + U <= segment.groups {
+            // Fewer than 33 outputs have few weights, and their tiles have no register left for this.
+            if W > 2 && U == 1 {
+                _mm_prefetch::<_MM_HINT_T1>(next.first.cast());
+                next.first = next.first.wrapping_add(next.step);
+            }
             for (u, acc) in acc.iter_mut().enumerate() {
                 // SAFETY: the group lies inside the segment, and there are `W` lines for every group.
                 lines = unsafe { step(acc, lines, acts, group + u, U > 1) };
