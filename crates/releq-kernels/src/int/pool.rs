@@ -10,6 +10,9 @@ use crate::{
     vectorise::{Loops, vectorise},
 };
 
+/// Channels whose largest codes stay in registers.
+const BLOCK: usize = 64;
+
 impl PoolShape {
     fn check_lengths(self, acts: usize, out: usize) -> Result<(), KernelError> {
         self.check()?;
@@ -102,13 +105,32 @@ impl Loops for Max<'_> {
         let columns = self.shape.out_width();
         for (pixel, out) in self.out.chunks_exact_mut(channels).enumerate() {
             let pixel = self.first + pixel;
-            out.fill(0);
-            for y in self.shape.window(pixel / columns, height) {
-                for x in self.shape.window(pixel % columns, width) {
-                    let acts = &self.acts[(y * width + x) * channels..][..channels];
-                    for (out, &act) in out.iter_mut().zip(acts) {
-                        *out = act.max(*out);
+            let rows = self.shape.window(pixel / columns, height);
+            let places = self.shape.window(pixel % columns, width);
+            let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
+            let first = blocks.len() * BLOCK;
+            for (block, out) in blocks.iter_mut().enumerate() {
+                // In registers, until all of the window was seen.
+                let mut largest = [0; BLOCK];
+                for y in rows.clone() {
+                    for x in places.clone() {
+                        let acts =
+                            &self.acts[(y * width + x) * channels + block * BLOCK..][..BLOCK];
+                        for (largest, &act) in largest.iter_mut().zip(acts) {
+                            *largest = act.max(*largest);
+                        }
                     }
+                }
+                *out = largest;
+            }
+            if rest.is_empty() {
+                continue;
+            }
+            rest.fill(0);
+            for (y, x) in rows.flat_map(|y| places.clone().map(move |x| (y, x))) {
+                let acts = &self.acts[(y * width + x) * channels + first..][..rest.len()];
+                for (out, &act) in rest.iter_mut().zip(acts) {
+                    *out = act.max(*out);
                 }
             }
         }
