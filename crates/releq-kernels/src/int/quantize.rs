@@ -169,6 +169,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes")]
     fn channels_end_up_side_by_side_with_any_number_of_threads() {
         for (channels, pixels) in [(1, 1), (2, 5), (3, 1), (3, 64), (3, 211), (3, 30_000), (4, 9)] {
             let values: Vec<f32> =

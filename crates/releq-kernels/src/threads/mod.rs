@@ -141,6 +141,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes")]
     fn every_unit_is_computed_once() {
         for (count, unit) in (1..=5).flat_map(|count| [1, 3, 64, 1000].map(|unit| (count, unit))) {
             let threads = threads(count);

@@ -1,16 +1,16 @@
 //! Which processor a thread runs on.
 //!
 //! Linux often wakes a thread on the processor of the thread that wakes it, where each waits for the other, and leaves them there for
-//! tens of milliseconds: on two processors nearly always. So threads that were asleep look where they are.
+//! tens of milliseconds: on two processors nearly always. So threads that were asleep look where they are. Miri has no processors.
 
 /// Number of the processor that this thread runs on.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 pub(super) fn processor() -> usize {
     rustix::thread::sched_getcpu()
 }
 
 /// Moves this thread to another processor than that one, if it may run elsewhere. Afterwards it may run wherever it might before.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 pub(super) fn leave(processor: usize) {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -25,10 +25,10 @@ pub(super) fn leave(processor: usize) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 pub(super) fn processor() -> usize {
     0
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 pub(super) fn leave(_processor: usize) {}

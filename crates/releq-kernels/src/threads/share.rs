@@ -113,6 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "minutes")]
     fn every_result_is_computed_once_by_its_panel() {
         for (pixels, outputs, panel) in [
             (0, 5, 2),
