@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use async_nats::jetstream::object_store::{GetErrorKind, ObjectMetadata, ObjectStore};
+use async_nats::jetstream::object_store::{GetErrorKind, Object, ObjectMetadata, ObjectStore};
 use tokio::{io::AsyncReadExt as _, time};
 
 use crate::{RemoteError, connection::Connection, engine::Engine, error::chain, message::hash};
@@ -43,7 +43,7 @@ pub(crate) async fn put(
     again: bool,
 ) -> Result<String, RemoteError> {
     let name = hash(&content);
-    if !again && store.info(&name).await.is_ok() {
+    if !again && store.info(&name).await.is_ok_and(|info| !info.deleted) {
         return Ok(name);
     }
     connection
@@ -59,23 +59,44 @@ pub(crate) async fn put(
     Ok(name)
 }
 
-/// The content of this hash, checked.
-pub(crate) async fn get(store: &ObjectStore, name: &str) -> Result<Vec<u8>, Missing> {
-    let lost = |reason: String| Missing::Lost(format!("object {name}: {reason}"));
-    // A server that is away is waited for; an object that is away is not.
-    let mut tries = 0;
-    let mut object = loop {
-        tries += 1;
-        match time::timeout(READ, store.get(name)).await {
-            Ok(Ok(object)) => break object,
-            Ok(Err(error)) if error.kind() == GetErrorKind::NotFound => {
-                return Err(lost("it is not in the store".to_owned()));
+/// Removes content that is not what its name says, so that it can be stored again.
+pub(crate) async fn remove(store: &ObjectStore, name: &str) {
+    if let Err(error) = store.delete(name).await {
+        log::info!("object {name} is not removed: {}", chain(&error));
+    }
+}
+
+/// The content of this hash, checked. A server that is away is waited for; content that is away is not.
+pub(crate) async fn get(
+    connection: &Connection,
+    store: &ObjectStore,
+    name: &str,
+) -> Result<Vec<u8>, Missing> {
+    loop {
+        let opened = || async move {
+            match store.get(name).await {
+                Ok(object) => Ok(Some(object)),
+                Err(error) if error.kind() == GetErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
             }
-            Ok(Err(error)) if tries > 3 => return Err(lost(chain(&error))),
-            Err(_) if tries > 3 => return Err(lost("no answer".to_owned())),
-            _ => time::sleep(Duration::from_millis(500)).await,
+        };
+        let Some(object) = connection.persist("give an object", None, opened).await? else {
+            return Err(Missing::Lost(format!("object {name}: it is not in the store")));
+        };
+        let read = read(object, name).await;
+        // Its parts are silent because they are gone, or because the server is.
+        if let Err(Missing::Lost(_)) = &read
+            && !matches!(time::timeout(READ, store.info(name)).await, Ok(Ok(_)))
+        {
+            continue;
         }
-    };
+        return read;
+    }
+}
+
+/// All of an object, checked.
+async fn read(mut object: Object, name: &str) -> Result<Vec<u8>, Missing> {
+    let lost = |reason: String| Missing::Lost(format!("object {name}: {reason}"));
     let too_large = || lost(format!("it has more than {LARGEST} bytes"));
     if object.info.size > LARGEST {
         return Err(too_large());
@@ -110,11 +131,12 @@ impl Cache {
         Ok(Self { folder })
     }
 
-    /// A file with the content of this hash.
+    /// A file with the content of this hash; [`RemoteError::Closed`] soon after `over` says that nobody wants it any more.
     pub(crate) fn file(
         &self,
         engine: &Engine,
-        store: &ObjectStore,
+        (connection, store): (&Connection, &ObjectStore),
+        over: &dyn Fn() -> bool,
         name: &str,
     ) -> Result<PathBuf, Missing> {
         // A name from outside becomes one of a file.
@@ -125,8 +147,9 @@ impl Cache {
         if fs::read(&path).is_ok_and(|content| hash(&content) == name) {
             return Ok(path);
         }
-        let (store, of) = (store.clone(), name.to_owned());
-        let content = engine.call(async move { get(&store, &of).await })??;
+        let (connection, store, of) = (connection.clone(), store.clone(), name.to_owned());
+        let got = engine.call_unless(over, async move { get(&connection, &store, &of).await })?;
+        let content = got.ok_or(RemoteError::Closed)??;
         self.write(&path, &content).map_err(|source| {
             Missing::Failed(RemoteError::File { what: "write", path: path.clone(), source })
         })?;

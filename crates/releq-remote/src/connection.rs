@@ -3,7 +3,10 @@
 use std::{
     fmt::Debug,
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -38,6 +41,8 @@ struct News {
     connected: Notify,
     /// Since when it has not answered, if it does not.
     away: Mutex<Option<Instant>>,
+    /// Whether it was said that it does not.
+    told: AtomicBool,
 }
 
 impl Connection {
@@ -136,7 +141,7 @@ impl Connection {
             let begun = Instant::now();
             let reason = match time::timeout(ATTEMPT, attempt()).await {
                 Ok(Ok(value)) => {
-                    *self.news.away() = None;
+                    self.news.is_there();
                     return Ok(value);
                 }
                 Ok(Err(error)) => chain(&error),
@@ -160,10 +165,11 @@ impl Connection {
             if patience.is_some_and(|patience| failures >= patience) {
                 return Err(RemoteError::Server { what: what(), reason });
             }
-            if failures == WARN_AFTER {
-                let hint = match is_lost(&reason) {
+            if failures >= WARN_AFTER && !self.news.told.swap(true, Ordering::Relaxed) {
+                let without = ["no responders", "resource does not exist"];
+                let hint = match is_lost(&reason) || without.iter().any(|no| reason.contains(no)) {
                     true => {
-                        "it has lost its store, and waits for a search that makes its streams anew"
+                        "its streams are gone, or it runs without JetStream; a search makes them anew"
                     }
                     false => "waiting for it; if it runs and answers, its disk may be full",
                 };
@@ -178,7 +184,7 @@ impl News {
     fn hear(&self, event: &Event) {
         match event {
             Event::Connected => {
-                *self.away() = None;
+                self.is_there();
                 self.connected.notify_waiters();
             }
             Event::Disconnected => {
@@ -194,6 +200,12 @@ impl News {
             }
             other => log::info!("connection: {other}"),
         }
+    }
+
+    /// It has answered.
+    fn is_there(&self) {
+        *self.away() = None;
+        self.told.store(false, Ordering::Relaxed);
     }
 
     fn away(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -66,8 +66,8 @@ impl Layout {
             num_replicas: 1,
             ..stream::Config::default()
         };
-        let results = bucket(RESULTS, StorageType::File, KEEP);
-        let workers = bucket(WORKERS, StorageType::Memory, SILENCE);
+        let results = bucket(RESULTS, KEEP);
+        let workers = bucket(WORKERS, SILENCE);
         for config in [jobs, results, workers] {
             let what = format!("create the stream {}", config.name);
             connection
@@ -133,13 +133,13 @@ impl Layout {
 }
 
 /// The stream behind a bucket: the client's own call for it fails on servers before 2.10.
-fn bucket(name: &str, storage: StorageType, max_age: Duration) -> stream::Config {
+fn bucket(name: &str, max_age: Duration) -> stream::Config {
     stream::Config {
         name: format!("KV_{name}"),
         subjects: vec![format!("$KV.{name}.>")],
         max_messages_per_subject: 1,
         max_age,
-        storage,
+        storage: StorageType::File,
         allow_rollup: true,
         deny_delete: true,
         allow_direct: true,

@@ -15,6 +15,8 @@ use crate::{connection::Connection, engine::Engine, layout::JOBS};
 
 /// How long the last word on a job may take; without it, the job is given out again, which does no harm.
 const LAST_WORD: Duration = Duration::from_secs(2);
+/// How long a beat lasts at most, however long the lease: so often it is looked whether the job is wanted.
+const BEAT: Duration = Duration::from_secs(5);
 /// After so long outside the queue, a job is not wanted: a search that still waits for one that was lost there, or that
 /// another search took out, has put it back by then.
 const GONE: Duration = Duration::from_secs(15);
@@ -26,7 +28,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Three times as often as the lease asks for: twice may be lost. Cancels `unwanted` when the job under `subject` is in the
+    /// At least three times as often as the lease asks for: twice may be lost. Cancels `unwanted` when the job under `subject` is in the
     /// queue no more.
     pub(crate) fn new(
         engine: &Engine,
@@ -37,14 +39,15 @@ impl Lease {
     ) -> Self {
         let acker = Arc::new(acker);
         let of_ticker = Arc::clone(&acker);
+        let beat = (lease / 3).min(BEAT);
         let ticker = engine.spawn(async move {
             let mut gone: Option<Instant> = None;
             loop {
-                time::sleep(lease / 3).await;
+                time::sleep(beat).await;
                 if let Err(error) = of_ticker.ack_with(AckKind::Progress).await {
                     log::info!("a lease is not renewed: {error}");
                 }
-                match time::timeout(lease / 6, is_gone(&jetstream, &subject)).await {
+                match time::timeout(beat / 2, is_gone(&jetstream, &subject)).await {
                     Ok(true) if gone.get_or_insert_with(Instant::now).elapsed() > GONE => {
                         unwanted.cancel();
                     }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::kv::Operation;
+use async_nats::jetstream::kv::{self, Operation};
 use futures_util::StreamExt as _;
 use releq::{
     Cancel, ReleqError,
@@ -92,6 +92,8 @@ struct Shared {
     /// Content that a worker may report missing.
     contents: Mutex<HashMap<String, Arc<Vec<u8>>>>,
     last_answer: Mutex<Instant>,
+    /// Wakes whoever watches the results where they may be in a new stream.
+    renewed: Notify,
     /// When it was said that nobody answers.
     told: Mutex<Instant>,
     /// How many answers each worker has given, by its name.
@@ -128,6 +130,7 @@ impl RemoteWorkers {
             waiting: Mutex::default(),
             contents: Mutex::default(),
             last_answer: Mutex::new(Instant::now()),
+            renewed: Notify::new(),
             told: Mutex::new(Instant::now()),
             answers: Mutex::default(),
             others: Mutex::default(),
@@ -248,9 +251,9 @@ impl RemoteWorkers {
         let (JobAnswer::Long { retrained, .. }, Some(name)) = (&answer, weights) else {
             return Ok(Some(answer));
         };
-        let store = self.shared.layout.blobs.clone();
+        let shared = Arc::clone(&self.shared);
         let got = self.engine.call_unless(&|| cancel.is_cancelled(), async move {
-            blobs::get(&store, &name).await
+            blobs::get(&shared.connection, &shared.layout.blobs, &name).await
         })?;
         let Some(content) = got.transpose()? else { return Ok(None) };
         let read = || -> Result<Weights, ReleqError> {
@@ -322,14 +325,20 @@ impl Workers for RemoteWorkers {
                     return Err(RemoteError::Worker { worker, reason }.into());
                 }
                 Outcome::Answer { answer, weights } => {
-                    match self.with_weights(bench, answer, weights, cancel) {
+                    match self.with_weights(bench, answer, weights.clone(), cancel) {
                         Ok(Some(answer)) => return Ok(answer),
                         Ok(None) => return Err(ReleqError::Cancelled),
                         Err(Missing::Failed(error)) => return Err(error.into()),
                         Err(Missing::Lost(reason)) => {
                             log::warn!("a retrain is done again, its weights are lost: {reason}");
                             let (shared, id) = (Arc::clone(&self.shared), id.clone());
-                            self.engine.call(async move { shared.forget(&id).await })??;
+                            let forgotten = self.engine.call_unless(&over, async move {
+                                if let Some(weights) = weights {
+                                    blobs::remove(&shared.layout.blobs, &weights).await;
+                                }
+                                shared.forget(&id).await
+                            })?;
+                            forgotten.transpose()?;
                         }
                     }
                 }
@@ -386,20 +395,30 @@ impl Shared {
     async fn watch(self: Arc<Self>) {
         loop {
             match self.layout.results.watch_all().await {
-                Ok(mut results) => {
-                    while let Some(entry) = results.next().await {
-                        match entry {
-                            Ok(entry) if entry.operation == Operation::Put => {
-                                self.clone().heard(&entry.key).await;
-                            }
-                            Ok(_) => {}
-                            Err(error) => log::info!("results: {error}"),
-                        }
+                Ok(results) => {
+                    // The client goes on after the last number that it has seen. In a stream that was made anew, it would wait
+                    // for as many results as there were before.
+                    tokio::select! {
+                        () = self.listen(results) => {}
+                        () = self.renewed.notified() => continue,
                     }
                 }
                 Err(error) => log::info!("results: {error}"),
             }
             time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    /// The same as long as one watch lasts.
+    async fn listen(self: &Arc<Self>, mut results: kv::Watch) {
+        while let Some(entry) = results.next().await {
+            match entry {
+                Ok(entry) if entry.operation == Operation::Put => {
+                    Arc::clone(self).heard(&entry.key).await;
+                }
+                Ok(_) => {}
+                Err(error) => log::info!("results: {error}"),
+            }
         }
     }
 
@@ -435,6 +454,7 @@ impl Shared {
         locked(&self.waiting).entry(id.clone()).or_default().push(Arc::clone(&woken));
         let waiting = Waiting { shared: &self, id: &id, woken };
         let mut published: Option<Instant> = None;
+        let mut is_woken = true;
         loop {
             let found = self
                 .connection
@@ -447,7 +467,14 @@ impl Shared {
                     {
                         self.forget(&id).await?;
                     }
-                    Ok(result) => return Ok(result),
+                    Ok(result) => {
+                        *locked(&self.last_answer) = Instant::now();
+                        // Nobody has announced it: another search may have made the stream anew.
+                        if !is_woken {
+                            self.renewed.notify_one();
+                        }
+                        return Ok(result);
+                    }
                     Err(reason) => {
                         log::warn!("result {id} is no answer, it is asked for again: {reason}");
                         self.forget(&id).await?;
@@ -463,7 +490,7 @@ impl Shared {
                 published = Some(Instant::now());
             }
             self.tell_of_silence();
-            let _ = time::timeout(LOOK, waiting.woken.notified()).await;
+            is_woken = time::timeout(LOOK, waiting.woken.notified()).await.is_ok();
         }
     }
 
@@ -562,6 +589,7 @@ impl Shared {
                 if let Err(error) = Layout::create(connection, lease).await {
                     log::warn!("they are not: {}", chain(&error));
                 }
+                self.renewed.notify_one();
             }
         }
     }

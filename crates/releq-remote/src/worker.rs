@@ -170,24 +170,26 @@ impl Worker {
     ) -> Result<(), RemoteError> {
         let engine = Arc::new(Engine::start()?);
         let (access, name) = (self.access, format!("releq worker {}", self.config.name));
-        let connection =
-            engine.call(async move { Connection::open(&access, &name, CONNECT).await })??;
+        let over = || stop.is_cancelled();
+        let open = async move { Connection::open(&access, &name, CONNECT).await };
+        let Some(connection) = engine.call_unless(&over, open)?.transpose()? else {
+            return Ok(());
+        };
         let mut told = false;
         let layout = loop {
             let of = connection.clone();
-            match engine.call(async move { Layout::open(&of).await })? {
-                Ok(layout) => break layout,
-                Err(RemoteError::NoQueue | RemoteError::Server { .. }) if stop.is_cancelled() => {
-                    return Ok(());
-                }
-                Err(error @ (RemoteError::NoQueue | RemoteError::Server { .. })) => {
+            let open = async move { Layout::open(&of).await };
+            match engine.call_unless(&over, open)? {
+                None => return Ok(()),
+                Some(Ok(layout)) => break layout,
+                Some(Err(error @ (RemoteError::NoQueue | RemoteError::Server { .. }))) => {
                     let absent = matches!(error, RemoteError::NoQueue);
                     if absent && !std::mem::replace(&mut told, true) {
                         on_event(&WorkerEvent::NoQueue);
                     }
                     thread::sleep(Duration::from_millis(500));
                 }
-                Err(error) => return Err(error),
+                Some(Err(error)) => return Err(error),
             }
         };
         let slots = Slots::new(engine, connection, layout, &self.config, (stop, &Cancel::new()))?;
@@ -571,7 +573,9 @@ impl Slots {
 
     /// A file with content from the store. What is missing there is reported to whoever stored it.
     fn fetch(&self, name: &str) -> Result<PathBuf, String> {
-        self.cache.file(&self.engine, &self.layout.blobs, name).map_err(|missing| match missing {
+        let store = (&self.connection, &self.layout.blobs);
+        let over = || self.abandon.is_cancelled() || self.is_left();
+        self.cache.file(&self.engine, store, &over, name).map_err(|missing| match missing {
             Missing::Failed(error) => chain(&error),
             Missing::Lost(reason) => {
                 let (results, key) = (self.layout.results.clone(), format!("{MISSING}{name}"));

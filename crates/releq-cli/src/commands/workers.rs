@@ -43,7 +43,7 @@ impl Args {
             print(text(&table))?;
         }
         print(format_args!(
-            "nats-server {}: {}, {}, {busy} of them being carried out",
+            "nats-server {}: {}, {}, {busy} being carried out",
             roster.server,
             count(roster.workers.len(), "worker"),
             count(usize::try_from(roster.jobs).unwrap_or(usize::MAX), "job"),

@@ -1,6 +1,6 @@
 //! Servers that are away, that come back without what they had, and jobs that nobody wants any more.
 
-use std::{process::Command, time::Duration};
+use std::{process::Command, thread::sleep, time::Duration};
 
 use super::{
     Alone, SETTINGS, evaluations, finished, heard, jobs, remote, remote_with,
@@ -21,16 +21,17 @@ fn a_server_that_comes_back_with_an_empty_store_gets_everything_again() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().join("run");
         let mut life = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
-        // One worker has the weights already, the other one does not.
         let first = worker(&server, root.path(), "first", &[]);
-        wait("evaluations", || (evaluations(&run) > 1).then_some(()));
+        wait("evaluations", || (evaluations(&run) > 7).then_some(()));
         server.kill();
         server.empty();
         server.launch();
+        drop(first);
+        // One that has nothing of the run yet.
         let second = worker(&server, root.path(), "second", &[]);
         finished(&mut life);
         alone.assert_same(&run, "with an empty store");
-        drop((first, second));
+        drop(second);
     }
 }
 
@@ -51,6 +52,77 @@ fn a_worker_that_is_to_end_does_not_wait_for_a_server_that_is_away() {
         let status = wait("the worker to end", || helper.0.try_wait().unwrap());
         assert_eq!(status.code(), Some(143));
         heard(root.path(), "helper", "the server is away");
+    }
+}
+
+#[test]
+fn a_worker_that_waits_for_a_server_ends_when_it_is_to() {
+    for program in installed("a_worker_that_waits_for_a_server_ends_when_it_is_to") {
+        let mut server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let mut idle = worker(&server, root.path(), "idle", &[]);
+        heard(root.path(), "idle", "no search uses this server yet");
+        server.kill();
+        let mut early = worker(&server, root.path(), "early", &[]);
+        heard(root.path(), "early", "no connection to");
+        for worker in [&mut idle, &mut early] {
+            terminate(worker);
+            let status = wait("the worker to end", || worker.0.try_wait().unwrap());
+            assert_eq!(status.code(), Some(143));
+        }
+    }
+}
+
+#[test]
+fn what_a_killed_search_has_left_is_done_after_a_restart_of_the_server() {
+    let alone = Alone::get();
+    for program in installed("what_a_killed_search_has_left_is_done_after_a_restart_of_the_server")
+    {
+        let mut server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("run");
+        let search = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
+        let left = wait("a number of jobs that stays", || {
+            let before = jobs(&server).filter(|jobs| *jobs > 0)?;
+            sleep(Duration::from_secs(1));
+            (jobs(&server) == Some(before)).then_some(before)
+        });
+        drop(search);
+        server.kill();
+        server.launch();
+        assert_eq!(jobs(&server), Some(left));
+        let helper = worker(&server, root.path(), "helper", &[]);
+        wait("its jobs to be done", || (jobs(&server) == Some(0)).then_some(()));
+        finished(&mut Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap()));
+        alone.assert_same(&run, "with what was done meanwhile");
+        drop(helper);
+    }
+}
+
+#[test]
+fn retrained_weights_that_are_lost_are_made_again() {
+    let alone = Alone::get();
+    // Every object waits for its parts for ten seconds: one server is enough.
+    for program in installed("retrained_weights_that_are_lost_are_made_again").into_iter().take(1) {
+        let server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let helper = worker(&server, root.path(), "helper", &[]);
+        let begin = |name: &str| {
+            let run = root.path().join(name);
+            let search = remote(&server, &run, &["--workers-only"]).spawn().unwrap();
+            (run, Killed(search))
+        };
+        finished(&mut begin("first").1);
+        // Their content goes, their descriptions stay.
+        let (runtime, jetstream) = server.client();
+        runtime.block_on(async {
+            let blobs = jetstream.get_stream("OBJ_RELEQ_BLOBS").await.unwrap();
+            blobs.purge().filter("$O.RELEQ_BLOBS.C.>").await.unwrap();
+        });
+        let (run, mut search) = begin("second");
+        finished(&mut search);
+        alone.assert_same(&run, "with weights made again");
+        drop(helper);
     }
 }
 
