@@ -277,13 +277,14 @@ fn grids_of_activations_come_back_and_those_that_are_none_are_refused() {
         let message = with_causes(&packed::encode(&grids).unwrap_err());
         assert!(message.contains(expected), "`{message}` lacks `{expected}`");
     }
-    let changed = |from: &str, to: &str| {
-        let bytes = reseal::safetensors(&bytes, |text| {
+    let changed_in = |bytes: &[u8], from: &str, to: &str| {
+        let bytes = reseal::safetensors(bytes, |text| {
             assert!(text.contains(from), "`{text}` lacks `{from}`");
             text.replacen(from, to, 1)
         });
         with_causes(&packed::parse(&bytes.unwrap()).unwrap_err())
     };
+    let changed = |from: &str, to: &str| changed_in(&bytes, from, to);
     assert!(changed("releq packed 2", "releq packed 1").contains("the format is `releq packed 1`"));
     assert!(
         changed("\"zero_point\":200", "\"zero_point\":256").contains("its description is wrong")
@@ -296,13 +297,7 @@ fn grids_of_activations_come_back_and_those_that_are_none_are_refused() {
     grids.input.bits = Bitwidth::new(2).unwrap();
     let bytes = packed::encode(&packed).unwrap();
     assert_eq!(packed::parse(&bytes).unwrap(), packed);
-    let changed = |from: &str, to: &str| {
-        let bytes = reseal::safetensors(&bytes, |text| {
-            assert!(text.contains(from), "`{text}` lacks `{from}`");
-            text.replacen(from, to, 1)
-        });
-        with_causes(&packed::parse(&bytes.unwrap()).unwrap_err())
-    };
+    let changed = |from: &str, to: &str| changed_in(&bytes, from, to);
     assert!(changed("releq packed 3", "releq packed 2").contains("the format is `releq packed 2`"));
     for (bits, expected) in [
         ("1", "zero point 3 is no code of 1 bits"),

@@ -324,8 +324,12 @@ impl Slots {
         &self,
         question: impl Future<Output = Result<T, RemoteError>> + Send + 'static,
     ) -> Result<T, RemoteError> {
-        let over = || self.abandon.is_cancelled() || self.is_left();
-        self.engine.call_unless(&over, question)?.ok_or(RemoteError::Closed)?
+        self.engine.call_unless(&|| self.is_over(), question)?.ok_or(RemoteError::Closed)?
+    }
+
+    /// Whether nobody waits for the server any more.
+    fn is_over(&self) -> bool {
+        self.abandon.is_cancelled() || self.is_left()
     }
 
     /// Whether the worker was asked to end, and the server has been away for so long that it does not wait for it.
@@ -574,16 +578,17 @@ impl Slots {
     /// A file with content from the store. What is missing there is reported to whoever stored it.
     fn fetch(&self, name: &str) -> Result<PathBuf, String> {
         let store = (&self.connection, &self.layout.blobs);
-        let over = || self.abandon.is_cancelled() || self.is_left();
-        self.cache.file(&self.engine, store, &over, name).map_err(|missing| match missing {
-            Missing::Failed(error) => chain(&error),
-            Missing::Lost(reason) => {
-                let (results, key) = (self.layout.results.clone(), format!("{MISSING}{name}"));
-                let report = async move {
-                    let _ = time::timeout(ASK, results.put(key, Vec::new().into())).await;
-                };
-                let _ = self.engine.call(report);
-                reason
+        self.cache.file(&self.engine, store, &|| self.is_over(), name).map_err(|missing| {
+            match missing {
+                Missing::Failed(error) => chain(&error),
+                Missing::Lost(reason) => {
+                    let (results, key) = (self.layout.results.clone(), format!("{MISSING}{name}"));
+                    let report = async move {
+                        let _ = time::timeout(ASK, results.put(key, Vec::new().into())).await;
+                    };
+                    let _ = self.engine.call(report);
+                    reason
+                }
             }
         })
     }

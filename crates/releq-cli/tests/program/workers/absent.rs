@@ -1,17 +1,12 @@
 //! Servers that are away, that come back without what they had, and jobs that nobody wants any more.
 
-use std::{process::Command, thread::sleep, time::Duration};
+use std::time::Duration;
 
 use super::{
     Alone, SETTINGS, evaluations, finished, heard, jobs, remote, remote_with,
     server::{Killed, Server, installed},
-    wait, wait_for, worker,
+    settled, wait, wait_for, worker,
 };
-
-fn terminate(process: &Killed) {
-    let id = process.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-}
 
 #[test]
 fn a_server_that_comes_back_with_an_empty_store_gets_everything_again() {
@@ -47,7 +42,7 @@ fn a_worker_that_is_to_end_does_not_wait_for_a_server_that_is_away() {
         let mut helper = worker(&server, root.path(), "helper", &[]);
         heard(root.path(), "helper", "lenet at");
         server.kill();
-        terminate(&helper);
+        helper.signal("-TERM");
         heard(root.path(), "helper", "ending after one job");
         let status = wait("the worker to end", || helper.0.try_wait().unwrap());
         assert_eq!(status.code(), Some(143));
@@ -66,7 +61,7 @@ fn a_worker_that_waits_for_a_server_ends_when_it_is_to() {
         let mut early = worker(&server, root.path(), "early", &[]);
         heard(root.path(), "early", "no connection to");
         for worker in [&mut idle, &mut early] {
-            terminate(worker);
+            worker.signal("-TERM");
             let status = wait("the worker to end", || worker.0.try_wait().unwrap());
             assert_eq!(status.code(), Some(143));
         }
@@ -82,11 +77,7 @@ fn what_a_killed_search_has_left_is_done_after_a_restart_of_the_server() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().join("run");
         let search = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
-        let left = wait("a number of jobs that stays", || {
-            let before = jobs(&server).filter(|jobs| *jobs > 0)?;
-            sleep(Duration::from_secs(1));
-            (jobs(&server) == Some(before)).then_some(before)
-        });
+        let left = settled(&server);
         drop(search);
         server.kill();
         server.launch();
@@ -137,7 +128,7 @@ fn a_job_that_no_search_wants_any_more_is_left() {
         let mut search = Killed(search.unwrap());
         let _helper = worker(&server, root.path(), "helper", &[]);
         heard(root.path(), "helper", "short retrain");
-        terminate(&search);
+        search.signal("-TERM");
         assert_eq!(search.0.wait().unwrap().code(), Some(143));
         heard(root.path(), "helper", "no search wants it any more");
         assert_eq!(jobs(&server), Some(0));

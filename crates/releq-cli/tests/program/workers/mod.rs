@@ -158,6 +158,15 @@ fn jobs(server: &Server) -> Option<usize> {
     words[place - 1].parse().ok()
 }
 
+/// How many jobs a search has asked for when it waits for answers.
+fn settled(server: &Server) -> usize {
+    wait("a number of jobs that stays", || {
+        let before = jobs(server).filter(|jobs| *jobs > 0)?;
+        sleep(Duration::from_secs(1));
+        (jobs(server) == Some(before)).then_some(before)
+    })
+}
+
 /// How many lines of a run's journal of evaluations there are.
 fn evaluations(run: &Path) -> usize {
     fs::read_to_string(run.join("evaluations.jsonl")).unwrap_or_default().lines().count()
@@ -186,8 +195,7 @@ fn any_number_of_workers_gives_the_same_report() {
         assert!(listed.contains("one") && listed.contains("2 workers"), "{listed}");
         // Asked to end, they end in good order and leave the list.
         for mut worker in workers {
-            let id = worker.0.id().to_string();
-            assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+            worker.signal("-TERM");
             assert_eq!(worker.0.wait().unwrap().code(), Some(143));
         }
         let listed = text(&releq().args(["workers", &again.url()]).output().unwrap());
@@ -279,17 +287,12 @@ fn a_search_that_ends_early_takes_its_own_jobs_from_the_queue_and_no_other() {
         // All that it asks for before it has an answer.
         let run = root.path().join("run");
         let mut stays = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
-        let asked = wait("a number of jobs that stays", || {
-            let before = jobs().filter(|jobs| *jobs > 0)?;
-            sleep(Duration::from_secs(1));
-            (jobs() == Some(before)).then_some(before)
-        });
+        let asked = settled(&server);
         let other = root.path().join("other");
         let options = ["--workers-only", "--seed", "2"];
         let mut leaves = Killed(remote(&server, &other, &options).spawn().unwrap());
         wait("as many jobs of another search", || (jobs() == Some(2 * asked)).then_some(()));
-        let id = leaves.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        leaves.signal("-TERM");
         assert_eq!(leaves.0.wait().unwrap().code(), Some(143));
         wait("its jobs to go", || (jobs() == Some(asked)).then_some(()));
         let helper = worker(&server, root.path(), "helper", &[]);

@@ -13,6 +13,14 @@ use serde_json::Value;
 /// A process that is killed at the end of the test, whatever that is.
 pub(super) struct Killed(pub(super) Child);
 
+impl Killed {
+    /// Sends a signal to the process.
+    pub(super) fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+}
+
 impl Drop for Killed {
     fn drop(&mut self) {
         // What it has started as well: `faketime` waits for its program, and does not end it.
@@ -129,8 +137,7 @@ impl Server {
 
     /// Sends a signal to the server.
     pub(super) fn signal(&self, name: &str) {
-        let id = self.process.as_ref().unwrap().0.id().to_string();
-        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+        self.process.as_ref().unwrap().signal(name);
     }
 
     /// What the server has said.
