@@ -45,12 +45,17 @@ pub fn roster(access: &Access) -> Result<Roster, RemoteError> {
 }
 
 /// What all workers say of themselves, by name.
+///
+/// The server is asked for the keys, which it answers at once. The client's own call for them reads them from the stream, and
+/// waits for ever where one that was there when it began has left before it came.
 pub(crate) async fn workers(bucket: &Store) -> Result<Vec<WorkerStatus>, RemoteError> {
     let failed = |reason: String| RemoteError::Server { what: "list workers".to_owned(), reason };
-    let mut keys = bucket.keys().await.map_err(|error| failed(chain(&error)))?;
+    let subjects = bucket.stream.info_with_subjects(format!("{}>", bucket.prefix)).await;
+    let mut subjects = subjects.map_err(|error| failed(chain(&error)))?;
     let mut workers = Vec::new();
-    while let Some(key) = keys.next().await {
-        let key = key.map_err(|error| failed(chain(&error)))?;
+    while let Some(subject) = subjects.next().await {
+        let (subject, _) = subject.map_err(|error| failed(chain(&error)))?;
+        let Some(key) = subject.strip_prefix(&bucket.prefix) else { continue };
         let value = bucket.get(key).await.map_err(|error| failed(chain(&error)))?;
         // One that has just left, or that speaks otherwise, is no reason to list none.
         let status = value.and_then(|value| serde_json::from_slice::<WorkerStatus>(&value).ok());

@@ -1,12 +1,18 @@
 //! Servers that are away, that come back without what they had, and jobs that nobody wants any more.
 
-use std::time::Duration;
+use std::{
+    process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
-    Alone, SETTINGS, evaluations, finished, heard, jobs, remote, remote_with,
+    Alone, SETTINGS, evaluations, finished, finished_within, heard, jobs, remote, remote_with,
     server::{Killed, Server, installed},
     settled, wait, wait_for, worker,
 };
+use crate::support::releq;
 
 #[test]
 fn a_server_that_comes_back_with_an_empty_store_gets_everything_again() {
@@ -87,6 +93,39 @@ fn what_a_killed_search_has_left_is_done_after_a_restart_of_the_server() {
         finished(&mut Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap()));
         alone.assert_same(&run, "with what was done meanwhile");
         drop(helper);
+    }
+}
+
+#[test]
+fn workers_that_come_and_go_meanwhile_do_not_keep_the_list_waiting() {
+    for program in installed("workers_that_come_and_go_meanwhile_do_not_keep_the_list_waiting") {
+        let server = Server::start(&program);
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().join("run");
+        let search = Killed(remote(&server, &run, &["--workers-only"]).spawn().unwrap());
+        settled(&server);
+        drop(search);
+        let (runtime, jetstream) = server.client();
+        // A list that does not end, which fails the test, must not keep this up for ever.
+        let (begun, over) = (Instant::now(), AtomicBool::new(false));
+        let goes_on = || !over.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(60);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                runtime.block_on(async {
+                    let list = jetstream.get_key_value("RELEQ_WORKERS").await.unwrap();
+                    while goes_on() {
+                        list.put("one", "{}".into()).await.unwrap();
+                        list.purge("one").await.unwrap();
+                    }
+                });
+            });
+            for _ in 0..60 {
+                let mut listing = releq();
+                listing.args(["workers", &server.url()]).stdout(Stdio::null());
+                finished_within(Duration::from_secs(20), &mut Killed(listing.spawn().unwrap()));
+            }
+            over.store(true, Ordering::Relaxed);
+        });
     }
 }
 

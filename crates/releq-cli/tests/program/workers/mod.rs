@@ -141,8 +141,11 @@ fn wait_for<T>(limit: Duration, what: &str, mut there: impl FnMut() -> Option<T>
 
 /// Waits for a search to end well, but not for ever where nobody does its jobs.
 fn finished(life: &mut Killed) {
-    let limit = Duration::from_secs(300);
-    let status = wait_for(limit, "the search to end", || life.0.try_wait().unwrap());
+    finished_within(Duration::from_secs(300), life);
+}
+
+fn finished_within(limit: Duration, life: &mut Killed) {
+    let status = wait_for(limit, "the program to end", || life.0.try_wait().unwrap());
     assert!(status.success(), "{status}");
 }
 
