@@ -12,6 +12,8 @@ use crate::{TrainError, Trainer, compare_while, logits_while, trainer::pixels_of
 const BATCH: usize = 32;
 /// A channel is scaled by no more than this.
 const MOST_FACTOR: f32 = 4.0;
+/// A channel of so many values is scaled half as its own variance asks, half as those of the whole layer do.
+const VALUES: f32 = 1000.0;
 
 /// What stands in for a retrain where there are no gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,14 +60,23 @@ impl Moments {
         self.mean.iter().zip(&target.mean).map(|(seen, target)| seen - target).collect()
     }
 
-    /// What the distances of values from these means are multiplied by, so that their variance is that of `target`.
-    pub(crate) fn factors(&self, target: &Self) -> Vec<f32> {
-        let pairs = self.variance.iter().zip(&target.variance);
-        // A channel that hardly varies, in either network, says nothing of its scale.
+    /// What the distances of values from these means are multiplied by, so that their variance is that of `target`, as far as
+    /// `values` of each channel tell: the fewer, the more all channels are alike. A hundred images say little of the
+    /// scale of a single class, and classes that are scaled by chance are mistaken for each other.
+    pub(crate) fn factors(&self, target: &Self, values: usize) -> Vec<f32> {
+        // What hardly varies, in either network, says nothing of its scale.
         let known = |factor: f32| factor.is_finite() && factor > 0.0;
+        let factor = |seen: f32, target: f32| {
+            let factor = Some((target / seen).sqrt()).filter(|&factor| known(factor));
+            factor.map(|factor| factor.clamp(1.0 / MOST_FACTOR, MOST_FACTOR))
+        };
+        let layer = factor(self.variance.iter().sum(), target.variance.iter().sum());
+        let layer = layer.unwrap_or(1.0);
+        let own = values as f32 / (values as f32 + VALUES);
+        let pairs = self.variance.iter().zip(&target.variance);
         pairs
-            .map(|(seen, target)| Some((target / seen).sqrt()).filter(|&factor| known(factor)))
-            .map(|factor| factor.map_or(1.0, |factor| factor.clamp(1.0 / MOST_FACTOR, MOST_FACTOR)))
+            .map(|(&seen, &target)| factor(seen, target).unwrap_or(layer))
+            .map(|factor| layer * (factor / layer).powf(own))
             .collect()
     }
 
@@ -273,7 +284,9 @@ impl<D: Dataset> Corrector<D> {
             };
             let moments = |of| Moments { mean: mean(means, of), variance: mean(variances, of) };
             let name = trainer.network().nodes()[index].name.clone();
-            apply(&mut weights, &name, observed, &moments(0), &moments(1));
+            let shape = trainer.network().shape(index);
+            let values = self.data.len() * shape.len() / shape.channels();
+            apply(&mut weights, &name, observed, &moments(0), &moments(1), values);
         }
         Ok(Some(weights))
     }
@@ -304,29 +317,36 @@ fn add(sums: &mut [[f64; 2]], values: [&[f32]; 2], share: f64) {
     }
 }
 
-/// Takes shift and scale out of the parameters of one layer.
-fn apply(weights: &mut Weights, layer: &str, place: Observed, seen: &Moments, target: &Moments) {
-    let values = |role: ParameterRole| -> Vec<f32> {
+/// Takes shift and scale out of the parameters of one layer, of which every channel had so many values.
+fn apply(
+    weights: &mut Weights,
+    layer: &str,
+    place: Observed,
+    seen: &Moments,
+    target: &Moments,
+    values: usize,
+) {
+    let of = |role: ParameterRole| -> Vec<f32> {
         let parameter = weights.0.get(&role.name(layer));
         parameter.map(|parameter| parameter.values.clone()).unwrap_or_default()
     };
     let changed = match place {
         Observed::Norm => {
             let roles = [ParameterRole::RunningMean, ParameterRole::RunningVar];
-            let [mean, variance] = roles.map(values);
+            let [mean, variance] = roles.map(of);
             roles.into_iter().zip(seen.moved(target, [&mean, &variance])).collect()
         }
         Observed::ScaleShift => {
-            let [scale, bias] = [ParameterRole::Weight, ParameterRole::Bias].map(values);
+            let [scale, bias] = [ParameterRole::Weight, ParameterRole::Bias].map(of);
             vec![(ParameterRole::Bias, rescaled(&scale, &bias, &seen.above(target)))]
         }
         Observed::Output => {
-            let [mut weight, mut bias] = [ParameterRole::Weight, ParameterRole::Bias].map(values);
+            let [mut weight, mut bias] = [ParameterRole::Weight, ParameterRole::Bias].map(of);
             let inputs = weight.len() / bias.len().max(1);
             let means = seen.mean.iter().zip(&target.mean);
             let channels = weight.chunks_exact_mut(inputs.max(1)).zip(&mut bias);
             for ((weights, bias), (factor, (seen, target))) in
-                channels.zip(seen.factors(target).iter().zip(means))
+                channels.zip(seen.factors(target, values).iter().zip(means))
             {
                 weights.iter_mut().for_each(|weight| *weight *= factor);
                 *bias = (*bias - seen) * factor + target;
@@ -415,7 +435,10 @@ mod tests {
             };
             let (seen, target) =
                 (moments(&rounded(network, &corrected, quantizer)), moments(start));
-            apply(&mut corrected, &network.nodes()[index].name, place, &seen, &target);
+            let name = &network.nodes()[index].name;
+            let images = x.len() / network.input().iter().product::<usize>();
+            let values = images * shape.len() / channels;
+            apply(&mut corrected, name, place, &seen, &target, values);
         }
         corrected
     }

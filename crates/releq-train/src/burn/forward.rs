@@ -147,9 +147,13 @@ impl BurnTrainer {
             if observed(&self.network, index) == Some(Observed::Output)
                 && let Some((seen, target)) = mode.note(&value)
             {
-                let [mean, factor, target] =
-                    [seen.mean.clone(), seen.factors(target), target.mean.clone()]
-                        .map(|values| self.channels(values));
+                let values = match &value {
+                    Value::Image(x) => x.dims().iter().product::<usize>() / seen.mean.len(),
+                    Value::Vector(x) => x.dims()[0],
+                };
+                let factors = seen.factors(target, values);
+                let [mean, factor, target] = [seen.mean.clone(), factors, target.mean.clone()]
+                    .map(|values| self.channels(values));
                 value = match value {
                     Value::Image(x) => {
                         let [mean, factor, target] =

@@ -93,7 +93,7 @@ impl<'a> Observer<'a> {
         }
         let (channels, _) = pixels(network.shape(node));
         if let Some((seen, target)) = self.note(network, node, channels, out)? {
-            let factors = seen.factors(target);
+            let factors = seen.factors(target, out.len() / channels);
             for pixel in out.chunks_exact_mut(channels) {
                 let means = seen.mean.iter().zip(&target.mean);
                 for (value, (factor, (seen, target))) in
