@@ -104,6 +104,35 @@ fn without_labels_everything_is_an_agreement_with_full_precision() {
     assert!(text.contains("\"unlabelled\":true"));
 }
 
+/// What is measured at the end has been measured before, so no noise may lead past the cheapest that was good enough.
+#[test]
+fn every_search_answers_with_the_cheapest_that_it_measured_within_the_tolerance() {
+    let mut config = config();
+    config.search_validation = config.validation;
+    config.compare = true;
+    let tolerance = config.tolerance;
+    let experiment = Experiment::new(lenet(), digits(), config).weights(TRAINED.clone());
+    let report = experiment.run(&Cancel::new(), &|_| {}).unwrap();
+    let full_precision = report.full_precision_validation;
+    let floor = full_precision - tolerance;
+    let mut found = vec![("releq".to_owned(), &report.search)];
+    found.extend(
+        report.comparisons.iter().map(|search| (format!("{} search", search.agent), search)),
+    );
+    assert!(found.len() > 1);
+    for (label, search) in found {
+        let scored = search.scored.iter().chain(&search.greedy);
+        let good =
+            scored.filter(|scored| scored.accuracy.min(scored.acc_state * full_precision) >= floor);
+        let cheapest = good.map(|scored| scored.quant_state).min_by(f64::total_cmp).unwrap();
+        let row = report.rows.iter().find(|row| row.label == label).unwrap();
+        assert!(row.quant_state.unwrap() <= cheapest, "{label}: {row:?}");
+        assert!(row.validation_accuracy >= floor, "{label}: {row:?}");
+        let repeated = search.scored.iter().find(|scored| scored.bits == row.bits);
+        assert!(repeated.is_none_or(|scored| scored.accuracy == row.validation_accuracy));
+    }
+}
+
 #[test]
 fn a_run_without_labels_goes_on_from_where_it_was_stopped_to_the_same_report() {
     let folder = tempfile::tempdir().unwrap();

@@ -19,7 +19,7 @@ use super::{
     walk::{Verdict, Walk, measured},
 };
 use crate::{
-    Answer, Event, FinalRow, Problem, Reference, ReleqError, RoundedAccuracy, RowCost,
+    Answer, Event, FinalRow, Problem, Reference, ReleqError, RoundedAccuracy, RowCost, Scored,
     SearchOutcome, Sensitivities,
     evaluate::{Retrain, Retrained},
     guard::guard,
@@ -63,6 +63,8 @@ pub(super) struct Finals<'a> {
     pub(super) kept: Option<&'a OpenRun<'a>>,
     /// How many retrains are done at a time, now.
     pub(super) at_once: &'a (dyn Fn() -> usize + Sync),
+    /// Whether the searches have measured what the end will measure again: nothing is retrained, and the images are the same.
+    pub(super) repeats: bool,
     /// Whether the first retrain of an assignment was done ahead, so that it takes no time.
     pub(super) is_there: &'a (dyn Fn(&BitwidthAssignment) -> bool + Sync),
 }
@@ -112,9 +114,12 @@ impl Finals<'_> {
                 Err(error) => unproposed = Some(error.chain()),
             }
         }
-        let mut walks = vec![Walk::new(RELEQ.to_owned(), candidates, most)];
+        let walk = |label: String, search: &SearchOutcome, candidates| {
+            Walk::new(label, self.unsettled(search, candidates), most)
+        };
+        let mut walks = vec![walk(RELEQ.to_owned(), found, candidates)];
         let rival = |rival: &SearchOutcome| {
-            Walk::new(format!("{}{SEARCH}", rival.agent), self.candidates(rival), most)
+            walk(format!("{}{SEARCH}", rival.agent), rival, self.candidates(rival))
         };
         walks.extend(comparisons.iter().map(rival));
         let done = Mutex::new(self.on_record());
@@ -148,6 +153,36 @@ impl Finals<'_> {
     fn candidates(&self, search: &SearchOutcome) -> Vec<(f64, BitwidthAssignment)> {
         let mut candidates = measured(search);
         candidates.retain(|(_, bits)| self.problem.admits(bits));
+        candidates
+    }
+
+    /// What is left to find out of a search's candidates. Where the end only repeats what the search has measured, that is the
+    /// cheapest one within the tolerance, and those still cheaper that it has not measured: a bisection would be led past it by
+    /// the first candidate that a few images judge too harshly. Within the tolerance is who is so by the images classified
+    /// correctly and by what the search itself goes by: the luckiest of many is so by the first alone.
+    fn unsettled(
+        &self,
+        search: &SearchOutcome,
+        mut candidates: Vec<(f64, BitwidthAssignment)>,
+    ) -> Vec<(f64, BitwidthAssignment)> {
+        let before = self.before.accuracies().map(|[validation, _]| validation);
+        let Some(full_precision) = before.filter(|_| self.repeats) else { return candidates };
+        let floor = full_precision - self.config.tolerance;
+        let is_good = |scored: &&Scored| {
+            scored.accuracy.min(scored.acc_state * full_precision) >= floor
+                && scored.is_candidate()
+                && self.problem.admits(&scored.bits)
+        };
+        let all = || search.scored.iter().chain(&search.greedy);
+        let cheapest = all().filter(is_good).min_by(|a, b| {
+            a.quant_state.total_cmp(&b.quant_state).then(b.acc_state.total_cmp(&a.acc_state))
+        });
+        if let Some(cheapest) = cheapest {
+            let measured: BTreeSet<_> = all().map(|scored| &scored.bits).collect();
+            candidates
+                .retain(|(cost, bits)| *cost < cheapest.quant_state && !measured.contains(bits));
+            candidates.push((cheapest.quant_state, cheapest.bits.clone()));
+        }
         candidates
     }
 

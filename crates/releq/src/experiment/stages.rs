@@ -15,7 +15,7 @@ use releq_quant::{QuantError, Quantizer};
 use releq_train::{TrainError, TrainProgress, Trainer, initial_weights};
 
 use super::{
-    AgentShape, Bench, ExperimentConfig,
+    AgentShape, Bench, Choice, ExperimentConfig,
     ahead::{Ahead, LongAnswer},
     bench::check_portable,
     finals::{self, Finals, Finished, retrain_long, row_cost},
@@ -368,6 +368,9 @@ impl<'a> Run<'a> {
                 Some((workers, _)) => workers.width().max(1),
                 None => self.config.threads.get(),
             },
+            repeats: self.config.correction.is_some()
+                && matches!(self.config.evaluator, Choice::Ours(_))
+                && self.images.search_validation.len() == self.images.validation.len(),
             is_there: &|bits| ahead.is_some_and(|ahead| ahead.has(bits)),
         };
         let (found, comparisons) = (&searched.found, &searched.comparisons);
