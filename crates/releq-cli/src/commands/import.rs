@@ -155,6 +155,7 @@ fn summary(model: &Model) -> String {
 fn origin_of(frame: &Frame) -> String {
     match frame.opset {
         0 => "no ONNX model".to_owned(),
+        opset if frame.producer.is_empty() => format!("ONNX operators {opset}"),
         opset => format!("{}, ONNX operators {opset}", frame.producer),
     }
 }
