@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench retrain                                      # all networks, both trainers
 //! cargo bench --bench retrain -- lenet                             # those with this in their name
-//! cargo bench --bench retrain -- --peer lenet train native 8 128   # one figure at full precision, for peers/retrain.py
+//! cargo bench --bench retrain -- --peer lenet train native 8 128   # one figure at full precision, for peers/retrain.py; also model.onnx
 //! cargo bench --bench retrain -- --peer lenet train,infer wgpu 1 64,512 float,4   # eight figures on a GPU, for peers/gpu.py
 //! ```
 //!
@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use releq::{
     core::Network,
+    format::onnx,
     quant::QuantizerKind,
     train::{Backend, Batch, Sgd, Trainer, TrainerFactory},
     zoo,
@@ -107,7 +108,13 @@ fn peer(arguments: &[String]) {
         );
         return;
     };
-    let network = zoo::by_name(network).unwrap();
+    // The weights do not matter, except that at random ones a deep network's outputs soon are no numbers.
+    let (network, weights) = if network.ends_with(".onnx") {
+        let model = onnx::open(network).unwrap();
+        (model.network, Some(model.weights))
+    } else {
+        (zoo::by_name(network).unwrap(), None)
+    };
     let backend: Backend = backend.parse().unwrap();
     let precisions = rest.first().map_or("float", String::as_str);
     for mode in modes.split(',') {
@@ -116,6 +123,7 @@ fn peer(arguments: &[String]) {
                 let quantizer = (bits != "float").then_some(QuantizerKind::WrpnScaled);
                 let (trains, batch) = (mode == "train", Some(batch.parse().unwrap()));
                 let mut variant = Variant::new(&network, backend, trains, quantizer, batch);
+                weights.iter().for_each(|weights| variant.trainer.load(weights).unwrap());
                 if bits != "float" {
                     let bits = vec![bits; network.quantizable_layers()].join("-");
                     variant.trainer.set_bits(Some(&bits.parse().unwrap())).unwrap();

@@ -2,25 +2,30 @@
 
     python benches/peers/retrain.py --bench PATH [--rounds 5] [--seconds 2] [--networks lenet,simplenet,resnet20]
         [--backends native,flex] [--one-thread]
+    python benches/peers/retrain.py --bench PATH --networks mobilenet_v2,squeezenet1_1,efficientnet_b0   # with torchvision, onnxscript
 
 PATH is the executable that `cargo bench --bench retrain --no-run` names. Every figure is the median over rounds; in a
 round all sides run once, each in a process of its own, in turn, so that a busy machine hits all alike. Ratios are
 taken within a round, and the median of those is shown. Two threads of PyTorch stand beside two workers of ours, which
-is how a search uses two cores. Networks on images of 224 pixels take batches of 16.
+is how a search uses two cores. Networks on images of 224 pixels take batches of 16. Networks of torchvision are exported
+to ONNX, norms kept, and imported; they have no dropout and no stochastic depth here, so that both sides do the same.
 """
 
 import argparse
+import os
 import pathlib
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "golden"))
 
 TRAIN_BATCH, INFER_BATCH, LARGE_IMAGES_BATCH = 128, 256, 16
-LARGE_IMAGES = ("alexnet", "mobilenet_v1")
+OF_TORCHVISION = ("mobilenet_v2", "squeezenet1_1", "efficientnet_b0")
+LARGE_IMAGES = ("alexnet", "mobilenet_v1", *OF_TORCHVISION)
 
 
 def batch_of(name, mode):
@@ -29,15 +34,44 @@ def batch_of(name, mode):
     return TRAIN_BATCH if mode == "train" else INFER_BATCH
 
 
+def torch_network(name):
+    """A network, and the shape of its images."""
+    if name not in OF_TORCHVISION:
+        import make_forward
+
+        make, shape = make_forward.NETWORKS[name]
+        return make(), shape
+    import torch
+    import torchvision
+
+    options = {"stochastic_depth_prob": 0.0} if name == "efficientnet_b0" else {}
+    network = getattr(torchvision.models, name)(**options)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return network, (3, 224, 224)
+
+
+def export(name, folder):
+    """The network as an ONNX model, if our zoo has none of this name; what our side calls it."""
+    if name not in OF_TORCHVISION:
+        return name
+    import torch
+
+    network, shape = torch_network(name)
+    path = os.path.join(folder, f"{name}.onnx")
+    torch.onnx.export(network.eval(), (torch.zeros(1, *shape),), path, external_data=False, optimize=False, verbose=False)
+    return path
+
+
 def worker(name, mode, threads, seconds):
     """Prints images per second and peak memory in MB of this process."""
-    import make_forward
     import torch
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    make, shape = make_forward.NETWORKS[name]
-    network = make().to(memory_format=torch.channels_last)
+    network, shape = torch_network(name)
+    network = network.to(memory_format=torch.channels_last)
     batch = batch_of(name, mode)
     images = torch.rand(batch, *shape).to(memory_format=torch.channels_last)
     labels = torch.arange(batch) % 10
@@ -96,8 +130,11 @@ def main():
         return [sys.executable, __file__, "--worker", name, mode, str(threads), seconds]
 
     def ours(backend, name, mode):
-        return [arguments.bench, "--peer", name, mode, backend, seconds, str(batch_of(name, mode))]
+        return [arguments.bench, "--peer", ours_is[name], mode, backend, seconds, str(batch_of(name, mode))]
 
+    networks = arguments.networks.split(",")
+    folder = tempfile.TemporaryDirectory()
+    ours_is = {name: export(name, folder.name) for name in networks}
     backends = arguments.backends.split(",")
     header = ["network", "work"]
     for workers in [1] if arguments.one_thread else [1, 2]:
@@ -107,7 +144,7 @@ def main():
     header += ["memory, MB: PyTorch", backends[0]]
     print("| " + " | ".join(header) + " |")
     print("|" + "---|" * len(header))
-    for name in arguments.networks.split(","):
+    for name in networks:
         for mode in ("train", "infer"):
             rounds = []
             for _ in range(arguments.rounds):
