@@ -185,7 +185,10 @@ impl Args {
         };
         let data = images::load_all(&source, &network)?;
         note(format_args!("data: {}", data.source));
-        self.training.hold_out(&mut config, &data);
+        // A run that is taken over has held out as many as its settings say.
+        if self.fork.is_none() || self.training.held_out.is_some() {
+            self.training.hold_out(&mut config, &data);
+        }
         if let Some(warning) = unresolved(config.tolerance, config.validation) {
             note(format_args!("{warning}"));
         }

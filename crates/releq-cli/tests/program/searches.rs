@@ -216,7 +216,8 @@ fn answers(run: &Path) -> Vec<String> {
 #[test]
 fn a_fork_measures_only_what_is_new_and_finds_what_a_run_of_its_own_would() {
     let place = Place::new();
-    place.search("first", "--no-comparison");
+    // More than is held out where nobody says how many, which the fork keeps.
+    place.search("first", "--no-comparison --held-out 100");
     let first = answers(&place.path("first"));
     let fork = |name: &str, options: &[&str]| {
         let mut command = releq();
@@ -228,7 +229,8 @@ fn a_fork_measures_only_what_is_new_and_finds_what_a_run_of_its_own_would() {
     let output = fork("second", &options);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(answers(&place.path("second"))[..first.len()], first, "none is measured again");
-    let alone = place.search("alone", "--no-comparison --reward division --evaluations 16");
+    let alone =
+        place.search("alone", "--no-comparison --held-out 100 --reward division --evaluations 16");
     let second: Value = serde_json::from_str(&report(&place.path("second"))).unwrap();
     assert_eq!(second, alone);
 
