@@ -29,13 +29,13 @@ pub use names::UnknownName;
 pub use network::{
     Activation, Axes, Conv2d, Network, NetworkBuilder, NetworkError, Node, Op, Pool2d, Shape, Sides,
 };
-pub use profile::{LayerKind, LayerProfile};
+pub use profile::{LayerKind, LayerProfile, Operands};
 #[doc(hidden)]
 pub use settings::Named;
 pub use stand_in::StandIn;
 #[cfg(any(test, feature = "testing"))]
 pub use testing::{NetworkCost, check_cost_model, sample_layers};
 pub use weights::{
-    Parameter, ParameterRole, Weights, WeightsError, layer_parameters, parameter_shapes,
-    trainable_shapes, weight_std,
+    Parameter, ParameterRole, UNKNOWN_RANGE, Weights, WeightsError, layer_parameters,
+    parameter_shapes, trainable_shapes, weight_std,
 };

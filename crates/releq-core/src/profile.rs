@@ -1,9 +1,11 @@
 //! What a cost model needs to know about one quantizable layer.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Axes, Conv2d, Network, NetworkError, Sides,
+    Axes, Bitwidth, Conv2d, LayerBits, Network, NetworkError, Shape, Sides,
     network::{is_no_dilation, no_dilation},
 };
 
@@ -17,6 +19,8 @@ pub enum LayerKind {
     DepthwiseConv2d,
     /// Fully connected layer.
     Linear,
+    /// No layer with weights, but the values that such layers read, rounded: [`Op::FakeQuantize`](crate::Op::FakeQuantize).
+    Activations,
 }
 
 /// Shapes of one layer whose weights can be quantized, for a batch of one.
@@ -71,6 +75,9 @@ pub struct LayerProfile {
     /// for every output channel.
     #[serde(default)]
     pub batch_norm: bool,
+    /// Name of the [`Activations`](LayerKind::Activations) that the layer reads, where those are rounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<String>,
 }
 
 impl LayerProfile {
@@ -108,6 +115,25 @@ impl LayerProfile {
             out_width: 1,
             bias: false,
             batch_norm: false,
+            reads: None,
+        }
+    }
+
+    /// Values of this shape that are rounded: a layer without weights and computation.
+    #[must_use]
+    pub fn activations(name: impl Into<String>, shape: Shape) -> Self {
+        let (height, width) = match shape {
+            Shape::Image { height, width, .. } => (height, width),
+            Shape::Vector { .. } => (1, 1),
+        };
+        Self {
+            kind: LayerKind::Activations,
+            kernel: 0.into(),
+            in_height: height,
+            in_width: width,
+            out_height: height,
+            out_width: width,
+            ..Self::linear(name, shape.channels(), shape.channels())
         }
     }
 
@@ -134,5 +160,47 @@ impl LayerProfile {
     #[must_use]
     pub fn out_activations(&self) -> u64 {
         (self.out_channels * self.out_height * self.out_width) as u64
+    }
+}
+/// What the layers that compute multiply, where every layer has a bitwidth, those that only round activations too.
+#[derive(Clone, Debug)]
+pub struct Operands {
+    /// Of every layer that computes: itself, and the activations that it reads.
+    places: Vec<(usize, Option<usize>)>,
+}
+
+impl Operands {
+    /// Of those of `layers` that have weights and are `counted`, by their place.
+    #[must_use]
+    pub fn new(layers: &[LayerProfile], counted: impl Fn(usize) -> bool) -> Self {
+        let named: HashMap<&str, usize> = layers
+            .iter()
+            .enumerate()
+            .filter(|(_, layer)| layer.kind == LayerKind::Activations)
+            .map(|(place, layer)| (layer.name.as_str(), place))
+            .collect();
+        let computing = layers
+            .iter()
+            .enumerate()
+            .filter(|&(place, layer)| layer.kind != LayerKind::Activations && counted(place));
+        let read = |layer: &LayerProfile| named.get(layer.reads.as_deref()?).copied();
+        Self { places: computing.map(|(place, layer)| (place, read(layer))).collect() }
+    }
+
+    /// The layers that compute, from the same list.
+    #[must_use]
+    pub fn of(&self, layers: &[LayerProfile]) -> Vec<LayerProfile> {
+        self.places.iter().filter_map(|&(place, _)| layers.get(place).cloned()).collect()
+    }
+
+    /// Bitwidths of their weights, and of the activations that they read: 8 where those are not rounded. A layer whose
+    /// bitwidth is not there is left out.
+    #[must_use]
+    pub fn bits(&self, bits: &[Bitwidth]) -> Vec<LayerBits> {
+        let of = |&(place, read): &(usize, Option<usize>)| {
+            let read = read.map_or(Some(Bitwidth::EIGHT), |read| bits.get(read).copied());
+            Some(LayerBits::new(*bits.get(place)?, read?))
+        };
+        self.places.iter().filter_map(of).collect()
     }
 }

@@ -16,12 +16,18 @@ pub struct Parameter {
     pub values: Vec<f32>,
 }
 
-/// Weights and statistics of a network, by `layer.weight`, `layer.bias`, `layer.running_mean` and
-/// `layer.running_var`.
+/// Bitwidths that activations are rounded to: 1 to 8.
+const RANGES: usize = 8;
+
+/// The range of no value: the largest is below the smallest.
+pub const UNKNOWN_RANGE: [f32; 2] = [1.0, -1.0];
+
+/// Weights and statistics of a network, by `layer.weight`, `layer.bias`, `layer.running_mean`, `layer.running_var` and
+/// `layer.ranges`.
 ///
 /// # Shapes
 /// As in PyTorch: convolution weights `[out, in / groups, kernel height, kernel width]`, linear weights
-/// `[out, in]`, everything else `[channels]`.
+/// `[out, in]`, ranges `[8, 2]`, everything else `[channels]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Weights(pub BTreeMap<String, Parameter>);
 
@@ -58,6 +64,9 @@ pub enum ParameterRole {
     RunningMean,
     /// Running variance of a batch norm.
     RunningVar,
+    /// Smallest and largest value that [`Op::FakeQuantize`] tells apart at 1 bit, at 2, and so on to 8. While they have not
+    /// been found, the largest is below the smallest.
+    Ranges,
 }
 
 impl ParameterRole {
@@ -69,6 +78,7 @@ impl ParameterRole {
             Self::Bias => "bias",
             Self::RunningMean => "running_mean",
             Self::RunningVar => "running_var",
+            Self::Ranges => "ranges",
         };
         format!("{layer}.{role}")
     }
@@ -102,6 +112,7 @@ pub fn layer_parameters(network: &Network, index: usize) -> Vec<(ParameterRole, 
         ]
         .map(|role| (role, vec![inputs]))
         .into(),
+        Op::FakeQuantize => vec![(ParameterRole::Ranges, vec![RANGES, 2])],
         Op::ScaleShift => {
             [ParameterRole::Weight, ParameterRole::Bias].map(|role| (role, vec![inputs])).into()
         }
@@ -180,13 +191,36 @@ impl Weights {
         }
     }
 
-    /// Weights of the quantizable layers of `network`, in order, each flat and row-major.
+    /// Adds the ranges that `network` has and these weights lack, as ranges that have not been found: weights of a network say
+    /// nothing of them.
+    pub fn add_ranges(&mut self, network: &Network) {
+        for (index, node) in network.nodes().iter().enumerate() {
+            for (role, shape) in layer_parameters(network, index) {
+                if role == ParameterRole::Ranges {
+                    let unknown = || Parameter { values: UNKNOWN_RANGE.repeat(RANGES), shape };
+                    self.0.entry(role.name(&node.name)).or_insert_with(unknown);
+                }
+            }
+        }
+    }
+
+    /// Takes out the ranges of `network`.
+    pub fn remove_ranges(&mut self, network: &Network) {
+        for node in network.nodes().iter().filter(|node| node.op == Op::FakeQuantize) {
+            self.0.remove(&ParameterRole::Ranges.name(&node.name));
+        }
+    }
+
+    /// Weights of the quantizable layers of `network`, in order, each flat and row-major; none of those that round activations.
     ///
     /// # Errors
     /// [`WeightsError::Missing`] if this state is not one of `network`.
     pub fn layer_weights(&self, network: &Network) -> Result<Vec<&[f32]>, WeightsError> {
         let quantizable = network.nodes().iter().filter(|node| node.op.is_quantizable());
         let weight = |node: &Node| {
+            if !node.op.has_weights() {
+                return Ok([].as_slice());
+            }
             let name = ParameterRole::Weight.name(&node.name);
             match self.0.get(&name) {
                 Some(parameter) => Ok(parameter.values.as_slice()),
@@ -217,7 +251,7 @@ impl Weights {
         hex(digest)
     }
 
-    /// Number of values that training adjusts: all but the running statistics.
+    /// Number of values that training adjusts: all but running statistics and ranges.
     #[must_use]
     pub fn trainable_values(&self) -> usize {
         self.0.iter().filter(|(name, _)| is_trainable(name)).map(|(_, p)| p.values.len()).sum()
@@ -226,7 +260,7 @@ impl Weights {
 
 /// Whether training adjusts the parameter of this name along its gradient.
 fn is_trainable(name: &str) -> bool {
-    !name.ends_with(".running_mean") && !name.ends_with(".running_var")
+    [".running_mean", ".running_var", ".ranges"].iter().all(|role| !name.ends_with(role))
 }
 
 #[cfg(test)]

@@ -209,6 +209,8 @@ impl StripesConfig {
                 let bricks = taps * channels.div_ceil(lanes);
                 Ok(window_groups * bricks * out_channels.div_ceil(filters))
             }
+            // Nothing is computed.
+            LayerKind::Activations => Ok(0),
             LayerKind::Conv2d | LayerKind::DepthwiseConv2d => {
                 let groups = Groups::of(self.name(), layer)?;
                 Ok(window_groups * taps * groups.rounds(lanes, filters))

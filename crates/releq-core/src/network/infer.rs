@@ -22,7 +22,7 @@ pub(super) fn infer(node: &Node, inputs: &[Shape]) -> Result<Shape, NetworkError
         Op::Linear { out_features, .. } => layer.linear(input, out_features),
         Op::BatchNorm { epsilon, momentum } => layer.batch_norm(input, epsilon, momentum),
         Op::Dropout { probability } => layer.dropout(input, probability),
-        Op::Relu | Op::ScaleShift | Op::Add | Op::Mul | Op::Concat => Ok(input),
+        Op::Relu | Op::ScaleShift | Op::FakeQuantize | Op::Add | Op::Mul | Op::Concat => Ok(input),
         Op::Activation(activation) => layer.activation(input, activation),
         Op::MaxPool(pool) | Op::AvgPool(pool) => layer.pool(input, pool),
         Op::GlobalAvgPool => match input {

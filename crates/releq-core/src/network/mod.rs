@@ -2,6 +2,7 @@
 
 mod builder;
 mod error;
+mod fake_quantize;
 mod infer;
 mod op;
 mod shape;
@@ -130,7 +131,7 @@ impl Network {
                 return Err(NetworkError::BadName { layer: node.name.clone() });
             }
         }
-        if !nodes.iter().any(|node| node.op.is_quantizable()) {
+        if !nodes.iter().any(|node| node.op.has_weights()) {
             return Err(NetworkError::NothingToQuantize { network: name });
         }
         Ok(Self { name, input, nodes, sources, shapes, softmax: false })
@@ -228,13 +229,13 @@ impl Network {
         self.shapes.last().map_or(0, Shape::len)
     }
 
-    /// Number of layers with quantizable weights.
+    /// Number of layers that a bitwidth acts on: those with weights, and [`Op::FakeQuantize`].
     #[must_use]
     pub fn quantizable_layers(&self) -> usize {
         self.nodes.iter().filter(|node| node.op.is_quantizable()).count()
     }
 
-    /// Profiles of the layers with quantizable weights, in order.
+    /// Profiles of the layers that a bitwidth acts on, in order.
     #[must_use]
     pub fn profiles(&self) -> Vec<LayerProfile> {
         (0..self.nodes.len()).filter_map(|index| self.profile(index)).collect()
@@ -247,6 +248,10 @@ impl Network {
             matches!(node.op, Op::BatchNorm { .. } | Op::ScaleShift)
                 && sources.contains(&Some(index))
         });
+        let reads = self
+            .unmoved(self.sources[index][0])
+            .filter(|&source| self.nodes[source].op == Op::FakeQuantize)
+            .map(|source| self.nodes[source].name.clone());
         match (self.nodes[index].op, input, output) {
             (
                 Op::Conv2d(conv),
@@ -272,11 +277,13 @@ impl Network {
                 out_width,
                 bias: conv.bias,
                 batch_norm,
+                reads,
             }),
             (Op::Linear { out_features, bias }, Shape::Vector { features }, _) => {
                 let linear = LayerProfile::linear(name, features, out_features);
-                Some(LayerProfile { bias, batch_norm, ..linear })
+                Some(LayerProfile { bias, batch_norm, reads, ..linear })
             }
+            (Op::FakeQuantize, shape, _) => Some(LayerProfile::activations(name, shape)),
             _ => None,
         }
     }

@@ -87,6 +87,9 @@ pub enum Op {
         /// What is added.
         bias: f32,
     },
+    /// Every value rounded to the nearest of the levels that its bitwidth has over its range, and passed on as it is without
+    /// a bitwidth. The gradient passes within the range ([`Network::with_fake_quantize`](super::Network::with_fake_quantize)).
+    FakeQuantize,
     /// Shortcut without parameters: every `stride`-th pixel of every `stride`-th row, and channels of
     /// zeros around the ones that came, half of them (rounded down) before.
     ///
@@ -123,13 +126,34 @@ impl Op {
             Self::ChannelSlice { .. } => "channel_slice",
             Self::ChannelShuffle { .. } => "channel_shuffle",
             Self::LocalResponseNorm { .. } => "local_response_norm",
+            Self::FakeQuantize => "fake_quantize",
             Self::PaddedShortcut { .. } => "padded_shortcut",
         }
     }
 
-    /// Whether the layer has weights that a quantizer can act on.
+    /// Whether a bitwidth acts on the layer: on its weights, or on the values that pass.
     #[must_use]
     pub const fn is_quantizable(&self) -> bool {
+        self.has_weights() || matches!(self, Self::FakeQuantize)
+    }
+
+    /// Whether the layer gives values that came, and zeros.
+    #[must_use]
+    pub const fn moves_values(&self) -> bool {
+        matches!(
+            self,
+            Self::MaxPool(_)
+                | Self::Flatten
+                | Self::Dropout { .. }
+                | Self::ChannelSlice { .. }
+                | Self::ChannelShuffle { .. }
+                | Self::PaddedShortcut { .. }
+        )
+    }
+
+    /// Whether the layer has weights that a quantizer can act on.
+    #[must_use]
+    pub const fn has_weights(&self) -> bool {
         matches!(self, Self::Conv2d(_) | Self::Linear { .. })
     }
 }
