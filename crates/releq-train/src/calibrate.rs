@@ -2,16 +2,21 @@
 
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use releq_core::{Bitwidth, BitwidthAssignment, Network, Op, Weights};
+use releq_core::{Bitwidth, BitwidthAssignment, Network, Op, ParameterRole, Weights, WeightsError};
 use releq_data::{Dataset, Normalization};
 use releq_quant::{ActivationGrid, ActivationGrids};
 
-use crate::{Batch, NativeTrainer, Sgd, TrainError, Trainer, TrainerState, training};
+use crate::{
+    Batch, NativeTrainer, Sgd, TrainError, Trainer, TrainerState, trainer::activation_grid,
+    training,
+};
 
 /// Images that are looked at at a time.
 const BATCH: usize = 32;
 /// Bins of a histogram, on both sides of zero together.
 const BINS: usize = 4096;
+/// Ranges that are tried for a bitwidth, from the whole one down.
+const CLIPS: usize = 100;
 
 /// How the range of an activation follows from the values that images give.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -84,6 +89,34 @@ impl Calibration {
         self.images
     }
 
+    /// Finds the ranges of all activations that `network` rounds, for every bitwidth from 1 to 8 the one whose grid leaves the
+    /// least mean squared error: the fewer the levels, the more of the rare large values are clipped for the sake of finer steps.
+    /// The trainer that was shown the images must have been one of `network` in full precision.
+    ///
+    /// # Source
+    /// Clipping by the least squared error as in Banner et al. 2018 (arXiv 1810.05723), section 3, but over the values that were
+    /// seen in place of a distribution that they are taken to have.
+    ///
+    /// # Errors
+    /// [`TrainError::Quant`] for ranges without a scale.
+    pub fn find_ranges(&self, network: &Network, weights: &mut Weights) -> Result<(), TrainError> {
+        weights.add_ranges(network);
+        for (index, node) in network.nodes().iter().enumerate() {
+            let histogram = self.histograms.get(&Some(index));
+            let ranges = weights.0.get_mut(&ParameterRole::Ranges.name(&node.name));
+            let (Op::FakeQuantize, Some(histogram), Some(ranges)) = (node.op, histogram, ranges)
+            else {
+                continue;
+            };
+            let all = (1..).map_while(|bits| Bitwidth::new(bits).ok());
+            for (bits, range) in all.zip(ranges.values.chunks_exact_mut(2)) {
+                let (min, max) = histogram.best_range(bits)?;
+                range.copy_from_slice(&[min, max]);
+            }
+        }
+        Ok(())
+    }
+
     /// The grids of all activations but the logits, which stay as they are. What only moves values, such as a maximum of
     /// a window, keeps the grid of what it moves.
     ///
@@ -99,6 +132,21 @@ impl Calibration {
         rule: RangeRule,
         bits: Option<&BitwidthAssignment>,
     ) -> Result<ActivationGrids, TrainError> {
+        self.grids_beside(trainer, rule, bits, &BTreeMap::new())
+    }
+
+    /// As [`grids`](Self::grids), with the grids that are `known` already, by the layer whose values they are for (`input` for
+    /// the network's input): those that [`known_grids`] gives.
+    ///
+    /// # Errors
+    /// As [`grids`](Self::grids).
+    pub fn grids_beside(
+        &self,
+        trainer: &NativeTrainer,
+        rule: RangeRule,
+        bits: Option<&BitwidthAssignment>,
+        known: &BTreeMap<String, ActivationGrid>,
+    ) -> Result<ActivationGrids, TrainError> {
         if let RangeRule::Percentile(percent) = rule
             && !(percent > 50.0 && percent <= 100.0)
         {
@@ -108,6 +156,10 @@ impl Calibration {
         let network = trainer.network();
         let bits = bits.map(|bits| read_at(network, bits)).transpose()?.unwrap_or_default();
         let grid = |layer: Option<usize>| -> Result<Option<ActivationGrid>, TrainError> {
+            let name = layer.map_or("input", |layer| network.nodes()[layer].name.as_str());
+            if let Some(grid) = known.get(name) {
+                return Ok(Some(*grid));
+            }
             let Some(histogram) = self.histograms.get(&layer) else { return Ok(None) };
             let (min, max) = histogram.range(rule);
             let bits = bits.get(&layer).copied().unwrap_or(Bitwidth::EIGHT);
@@ -120,18 +172,51 @@ impl Calibration {
         let mut found: Vec<Option<ActivationGrid>> = Vec::with_capacity(network.nodes().len());
         for (index, node) in network.nodes().iter().enumerate() {
             let is_last = index + 1 == network.nodes().len();
-            let moves = moves_values(&node.op);
             let of_source = || match network.sources(index)[0] {
                 None => Some(input),
                 Some(source) => found[source],
             };
-            let own = if moves { of_source() } else { grid(Some(index))? };
+            let own = if node.op.moves_values() { of_source() } else { grid(Some(index))? };
             found.push(if is_last { None } else { own });
         }
         let names = network.nodes().iter().map(|node| node.name.clone());
         let layers = names.zip(found).filter_map(|(name, grid)| Some((name, grid?)));
         Ok(ActivationGrids { input, layers: layers.collect() })
     }
+}
+
+/// The grids that a network with weights rounds its activations to at `bits`, by the layer whose values they are for, `input`
+/// for the network's input; those in full precision have none.
+///
+/// # Errors
+/// [`TrainError::AssignmentLength`] for another number of bitwidths than quantizable layers; [`TrainError::Weights`],
+/// [`TrainError::Calibration`] or [`TrainError::Quant`] for ranges that are missing, not found, or without a scale.
+pub fn known_grids(
+    network: &Network,
+    weights: &Weights,
+    bits: &BitwidthAssignment,
+) -> Result<BTreeMap<String, ActivationGrid>, TrainError> {
+    let layers = network.quantizable_layers();
+    if bits.len() != layers {
+        return Err(TrainError::AssignmentLength { layers, bits: bits.len() });
+    }
+    let nodes = network.nodes().iter().enumerate();
+    let quantizable = nodes.filter(|(_, node)| node.op.is_quantizable()).zip(bits.iter());
+    let mut grids = BTreeMap::new();
+    for ((index, node), &bits) in quantizable {
+        if node.op != Op::FakeQuantize || bits.is_float() {
+            continue;
+        }
+        let name = ParameterRole::Ranges.name(&node.name);
+        let Some(ranges) = weights.0.get(&name) else {
+            return Err(WeightsError::Missing(name).into());
+        };
+        let source = network.sources(index)[0];
+        let source = source.map_or("input", |source| network.nodes()[source].name.as_str());
+        let grid = activation_grid(network, index, &ranges.values, bits)?;
+        grids.insert(source.to_owned(), grid);
+    }
+    Ok(grids)
 }
 
 /// The most bits that a layer with weights asks for of what it reads, by the index of the layer that gives it; the input is `None`.
@@ -141,7 +226,7 @@ fn read_at(
 ) -> Result<BTreeMap<Option<usize>, Bitwidth>, TrainError> {
     let nodes = network.nodes();
     let readers: Vec<usize> =
-        (0..nodes.len()).filter(|&index| nodes[index].op.is_quantizable()).collect();
+        (0..nodes.len()).filter(|&index| nodes[index].op.has_weights()).collect();
     if readers.len() != bits.len() {
         let (got, expected) = (bits.len(), readers.len());
         let reason = format!("{got} bitwidths of activations for {expected} layers with weights");
@@ -149,27 +234,10 @@ fn read_at(
     }
     let mut read = BTreeMap::new();
     for (index, &bits) in readers.into_iter().zip(bits.iter()) {
-        let mut source = network.sources(index)[0];
-        while let Some(moves) = source.filter(|&moves| moves_values(&nodes[moves].op)) {
-            source = network.sources(moves)[0];
-        }
-        let most = read.entry(source).or_insert(bits);
+        let most = read.entry(network.unmoved(network.sources(index)[0])).or_insert(bits);
         *most = bits.max(*most);
     }
     Ok(read)
-}
-
-/// Whether an operation gives values that came, and zeros.
-const fn moves_values(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::MaxPool(_)
-            | Op::Flatten
-            | Op::Dropout { .. }
-            | Op::ChannelSlice { .. }
-            | Op::ChannelShuffle { .. }
-            | Op::PaddedShortcut { .. }
-    )
 }
 
 /// How often values occurred, over a range that doubles when a value is beyond it.
@@ -232,6 +300,36 @@ impl Histogram {
             self.counts = wide;
             self.reach *= 2.0;
         }
+    }
+
+    /// The share of the range whose grid of so many bits leaves the least squared error, in steps of [`CLIPS`].
+    fn best_range(&self, bits: Bitwidth) -> Result<(f32, f32), TrainError> {
+        let mut best = (f64::INFINITY, (self.min, self.max));
+        for clip in (1..=CLIPS).rev() {
+            let share = clip as f32 / CLIPS as f32;
+            let range = (self.min * share, self.max * share);
+            let Ok(grid) = ActivationGrid::of_range(range.0, range.1, bits) else { continue };
+            let error = self.squared_error(&grid);
+            if error < best.0 {
+                best = (error, range);
+            }
+        }
+        if best.0.is_infinite() {
+            ActivationGrid::of_range(self.min, self.max, bits)?;
+        }
+        Ok(best.1)
+    }
+
+    /// Sum of the squared errors that a grid leaves, of the middles of the bins.
+    fn squared_error(&self, grid: &ActivationGrid) -> f64 {
+        let width = self.reach / (BINS as f32 / 2.0);
+        let middle =
+            |bin: usize| (width * (bin as f32 + 0.5) - self.reach).clamp(self.min, self.max);
+        let values: Vec<f32> = (0..self.counts.len()).map(middle).collect();
+        let mut rounded = values.clone();
+        grid.fake_quantize(&mut rounded);
+        let errors = values.iter().zip(&rounded).map(|(value, rounded)| f64::from(value - rounded));
+        errors.zip(&self.counts).map(|(error, &count)| error * error * count as f64).sum()
     }
 
     fn range(&self, rule: RangeRule) -> (f32, f32) {
@@ -372,6 +470,86 @@ mod tests {
             ActivationGrid::of_range(-2.0, (250.0 / 255.0 - 0.5) / 0.25, Bitwidth::EIGHT).unwrap();
         assert!((grids.input.scale - input.scale).abs() < 1e-6);
         assert_eq!(grids.input.zero_point, input.zero_point);
+    }
+
+    #[test]
+    fn ranges_leave_less_error_than_the_whole_one_and_grids_follow_from_them() {
+        let network = network().with_fake_quantize().unwrap();
+        let mut trainer = NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap();
+        let mut weights = initial_weights(&network, 3);
+        trainer.load(&weights).unwrap();
+        let images = images(70, |place| (place * 37 % 251) as u8);
+        let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
+        calibration.find_ranges(&network, &mut weights).unwrap();
+        weights.check(&network).unwrap();
+
+        let rounds: Vec<usize> = (0..network.nodes().len())
+            .filter(|&index| network.nodes()[index].op == Op::FakeQuantize)
+            .collect();
+        let mut seen: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+        let all: Vec<usize> = (0..images.len()).collect();
+        images.gather(&all, &normalization(), &mut pixels, &mut labels).unwrap();
+        let mut visit = |layer: Option<usize>, values: &mut [f32]| {
+            if let Some(layer) = layer.filter(|layer| rounds.contains(layer)) {
+                seen.entry(layer).or_default().extend_from_slice(values);
+            }
+        };
+        trainer.visited_logits(&pixels, &mut visit).unwrap();
+        let error = |values: &[f32], range: &[f32], bits: Bitwidth| -> f64 {
+            let grid = ActivationGrid::of_range(range[0], range[1], bits).unwrap();
+            let mut rounded = values.to_vec();
+            grid.fake_quantize(&mut rounded);
+            let errors = values.iter().zip(&rounded).map(|(a, b)| f64::from(a - b).powi(2));
+            errors.sum()
+        };
+        let mut clipped = 0;
+        for (layer, values) in &seen {
+            let name = ParameterRole::Ranges.name(&network.nodes()[*layer].name);
+            let ranges = &weights.0[&name].values;
+            let whole = values
+                .iter()
+                .fold([0f32; 2], |[min, max], &value| [min.min(value), max.max(value)]);
+            for bits in 1..=8 {
+                let range = &ranges[2 * (bits - 1)..2 * bits];
+                let bits = Bitwidth::new(u8::try_from(bits).unwrap()).unwrap();
+                let (found, all) = (error(values, range, bits), error(values, &whole, bits));
+                // The bins are no finer than this.
+                assert!(found <= 1.02 * all, "{name} at {bits} bits: {found}, {all}");
+                clipped += usize::from(found < 0.9 * all);
+            }
+        }
+        assert_eq!(seen.len(), 3);
+        assert!(clipped >= 4, "{clipped} ranges leave clearly less error");
+
+        let bits = BitwidthAssignment::from_bits([8, 4, 4, 3, 2, 4]).unwrap();
+        let known = known_grids(&network, &weights, &bits).unwrap();
+        let names: Vec<(&str, u8)> =
+            known.iter().map(|(name, grid)| (name.as_str(), grid.bits.get())).collect();
+        assert_eq!(names, [("input", 8), ("relu", 4), ("sum", 2)]);
+        // Beside them, the others have 8 bits, and what moves values the grid of what it moves.
+        let plain = network.without_fake_quantize().unwrap();
+        let mut floats = weights.clone();
+        floats.remove_ranges(&network);
+        let mut trainer = NativeTrainer::new(&plain, QuantizerKind::Wrpn.build()).unwrap();
+        trainer.load(&floats).unwrap();
+        let calibration = Calibration::of(&mut trainer, &images, &normalization()).unwrap();
+        let grids = calibration.grids_beside(&trainer, RangeRule::MinMax, None, &known).unwrap();
+        assert_eq!(grids.layers["pool"], known["relu"]);
+        assert_eq!(grids.layers["flatten"], known["sum"]);
+        assert_eq!(grids.layers["other"].bits, Bitwidth::EIGHT);
+        assert_eq!(grids.input, known["input"]);
+
+        // What is computed with them is what the network with the rounding layers computes, but for the branch of 8 bits.
+        let mut rounding = NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap();
+        rounding.load(&weights).unwrap();
+        rounding.set_bits(Some(&bits)).unwrap();
+        trainer.set_bits(Some(&network.weight_bits(&bits).unwrap())).unwrap();
+        let expected = rounding.logits(&pixels).unwrap();
+        let got = RoundedActivations::new(trainer, &grids).logits(&pixels).unwrap();
+        let spread = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+        let apart: f32 = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).sum();
+        assert!(apart / (got.len() as f32) < 0.05 * spread, "{apart} {spread}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use releq_core::{Network, Op, Parameter, ParameterRole, Weights, layer_parameters};
+use releq_core::{Network, Op, Parameter, ParameterRole, UNKNOWN_RANGE, Weights, layer_parameters};
 
 /// Rectified layers without a norm, one after the other, that can be trained from PyTorch's bounds.
 ///
@@ -33,7 +33,7 @@ pub fn initial_weights(network: &Network, seed: u64) -> Weights {
         let parameters = layer_parameters(network, index);
         let fan_in = |weight: &[usize]| weight[1..].iter().product::<usize>() as f32;
         let bound = match node.op {
-            Op::BatchNorm { .. } | Op::ScaleShift => None,
+            Op::BatchNorm { .. } | Op::ScaleShift | Op::FakeQuantize => None,
             _ => parameters.first().map(|(_, weight)| fan_in(weight).sqrt().recip()),
         };
         let keeps_variance = deep && rectified[index];
@@ -47,6 +47,7 @@ pub fn initial_weights(network: &Network, seed: u64) -> Weights {
                 }
                 (None, ParameterRole::Weight | ParameterRole::RunningVar) => vec![1.0; len],
                 (None, ParameterRole::Bias | ParameterRole::RunningMean) => vec![0.0; len],
+                (None, ParameterRole::Ranges) => UNKNOWN_RANGE.repeat(len / UNKNOWN_RANGE.len()),
             };
             state.0.insert(role.name(&node.name), Parameter { shape, values });
         }

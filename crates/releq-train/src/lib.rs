@@ -29,7 +29,7 @@ mod windows;
 
 pub use self::burn::BurnTrainer;
 pub use accuracy::{AccuracyReport, accuracy, accuracy_while, classes_while, hits_while};
-pub use calibrate::{Calibration, RangeRule, RoundedActivations};
+pub use calibrate::{Calibration, RangeRule, RoundedActivations, known_grids};
 #[cfg(any(test, feature = "testing"))]
 pub use check::check_trainer;
 pub use compared::{Compared, Estimate, Labelled, compare_while, logits_while};

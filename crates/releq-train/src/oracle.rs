@@ -193,6 +193,27 @@ fn branches() -> NetworkBuilder {
         .linear("fc2", 3)
 }
 
+/// Small networks whose activations are rounded: those of layers that are read by several others, that were folded, and pooled.
+pub(crate) fn rounding_networks() -> Vec<Network> {
+    let conv = |channels, kernel: usize| Conv2d::new(channels, kernel).padding(kernel / 2);
+    let plain = Network::builder("rounding", [2, 6, 5])
+        .conv("conv1", conv(5, 3))
+        .batch_norm("bn1")
+        .relu("relu1")
+        .max_pool("pool1", 2, 1)
+        .conv("conv2", conv(4, 3))
+        .conv("conv3", conv(4, 1))
+        .from("pool1")
+        .add("sum", &["conv2", "conv3"])
+        .conv("conv4", conv(6, 1))
+        .activation("clip", Activation::RELU6)
+        .global_avg_pool("mean")
+        .linear("fc1", 3)
+        .build()
+        .unwrap();
+    vec![plain.with_fake_quantize().unwrap()]
+}
+
 /// `len` normalized images and their labels.
 pub(crate) fn batch(network: &Network, len: usize, seed: u64) -> (Vec<f32>, Vec<Label>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -208,7 +229,10 @@ pub(crate) fn state(network: &Network, seed: u64) -> Weights {
     let mut state = initial_weights(network, seed);
     let mut rng = ChaCha8Rng::seed_from_u64(seed + 1);
     for (name, Parameter { values, .. }) in &mut state.0 {
-        if name.starts_with("bn") || name.starts_with("affine") {
+        if name.ends_with(".ranges") {
+            // Some values are beyond.
+            values.chunks_exact_mut(2).for_each(|range| range.copy_from_slice(&[-0.5, 0.75]));
+        } else if name.starts_with("bn") || name.starts_with("affine") {
             values.iter_mut().for_each(|value| *value += rng.random_range(-0.4..0.4));
         } else if network.name() == "gated" {
             // The bound of He et al. 2015 for ReLU, so that gradients of the first layers are not tiny.
@@ -417,4 +441,5 @@ pub(crate) fn close_values(got: &[f32], expected: &[f32], tolerance: f32, contex
 #[test]
 fn the_oracle_conforms() {
     check_trainer(&networks(), &mut oracle);
+    check_trainer(&rounding_networks(), &mut oracle);
 }

@@ -101,7 +101,8 @@ pub(crate) fn forward(
                 let plane = from.len() / to.len();
                 x.chunks_exact(plane).map(|p| p.iter().sum::<f64>() / plane as f64).collect()
             }
-            Op::Flatten => x.to_vec(),
+            // Without a bitwidth, which this does not know.
+            Op::Flatten | Op::FakeQuantize => x.to_vec(),
             Op::Dropout { probability } => match training {
                 None => x.to_vec(),
                 Some(step) => {

@@ -1,11 +1,11 @@
 //! The seam between the search and whatever computes gradients.
 
 use releq_core::{
-    Bitwidth, BitwidthAssignment, Network, Op, Parameter, Shape, Weights, WeightsError,
+    Bitwidth, BitwidthAssignment, Network, Node, Op, Parameter, Shape, Weights, WeightsError,
     trainable_shapes,
 };
 use releq_data::{DataError, Label};
-use releq_quant::{LayerWeights, QuantError, Quantizer};
+use releq_quant::{ActivationGrid, LayerWeights, QuantError, Quantizer};
 
 use crate::{
     Moments,
@@ -526,7 +526,8 @@ pub(crate) fn pixels_of(network: &Network, images: &[f32]) -> Result<usize, Trai
 /// point.
 ///
 /// # Errors
-/// [`TrainError::AssignmentLength`], or [`TrainError::Quant`] for a bitwidth that `quantizer` does not support.
+/// [`TrainError::AssignmentLength`], or [`TrainError::Quant`] for a bitwidth that `quantizer` does not support, or one above 8
+/// for activations.
 pub(crate) fn layer_bits(
     network: &Network,
     quantizer: &dyn Quantizer,
@@ -537,16 +538,22 @@ pub(crate) fn layer_bits(
     if assignment.len() != layers {
         return Err(TrainError::AssignmentLength { layers, bits: assignment.len() });
     }
-    let checked = |&bits: &Bitwidth| {
+    let quantizable = network.nodes().iter().filter(|node| node.op.is_quantizable());
+    let checked = |(node, &bits): (&Node, &Bitwidth)| {
         if bits.is_float() {
             Ok(None)
+        } else if !node.op.has_weights() {
+            match bits > Bitwidth::EIGHT {
+                true => Err(QuantError::ActivationBits { bits }.into()),
+                false => Ok(Some(bits)),
+            }
         } else if quantizer.supports(bits) {
             Ok(Some(bits))
         } else {
             Err(QuantError::unsupported(quantizer, bits).into())
         }
     };
-    assignment.iter().map(checked).collect()
+    quantizable.zip(assignment.iter()).map(checked).collect()
 }
 
 /// The weights of quantizable layer `index` of `network`, with its output channels, for a quantizer.
@@ -563,4 +570,26 @@ pub(crate) fn layer_weights<'a>(
         Shape::Vector { features } => features,
     };
     Ok(LayerWeights::new(values, channels)?)
+}
+
+/// The grid that layer `index` of `network`, a [`FakeQuantize`](releq_core::Op::FakeQuantize), rounds to at a bitwidth of 1
+/// to 8, from its ranges `[8, 2]`.
+///
+/// # Errors
+/// [`TrainError::Calibration`] where the ranges have not been found, [`TrainError::Quant`] where they have no scale.
+pub(crate) fn activation_grid(
+    network: &Network,
+    index: usize,
+    ranges: &[f32],
+    bits: Bitwidth,
+) -> Result<ActivationGrid, TrainError> {
+    let row = usize::from(bits.get()).saturating_sub(1);
+    match ranges.chunks_exact(2).nth(row) {
+        Some(&[min, max]) if min <= max => Ok(ActivationGrid::of_range(min, max, bits)?),
+        _ => {
+            let layer = &network.nodes()[index].name;
+            let reason = format!("the range of `{layer}` is not known at {bits} bits");
+            Err(TrainError::Calibration { reason })
+        }
+    }
 }

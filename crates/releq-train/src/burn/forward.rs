@@ -2,12 +2,14 @@
 
 use burn::tensor::{Tensor, TensorData};
 use releq_core::{Activation, Node, Op};
+use releq_quant::ActivationGrid;
 
 use super::{BurnTrainer, floats, ops};
 use crate::{
-    Moments,
+    Moments, TrainError,
     correction::{Observed, observed, rescaled},
     dropout::dropout_mask,
+    trainer::activation_grid,
 };
 
 /// The tensors of one node as the forward pass sees them: perhaps quantized, perhaps tracked.
@@ -15,6 +17,8 @@ use crate::{
 pub(super) struct Operands {
     pub(super) weight: Option<Weight>,
     pub(super) bias: Option<Tensor<1>>,
+    /// What the values that pass are rounded to.
+    pub(super) grid: Option<ActivationGrid>,
 }
 
 #[derive(Debug)]
@@ -87,6 +91,7 @@ pub(super) const fn is_covered(op: Op) -> bool {
             | Op::ChannelSlice { .. }
             | Op::ChannelShuffle { .. }
             | Op::LocalResponseNorm { .. }
+            | Op::FakeQuantize
             | Op::Activation(
                 Activation::Clip { .. }
                     | Activation::Sigmoid
@@ -102,14 +107,23 @@ pub(super) const fn is_covered(op: Op) -> bool {
 
 impl BurnTrainer {
     /// Gives the flat tensors of node `index` their shapes.
+    ///
+    /// # Errors
+    /// [`TrainError::Calibration`] or [`TrainError::Quant`] where it rounds and its range is not known.
     pub(super) fn shaped(
         &self,
         index: usize,
         weight: Option<Tensor<1>>,
         bias: Option<Tensor<1>>,
-    ) -> Operands {
+    ) -> Result<Operands, TrainError> {
+        let grid = match (&self.layers[index].ranges, self.bits[index]) {
+            (Some(ranges), Some(bits)) => {
+                Some(activation_grid(&self.network, index, ranges, bits)?)
+            }
+            _ => None,
+        };
         let (Some(flat), Some(trained)) = (weight, &self.layers[index].weight) else {
-            return Operands { weight: None, bias };
+            return Ok(Operands { weight: None, bias, grid });
         };
         let weight = match *trained.shape.as_slice() {
             [out, inputs, rows, columns] => {
@@ -118,7 +132,7 @@ impl BurnTrainer {
             [out, inputs] => Weight::Linear(flat.reshape([out, inputs])),
             _ => Weight::Norm(flat),
         };
-        Operands { weight: Some(weight), bias }
+        Ok(Operands { weight: Some(weight), bias, grid })
     }
 
     /// Walks the layers.
@@ -236,6 +250,11 @@ impl BurnTrainer {
                 (Value::Vector(x), Mode::Train(_)) => {
                     Value::Vector(self.dropout(index, x, probability))
                 }
+            },
+            (Op::FakeQuantize, x, _) => match (weights.grid, x) {
+                (None, x) => x,
+                (Some(grid), Value::Image(x)) => Value::Image(ops::fake_quantize(x, grid)),
+                (Some(grid), Value::Vector(x)) => Value::Vector(ops::fake_quantize(x, grid)),
             },
             (Op::PaddedShortcut { out_channels, stride }, Value::Image(x), _) => {
                 Value::Image(ops::padded_shortcut(x, out_channels, stride))

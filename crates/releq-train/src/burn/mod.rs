@@ -61,6 +61,8 @@ struct Layer {
     bias: Option<Trained>,
     /// Running mean and variance.
     running: Option<[Tensor<1>; 2]>,
+    /// Ranges of activations.
+    ranges: Option<Vec<f32>>,
 }
 
 impl Layer {
@@ -164,7 +166,7 @@ impl BurnTrainer {
         let operands = |index: usize| {
             let weight = self.used_weight(index)?.map(|used| used.tensor);
             let bias = self.layers[index].bias.as_ref().map(|bias| bias.value.clone());
-            Ok(self.shaped(index, weight, bias))
+            self.shaped(index, weight, bias)
         };
         (0..self.layers.len()).map(operands).collect()
     }
@@ -303,7 +305,8 @@ impl Trainer for BurnTrainer {
             let (mut mean, mut variance) = (None, None);
             for (role, shape) in layer_parameters(&self.network, index) {
                 let name = role.name(&self.network.nodes()[index].name);
-                let value = self.tensor(&state.0[&name]);
+                let values = &state.0[&name];
+                let value = self.tensor(values);
                 match role {
                     ParameterRole::Weight => {
                         layer.weight = Some(Trained { shape, value, velocity: None });
@@ -313,6 +316,7 @@ impl Trainer for BurnTrainer {
                     }
                     ParameterRole::RunningMean => mean = Some(value),
                     ParameterRole::RunningVar => variance = Some(value),
+                    ParameterRole::Ranges => layer.ranges = Some(values.values.clone()),
                 }
             }
             layer.running = mean.zip(variance).map(|(mean, variance)| [mean, variance]);
@@ -328,6 +332,10 @@ impl Trainer for BurnTrainer {
             for (role, Trained { shape, value, .. }) in layer.trained() {
                 let parameter = Parameter { shape: shape.clone(), values: floats(value.clone()) };
                 state.0.insert(role.name(&node.name), parameter);
+            }
+            if let Some(values) = layer.ranges.clone() {
+                let parameter = Parameter { shape: vec![values.len() / 2, 2], values };
+                state.0.insert(ParameterRole::Ranges.name(&node.name), parameter);
             }
             if let Some(running) = layer.running.clone() {
                 for (role, value) in
@@ -364,7 +372,7 @@ impl Trainer for BurnTrainer {
             .iter()
             .enumerate()
             .map(|(index, [weight, bias])| self.shaped(index, weight.clone(), bias.clone()))
-            .collect();
+            .collect::<Result<_, _>>()?;
         let mut mode = Mode::Train(vec![None; leaves.len()]);
         let output = self.forward(self.input(images, &device), &weights, &mut mode);
         let loss = match target {
@@ -599,7 +607,7 @@ mod tests {
     fn quantized(network: &Network, state: &Weights, quantizer: &dyn Quantizer) -> Weights {
         let mut state = state.clone();
         let nodes = network.nodes().iter().enumerate();
-        let layers = nodes.filter(|(_, node)| node.op.is_quantizable());
+        let layers = nodes.filter(|(_, node)| node.op.has_weights());
         for ((index, node), &bits) in layers.zip(some_bits(network).iter()) {
             let values =
                 &mut state.0.get_mut(&ParameterRole::Weight.name(&node.name)).unwrap().values;
@@ -635,7 +643,7 @@ mod tests {
                 // The gradient by the quantized weights is what the quantizer hands on.
                 let (by_bits, by_hand) = (by_bits.weights(), by_hand.weights());
                 let nodes = network.nodes().iter().enumerate();
-                let layers = nodes.filter(|(_, node)| node.op.is_quantizable());
+                let layers = nodes.filter(|(_, node)| node.op.has_weights());
                 for ((index, node), &bits) in layers.zip(some_bits(&network).iter()) {
                     let name = ParameterRole::Weight.name(&node.name);
                     let change = |before: &Weights, after: &Weights| -> Vec<f32> {

@@ -7,6 +7,7 @@ use burn::tensor::{
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
 use releq_core::{Activation, Axes, Conv2d, Pool2d, Sides};
+use releq_quant::ActivationGrid;
 
 /// Convolution.
 ///
@@ -114,6 +115,19 @@ pub(super) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
         }
         other => unreachable!("`is_covered` lacks {other:?}"),
     }
+}
+
+/// Values rounded to a grid; the gradient passes where [`ActivationGrid::covers`] them.
+pub(super) fn fake_quantize<const D: usize>(x: Tensor<D>, grid: ActivationGrid) -> Tensor<D> {
+    let (zero, highest) = (f32::from(grid.zero_point), f32::from(grid.highest()));
+    let codes = x.clone().detach().div_scalar(grid.scale).round().add_scalar(zero);
+    let beyond = codes.clone().lower_elem(0.0).bool_or(codes.clone().greater_elem(highest));
+    let rounded = codes.clamp(0.0, highest).sub_scalar(zero).mul_scalar(grid.scale);
+    if !x.is_tracked() {
+        return rounded;
+    }
+    let within = x.mask_fill(beyond, 0.0);
+    within.clone() + (rounded - within.detach())
 }
 
 /// `x * scale + shift` for every channel.

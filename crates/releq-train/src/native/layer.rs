@@ -2,6 +2,7 @@
 
 use releq_core::{ParameterRole, Shape};
 use releq_kernels::{FloatScratch, Rectifier};
+use releq_quant::ActivationGrid;
 
 use super::affine::Affine;
 use crate::Sgd;
@@ -13,6 +14,11 @@ pub(super) trait Layer: Send {
     /// Takes the weights as they are used from now on, perhaps quantized, and what becomes of the outputs.
     fn prepare(&mut self, weights: &[f32], bias: Option<&[f32]>, rectifier: Rectifier) {
         let _ = (weights, bias, rectifier);
+    }
+
+    /// Takes the grid that it rounds to from now on, if it rounds.
+    fn round_to(&mut self, grid: Option<ActivationGrid>) {
+        let _ = grid;
     }
 
     /// What it does to every channel in evaluation, if that does not depend on other channels or pixels.
@@ -148,6 +154,8 @@ pub(super) struct Parameters {
     pub(super) bias: Option<Trained>,
     /// Running mean and variance.
     pub(super) running: [Vec<f32>; 2],
+    /// Ranges of activations.
+    pub(super) ranges: Vec<f32>,
     /// The weights as the layer uses them, perhaps quantized.
     pub(super) used: Vec<f32>,
 }
@@ -158,7 +166,7 @@ impl Parameters {
         match role {
             ParameterRole::Weight => self.weight.as_ref(),
             ParameterRole::Bias => self.bias.as_ref(),
-            ParameterRole::RunningMean | ParameterRole::RunningVar => None,
+            ParameterRole::RunningMean | ParameterRole::RunningVar | ParameterRole::Ranges => None,
         }
     }
 
@@ -167,7 +175,7 @@ impl Parameters {
         match role {
             ParameterRole::Weight => self.weight.as_mut(),
             ParameterRole::Bias => self.bias.as_mut(),
-            ParameterRole::RunningMean | ParameterRole::RunningVar => None,
+            ParameterRole::RunningMean | ParameterRole::RunningVar | ParameterRole::Ranges => None,
         }
     }
 }

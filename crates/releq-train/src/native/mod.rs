@@ -8,6 +8,7 @@ mod batch_norm;
 mod channels;
 mod conv;
 mod elementwise;
+mod fake_quantize;
 mod flatten;
 mod layer;
 mod linear;
@@ -37,7 +38,7 @@ use crate::{
     Batch, Moments, OptimizerState, Sgd, TrainError, Trainer, TrainerState,
     correction::check_observed,
     initial_weights,
-    trainer::{layer_bits, layer_weights, pixels_of},
+    trainer::{activation_grid, layer_bits, layer_weights, pixels_of},
 };
 
 /// Values of the largest layer's output in one pass without gradients; it bounds the number of images, and
@@ -151,6 +152,11 @@ impl NativeTrainer {
         for index in 0..self.units.len() {
             let unit = &mut self.units[index];
             let parameters = &mut unit.parameters;
+            if !parameters.ranges.is_empty() {
+                let grid =
+                    |bits| activation_grid(&self.network, unit.node, &parameters.ranges, bits);
+                unit.layer.round_to(unit.bits.map(grid).transpose()?);
+            }
             let Some(weight) = &parameters.weight else { continue };
             parameters.used.resize(weight.values.len(), 0.0);
             match unit.bits {
@@ -228,7 +234,7 @@ impl NativeTrainer {
                     kept.put_back(parameters);
                 }
                 if let Watcher::Observer(observer) = &mut watcher
-                    && network.nodes()[unit.node].op.is_quantizable()
+                    && network.nodes()[unit.node].op.has_weights()
                 {
                     observer.after(network, unit.node, &mut out)?;
                     unit.rectifier.rectify(&mut out);
@@ -421,6 +427,7 @@ impl Trainer for NativeTrainer {
                     ParameterRole::Bias => unit.parameters.bias = trained(),
                     ParameterRole::RunningMean => unit.parameters.running[0].clone_from(values),
                     ParameterRole::RunningVar => unit.parameters.running[1].clone_from(values),
+                    ParameterRole::Ranges => unit.parameters.ranges.clone_from(values),
                 }
             }
         }
@@ -441,6 +448,7 @@ impl Trainer for NativeTrainer {
                     }
                     ParameterRole::RunningMean => Some(parameters.running[0].clone()),
                     ParameterRole::RunningVar => Some(parameters.running[1].clone()),
+                    ParameterRole::Ranges => Some(parameters.ranges.clone()),
                 };
                 if let Some(values) = values {
                     state.0.insert(role.name(name), Parameter { shape, values });
@@ -504,7 +512,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        oracle::{batch, check_trainer, close_values, networks, state},
+        oracle::{batch, check_trainer, close_values, networks, rounding_networks, state},
         reference,
     };
 
@@ -557,7 +565,8 @@ mod tests {
 
     #[test]
     fn agrees_with_the_oracle_on_every_operation_and_instruction_set() {
-        let all: Vec<Network> = networks().into_iter().chain(more_networks()).collect();
+        let all = networks().into_iter().chain(more_networks()).chain(rounding_networks());
+        let all: Vec<Network> = all.collect();
         for isa in Isa::available() {
             check_trainer(&all, &mut |network, quantizer| {
                 Box::new(NativeTrainer::with_isa(network, quantizer.build(), isa).unwrap())
@@ -614,6 +623,50 @@ mod tests {
         assert_eq!(trainer.weights(), before);
         images[0] = f32::NAN;
         assert!(trainer.train_step(&Batch::labelled(&images, &labels), sgd).unwrap().is_nan());
+    }
+
+    #[test]
+    fn rounded_values_are_on_the_grid_and_gradients_pass_within_it() {
+        let network = Network::builder("round", [1, 1, 4])
+            .flatten("flatten")
+            .layer("fc", Op::Linear { out_features: 2, bias: false }, &[])
+            .build()
+            .unwrap()
+            .with_fake_quantize()
+            .unwrap();
+        let mut weights = initial_weights(&network, 0);
+        weights.0.get_mut("fc.weight").unwrap().values = vec![1.0; 8];
+        let bits = [Bitwidth::new(2).unwrap(), Bitwidth::FLOAT];
+        let bits = BitwidthAssignment::new(bits.to_vec()).unwrap();
+        let images = [-0.4, 0.9, 2.2, 9.0];
+        for make in [
+            |network: &Network| native(network, QuantizerKind::Wrpn),
+            |network: &Network| crate::oracle::oracle(network, QuantizerKind::Wrpn),
+        ] {
+            let mut trainer = make(&network);
+            trainer.load(&weights).unwrap();
+            trainer.set_bits(Some(&bits)).unwrap();
+            let unknown = trainer.logits(&images).unwrap_err().to_string();
+            assert!(unknown.contains("`input.activations` is not known at 2 bits"), "{unknown}");
+
+            let mut known = weights.clone();
+            let ranges = &mut known.0.get_mut("input.activations.ranges").unwrap().values;
+            ranges[2..4].copy_from_slice(&[0.0, 3.0]);
+            trainer.load(&known).unwrap();
+            trainer.set_bits(Some(&bits)).unwrap();
+            // By hand, on the levels 0 to 3: 0 + 1 + 2 + 3.
+            assert_eq!(trainer.logits(&images).unwrap(), [6.0, 6.0]);
+            trainer.set_bits(None).unwrap();
+            assert_eq!(trainer.logits(&images).unwrap(), [-0.4 + 0.9 + 2.2 + 9.0; 2]);
+
+            let nine = BitwidthAssignment::from_bits([9, 8]).unwrap();
+            assert!(trainer.set_bits(Some(&nine)).is_err());
+        }
+        let grid = releq_quant::ActivationGrid::of_range(0.0, 3.0, bits[0]).unwrap();
+        let mut gradient = [1.0; 4];
+        grid.backward(&images, &mut gradient);
+        // -0.4 is rounded to 0, 9 is moved to 3.
+        assert_eq!(gradient, [1.0, 1.0, 1.0, 0.0]);
     }
 
     #[test]

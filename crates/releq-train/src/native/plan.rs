@@ -9,6 +9,7 @@ use super::{
     channels::{Channels, Shuffle},
     conv::Conv,
     elementwise::{Add, Dropout, Rectify},
+    fake_quantize::FakeQuantize,
     flatten::Flatten,
     layer::{Layer, Parameters, pixels},
     linear::Linear,
@@ -221,6 +222,7 @@ fn layer(
         Op::LocalResponseNorm { size, alpha, beta, bias } => {
             Box::new(ResponseNorm::new(channels, size, [alpha, beta, bias]))
         }
+        Op::FakeQuantize => Box::<FakeQuantize>::default(),
         Op::PaddedShortcut { out_channels, stride } => {
             Box::new(PaddedShortcut::new(input, out_channels, stride))
         }
