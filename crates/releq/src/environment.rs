@@ -147,10 +147,13 @@ impl<'a> BitwidthEnvironment<'a> {
         layer: usize,
         action: usize,
     ) -> Result<Bitwidth, ReleqError> {
-        let actions = self.problem.actions();
         let chosen = match self.problem.action_space() {
-            ActionSpace::Flexible => actions.get(action),
+            ActionSpace::Flexible => {
+                let chosen = self.problem.actions().get(action);
+                chosen.map(|&bits| self.problem.nearest(layer, bits))
+            }
             ActionSpace::Restricted => {
+                let actions = self.problem.actions_of(layer);
                 let now = actions.iter().position(|&b| b == episode.bits[layer]).unwrap_or(0);
                 match action {
                     0 => actions.get(now.saturating_sub(1)),
@@ -158,9 +161,10 @@ impl<'a> BitwidthEnvironment<'a> {
                     2 => actions.get((now + 1).min(actions.len() - 1)),
                     _ => None,
                 }
+                .copied()
             }
         };
-        chosen.copied().ok_or_else(|| ReleqError::Setting {
+        chosen.ok_or_else(|| ReleqError::Setting {
             setting: "action",
             reason: format!("chose action {action}, which does not exist"),
         })

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use releq_core::{BitwidthAssignment, BitwidthError, CostError, text::TextError, with_causes};
+use releq_core::{
+    BitwidthAssignment, BitwidthError, CostError, NetworkError, text::TextError, with_causes,
+};
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +102,9 @@ pub enum ReleqError {
     /// An invalid bitwidth.
     #[error(transparent)]
     Bitwidth(#[from] BitwidthError),
+    /// Layers that make no network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A search that cannot be resumed from this state.
     #[error("cannot resume, `{field}`: {reason}")]
     Resume {

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc};
 
 use releq_core::{
-    Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerProfile, Network, Weights,
-    checked_network_cost, text_enum,
+    Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerKind, LayerProfile, Network, Operands,
+    Weights, checked_network_cost, text_enum,
 };
 use releq_hw::{CostLimit, MeanBits};
 use releq_reward::{Reward, Shaped};
@@ -64,17 +64,22 @@ pub struct SearchLayer {
 /// choose from, cost, limits and reward.
 pub struct Problem {
     layers: Vec<SearchLayer>,
+    /// Those of the layers with weights and those of activations together.
     actions: Vec<Bitwidth>,
+    weight_actions: Vec<Bitwidth>,
+    activation_actions: Vec<Bitwidth>,
     action_space: ActionSpace,
     evaluation: EvaluationMode,
     cost: Arc<dyn CostModel>,
     limits: Vec<CostLimit>,
     reward: Arc<dyn Reward>,
-    profiles: Vec<LayerProfile>,
     searched: Vec<usize>,
-    /// The layers whose cost counts, and their shapes: all, or those that are searched.
-    counted: Vec<usize>,
-    counted_profiles: Vec<LayerProfile>,
+    /// The layers whose cost counts: all that have weights, or those of them that are searched.
+    counted: Vec<LayerProfile>,
+    counted_operands: Operands,
+    /// All layers that have weights, which limits are for.
+    computing: Vec<LayerProfile>,
+    operands: Operands,
     /// Cost of the counted layers at the highest bitwidth to choose from.
     highest_cost: f64,
 }
@@ -96,6 +101,9 @@ pub struct ProblemSummary {
     pub layers: Vec<SearchLayer>,
     /// Bitwidths to choose from, ascending.
     pub actions: Vec<Bitwidth>,
+    /// Those of activations, where they are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation_actions: Option<Vec<Bitwidth>>,
     /// What an action means.
     pub action_space: ActionSpace,
     /// When accuracy is measured.
@@ -115,6 +123,7 @@ pub struct ProblemBuilder {
     layers: Vec<SearchLayer>,
     fixed: Vec<(String, Bitwidth)>,
     actions: Vec<Bitwidth>,
+    activation_actions: Option<Vec<Bitwidth>>,
     action_space: ActionSpace,
     evaluation: EvaluationMode,
     cost: Arc<dyn CostModel>,
@@ -168,6 +177,16 @@ impl ProblemBuilder {
     #[must_use]
     pub fn actions(mut self, actions: impl IntoIterator<Item = Bitwidth>) -> Self {
         self.actions = actions.into_iter().collect();
+        self
+    }
+
+    /// Bitwidths to choose from for activations, the same as for weights unless said otherwise. There are activations to
+    /// choose for in networks that round them ([`Network::with_fake_quantize`]).
+    ///
+    /// The agent has one list of actions, of all bitwidths that any layer may get; a layer takes the nearest one that it may get.
+    #[must_use]
+    pub fn activation_actions(mut self, actions: impl IntoIterator<Item = Bitwidth>) -> Self {
+        self.activation_actions = Some(actions.into_iter().collect());
         self
     }
 
@@ -233,9 +252,30 @@ impl ProblemBuilder {
                 return wrong("layers", reason);
             }
         }
-        self.actions.sort_unstable();
-        self.actions.dedup();
-        let (Some(&lowest), Some(&highest)) = (self.actions.first(), self.actions.last()) else {
+        let sorted = |mut actions: Vec<Bitwidth>| {
+            actions.sort_unstable();
+            actions.dedup();
+            actions
+        };
+        let weight_actions = sorted(self.actions);
+        if weight_actions.is_empty() {
+            return wrong("actions", "the set of bitwidths to choose from is empty".into());
+        }
+        let rounds = self.layers.iter().any(|layer| layer.profile.kind == LayerKind::Activations);
+        let activation_actions = match self.activation_actions {
+            Some(_) if !rounds => {
+                let reason = "the network does not round its activations".to_owned();
+                return wrong("activation_actions", reason);
+            }
+            Some(actions) => sorted(actions),
+            None => weight_actions.clone(),
+        };
+        if activation_actions.is_empty() {
+            let reason = "the set of bitwidths to choose from is empty".to_owned();
+            return wrong("activation_actions", reason);
+        }
+        let actions = sorted([&weight_actions[..], &activation_actions[..]].concat());
+        let (Some(&lowest), Some(&highest)) = (actions.first(), actions.last()) else {
             return wrong("actions", "the set of bitwidths to choose from is empty".into());
         };
         for (name, bits) in std::mem::take(&mut self.fixed) {
@@ -259,26 +299,31 @@ impl ProblemBuilder {
         }
         let profiles: Vec<LayerProfile> =
             self.layers.iter().map(|layer| layer.profile.clone()).collect();
-        let counted = match self.cost.searched_layers_only() {
-            true => searched.clone(),
-            false => (0..profiles.len()).collect(),
-        };
+        let searched_only = self.cost.searched_layers_only();
+        let counts = |layer: usize| !searched_only || searched.contains(&layer);
+        let (operands, counted) =
+            (Operands::new(&profiles, |_| true), Operands::new(&profiles, counts));
         let mut problem = Problem {
-            counted_profiles: counted.iter().map(|&index| profiles[index].clone()).collect(),
-            counted,
+            counted: counted.of(&profiles),
+            counted_operands: counted,
+            computing: operands.of(&profiles),
+            operands,
             layers: self.layers,
-            actions: self.actions,
+            actions,
+            weight_actions,
+            activation_actions,
             action_space: self.action_space,
             evaluation: self.evaluation,
             cost: self.cost,
             limits: self.limits,
             reward: self.reward,
-            profiles,
             searched,
             highest_cost: 1.0,
         };
         problem.check_prices()?;
-        problem.highest_cost = problem.counted_cost(&vec![highest; problem.layers.len()])?;
+        let all_highest: Vec<Bitwidth> =
+            (0..problem.layers.len()).map(|layer| problem.nearest(layer, highest)).collect();
+        problem.highest_cost = problem.counted_cost(&all_highest)?;
         if problem.highest_cost <= 0.0 {
             let (name, unit) = (problem.cost.name(), problem.cost.unit());
             let reason = format!("{name} is 0 {unit} even at {highest} bits: nothing can be saved");
@@ -307,6 +352,7 @@ impl Problem {
             layers: Vec::new(),
             fixed: Vec::new(),
             actions: (2..=8).filter_map(|bits| Bitwidth::new(bits).ok()).collect(),
+            activation_actions: None,
             action_space: ActionSpace::default(),
             evaluation: EvaluationMode::default(),
             cost: Arc::new(MeanBits),
@@ -320,7 +366,9 @@ impl Problem {
     pub fn summary(&self) -> ProblemSummary {
         ProblemSummary {
             layers: self.layers.clone(),
-            actions: self.actions.clone(),
+            actions: self.weight_actions.clone(),
+            activation_actions: (self.activation_actions != self.weight_actions)
+                .then(|| self.activation_actions.clone()),
             action_space: self.action_space,
             evaluation: self.evaluation,
             cost: self.cost.name().to_owned(),
@@ -332,12 +380,12 @@ impl Problem {
 
     /// What the pieces say of the extremes, of every layer at the lowest bitwidth alone, and of a few states.
     fn answers(&self) -> Vec<Option<f64>> {
-        let lowest = self.actions.first().copied().unwrap_or(Bitwidth::ONE);
+        let lowest = self.lowest();
         let highest = self.all_at(self.highest());
         let mut assignments = vec![self.all_at(lowest), highest.clone()];
         for &layer in &self.searched {
             let mut alone = highest.clone();
-            alone[layer] = lowest;
+            alone[layer] = self.nearest(layer, lowest);
             assignments.push(alone);
         }
         let mut answers = Vec::new();
@@ -361,10 +409,29 @@ impl Problem {
         &self.layers
     }
 
-    /// Bitwidths to choose from, ascending.
+    /// Bitwidths that layers may get, ascending.
     #[must_use]
     pub fn actions(&self) -> &[Bitwidth] {
         &self.actions
+    }
+
+    /// Bitwidths that this layer may get if it is searched, ascending: some of [`actions`](Self::actions).
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    #[must_use]
+    pub fn actions_of(&self, layer: usize) -> &[Bitwidth] {
+        match self.layers[layer].profile.kind {
+            LayerKind::Activations => &self.activation_actions,
+            _ => &self.weight_actions,
+        }
+    }
+
+    /// The bitwidth that a layer may get and that is nearest to `bits`; of two, the higher.
+    pub(crate) fn nearest(&self, layer: usize, bits: Bitwidth) -> Bitwidth {
+        let distance = |action: &&Bitwidth| action.get().abs_diff(bits.get());
+        let nearest = self.actions_of(layer).iter().rev().min_by_key(distance);
+        nearest.copied().unwrap_or(bits)
     }
 
     /// What an action means.
@@ -405,13 +472,18 @@ impl Problem {
         self.searched.as_slice()
     }
 
+    fn lowest(&self) -> Bitwidth {
+        self.actions.first().copied().unwrap_or(Bitwidth::ONE)
+    }
+
     pub(crate) fn highest(&self) -> Bitwidth {
         self.actions.last().copied().unwrap_or(Bitwidth::EIGHT)
     }
 
-    /// The searched layers at `bits`, the others at what they are fixed to.
+    /// The searched layers at `bits`, or the nearest that they may get, the others at what they are fixed to.
     pub(crate) fn all_at(&self, bits: Bitwidth) -> Vec<Bitwidth> {
-        self.layers.iter().map(|layer| layer.fixed.unwrap_or(bits)).collect()
+        let layers = self.layers.iter().enumerate();
+        layers.map(|(index, layer)| layer.fixed.unwrap_or(self.nearest(index, bits))).collect()
     }
 
     /// Whether a search of this problem could have chosen `bits`: every layer that is searched has one of the
@@ -420,35 +492,43 @@ impl Problem {
     #[must_use]
     pub fn admits(&self, bits: &[Bitwidth]) -> bool {
         bits.len() == self.layers.len()
-            && self.layers.iter().zip(bits).all(|(layer, bits)| match layer.fixed {
-                Some(fixed) => *bits == fixed,
-                None => self.actions.contains(bits),
+            && self.layers.iter().zip(bits).enumerate().all(|(index, (layer, bits))| {
+                match layer.fixed {
+                    Some(fixed) => *bits == fixed,
+                    None => self.actions_of(index).contains(bits),
+                }
             })
     }
 
     fn counted_cost(&self, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
-        let bits: Vec<LayerBits> =
-            self.counted.iter().map(|&index| LayerBits::weights_only(bits[index])).collect();
+        let bits = self.counted_operands.bits(bits);
         guard(
             || format!("cost model `{}`", self.cost.name()),
-            || Ok(checked_network_cost(&self.cost, &self.counted_profiles, &bits)?.0),
+            || Ok(checked_network_cost(&self.cost, &self.counted, &bits)?.0),
         )
     }
 
     /// Prices every layer at every bitwidth that it may get, so that a cost model that does not cover one, or has no
     /// sensible cost of it, shows before anything is measured, and not hidden in a sum.
     fn check_prices(&self) -> Result<(), ReleqError> {
-        let fixed = self.layers.iter().map(|layer| layer.fixed);
-        let layers: Vec<_> = self.profiles.iter().zip(fixed).collect();
+        let may_get = |name: &str| -> Vec<Bitwidth> {
+            let index = self.layers.iter().position(|layer| layer.profile.name == name);
+            index.map_or_else(Vec::new, |index| match self.layers[index].fixed {
+                Some(bits) => vec![bits],
+                None => self.actions_of(index).to_vec(),
+            })
+        };
         guard(
             || format!("cost model `{}`", self.cost.name()),
             || {
-                for &index in &self.counted {
-                    let (profile, fixed) = layers[index];
-                    let all = fixed.map_or_else(|| self.actions.clone(), |bits| vec![bits]);
-                    for bits in all {
-                        let cost = self.cost.layer_cost(profile, LayerBits::weights_only(bits))?;
-                        cost.checked(self.cost.name())?;
+                for profile in &self.counted {
+                    let reads = profile.reads.as_deref();
+                    let activations = reads.map_or_else(|| vec![Bitwidth::EIGHT], may_get);
+                    for weight in may_get(&profile.name) {
+                        for &activation in &activations {
+                            let bits = LayerBits::new(weight, activation);
+                            self.cost.layer_cost(profile, bits)?.checked(self.cost.name())?;
+                        }
                     }
                 }
                 Ok(())
@@ -457,10 +537,10 @@ impl Problem {
     }
 
     fn usage(&self, limit: &CostLimit, bits: &[Bitwidth]) -> Result<f64, ReleqError> {
-        let bits: Vec<LayerBits> = bits.iter().map(|&b| LayerBits::weights_only(b)).collect();
+        let bits = self.operands.bits(bits);
         guard(
             || format!("the cost model of the limit `{limit}`"),
-            || Ok(limit.usage(&self.profiles, &bits)?.fraction()),
+            || Ok(limit.usage(&self.computing, &bits)?.fraction()),
         )
     }
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use releq::{
     Choice, ExperimentConfig, ProblemBuilder,
-    core::{Bitwidth, BitwidthAssignment, LayerProfile, Network, UnknownName},
+    core::{Bitwidth, BitwidthAssignment, LayerProfile, Network, Operands, UnknownName},
     hw::LimitConfig,
     reward::{Exchange, RewardKind},
 };
@@ -131,7 +131,8 @@ impl ProblemArgs {
             config.fixed_layers.retain(|(fixed, _)| fixed != layer);
             config.fixed_layers.push((layer.clone(), bits.float_at_32()));
         }
-        if let Some(cost) = costs::sum(&self.cost, &layers)? {
+        let computing = Operands::new(&layers, |_| true).of(&layers);
+        if let Some(cost) = costs::sum(&self.cost, &computing)? {
             config.cost = cost.into();
         }
         if !self.limit.is_empty() {

@@ -10,13 +10,14 @@ use std::{
 use anyhow::{Context, Result};
 use releq::{
     AgentKind, Choice, Experiment, ExperimentConfig, ReleqError, Report, RunFolder,
-    core::{BitwidthAssignment, Network, with_causes},
+    core::{Bitwidth, BitwidthAssignment, Network, with_causes},
     evaluate::EarlyStop,
+    hw::CostKind,
     quant::QuantizerKind,
     train::Backend,
 };
 
-use super::{AgentArg, Files, ProblemArgs, options, usage};
+use super::{AgentArg, Files, ProblemArgs, UsageError, options, usage};
 use crate::{
     page::{self, Named},
     tensorboard,
@@ -93,6 +94,17 @@ pub struct SearchArgs {
         allow_negative_numbers = true
     )]
     pub uniform: Vec<BitwidthAssignment>,
+    /// Search bitwidths of activations too, of everything that layers with weights read: those to choose from, 1 to 8. Retrains
+    /// round activations to ranges from training images. What is made cheap is then bitops, unless --cost says otherwise
+    /// [default: activations in full precision]
+    #[arg(
+        long,
+        value_name = "BITS",
+        num_args = 1..,
+        value_parser = options::choices,
+        allow_negative_numbers = true
+    )]
+    pub activation_bits: Vec<BitwidthAssignment>,
     /// How weights are quantized, one of `releq list quantizers` [default: the network's]
     #[arg(long, value_name = "QUANTIZER")]
     pub quantizer: Option<QuantizerKind>,
@@ -280,6 +292,19 @@ impl SearchArgs {
         mut config: ExperimentConfig,
         network: &Network,
     ) -> Result<ExperimentConfig> {
+        if let Some(bits) = options::join_bits(&self.activation_bits) {
+            if let Some(other) = bits.iter().find(|&&bits| bits > Bitwidth::EIGHT) {
+                return Err(UsageError(format!(
+                    "--activation-bits {other}: activations are rounded to 1 to 8 bits; leave the option out for full precision"
+                ))
+                .into());
+            }
+            config.activation_actions = bits.into();
+            // The mean of the weights' bits would leave activations at the most that they may have.
+            if config.cost == CostKind::MeanBits.into() {
+                config.cost = CostKind::Bitops.into();
+            }
+        }
         config.threads = self
             .threads
             .unwrap_or(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));

@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use super::unique_json::Unique;
 
 /// Settings that need not be there.
-const OPTIONAL: [&str; 5] = ["network", "data", "weights", "limits", "correction"];
+const OPTIONAL: [&str; 6] =
+    ["network", "data", "weights", "activation_actions", "limits", "correction"];
 
 /// Settings that have one of several forms.
 const FORMS: [&str; 1] = ["length"];

@@ -47,6 +47,7 @@ const NEAR_CHANCE: f64 = 3.0;
                                                   images without labels, minutes
   releq search lenet --limit size=130kB --cost stripes-energy --max-loss 0.5
   releq search lenet --keep conv1=float --evaluations 30
+  releq search lenet --activation-bits 4,8        bitwidths of activations too
   releq search ... --short-epochs 1 --long-epochs 10 --learning-rate 0.01
   releq search ... --evaluations 0                no search: published and
                                                   uniform bitwidths only
@@ -126,7 +127,13 @@ impl Args {
         };
         named.remark();
         let comes_with_weights = named.weights.is_some() && self.weights.weights.is_none();
-        let (network, weights) = self.weights.of(named)?;
+        let (mut network, mut weights) = self.weights.of(named)?;
+        if !self.search.activation_bits.is_empty() {
+            network = network.with_fake_quantize()?;
+        }
+        if let Some((_, weights)) = &mut weights {
+            weights.add_ranges(&network);
+        }
 
         let mut config = self.preset(&network, weights.is_some());
         for (settings, path) in &files {

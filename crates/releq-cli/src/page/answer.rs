@@ -1,6 +1,6 @@
 //! What a run came to, in sentences: the answer and what must be known of it.
 
-use releq::{FinalRow, Reference, Report, RoundedAccuracy, StopReason};
+use releq::{FinalRow, Reference, Report, RoundedAccuracy, StopReason, core::LayerKind};
 
 use crate::plot::{
     Facts, RowKind, first_step, forbidden, last_step,
@@ -184,8 +184,13 @@ impl Judge<'_> {
             points if points > 0.0 => format!("{points:.2} points less"),
             points => format!("{:.2} points more", -points),
         };
+        let searched = self.facts.profiles.iter().any(|layer| layer.kind == LayerKind::Activations);
+        let bits = match searched {
+            true => "all activations rounded, to the bits that were found or to 8,",
+            false => "activations of 8 bits as well,",
+        };
         Some(format!(
-            "With activations of 8 bits as well, as integer kernels need them, its weights come to {} of the test images: {change}.",
+            "With {bits} as integer kernels need them, its weights come to {} of the test images: {change}.",
             percent(with_activations)
         ))
     }
@@ -210,7 +215,7 @@ impl Judge<'_> {
             });
             format!(
                 " The best that the search had seen has {:.2} bits on average{accuracy}.",
-                bits.mean()
+                self.facts.mean_bits(bits)
             )
         });
         format!(

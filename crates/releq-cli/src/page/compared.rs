@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use releq::{
     Choice, FinalRow,
-    core::{Bitwidth, LayerBits},
+    core::{Bitwidth, Operands},
     hw::LimitConfig,
 };
 
@@ -277,8 +277,9 @@ impl Judge<'_> {
 
     /// Share of a limit that an assignment uses, where the network is known.
     fn usage(&self, limit: &LimitConfig, bits: &[Bitwidth]) -> Option<f64> {
-        let bits: Vec<LayerBits> = bits.iter().map(|&bits| LayerBits::weights_only(bits)).collect();
-        let usage = limit.build().ok()?.usage(&self.facts.profiles, &bits).ok()?;
+        let operands = Operands::new(&self.facts.profiles, |_| true);
+        let computing = operands.of(&self.facts.profiles);
+        let usage = limit.build().ok()?.usage(&computing, &operands.bits(bits)).ok()?;
         Some(usage.fraction()).filter(|share| share.is_finite())
     }
 

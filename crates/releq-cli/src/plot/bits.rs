@@ -50,7 +50,7 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
         table.row(fixed.into_iter().chain(columns.iter().map(|c| number(c.shares[index]))));
     }
 
-    let mean = facts.report.chosen.as_ref().map(|bits| bits.mean());
+    let mean = facts.report.chosen.as_ref().map(|bits| facts.mean_bits(bits));
     let description = match mean {
         Some(mean) => {
             let whose = match facts.report.answer {

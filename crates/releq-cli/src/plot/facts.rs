@@ -2,7 +2,10 @@
 
 use releq::{
     Choice, FinalRow, Report, Scored, SearchOutcome, Signal,
-    core::{Bitwidth, CostModel, LayerBits, LayerProfile, checked_network_cost},
+    core::{
+        Bitwidth, BitwidthAssignment, CostModel, LayerKind, LayerProfile, Operands,
+        checked_network_cost,
+    },
     hw::{CostKind, WeightedTerm, uniform as uniform_bits},
 };
 
@@ -125,6 +128,14 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Mean of the weights' bits of an assignment, which may have those of activations too.
+    pub(crate) fn mean_bits(&self, bits: &BitwidthAssignment) -> f64 {
+        let layers = self.profiles.iter().zip(bits.iter());
+        let weights = layers.filter(|(layer, _)| layer.kind != LayerKind::Activations);
+        let weights = BitwidthAssignment::new(weights.map(|(_, &bits)| bits).collect());
+        weights.map_or_else(|_| bits.mean(), |weights| weights.mean())
+    }
+
     /// Whether the search could not choose this layer's bitwidth.
     pub(crate) fn is_fixed(&self, layer: &str) -> bool {
         !self.searched.contains(&layer)
@@ -223,17 +234,18 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// The share of each layer in the sum of all; `None` without a price or a sum.
+/// The share of each layer in the sum of all, 0 of activations; `None` without a price or a sum.
 fn shares(model: &dyn CostModel, profiles: &[LayerProfile], bits: &[Bitwidth]) -> Option<Vec<f64>> {
     if profiles.is_empty() || profiles.len() != bits.len() {
         return None;
     }
+    let operands = Operands::new(profiles, |_| true);
+    let mut computing = operands.bits(bits).into_iter();
     let costs: Option<Vec<f64>> = profiles
         .iter()
-        .zip(bits)
-        .map(|(layer, &bits)| {
-            let cost = model.layer_cost(layer, LayerBits::weights_only(bits)).ok()?;
-            Some(cost.0)
+        .map(|layer| match layer.kind {
+            LayerKind::Activations => Some(0.0),
+            _ => Some(model.layer_cost(layer, computing.next()?).ok()?.0),
         })
         .collect();
     let costs = costs?;
@@ -263,10 +275,11 @@ fn relative(terms: &[WeightedTerm], profiles: &[LayerProfile]) -> Option<Vec<f64
     if profiles.is_empty() {
         return None;
     }
-    let eight = uniform_bits(8, profiles.len()).ok()?;
+    let computing = Operands::new(profiles, |_| true).of(profiles);
+    let eight = uniform_bits(8, computing.len()).ok()?;
     let weight = |term: &WeightedTerm| {
         let model = term.cost.build().ok()?;
-        let weight = term.weight * checked_network_cost(&model, profiles, &eight).ok()?.0;
+        let weight = term.weight * checked_network_cost(&model, &computing, &eight).ok()?.0;
         weight.is_finite().then_some(weight)
     };
     terms.iter().map(weight).collect()

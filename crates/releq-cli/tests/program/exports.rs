@@ -1,6 +1,6 @@
 //! Networks written for other programs, and read again wherever a network is named.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use releq::{
     data::{
@@ -151,6 +151,47 @@ fn activations_of_8_bits_are_calibrated_measured_and_written() {
     let model = "export MODELS/plain_legacy.onnx --bits 4 --activation-bits 8 --output DIR/x.onnx --data DATA";
     refused(model, dir, 2, "--mean and --std: say how images were normalized");
     refused(&format!("{int8} --data DATA --percentile 40"), dir, 1, "not above 50");
+}
+
+#[test]
+fn bitwidths_of_activations_that_were_searched_are_packed() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    said(
+        "search MODELS/plain_legacy.onnx --data DATA --mean 0.1307 --std 0.3081 --activation-bits 4,8 --evaluations 4 \
+         --short-epochs 0.2 --long-epochs 0.2 --learning-rate 0.001 --no-comparison --run DIR/run",
+        dir,
+    );
+    let bits = fs::read_to_string(dir.join("run/bits.json")).unwrap();
+    let bits: BTreeMap<String, u8> = serde_json::from_str(&bits).unwrap();
+    let rounded = |name: &str| bits.get(&format!("{name}.activations")).copied();
+    assert!([4, 8].contains(&rounded("input").unwrap()), "{bits:?}");
+    let told = said("export DIR/run --form packed --output DIR/p.safetensors --data DATA", dir);
+    assert!(told.contains("with activations of"), "{told}");
+    let packed = packed::load(dir.join("p.safetensors")).unwrap();
+    assert_eq!(packed.frame.input, "input");
+    let grids = packed.activations.unwrap();
+    assert_eq!(Some(grids.input.bits.get()), rounded("input"));
+    let searched = grids.layers.iter().filter(|(name, grid)| {
+        let found = rounded(name);
+        assert!(found.is_none_or(|bits| bits == grid.bits.get()), "{name}");
+        found.is_some()
+    });
+    assert_eq!(searched.count() + 1, bits.len() - packed.model.layers().count());
+    let told = said("run DIR/p.safetensors --explain", dir);
+    assert!(told.contains("int8"), "{told}");
+    // Other forms have the weights alone, under the names of the model.
+    said("export DIR/run --output DIR/answer.onnx", dir);
+    assert_eq!(onnx::open(dir.join("answer.onnx")).unwrap().frame.output, "logits");
+    let page = fs::read_to_string(dir.join("run/report.html")).unwrap();
+    assert!(page.contains("to the bits that were found or to 8"));
+
+    refused(
+        "search lenet --data DATA --activation-bits 4,9 --no-run",
+        dir,
+        2,
+        "--activation-bits 9: activations are rounded to 1 to 8 bits",
+    );
 }
 
 #[test]

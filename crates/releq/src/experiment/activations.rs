@@ -1,16 +1,18 @@
-//! What the answer loses where its activations are rounded as well, which integer kernels need.
+//! What the answer loses where all of its activations are rounded, which integer kernels need.
 
 use std::sync::Arc;
 
 use releq_core::{BitwidthAssignment, Weights};
 use releq_data::Dataset;
-use releq_train::{Calibration, NativeTrainer, RangeRule, RoundedActivations, Trainer};
+use releq_train::{
+    Calibration, NativeTrainer, RangeRule, RoundedActivations, Trainer, known_grids,
+};
 
 use super::{finals::Finished, stages::Run};
 use crate::{ReleqError, RoundedAccuracy, evaluate::classify};
 
 impl Run<'_> {
-    /// Measures the accuracy of the answer with activations of 8 bits, unless the finals were broken off or the run keeps no weights.
+    /// Measures the accuracy of the answer with activations of 8 bits, or of those that were searched, unless the finals were broken off or the run keeps no weights.
     pub(super) fn round_activations(&self, finals: &mut Finished) {
         let over = finals.cancelled || finals.error.is_some();
         let Some((answer, kept)) = finals.answer.as_ref().zip(self.kept.as_ref()).filter(|_| !over)
@@ -35,14 +37,19 @@ impl Run<'_> {
         weights: &Weights,
     ) -> Result<RoundedAccuracy, ReleqError> {
         let (images, normalization) = (&self.images, &self.images.normalization);
-        let mut trainer = NativeTrainer::new(self.network, Arc::clone(&self.pieces.quantizer))?;
-        trainer.load(weights)?;
-        trainer.set_bits(Some(answer))?;
+        let known = known_grids(self.network, weights, answer)?;
+        let network = self.network.without_fake_quantize()?;
+        let mut weights = weights.clone();
+        weights.remove_ranges(self.network);
+        let mut trainer = NativeTrainer::new(&network, Arc::clone(&self.pieces.quantizer))?;
+        trainer.load(&weights)?;
+        trainer.set_bits(Some(&self.network.weight_bits(answer)?))?;
         let calibration = images.train.take(Calibration::IMAGES.get(), self.config.seed)?;
-        let grids = Calibration::of(&mut trainer, &calibration, normalization)?.grids(
+        let grids = Calibration::of(&mut trainer, &calibration, normalization)?.grids_beside(
             &trainer,
             RangeRule::MinMax,
             None,
+            &known,
         )?;
         let accuracy = |trainer: &mut dyn Trainer| {
             let hits = classify(trainer, &images.test, normalization, self.cancel)?;

@@ -226,6 +226,7 @@ fn decisive(config: &ExperimentConfig) -> ExperimentConfig {
         weights: None,
         threads: any.threads,
         actions: any.actions,
+        activation_actions: any.activation_actions,
         fixed_layers: any.fixed_layers,
         cost: any.cost,
         limits: any.limits,

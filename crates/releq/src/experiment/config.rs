@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, num::NonZeroUsize, path::PathBuf};
 
-use releq_core::{Bitwidth, BitwidthAssignment, Network, Weights, text_enum};
+use releq_core::{Bitwidth, BitwidthAssignment, Network, Op, Weights, text_enum};
 use releq_data::{
     DataKind, ImageFolderConfig, Normalization, Splits,
     digits::{self, DigitsConfig},
@@ -190,7 +190,8 @@ impl WeightsConfig {
         if let Self::File(path) = self
             && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
         {
-            let weights = onnx::open(path)?.weights;
+            let mut weights = onnx::open(path)?.weights;
+            weights.add_ranges(network);
             weights.check(network)?;
             return Ok(weights);
         }
@@ -205,7 +206,15 @@ impl WeightsConfig {
                 (path, ignore.iter().fold(names, NameMap::ignore))
             }
         };
-        Ok(Checkpoint::open(path)?.state(network, &names)?)
+        if !network.rounds_activations() {
+            return Ok(Checkpoint::open(path)?.state(network, &names)?);
+        }
+        let plain = network.without_fake_quantize()?;
+        let rounds = network.nodes().iter().filter(|node| node.op == Op::FakeQuantize);
+        let names = rounds.fold(names, |names, node| names.ignore(&node.name));
+        let mut weights = Checkpoint::open(path)?.state(&plain, &names)?;
+        weights.add_ranges(network);
+        Ok(weights)
     }
 }
 
@@ -238,6 +247,10 @@ pub struct ExperimentConfig {
     pub quantizer: Choice<QuantizerKind>,
     /// Bitwidths to choose from.
     pub actions: Vec<Bitwidth>,
+    /// Bitwidths to choose from for activations, where the network rounds them ([`Network::with_fake_quantize`]); the same as
+    /// for weights, if none are given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub activation_actions: Vec<Bitwidth>,
     /// Layers that are not searched, by name.
     pub fixed_layers: Vec<(String, Bitwidth)>,
     /// What the search makes cheap.
@@ -346,6 +359,7 @@ impl ExperimentConfig {
             trainer: Backend::Native.into(),
             quantizer: QuantizerKind::WrpnScaled.into(),
             actions: (2..=8).filter_map(|bits| Bitwidth::new(bits).ok()).collect(),
+            activation_actions: Vec::new(),
             fixed_layers: Vec::new(),
             cost: CostKind::MeanBits.into(),
             limits: Vec::new(),
@@ -452,6 +466,14 @@ impl ExperimentConfig {
         }
         if let Some(bits) = twice(&self.actions) {
             return wrong("actions", format!("{bits} is there twice"));
+        }
+        if let Some(bits) = twice(&self.activation_actions) {
+            return wrong("activation_actions", format!("{bits} is there twice"));
+        }
+        let too_many = |bits: &&Bitwidth| **bits > Bitwidth::EIGHT;
+        if let Some(bits) = self.activation_actions.iter().find(too_many) {
+            let reason = format!("activations have 1 to 8 bits, not {bits}");
+            return wrong("activation_actions", reason);
         }
         if !(0.0..=1.0).contains(&self.tolerance) {
             let reason = format!("{:?} is not in 0 to 1, a share of all images", self.tolerance);

@@ -2,13 +2,14 @@
 
 use std::{
     cmp::Ordering,
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use releq_core::{
-    Bitwidth, BitwidthAssignment, CostError, CostModel, LayerBits, LayerProfile, Network, Weights,
-    checked_network_cost, parallel,
+    Bitwidth, BitwidthAssignment, CostError, CostModel, LayerKind, LayerProfile, Network, Operands,
+    Weights, checked_network_cost, parallel,
 };
 use releq_data::Dataset;
 use releq_train::{Hits, Trainer};
@@ -443,7 +444,7 @@ impl Finals<'_> {
         FinalRow {
             label: label.to_owned(),
             bits: bits.clone(),
-            mean_bits: bits.mean(),
+            mean_bits: self.network.weight_bits(bits).map_or(0.0, |bits| bits.mean()),
             validation_accuracy: validation,
             test_accuracy: test,
             loss_points: 100.0 * (reference.test_accuracy - test),
@@ -493,15 +494,33 @@ pub(super) fn beside(
     config: &ExperimentConfig,
     uniform: &[Bitwidth],
 ) -> Result<Vec<(String, BitwidthAssignment)>, ReleqError> {
-    let layers = network.quantizable_layers();
-    let float = BitwidthAssignment::uniform(Bitwidth::FLOAT, layers)?;
+    let float = self::uniform(network, config, Bitwidth::FLOAT)?;
     let mut beside = vec![(FULL_PRECISION.to_owned(), float)];
     beside.extend(config.beside.iter().cloned());
     for &bits in uniform {
-        let uniform = BitwidthAssignment::uniform(bits, layers)?;
-        beside.push((format!("{UNIFORM}{bits}"), uniform));
+        beside.push((format!("{UNIFORM}{bits}"), self::uniform(network, config, bits)?));
     }
     Ok(beside)
+}
+
+/// `bits` in every layer with weights; activations that are rounded get the nearest that may be chosen for them, of two the
+/// higher, and stay as they are in full precision.
+pub(super) fn uniform(
+    network: &Network,
+    config: &ExperimentConfig,
+    bits: Bitwidth,
+) -> Result<BitwidthAssignment, ReleqError> {
+    let actions = match config.activation_actions.as_slice() {
+        [] => &config.actions,
+        actions => actions,
+    };
+    let distance = |action: &Bitwidth| (action.get().abs_diff(bits.get()), Reverse(action.get()));
+    let nearest = actions.iter().copied().min_by_key(distance).filter(|_| !bits.is_float());
+    let of = |layer: &LayerProfile| match layer.kind {
+        LayerKind::Activations => nearest.unwrap_or(bits),
+        _ => bits,
+    };
+    Ok(BitwidthAssignment::new(network.profiles().iter().map(of).collect())?)
 }
 
 /// The assignments of labels that may share them, in their order.
@@ -548,9 +567,10 @@ pub(super) fn row_cost(
     layers: &[LayerProfile],
     bits: &BitwidthAssignment,
 ) -> Result<RowCost, ReleqError> {
+    let operands = Operands::new(layers, |_| true);
+    let computing = operands.of(layers);
     let cost = |bits: &[Bitwidth]| -> Result<f64, ReleqError> {
-        let bits: Vec<LayerBits> = bits.iter().map(|&b| LayerBits::weights_only(b)).collect();
-        Ok(checked_network_cost(model, layers, &bits)?.0)
+        Ok(checked_network_cost(model, &computing, &operands.bits(bits))?.0)
     };
     guard(
         || format!("cost model `{}`", model.name()),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use releq_agent::Agent;
-use releq_core::{CostModel, Weights};
+use releq_core::{CostModel, Network, Weights};
 use releq_data::{Dataset, Splits};
 use releq_hw::{CostKind, CostLimit, LimitConfig};
 use releq_quant::Quantizer;
@@ -142,15 +142,17 @@ impl OwnPieces {
     pub(super) fn weights(
         &self,
         config: &ExperimentConfig,
-        network: &releq_core::Network,
+        network: &Network,
     ) -> Result<Option<Weights>, ReleqError> {
         Ok(match &config.weights {
             None => None,
             Some(Choice::Ours(weights)) => match self.weights.get(GIVEN) {
-                Some(given) => Some(given.clone()),
+                Some(given) => Some(with_ranges(given, network)),
                 None => Some(weights.load(network)?),
             },
-            Some(Choice::Own(name)) => Some(own(&self.weights, "weights", name)?.clone()),
+            Some(Choice::Own(name)) => {
+                Some(with_ranges(own(&self.weights, "weights", name)?, network))
+            }
         })
     }
 
@@ -182,3 +184,10 @@ impl OwnPieces {
 
 /// Episodes that agents without a setting for it play at a time.
 pub(super) const TOGETHER: usize = 8;
+
+/// Weights with ranges of all activations that are rounded, if only unknown ones.
+fn with_ranges(weights: &Weights, network: &Network) -> Weights {
+    let mut weights = weights.clone();
+    weights.add_ranges(network);
+    weights
+}

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::ControlFlow};
 
-use releq_core::{Bitwidth, BitwidthAssignment};
+use releq_core::{Bitwidth, BitwidthAssignment, LayerKind};
 use releq_train::{Length, Schedule, TrainerFactory as _, accuracy, train};
 
 use super::{EXPERIMENT, Experiment, images::Images, pieces::Pieces};
@@ -72,6 +72,10 @@ impl Experiment {
         let bits = config.actions.iter().filter(|bits| !bits.is_float()).min_by_key(distance);
         let bits = bits.copied().unwrap_or(Bitwidth::FLOAT);
         let layers = self.network.profiles().into_iter().map(|layer| {
+            // Their ranges are not known yet.
+            if layer.kind == LayerKind::Activations {
+                return Bitwidth::FLOAT;
+            }
             let fixed = config.fixed_layers.iter().find(|(name, _)| *name == layer.name);
             fixed.map_or(bits, |&(_, bits)| bits)
         });

@@ -12,7 +12,9 @@ use releq_core::{Bitwidth, BitwidthAssignment, CostError, Network, Weights};
 use releq_data::Dataset;
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
-use releq_train::{TrainError, TrainProgress, Trainer, initial_weights};
+use releq_train::{
+    Calibration, NativeTrainer, TrainError, TrainProgress, Trainer, initial_weights,
+};
 
 use super::{
     AgentShape, Bench, Choice, ExperimentConfig,
@@ -131,7 +133,9 @@ impl<'a> Run<'a> {
 
     /// Full-precision weights: those given, as they are or fine-tuned, else trained from the seed.
     pub(super) fn pretrain(&self) -> Result<Weights, ReleqError> {
-        let Some(kept) = &self.kept else { return self.train_in_full_precision() };
+        let Some(kept) = &self.kept else {
+            return self.with_ranges(self.train_in_full_precision()?);
+        };
         let recorded = kept.stage_records.iter().find_map(|stage| match stage {
             StageRecord::Weights { fingerprint, run_seconds } => Some((fingerprint, *run_seconds)),
             _ => None,
@@ -139,7 +143,7 @@ impl<'a> Run<'a> {
         let weights = match kept.weights() {
             Some(weights) => weights,
             None => {
-                let weights = self.train_in_full_precision()?;
+                let weights = self.with_ranges(self.train_in_full_precision()?)?;
                 kept.save_weights(&weights)?;
                 weights
             }
@@ -217,6 +221,19 @@ impl<'a> Run<'a> {
         Ok(weights)
     }
 
+    /// The weights with the ranges of the activations that the network rounds, found on training images.
+    fn with_ranges(&self, mut weights: Weights) -> Result<Weights, ReleqError> {
+        if self.network.rounds_activations() {
+            let Images { train, normalization, .. } = &self.images;
+            let images = train.take(Calibration::IMAGES.get(), self.config.seed)?;
+            let mut trainer = NativeTrainer::new(self.network, Arc::clone(&self.pieces.quantizer))?;
+            trainer.load(&weights)?;
+            Calibration::of(&mut trainer, &images, normalization)?
+                .find_ranges(self.network, &mut weights)?;
+        }
+        Ok(weights)
+    }
+
     /// What the full-precision weights classify correctly.
     pub(super) fn full_precision(&self, weights: &Weights) -> Result<FullPrecision, ReleqError> {
         let recorded = self.kept.iter().flat_map(|kept| &kept.stage_records);
@@ -275,7 +292,7 @@ impl<'a> Run<'a> {
         let problem = problem(self.network, self.config, &self.pieces, Some(weights))?;
         let images = self.images.search_validation.take(images, self.config.seed)?;
         let setup = RetrainSetup { validation: &images, ..self.setup(weights) };
-        let total = problem.episode_len() * problem.actions().len();
+        let total = problem.searched().iter().map(|&layer| problem.actions_of(layer).len()).sum();
         let done = AtomicUsize::new(known.len());
         let measured = |layer: usize, sensitivity: &Sensitivity| {
             let Sensitivity { bits, compared } = *sensitivity;
@@ -545,6 +562,9 @@ pub(super) fn problem(
         .actions(config.actions.iter().copied())
         .cost(Arc::clone(&pieces.cost))
         .reward(Arc::clone(&pieces.reward));
+    if !config.activation_actions.is_empty() {
+        builder = builder.activation_actions(config.activation_actions.iter().copied());
+    }
     for (layer, bits) in &config.fixed_layers {
         builder = builder.fix_layer(layer, *bits);
     }
@@ -575,7 +595,7 @@ fn check_report_costs(
     let layers = network.profiles();
     let mut rows: Vec<BitwidthAssignment> = config.beside.iter().map(|(_, b)| b.clone()).collect();
     for &bits in [Bitwidth::FLOAT, Bitwidth::EIGHT].iter().chain(uniform) {
-        rows.push(BitwidthAssignment::uniform(bits, layers.len())?);
+        rows.push(finals::uniform(network, config, bits)?);
     }
     for (model, bits) in pieces.report_costs.iter().flat_map(|m| rows.iter().map(move |b| (m, b))) {
         match row_cost(model, &layers, bits) {

@@ -1,5 +1,7 @@
 //! How the damage of a layer falls with its bits.
 
+use std::collections::BTreeSet;
+
 use crate::Sensitivities;
 
 /// By how much the damage of a layer falls with each bit: four, the variance of uniform rounding, or less, where the
@@ -37,19 +39,21 @@ pub(super) struct Measured {
 }
 
 impl Law {
-    /// That of `sensitivities`; `None` unless they have one bitwidth at least, the same ones in all layers.
+    /// That of `sensitivities`; `None` unless every layer has one bitwidth at least. A layer that was not measured at a
+    /// bitwidth of others, as activations may have other ones than weights, has the damage of its nearest, of two the higher.
     pub(super) fn measured(sensitivities: &Sensitivities) -> Option<Self> {
-        let first = sensitivities.layers.first()?;
-        let bits: Vec<f64> = first.bits.iter().map(|known| f64::from(known.bits.get())).collect();
+        let all = sensitivities.layers.iter().flat_map(|layer| &layer.bits);
+        let bits: BTreeSet<u8> = all.map(|known| known.bits.get()).collect();
         let mut layers = Vec::new();
         for layer in &sensitivities.layers {
-            let same = layer.bits.iter().map(|known| f64::from(known.bits.get())).eq(bits.clone());
-            if !same {
-                return None;
-            }
-            let damages = layer.bits.iter().map(|known| known.compared.divergence.value);
-            layers.push(damages.map(|damage| damage.max(LEAST).ln()).collect::<Vec<f64>>());
+            let damage = |bits: &u8| {
+                let known = layer.bits.iter().rev();
+                let known = known.min_by_key(|known| known.bits.get().abs_diff(*bits))?;
+                Some(known.compared.divergence.value.max(LEAST).ln())
+            };
+            layers.push(bits.iter().map(damage).collect::<Option<Vec<f64>>>()?);
         }
+        let bits: Vec<f64> = bits.into_iter().map(f64::from).collect();
         let mut lowest = f64::INFINITY;
         let uniform = (0..bits.len())
             .map(|place| {
@@ -129,9 +133,16 @@ mod tests {
     }
 
     #[test]
-    fn layers_with_other_bitwidths_make_no_law() {
+    fn a_layer_at_other_bitwidths_has_the_damage_of_its_nearest() {
         let mut known = by_weights(&[1.0, 1.0], 2..=6);
-        known.layers[1].bits.pop();
+        known.layers[1].bits.retain(|known| [3, 5].contains(&known.bits.get()));
+        let law = Law::measured(&known).unwrap();
+        let full = Law::measured(&by_weights(&[1.0, 1.0], 2..=6)).unwrap();
+        for (bits, nearest) in [(2.0, 3.0), (3.0, 3.0), (4.0, 5.0), (5.0, 5.0), (6.0, 5.0)] {
+            assert_eq!(law.log_damage(1, bits), full.log_damage(1, nearest));
+            assert_eq!(law.log_damage(0, bits), full.log_damage(0, bits));
+        }
+        known.layers[1].bits.clear();
         assert!(Law::measured(&known).is_none());
         known.layers.clear();
         assert!(Law::measured(&known).is_none());

@@ -362,11 +362,12 @@ impl Planner<'_> {
         let mut seen: BTreeSet<Vec<Bitwidth>> = BTreeSet::new();
         let mut candidates: Vec<Candidate> = Vec::new();
         let mut fresh = proposals;
+        let of = |layer: usize| self.problem.actions_of(layer);
         let mut around: Vec<Vec<Bitwidth>> = best.iter().map(|(bits, _)| bits.to_vec()).collect();
         for _ in 0..=CLIMBS {
             let mut near: Vec<(f64, Vec<Bitwidth>)> = Vec::new();
             for centre in &around {
-                for bits in neighbours(centre, self.problem.searched(), self.problem.actions()) {
+                for bits in neighbours(centre, self.problem.searched(), &of) {
                     if !known.contains(&bits[..]) && seen.insert(bits.clone()) {
                         near.push((self.glance(surrogate, &bits)?, bits));
                     }
@@ -408,8 +409,9 @@ impl Planner<'_> {
         known: &BTreeSet<&[Bitwidth]>,
         goal: f64,
     ) -> Result<Vec<Candidate>, ReleqError> {
+        let of = |layer: usize| self.problem.actions_of(layer);
         let mut candidates = Vec::new();
-        for bits in one_less(best, self.problem.searched(), self.problem.actions()) {
+        for bits in one_less(best, self.problem.searched(), &of) {
             if !known.contains(&bits[..]) {
                 candidates.extend(self.candidate(surrogate, bits, goal)?);
             }

@@ -2,14 +2,14 @@
 
 use releq_core::Bitwidth;
 
-/// Every assignment that is one move away from `bits`: one searched layer up or down by one or two of the `actions`, or
+/// Every assignment that is one move away from `bits`: one searched layer up or down by one or two of its `actions`, or
 /// one layer up and another down by one.
-pub(super) fn neighbours(
+pub(super) fn neighbours<'a>(
     bits: &[Bitwidth],
     searched: &[usize],
-    actions: &[Bitwidth],
+    actions: &impl Fn(usize) -> &'a [Bitwidth],
 ) -> Vec<Vec<Bitwidth>> {
-    let moved = |layer: usize, by: isize| moved(bits[layer], by, actions);
+    let moved = |layer: usize, by: isize| moved(bits[layer], by, actions(layer));
     let mut all = Vec::new();
     for &layer in searched {
         for by in [-2, -1, 1, 2] {
@@ -32,14 +32,14 @@ pub(super) fn neighbours(
 }
 
 /// Every assignment that has one bitwidth less than `bits` in one searched layer.
-pub(super) fn one_less(
+pub(super) fn one_less<'a>(
     bits: &[Bitwidth],
     searched: &[usize],
-    actions: &[Bitwidth],
+    actions: &impl Fn(usize) -> &'a [Bitwidth],
 ) -> Vec<Vec<Bitwidth>> {
     let with = |layer: usize| {
         let mut next = bits.to_vec();
-        next[layer] = moved(bits[layer], -1, actions)?;
+        next[layer] = moved(bits[layer], -1, actions(layer))?;
         Some(next)
     };
     searched.iter().filter_map(|&layer| with(layer)).collect()
@@ -60,13 +60,18 @@ mod tests {
         let bits = |all: &[u8]| -> Vec<Bitwidth> {
             all.iter().map(|&bits| Bitwidth::new(bits).unwrap()).collect()
         };
-        let mut moves = neighbours(&bits(&[2, 8, 3]), &[0, 2], &bits(&[2, 3, 4]));
+        let (weights, activations) = (bits(&[2, 3, 4]), bits(&[4, 8]));
+        let all = |_: usize| weights.as_slice();
+        let mut moves = neighbours(&bits(&[2, 8, 3]), &[0, 2], &all);
         moves.sort();
         let mut expected =
             [[3, 8, 3], [4, 8, 3], [2, 8, 2], [2, 8, 4], [3, 8, 2]].map(|all| bits(&all));
         expected.sort();
         assert_eq!(moves, expected);
-        let less = one_less(&bits(&[2, 8, 4]), &[0, 2], &bits(&[2, 3, 4]));
+        let less = one_less(&bits(&[2, 8, 4]), &[0, 2], &all);
         assert_eq!(less, [bits(&[2, 8, 3])]);
+        let own = |layer: usize| if layer == 1 { activations.as_slice() } else { all(layer) };
+        let less = one_less(&bits(&[2, 8, 4]), &[0, 1, 2], &own);
+        assert_eq!(less, [bits(&[2, 4, 4]), bits(&[2, 8, 3])]);
     }
 }

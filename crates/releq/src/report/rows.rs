@@ -50,13 +50,13 @@ pub struct Answer {
 /// Accuracies of the answer's weights on the test images, in 0 to 1: those of the first of its long retrains.
 ///
 /// Rounded activations are those of integer kernels: 8 bits, one scale and zero point for what leaves a layer, from its smallest to its
-/// largest value on some training images. The logits are not rounded.
+/// largest value on some training images; where activations were searched, theirs are as found. The logits are not rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RoundedAccuracy {
     /// With activations in full precision.
     pub weights_only: f64,
-    /// With activations of 8 bits.
+    /// With rounded activations.
     pub with_activations: f64,
     /// Training images that the ranges of the activations are from.
     pub calibration_images: usize,

@@ -1,6 +1,6 @@
 //! What a run found, as a network that can be taken away.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use releq_core::Network;
 use releq_format::{
@@ -8,6 +8,8 @@ use releq_format::{
     onnx::{self, Frame},
     packed, safetensors,
 };
+use releq_quant::ActivationGrid;
+use releq_train::known_grids;
 
 use super::{
     BEST, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report, manifest::Manifest,
@@ -20,6 +22,9 @@ use crate::{Choice, ExperimentConfig, ReleqError, Report, WeightsConfig};
 pub struct RunAnswer {
     /// The network.
     pub model: QuantizedNetwork,
+    /// Grids of the activations whose bitwidths were found, by the layer whose values they are for, `input` for the network's
+    /// input. None where activations were not searched.
+    pub activations: BTreeMap<String, ActivationGrid>,
     /// Names and forms of the model that the run began with, if it is still there; `None` for a network that is from
     /// none.
     pub frame: Option<Frame>,
@@ -76,9 +81,13 @@ impl RunFolder {
             return Err(damaged(format!("it has not the weights of the answer, {bits}")).into());
         }
         let frame = frame_of(&config, &network);
-        let weights = releq_core::Weights(tensors);
-        let model = QuantizedNetwork::new(network, weights, &answer.bits, &*quantizer.build())?;
-        Ok(RunAnswer { model, frame, report })
+        let mut weights = releq_core::Weights(tensors);
+        weights.check(&network)?;
+        let activations = known_grids(&network, &weights, &answer.bits)?;
+        weights.remove_ranges(&network);
+        let (plain, bits) = (network.without_fake_quantize()?, network.weight_bits(&answer.bits)?);
+        let model = QuantizedNetwork::new(plain, weights, &bits, &*quantizer.build())?;
+        Ok(RunAnswer { model, activations, frame, report })
     }
 }
 
@@ -97,5 +106,9 @@ fn frame_of(config: &ExperimentConfig, network: &Network) -> Option<Frame> {
         _ => return None,
     };
     // A run may have given the network another name, and another head.
+    let model = match network.rounds_activations() {
+        true => model.with_fake_quantize().ok()?,
+        false => model,
+    };
     (model.nodes() == network.nodes() && model.input() == network.input()).then_some(frame)
 }

@@ -11,8 +11,9 @@ use super::{
 };
 
 /// Settings that the answer of a short retrain does not depend on.
-const AFTER_EVALUATIONS: [&str; 13] = [
+const AFTER_EVALUATIONS: [&str; 14] = [
     "actions",
+    "activation_actions",
     "agent",
     "beside",
     "budget",
@@ -225,7 +226,8 @@ mod tests {
         let value = serde_json::to_value(ExperimentConfig::lenet(1)).unwrap();
         for name in AFTER_EVALUATIONS.iter().chain(&AFTER_SEARCH).chain(&AFTER_WEIGHTS) {
             // Settings that are left out where they are not given.
-            let optional = ["correction", "early_stop", "limits", "reward"].contains(name);
+            let optional = ["activation_actions", "correction", "early_stop", "limits", "reward"]
+                .contains(name);
             assert!(optional || value.get(name).is_some(), "{name}");
         }
     }

@@ -97,6 +97,8 @@ impl SearchState {
         differs("problem.reward", &problem.reward, &own.reward)?;
         differs("problem.limits", &problem.limits, &own.limits)?;
         differs("problem.actions", &problem.actions, &own.actions)?;
+        let [expected, got] = [problem, own].map(|problem| &problem.activation_actions);
+        differs("problem.activation_actions", expected, got)?;
         differs("problem.action_space", &problem.action_space, &own.action_space)?;
         differs("problem.evaluation", &problem.evaluation, &own.evaluation)?;
         differs("problem.layers", &problem.layers, &own.layers)?;

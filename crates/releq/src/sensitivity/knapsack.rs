@@ -1,6 +1,6 @@
 //! From sensitivities to assignments: the least damage for every cost, by dynamic programming.
 
-use releq_core::{Bitwidth, BitwidthAssignment};
+use releq_core::{Bitwidth, BitwidthAssignment, LayerKind};
 
 use super::Sensitivities;
 use crate::{Problem, ReleqError};
@@ -34,40 +34,44 @@ impl Sensitivities {
     /// The assignments of `problem` within its limits that no other beats in both the sum of divergences and the cost, the
     /// cheapest first.
     ///
-    /// A layer is taken to add to the cost what it adds when it alone departs from the highest bitwidth. That is exact for
-    /// costs that are sums over the layers; of others, the costs of the assignments that come out are computed anew.
+    /// A layer is taken to add to the cost what it adds when it alone departs from the highest bitwidth, or from that and what
+    /// the activations that it reads are rounded to. That is exact for costs that are sums over the layers; of others, the
+    /// costs of the assignments that come out are computed anew.
     ///
     /// # Errors
     /// [`ReleqError::Setting`] for sensitivities of another problem; [`ReleqError::Cost`].
     pub fn frontier(&self, problem: &Problem) -> Result<Vec<Proposed>, ReleqError> {
         let highest = problem.all_at(problem.highest());
-        let base = problem.quant_state(&highest)?;
+        let groups = groups(problem);
         let mut partials = vec![Partial { cost: 0.0, divergence: 0.0, actions: Vec::new() }];
-        for &layer in problem.searched() {
-            let mut choices = Vec::new();
-            for (action, &bits) in problem.actions().iter().enumerate() {
-                let mut one = highest.clone();
-                one[layer] = bits;
-                let cost = problem.quant_state(&one)? - base;
-                choices.push((action, cost, self.of(layer, bits)?));
+        for Group { activations, readers } in &groups {
+            let mut all = Vec::new();
+            let mut from = highest.clone();
+            let choices = activations.map_or(1, |layer| problem.actions_of(layer).len());
+            for rounded in 0..choices {
+                let mut kept = partials.clone();
+                if let Some(layer) = *activations {
+                    from.clone_from(&highest);
+                    let choice = self.choice(problem, &from, layer, rounded)?;
+                    kept = longer(&kept, &[choice]);
+                    from[layer] = problem.actions_of(layer)[rounded];
+                }
+                for &layer in readers {
+                    let choices = (0..problem.actions_of(layer).len())
+                        .map(|action| self.choice(problem, &from, layer, action))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    kept = thinned(undominated(longer(&kept, &choices)));
+                }
+                all.extend(kept);
             }
-            let longer = partials.iter().flat_map(|partial| {
-                choices.iter().map(|&(action, cost, divergence)| {
-                    let mut actions = partial.actions.clone();
-                    actions.push(action);
-                    Partial {
-                        cost: partial.cost + cost,
-                        divergence: partial.divergence + divergence,
-                        actions,
-                    }
-                })
-            });
-            partials = thinned(undominated(longer.collect()));
+            partials = thinned(undominated(all));
         }
         let assignment = |actions: &[usize]| -> Vec<Bitwidth> {
             let mut bits = highest.clone();
-            for (&layer, &action) in problem.searched().iter().zip(actions) {
-                bits[layer] = problem.actions()[action];
+            let order =
+                groups.iter().flat_map(|group| group.activations.iter().chain(&group.readers));
+            for (&layer, &action) in order.zip(actions) {
+                bits[layer] = problem.actions_of(layer)[action];
             }
             bits
         };
@@ -86,6 +90,21 @@ impl Sensitivities {
         proposed.collect()
     }
 
+    /// What it costs and harms that one layer alone departs from an assignment.
+    fn choice(
+        &self,
+        problem: &Problem,
+        from: &[Bitwidth],
+        layer: usize,
+        action: usize,
+    ) -> Result<(usize, f64, f64), ReleqError> {
+        let bits = problem.actions_of(layer)[action];
+        let mut one = from.to_vec();
+        one[layer] = bits;
+        let cost = problem.quant_state(&one)? - problem.quant_state(from)?;
+        Ok((action, cost, self.of(layer, bits)?))
+    }
+
     fn of(&self, layer: usize, bits: Bitwidth) -> Result<f64, ReleqError> {
         let known = self.layers.iter().find(|known| known.layer == layer);
         known.and_then(|known| known.divergence(bits)).ok_or_else(|| ReleqError::Setting {
@@ -93,6 +112,46 @@ impl Sensitivities {
             reason: format!("layer {layer} was not measured at {bits} bits"),
         })
     }
+}
+
+/// Searched layers whose costs depend on each other, but on nothing else.
+struct Group {
+    /// Activations that are rounded, if that is searched.
+    activations: Option<usize>,
+    /// The layers with weights that read them, or one by itself.
+    readers: Vec<usize>,
+}
+
+/// The searched layers in groups.
+fn groups(problem: &Problem) -> Vec<Group> {
+    let profile = |layer: usize| &problem.layers()[layer].profile;
+    let searched = problem.searched();
+    let is_rounded = |layer: usize| profile(layer).kind == LayerKind::Activations;
+    let reads = |layer: usize| {
+        let read = profile(layer).reads.as_deref()?;
+        searched.iter().copied().find(|&other| is_rounded(other) && profile(other).name == read)
+    };
+    let mut groups = Vec::new();
+    for &layer in searched {
+        if is_rounded(layer) {
+            let readers = searched.iter().copied().filter(|&reader| reads(reader) == Some(layer));
+            groups.push(Group { activations: Some(layer), readers: readers.collect() });
+        } else if reads(layer).is_none() {
+            groups.push(Group { activations: None, readers: vec![layer] });
+        }
+    }
+    groups
+}
+
+/// Every partial assignment with every choice (action, cost, divergence) for one layer more.
+fn longer(partials: &[Partial], choices: &[(usize, f64, f64)]) -> Vec<Partial> {
+    let with = |partial: &Partial, &(action, cost, divergence): &(usize, f64, f64)| {
+        let mut actions = partial.actions.clone();
+        actions.push(action);
+        let (cost, divergence) = (partial.cost + cost, partial.divergence + divergence);
+        Partial { cost, divergence, actions }
+    };
+    partials.iter().flat_map(|partial| choices.iter().map(|choice| with(partial, choice))).collect()
 }
 
 /// Those that no other beats in both, the cheapest first.
@@ -139,7 +198,7 @@ fn thinned(all: Vec<Partial>) -> Vec<Partial> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use releq_core::LayerProfile;
+    use releq_core::{LayerProfile, Shape};
 
     use super::*;
     use crate::{SearchLayer, sensitivity::tests::by_weights};
@@ -154,6 +213,71 @@ mod tests {
             .collect();
         let actions = (2..=5).map(|bits| Bitwidth::new(bits).unwrap());
         Problem::builder().layers(layers).actions(actions).build().unwrap()
+    }
+
+    #[test]
+    fn weights_and_what_they_read_are_chosen_together() {
+        let activations = |name: &str| SearchLayer {
+            profile: LayerProfile::activations(name, Shape::Vector { features: 4 }),
+            weight_std: 0.0,
+            fixed: None,
+        };
+        let layer = |name: &str, inputs: usize, reads: &str| {
+            let mut profile = LayerProfile::linear(name, inputs, 4);
+            profile.reads = Some(reads.to_owned());
+            SearchLayer { profile, weight_std: 0.1, fixed: None }
+        };
+        let layers = vec![
+            activations("a"),
+            layer("one", 4, "a"),
+            layer("two", 9, "a"),
+            activations("b"),
+            layer("three", 6, "b"),
+        ];
+        let bits = |all: &[u8]| -> Vec<Bitwidth> {
+            all.iter().map(|&bits| Bitwidth::new(bits).unwrap()).collect()
+        };
+        let problem = Problem::builder()
+            .layers(layers)
+            .actions(bits(&[2, 3, 4]))
+            .activation_actions(bits(&[4, 8]))
+            .cost(releq_hw::BitOperations)
+            .build()
+            .unwrap();
+        assert_eq!(problem.actions(), bits(&[2, 3, 4, 8]));
+        assert_eq!(problem.all_at(Bitwidth::EIGHT), bits(&[8, 4, 4, 8, 4]));
+        assert_eq!(problem.all_at(Bitwidth::new(2).unwrap()), bits(&[4, 2, 2, 4, 2]));
+        assert!(problem.admits(&bits(&[4, 2, 3, 8, 4])));
+        assert!(!problem.admits(&bits(&[3, 2, 3, 8, 4])));
+        assert!(!problem.admits(&bits(&[4, 2, 8, 8, 4])));
+        // By hand: weights times bits times bits, over those at 4 and 8 bits.
+        let quant_state = problem.quant_state(&bits(&[4, 2, 3, 8, 4])).unwrap();
+        let by_hand =
+            (16 * 2 * 4 + 36 * 3 * 4 + 24 * 4 * 8) as f64 / ((16 + 36 + 24) * 4 * 8) as f64;
+        assert!((quant_state - by_hand).abs() < 1e-12);
+
+        let known = by_weights(&[0.7, 1.0, 0.2, 1.5, 0.4], 2..=8);
+        let mut expected: Vec<(f64, f64)> = Vec::new();
+        for code in 0..4 * 27 {
+            let activation = |place: u32| [4, 8][code >> place & 1];
+            let weight = |place: u32| u8::try_from(code / 4 / 3usize.pow(place) % 3 + 2).unwrap();
+            let all = bits(&[activation(0), weight(0), weight(1), activation(1), weight(2)]);
+            let divergence = known.divergence(&all).unwrap();
+            expected.push((problem.quant_state(&all).unwrap(), divergence));
+        }
+        expected.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+        let mut least = f64::INFINITY;
+        expected.retain(|&(_, divergence)| {
+            let better = divergence < least - 1e-12;
+            least = least.min(divergence);
+            better
+        });
+        let got = known.frontier(&problem).unwrap();
+        assert_eq!(got.len(), expected.len());
+        for (got, (cost, divergence)) in got.iter().zip(expected) {
+            assert!((got.quant_state - cost).abs() < 1e-9, "{got:?}, {cost}");
+            assert!((got.divergence - divergence).abs() < 1e-9, "{got:?}, {divergence}");
+        }
     }
 
     /// By looking at every assignment.

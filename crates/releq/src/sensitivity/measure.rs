@@ -36,10 +36,9 @@ impl Sensitivities {
     ) -> Result<Self, ReleqError> {
         let pool = TrainerPool::new(*setup);
         let piece = || "trainer".to_owned();
-        let all_known = problem
-            .searched()
-            .iter()
-            .all(|&layer| problem.actions().iter().all(|&bits| known(layer, bits).is_some()));
+        let all_known = problem.searched().iter().all(|&layer| {
+            problem.actions_of(layer).iter().all(|&bits| known(layer, bits).is_some())
+        });
         let reference = match all_known {
             true => Vec::new(),
             false => guard(piece, || pool.reference())?,
@@ -51,7 +50,7 @@ impl Sensitivities {
         };
         let mut wanted = Vec::new();
         for &layer in problem.searched() {
-            for &bits in problem.actions() {
+            for &bits in problem.actions_of(layer) {
                 wanted.push((layer, bits, alone(layer, bits)?));
             }
         }
@@ -74,11 +73,11 @@ impl Sensitivities {
             on_done(*layer, &sensitivity)?;
             Ok::<_, ReleqError>(sensitivity)
         })?;
-        let mut each = measured.chunks(problem.actions().len());
+        let mut measured = measured.into_iter();
         let layers = problem.searched().iter().map(|&layer| LayerSensitivity {
             layer,
             name: problem.layers()[layer].profile.name.clone(),
-            bits: each.next().unwrap_or_default().to_vec(),
+            bits: measured.by_ref().take(problem.actions_of(layer).len()).collect(),
         });
         Ok(Self { images: setup.validation.len(), layers: layers.collect() })
     }

@@ -1,13 +1,13 @@
 //! Activations of up to 8 bits: their ranges from images, and the accuracy that they leave.
 
-use std::num::NonZeroUsize;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use anyhow::Result;
 use releq::{
-    core::{Bitwidth, BitwidthAssignment},
+    core::{Bitwidth, BitwidthAssignment, Network},
     data::Normalization,
     format::QuantizedNetwork,
-    quant::{ActivationGrids, QuantizerKind},
+    quant::{ActivationGrid, ActivationGrids, QuantizerKind},
     train::{self, Calibration, NativeTrainer, RangeRule, RoundedActivations, Trainer},
 };
 use serde::Serialize;
@@ -57,6 +57,27 @@ pub(super) struct ActivationArgs {
     data: DataArgs,
 }
 
+/// Which activations are asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Ask<'a> {
+    /// So many bits of what all layers with weights read, or of what each of them does.
+    Bits(&'a BitwidthAssignment),
+    /// The grids that a run has found, by the layer that gives the values.
+    Searched(&'a BTreeMap<String, ActivationGrid>),
+}
+
+/// The bits of what each layer with weights reads, 8 where that has no grid.
+fn read(network: &Network, grids: &BTreeMap<String, ActivationGrid>) -> Result<BitwidthAssignment> {
+    let nodes = network.nodes();
+    let readers = (0..nodes.len()).filter(|&index| nodes[index].op.has_weights());
+    let bits = readers.map(|index| {
+        let source = network.unmoved(network.sources(index)[0]);
+        let name = source.map_or("input", |source| nodes[source].name.as_str());
+        grids.get(name).map_or(Bitwidth::EIGHT, |grid| grid.bits)
+    });
+    Ok(BitwidthAssignment::new(bits.collect())?)
+}
+
 /// Grids of activations, and what they cost.
 pub(super) struct Rounded {
     pub(super) grids: ActivationGrids,
@@ -98,17 +119,21 @@ impl ActivationArgs {
         }
     }
 
-    /// Finds the ranges of activations of so many bits, and measures.
+    /// Finds the ranges of activations, and measures.
     pub(super) fn round(
         &self,
-        bits: &BitwidthAssignment,
+        asked: Ask<'_>,
         model: &QuantizedNetwork,
         normalization: Option<&Normalization>,
     ) -> Result<Rounded> {
         let network = model.network();
         let profiles = network.profiles();
         let names = profiles.iter().map(|layer| layer.name.as_str());
-        let bits = options::per_layer("--activation-bits", bits, names)?;
+        let nothing = BTreeMap::new();
+        let (bits, known) = match asked {
+            Ask::Bits(bits) => (options::per_layer("--activation-bits", bits, names)?, &nothing),
+            Ask::Searched(grids) => (read(network, grids)?, grids),
+        };
         let normalization = normalization.ok_or_else(|| {
             UsageError(format!(
                 "--mean and --std: say how images were normalized in the training of `{}`, since its activations depend \
@@ -127,7 +152,7 @@ impl ActivationArgs {
         let mut trainer = NativeTrainer::new(network, QuantizerKind::default().build())?;
         trainer.load(&model.dequantized())?;
         let calibration = Calibration::of(&mut trainer, &calibration, normalization)?;
-        let grids = calibration.grids(&trainer, rule, Some(&bits))?;
+        let grids = calibration.grids_beside(&trainer, rule, Some(&bits), known)?;
 
         let (test, _) = images::load(&source, Split::Test, self.images, network)?;
         let weights_only = train::accuracy(&mut trainer, &test, normalization, BATCH)?;

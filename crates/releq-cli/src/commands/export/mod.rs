@@ -10,7 +10,7 @@ use std::{
     str::FromStr,
 };
 
-use activations::{Accuracy, ActivationArgs};
+use activations::{Accuracy, ActivationArgs, Ask};
 use anyhow::Result;
 use clap::ValueEnum;
 use releq::{
@@ -23,7 +23,7 @@ use releq::{
         packed::{self, About, Packed},
         safetensors,
     },
-    quant::ActivationGrids,
+    quant::{ActivationGrid, ActivationGrids},
     zoo,
 };
 use serde::Serialize;
@@ -41,7 +41,8 @@ use crate::{
 ///
 /// Of a run, its answer is written: the retrained weights at the bitwidths that were found. Of any other network, the
 /// weights are rounded as they are to the bitwidths of --bits; layers without stay in full precision. All forms compute
-/// with the same weights, bit for bit.
+/// with the same weights, bit for bit. Of a run that searched bitwidths of activations, a packed file has those too; the other
+/// forms have the weights alone.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Forms:
   dq           ONNX with integer weights; the file shrinks. ONNX Runtime
@@ -131,6 +132,8 @@ struct Found {
     normalization: Option<Normalization>,
     /// Grids of activations, where what is exported has them.
     activations: Option<ActivationGrids>,
+    /// Those of the activations that a run has searched, by the layer that gives them.
+    searched: BTreeMap<String, ActivationGrid>,
     origin: BTreeMap<String, String>,
 }
 
@@ -217,7 +220,8 @@ impl Args {
                 "a run has weights and bitwidths of its own; --weights and --bits are for networks";
             return Err(UsageError(reason.to_owned()).into());
         }
-        let RunAnswer { model, frame, report, .. } = RunFolder::answer_of(run)?;
+        let RunAnswer { model, frame, report, activations: searched, .. } =
+            RunFolder::answer_of(run)?;
         let mut origin = BTreeMap::from([
             ("releq".to_owned(), report.version.clone()),
             ("seed".to_owned(), report.config.seed.to_string()),
@@ -233,7 +237,7 @@ impl Args {
         let of_run = report.normalization.clone().or_else(|| report.config.normalization.clone());
         let given = self.normalization.given(model.network(), self.activations.images())?;
         let normalization = given.or(of_run);
-        Ok(Found { model, frame, normalization, activations: None, origin })
+        Ok(Found { model, frame, normalization, activations: None, searched, origin })
     }
 
     /// A network with its weights, quantized as they are.
@@ -261,7 +265,8 @@ impl Args {
                 QuantizedNetwork::new(network, weights, &bits, &*quantizer)?
             }
         };
-        Ok(Found { model, frame, normalization, activations, origin: BTreeMap::new() })
+        let (searched, origin) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Found { model, frame, normalization, activations, searched, origin })
     }
 
     /// How images were normalized: as the options say, as what is exported says, or as the preset of the network.
@@ -275,7 +280,7 @@ impl Args {
     }
 
     fn write(&self, found: Found) -> Result<Outcome> {
-        let Found { model, frame, normalization, mut activations, origin } = found;
+        let Found { model, frame, normalization, mut activations, searched, origin } = found;
         let network = model.network().name().to_owned();
         let quantizer = model.quantizer().map(str::to_owned);
         let mut layers: Vec<Layer> = model
@@ -297,7 +302,8 @@ impl Args {
             Some(form) => {
                 let most_opset = self.opset.unwrap_or(ExportConfig::default().most_opset);
                 let exported = if let Some(bits) = self.activations.asked()? {
-                    let rounded = self.activations.round(&bits, &model, normalization.as_ref())?;
+                    let rounded =
+                        self.activations.round(Ask::Bits(&bits), &model, normalization.as_ref())?;
                     accuracy = Some(rounded.accuracy);
                     onnx::export_int8(&model, &frame, &rounded.grids, most_opset)?
                 } else {
@@ -310,8 +316,13 @@ impl Args {
                 }
             }
             None if self.form == FileForm::Packed => {
-                if let Some(bits) = self.activations.asked()? {
-                    let rounded = self.activations.round(&bits, &model, normalization.as_ref())?;
+                let asked = self.activations.asked()?;
+                let asked = match &asked {
+                    Some(bits) => Some(Ask::Bits(bits)),
+                    None => (!searched.is_empty()).then_some(Ask::Searched(&searched)),
+                };
+                if let Some(asked) = asked {
+                    let rounded = self.activations.round(asked, &model, normalization.as_ref())?;
                     (activations, accuracy) = (Some(rounded.grids), Some(rounded.accuracy));
                 }
                 let (mean, std) =
