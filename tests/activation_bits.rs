@@ -47,6 +47,7 @@ fn config() -> ExperimentConfig {
     config.budget = Budget { evaluations: Some(12), ..Budget::default() };
     config.cost = CostKind::Bitops.into();
     config.activation_actions = bits(&[4, 8]);
+    config.beside = vec![("published".to_owned(), "2-2-3-2".parse().unwrap())];
     config
 }
 
@@ -91,6 +92,7 @@ fn activations_are_actions_like_weights() {
     let three = row("uniform 3");
     assert_eq!((three.mean_bits, three.quant_state), (3.0, Some(12.0 / 64.0)));
     assert!(three.bits.iter().zip(&is_rounded).all(|(bits, r)| bits.get() == 3 + u8::from(*r)));
+    assert_eq!(row("published").bits.to_string(), "8-2-8-2-8-3-8-2");
     // No layer but those with weights has a size, and biases stay as they are.
     assert!((three.cost("size").unwrap().saving() - 8.0 / 3.0).abs() < 0.05);
 

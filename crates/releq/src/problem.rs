@@ -523,7 +523,10 @@ impl Problem {
             || {
                 for profile in &self.counted {
                     let reads = profile.reads.as_deref();
-                    let activations = reads.map_or_else(|| vec![Bitwidth::EIGHT], may_get);
+                    let mut activations = reads.map_or_else(Vec::new, may_get);
+                    if activations.is_empty() {
+                        activations.push(Bitwidth::EIGHT);
+                    }
                     for weight in may_get(&profile.name) {
                         for &activation in &activations {
                             let bits = LayerBits::new(weight, activation);

@@ -1,6 +1,6 @@
 //! `releq pareto`: the whole space of assignments, or a sample of it.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use releq::{AgentKind, Budget, ExperimentConfig, core::Network};
@@ -53,13 +53,17 @@ impl Args {
 /// How many assignments there are to choose from.
 fn assignments(config: &ExperimentConfig, network: &Network) -> Result<usize> {
     let layers = network.quantizable_layers().saturating_sub(config.fixed_layers.len());
-    let actions: BTreeSet<_> = config.actions.iter().chain(&config.activation_actions).collect();
-    let all = u32::try_from(layers).ok().and_then(|layers| actions.len().checked_pow(layers));
+    if !config.activation_actions.is_empty() {
+        let reason = "--activation-bits: say with --sample N how many assignments to measure";
+        return Err(UsageError(reason.to_owned()).into());
+    }
+    let all =
+        u32::try_from(layers).ok().and_then(|layers| config.actions.len().checked_pow(layers));
     all.filter(|&all| all <= MOST).ok_or_else(|| {
         UsageError(format!(
             "{layers} layers with {} bitwidths to choose from are more than {MOST} assignments; give --sample N, or \
              fewer --bits",
-            actions.len()
+            config.actions.len()
         ))
         .into()
     })

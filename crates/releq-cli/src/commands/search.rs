@@ -17,6 +17,7 @@ use releq::{
     train::{AccuracyReport, TrainerFactory as _, accuracy},
     zoo,
 };
+use serde_json::{Map, Value};
 
 use crate::{
     args::{
@@ -128,7 +129,13 @@ impl Args {
         named.remark();
         let comes_with_weights = named.weights.is_some() && self.weights.weights.is_none();
         let (mut network, mut weights) = self.weights.of(named)?;
-        if !self.search.activation_bits.is_empty() {
+        let names_activations = |settings: &Map<String, Value>| {
+            let actions = settings.get("activation_actions").and_then(Value::as_array);
+            actions.is_some_and(|actions| !actions.is_empty())
+        };
+        if !self.search.activation_bits.is_empty()
+            || files.iter().any(|(settings, _)| names_activations(settings))
+        {
             network = network.with_fake_quantize()?;
         }
         if let Some((_, weights)) = &mut weights {

@@ -101,8 +101,19 @@ pub(crate) fn forbidden(report: &Report, bits: &[Bitwidth]) -> Option<&'static s
     if layers.clone().any(|(fixed, bits)| fixed.is_some_and(|fixed| fixed != *bits)) {
         return Some("has other bits in a fixed layer");
     }
-    let chosen = |bits: &Bitwidth| config.actions.contains(bits);
-    if layers.any(|(fixed, bits)| fixed.is_none() && !chosen(bits)) {
+    // Only activations compute nothing.
+    let mut computes = report.layers.iter().map(|layer| layer.macs > 0);
+    let mut chosen = |bits: &Bitwidth| match computes.next() {
+        Some(false) if !config.activation_actions.is_empty() => {
+            config.activation_actions.contains(bits)
+        }
+        _ => config.actions.contains(bits),
+    };
+    let outside = |(fixed, bits): (&Option<Bitwidth>, &Bitwidth)| {
+        let chosen = chosen(bits);
+        fixed.is_none() && !chosen
+    };
+    if layers.any(outside) {
         return Some("has bits that were not to choose from");
     }
     None
@@ -126,6 +137,16 @@ impl<'a> Facts<'a> {
             searched: names.filter(|name| !fixed(name)).collect(),
             profiles: if profiles.len() == report.layers.len() { profiles } else { Vec::new() },
         }
+    }
+
+    /// The only bitwidth of the weights of an assignment, if there is only one, whatever that of activations.
+    pub(crate) fn uniform(&self, bits: &[Bitwidth]) -> Option<Bitwidth> {
+        if self.profiles.len() != bits.len() {
+            return uniform(bits);
+        }
+        let layers = self.profiles.iter().zip(bits);
+        let weights = layers.filter(|(layer, _)| layer.kind != LayerKind::Activations);
+        uniform(&weights.map(|(_, &bits)| bits).collect::<Vec<_>>())
     }
 
     /// Mean of the weights' bits of an assignment, which may have those of activations too.
@@ -157,7 +178,8 @@ impl<'a> Facts<'a> {
 
     /// The highest bitwidth to choose from.
     pub(crate) fn highest(&self) -> String {
-        self.report.config.actions.iter().max().map_or_else(String::new, ToString::to_string)
+        let actions = self.report.config.all_actions();
+        actions.last().map_or_else(String::new, ToString::to_string)
     }
 
     /// Title of an axis of State_Quantization.
@@ -167,8 +189,7 @@ impl<'a> Facts<'a> {
 
     /// What each action of the agent stands for.
     pub(crate) fn action_names(&self, actions: usize) -> Vec<String> {
-        let mut bits = self.report.config.actions.clone();
-        bits.sort_unstable();
+        let bits = self.report.config.all_actions();
         if bits.len() == actions {
             bits.iter().map(|bits| format!("{bits} bits")).collect()
         } else {
@@ -194,7 +215,7 @@ impl<'a> Facts<'a> {
             RowKind::Agent
         } else if self.report.comparisons.iter().any(is_rival) {
             RowKind::Rival
-        } else if row.label.starts_with("uniform ") && uniform(&row.bits).is_some() {
+        } else if row.label.starts_with("uniform ") && self.uniform(&row.bits).is_some() {
             RowKind::Uniform
         } else {
             RowKind::Named

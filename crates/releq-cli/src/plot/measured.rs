@@ -7,7 +7,7 @@ use svg::node::element::Group;
 
 use super::{
     Drawing, Facts, Figure, Width,
-    facts::{first_step, uniform},
+    facts::first_step,
     frame::{BELOW_TITLED, Frame, Rect, whisker_values},
     frontier::frontier,
     labels::{Labelled, place},
@@ -234,7 +234,7 @@ fn named(facts: &Facts<'_>, frame: &Frame) -> Group {
     for (_, outcome) in facts.searches() {
         for scored in outcome.scored.iter().filter(|scored| scored.failure.is_none()) {
             let is_chosen = chosen == Some(&scored.bits);
-            let uniform = uniform(&scored.bits);
+            let uniform = facts.uniform(&scored.bits);
             if !(is_chosen || uniform.is_some()) || !seen.insert(&scored.bits) {
                 continue;
             }

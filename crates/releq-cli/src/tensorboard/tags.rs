@@ -27,7 +27,7 @@ impl Names {
     #[must_use]
     pub fn of(report: &Report) -> Self {
         let facts = Facts::new(report, &[]);
-        let actions = facts.action_names(report.config.actions.len());
+        let actions = facts.action_names(report.config.all_actions().len());
         Self {
             layers: report.layers.iter().map(|layer| layer.name.clone()).collect(),
             searched: facts.searched.iter().map(|&name| name.to_owned()).collect(),

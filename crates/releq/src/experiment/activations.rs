@@ -26,7 +26,7 @@ impl Run<'_> {
             // The answer is worth having without.
             Err(error) => {
                 let error = error.chain();
-                log::warn!("the accuracy with activations of 8 bits is not measured: {error}");
+                log::warn!("the accuracy with rounded activations is not measured: {error}");
             }
         }
     }

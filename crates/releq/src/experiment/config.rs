@@ -314,7 +314,8 @@ pub struct ExperimentConfig {
     #[serde(default = "one")]
     pub seeds: usize,
     /// Assignments that the report shows beside what was found, after the same long retrain: label and
-    /// bitwidths.
+    /// bitwidths. Where the network rounds activations, they may be of the layers with weights alone, and activations get 8 bits
+    /// or the nearest that may be chosen for them.
     pub beside: Vec<(String, BitwidthAssignment)>,
     /// Bitwidths that the report shows for all layers alike, after the same long retrain, as far as the quantizer supports
     /// them.
@@ -404,6 +405,14 @@ impl ExperimentConfig {
             let highest = self.actions.iter().map(|bits| bits.get()).max().unwrap_or(8);
             RewardKind::Exchange(Exchange::for_tolerance(self.tolerance, highest)).into()
         })
+    }
+
+    /// All bitwidths that a layer may get, weights or activations, ascending: the actions of the agent.
+    #[must_use]
+    pub fn all_actions(&self) -> Vec<Bitwidth> {
+        let all: BTreeSet<Bitwidth> =
+            self.actions.iter().chain(&self.activation_actions).copied().collect();
+        all.into_iter().collect()
     }
 
     /// Reads a configuration from JSON.

@@ -1,8 +1,7 @@
 //! The long retrains at the end, and what a report's table says of them.
 
 use std::{
-    cmp::Ordering,
-    cmp::Reverse,
+    cmp::{Ordering, Reverse},
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -496,7 +495,9 @@ pub(super) fn beside(
 ) -> Result<Vec<(String, BitwidthAssignment)>, ReleqError> {
     let float = self::uniform(network, config, Bitwidth::FLOAT)?;
     let mut beside = vec![(FULL_PRECISION.to_owned(), float)];
-    beside.extend(config.beside.iter().cloned());
+    for (label, bits) in &config.beside {
+        beside.push((label.clone(), with_activations(network, config, bits)?));
+    }
     for &bits in uniform {
         beside.push((format!("{UNIFORM}{bits}"), self::uniform(network, config, bits)?));
     }
@@ -510,17 +511,46 @@ pub(super) fn uniform(
     config: &ExperimentConfig,
     bits: Bitwidth,
 ) -> Result<BitwidthAssignment, ReleqError> {
+    let activations = match bits.is_float() {
+        true => bits,
+        false => nearest_of_activations(config, bits),
+    };
+    let of = |layer: &LayerProfile| match layer.kind {
+        LayerKind::Activations => activations,
+        _ => bits,
+    };
+    Ok(BitwidthAssignment::new(network.profiles().iter().map(of).collect())?)
+}
+
+/// An assignment that may be of the layers with weights alone, as published ones are: activations then get 8 bits, or the nearest
+/// that may be chosen for them.
+pub(super) fn with_activations(
+    network: &Network,
+    config: &ExperimentConfig,
+    bits: &BitwidthAssignment,
+) -> Result<BitwidthAssignment, ReleqError> {
+    let layers = network.profiles();
+    let is_rounded = |layer: &&LayerProfile| layer.kind == LayerKind::Activations;
+    if bits.len() != layers.len() - layers.iter().filter(is_rounded).count() {
+        return Ok(bits.clone());
+    }
+    let activations = nearest_of_activations(config, Bitwidth::EIGHT);
+    let mut weights = bits.iter().copied();
+    let of = |layer: &LayerProfile| match layer.kind {
+        LayerKind::Activations => Some(activations),
+        _ => weights.next(),
+    };
+    Ok(BitwidthAssignment::new(layers.iter().filter_map(of).collect())?)
+}
+
+/// The bitwidth that activations may get and that is nearest to `bits`; of two, the higher.
+fn nearest_of_activations(config: &ExperimentConfig, bits: Bitwidth) -> Bitwidth {
     let actions = match config.activation_actions.as_slice() {
         [] => &config.actions,
         actions => actions,
     };
     let distance = |action: &Bitwidth| (action.get().abs_diff(bits.get()), Reverse(action.get()));
-    let nearest = actions.iter().copied().min_by_key(distance).filter(|_| !bits.is_float());
-    let of = |layer: &LayerProfile| match layer.kind {
-        LayerKind::Activations => nearest.unwrap_or(bits),
-        _ => bits,
-    };
-    Ok(BitwidthAssignment::new(network.profiles().iter().map(of).collect())?)
+    actions.iter().copied().min_by_key(distance).unwrap_or(bits)
 }
 
 /// The assignments of labels that may share them, in their order.

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use releq_core::{Bitwidth, BitwidthAssignment, CostError, Network, Weights};
+use releq_core::{Bitwidth, BitwidthAssignment, CostError, LayerKind, Network, Weights};
 use releq_data::Dataset;
 use releq_hw::Machine;
 use releq_quant::{QuantError, Quantizer};
@@ -593,7 +593,10 @@ fn check_report_costs(
     uniform: &[Bitwidth],
 ) -> Result<(), ReleqError> {
     let layers = network.profiles();
-    let mut rows: Vec<BitwidthAssignment> = config.beside.iter().map(|(_, b)| b.clone()).collect();
+    let beside = config.beside.iter();
+    let mut rows: Vec<BitwidthAssignment> = beside
+        .map(|(_, bits)| finals::with_activations(network, config, bits))
+        .collect::<Result<_, _>>()?;
     for &bits in [Bitwidth::FLOAT, Bitwidth::EIGHT].iter().chain(uniform) {
         rows.push(finals::uniform(network, config, bits)?);
     }
@@ -619,16 +622,35 @@ fn check_bits(
         Err(ReleqError::from(QuantError::unsupported(&**quantizer, *bits)))
     };
     config.actions.iter().try_for_each(supported)?;
-    config.fixed_layers.iter().try_for_each(|(_, bits)| supported(bits))?;
-    let layers = network.quantizable_layers();
+    let profiles = network.profiles();
+    let rounded: BTreeSet<&str> = profiles
+        .iter()
+        .filter(|layer| layer.kind == LayerKind::Activations)
+        .map(|layer| layer.name.as_str())
+        .collect();
+    let fits = |layer: &str, bits: &Bitwidth| match rounded.contains(layer) {
+        true if bits.is_float() || *bits <= Bitwidth::EIGHT => Ok(()),
+        true => Err(ReleqError::from(QuantError::ActivationBits { bits: *bits })),
+        false => supported(bits),
+    };
+    if config.activation_actions.is_empty() && !rounded.is_empty() {
+        for layer in &rounded {
+            config.actions.iter().try_for_each(|bits| fits(layer, bits))?;
+        }
+    }
+    config.fixed_layers.iter().try_for_each(|(layer, bits)| fits(layer, bits))?;
+    let layers = profiles.len();
     for (label, bits) in &config.beside {
+        let bits = finals::with_activations(network, config, bits)?;
         if bits.len() != layers {
             let count = bits.len();
             let reason =
                 format!("`{label}` has {count} bitwidths, the network has {layers} layers");
             return Err(ReleqError::Setting { setting: "beside", reason });
         }
-        bits.iter().try_for_each(supported)?;
+        for (layer, bits) in profiles.iter().zip(bits.iter()) {
+            fits(&layer.name, bits)?;
+        }
     }
     Ok(())
 }

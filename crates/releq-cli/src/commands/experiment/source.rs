@@ -269,7 +269,7 @@ impl Source {
             Answers::Table { table, problem, .. } => {
                 problem.actions().unwrap_or_else(|| table.bitwidths())
             }
-            Answers::Live(config) => config.actions.clone(),
+            Answers::Live(config) => config.all_actions(),
         };
         actions.sort_unstable();
         actions.dedup();
