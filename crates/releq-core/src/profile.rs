@@ -162,6 +162,7 @@ impl LayerProfile {
         (self.out_channels * self.out_height * self.out_width) as u64
     }
 }
+
 /// What the layers that compute multiply, where every layer has a bitwidth, those that only round activations too.
 #[derive(Clone, Debug)]
 pub struct Operands {

@@ -83,21 +83,12 @@ impl ActivationGrid {
         }
     }
 
-    /// Turns the gradient of the rounded values into that of the `values` that were rounded: it passes where they were within
-    /// the ends of the grid, and is 0 where they were moved to an end.
+    /// Whether a value is rounded to a code without being moved to an end of the grid. The gradient of the rounded value is
+    /// that of the value where it is, and 0 where not.
     ///
     /// # Source
     /// The straight-through estimator (Bengio et al. 2013, arXiv 1308.3432) as PyTorch's `fake_quantize_per_tensor_affine`
     /// has it.
-    pub fn backward(&self, values: &[f32], gradient: &mut [f32]) {
-        for (gradient, &value) in gradient.iter_mut().zip(values) {
-            if !self.covers(value) {
-                *gradient = 0.0;
-            }
-        }
-    }
-
-    /// Whether a value is rounded to a code without being moved to an end of the grid.
     #[must_use]
     pub fn covers(&self, value: f32) -> bool {
         let code = (value / self.scale).round_ties_even() + f32::from(self.zero_point);

@@ -156,8 +156,7 @@ impl Calibration {
         let network = trainer.network();
         let bits = bits.map(|bits| read_at(network, bits)).transpose()?.unwrap_or_default();
         let grid = |layer: Option<usize>| -> Result<Option<ActivationGrid>, TrainError> {
-            let name = layer.map_or("input", |layer| network.nodes()[layer].name.as_str());
-            if let Some(grid) = known.get(name) {
+            if let Some(grid) = known.get(network.source_name(layer)) {
                 return Ok(Some(*grid));
             }
             let Some(histogram) = self.histograms.get(&layer) else { return Ok(None) };
@@ -211,10 +210,8 @@ pub fn known_grids(
         let Some(ranges) = weights.0.get(&name) else {
             return Err(WeightsError::Missing(name).into());
         };
-        let source = network.sources(index)[0];
-        let source = source.map_or("input", |source| network.nodes()[source].name.as_str());
-        let grid = activation_grid(network, index, &ranges.values, bits)?;
-        grids.insert(source.to_owned(), grid);
+        let source = network.source_name(network.sources(index)[0]);
+        grids.insert(source.to_owned(), activation_grid(network, index, &ranges.values, bits)?);
     }
     Ok(grids)
 }
@@ -304,12 +301,16 @@ impl Histogram {
 
     /// The share of the range whose grid of so many bits leaves the least squared error, in steps of [`CLIPS`].
     fn best_range(&self, bits: Bitwidth) -> Result<(f32, f32), TrainError> {
+        let width = self.reach / (BINS as f32 / 2.0);
+        let middle =
+            |bin: usize| (width * (bin as f32 + 0.5) - self.reach).clamp(self.min, self.max);
+        let values: Vec<f32> = (0..self.counts.len()).map(middle).collect();
         let mut best = (f64::INFINITY, (self.min, self.max));
         for clip in (1..=CLIPS).rev() {
             let share = clip as f32 / CLIPS as f32;
             let range = (self.min * share, self.max * share);
             let Ok(grid) = ActivationGrid::of_range(range.0, range.1, bits) else { continue };
-            let error = self.squared_error(&grid);
+            let error = self.squared_error(&values, &grid);
             if error < best.0 {
                 best = (error, range);
             }
@@ -320,15 +321,12 @@ impl Histogram {
         Ok(best.1)
     }
 
-    /// Sum of the squared errors that a grid leaves, of the middles of the bins.
-    fn squared_error(&self, grid: &ActivationGrid) -> f64 {
-        let width = self.reach / (BINS as f32 / 2.0);
-        let middle =
-            |bin: usize| (width * (bin as f32 + 0.5) - self.reach).clamp(self.min, self.max);
-        let values: Vec<f32> = (0..self.counts.len()).map(middle).collect();
-        let mut rounded = values.clone();
+    /// Sum of the squared errors that a grid leaves of the `middles` of the bins.
+    fn squared_error(&self, middles: &[f32], grid: &ActivationGrid) -> f64 {
+        let mut rounded = middles.to_vec();
         grid.fake_quantize(&mut rounded);
-        let errors = values.iter().zip(&rounded).map(|(value, rounded)| f64::from(value - rounded));
+        let errors =
+            middles.iter().zip(&rounded).map(|(value, rounded)| f64::from(value - rounded));
         errors.zip(&self.counts).map(|(error, &count)| error * error * count as f64).sum()
     }
 

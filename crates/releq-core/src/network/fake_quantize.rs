@@ -26,14 +26,15 @@ impl Network {
         let rounded: BTreeSet<Option<usize>> =
             readers.map(|index| self.unmoved(self.sources[index][0])).collect();
         let mut nodes = Vec::with_capacity(self.nodes.len() + rounded.len());
+        let suffixed = |source: Option<usize>| format!("{}{SUFFIX}", self.source_name(source));
         let named = |source: Option<usize>| match rounded.contains(&source) {
-            true => self.name_of(source) + SUFFIX,
-            false => self.name_of(source),
+            true => suffixed(source),
+            false => self.source_name(source).to_owned(),
         };
         let round = |source: Option<usize>| Node {
-            name: self.name_of(source) + SUFFIX,
+            name: suffixed(source),
             op: Op::FakeQuantize,
-            inputs: vec![self.name_of(source)],
+            inputs: vec![self.source_name(source).to_owned()],
         };
         nodes.extend(rounded.contains(&None).then(|| round(None)));
         for (index, node) in self.nodes.iter().enumerate() {
@@ -45,20 +46,25 @@ impl Network {
         Ok(network.with_softmax(self.softmax))
     }
 
-    /// The same network without [`Op::FakeQuantize`]: whoever read rounded values reads what was rounded.
+    /// The same network without [`Op::FakeQuantize`]: whoever read rounded values reads what was rounded. A network that has no
+    /// such layers is given back as it is.
     ///
     /// # Errors
-    /// None but for a network whose last layer rounds.
+    /// None: what is left is a network.
     pub fn without_fake_quantize(&self) -> Result<Self, NetworkError> {
-        let mut named: BTreeMap<Option<usize>, String> = BTreeMap::new();
+        if !self.rounds_activations() {
+            return Ok(self.clone());
+        }
+        let mut unrounded: BTreeMap<Option<usize>, String> = BTreeMap::new();
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for (index, node) in self.nodes.iter().enumerate() {
             let of = |source: &Option<usize>| {
-                named.get(source).cloned().unwrap_or_else(|| self.name_of(*source))
+                let found = unrounded.get(source).cloned();
+                found.unwrap_or_else(|| self.source_name(*source).to_owned())
             };
             let inputs: Vec<String> = self.sources[index].iter().map(of).collect();
             if node.op == Op::FakeQuantize {
-                named.insert(Some(index), inputs.concat());
+                unrounded.insert(Some(index), inputs.concat());
             } else {
                 nodes.push(Node { inputs, ..node.clone() });
             }
@@ -92,8 +98,13 @@ impl Network {
         source
     }
 
-    fn name_of(&self, source: Option<usize>) -> String {
-        source.map_or_else(|| INPUT.to_owned(), |layer| self.nodes[layer].name.clone())
+    /// The name under which layers refer to a source: `input` for the network's input.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    #[must_use]
+    pub fn source_name(&self, source: Option<usize>) -> &str {
+        source.map_or(INPUT, |layer| &self.nodes[layer].name)
     }
 }
 

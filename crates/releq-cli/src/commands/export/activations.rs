@@ -72,8 +72,7 @@ fn read(network: &Network, grids: &BTreeMap<String, ActivationGrid>) -> Result<B
     let readers = (0..nodes.len()).filter(|&index| nodes[index].op.has_weights());
     let bits = readers.map(|index| {
         let source = network.unmoved(network.sources(index)[0]);
-        let name = source.map_or("input", |source| nodes[source].name.as_str());
-        grids.get(name).map_or(Bitwidth::EIGHT, |grid| grid.bits)
+        grids.get(network.source_name(source)).map_or(Bitwidth::EIGHT, |grid| grid.bits)
     });
     Ok(BitwidthAssignment::new(bits.collect())?)
 }
