@@ -9,6 +9,7 @@ mod event;
 mod experiment;
 mod guard;
 pub mod jobs;
+mod plain;
 mod planning;
 mod problem;
 mod report;

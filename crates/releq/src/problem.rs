@@ -1,6 +1,6 @@
 //! A search problem: what is searched, what it costs, what is worth having.
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Reverse, fmt, sync::Arc};
 
 use releq_core::{
     Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerKind, LayerProfile, Network, Operands,
@@ -275,9 +275,6 @@ impl ProblemBuilder {
             return wrong("activation_actions", reason);
         }
         let actions = sorted([&weight_actions[..], &activation_actions[..]].concat());
-        let (Some(&lowest), Some(&highest)) = (actions.first(), actions.last()) else {
-            return wrong("actions", "the set of bitwidths to choose from is empty".into());
-        };
         for (name, bits) in std::mem::take(&mut self.fixed) {
             let Some(layer) = self.layers.iter_mut().find(|layer| layer.profile.name == name)
             else {
@@ -320,6 +317,7 @@ impl ProblemBuilder {
             searched,
             highest_cost: 1.0,
         };
+        let (lowest, highest) = (problem.lowest(), problem.highest());
         problem.check_prices()?;
         let all_highest: Vec<Bitwidth> =
             (0..problem.layers.len()).map(|layer| problem.nearest(layer, highest)).collect();
@@ -342,6 +340,12 @@ impl ProblemBuilder {
         }
         Ok(problem)
     }
+}
+
+/// The one of `actions` that is nearest to `bits`; of two, the higher. `bits` without any.
+pub(crate) fn nearest(actions: &[Bitwidth], bits: Bitwidth) -> Bitwidth {
+    let distance = |action: &Bitwidth| (action.get().abs_diff(bits.get()), Reverse(*action));
+    actions.iter().copied().min_by_key(distance).unwrap_or(bits)
 }
 
 impl Problem {
@@ -429,9 +433,7 @@ impl Problem {
 
     /// The bitwidth that a layer may get and that is nearest to `bits`; of two, the higher.
     pub(crate) fn nearest(&self, layer: usize, bits: Bitwidth) -> Bitwidth {
-        let distance = |action: &&Bitwidth| action.get().abs_diff(bits.get());
-        let nearest = self.actions_of(layer).iter().rev().min_by_key(distance);
-        nearest.copied().unwrap_or(bits)
+        nearest(self.actions_of(layer), bits)
     }
 
     /// What an action means.

@@ -17,7 +17,6 @@ use releq::{
     train::{AccuracyReport, TrainerFactory as _, accuracy},
     zoo,
 };
-use serde_json::{Map, Value};
 
 use crate::{
     args::{
@@ -129,22 +128,16 @@ impl Args {
         named.remark();
         let comes_with_weights = named.weights.is_some() && self.weights.weights.is_none();
         let (mut network, mut weights) = self.weights.of(named)?;
-        let names_activations = |settings: &Map<String, Value>| {
-            let actions = settings.get("activation_actions").and_then(Value::as_array);
-            actions.is_some_and(|actions| !actions.is_empty())
-        };
-        if !self.search.activation_bits.is_empty()
-            || files.iter().any(|(settings, _)| names_activations(settings))
-        {
-            network = network.with_fake_quantize()?;
-        }
-        if let Some((_, weights)) = &mut weights {
-            weights.add_ranges(&network);
-        }
 
         let mut config = self.preset(&network, weights.is_some());
         for (settings, path) in &files {
             config = settings::put_over(&config, settings, path)?;
+        }
+        if !(self.search.activation_bits.is_empty() && config.activation_actions.is_empty()) {
+            network = network.with_fake_quantize()?;
+        }
+        if let Some((_, weights)) = &mut weights {
+            weights.add_ranges(&network);
         }
         let mut config = self.search.configure(config, &network)?;
         self.training.configure(&mut config)?;

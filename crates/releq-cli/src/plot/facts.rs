@@ -1,7 +1,7 @@
 //! What several figures and the page need to know of a run.
 
 use releq::{
-    Choice, FinalRow, Report, Scored, SearchOutcome, Signal,
+    Choice, FinalRow, LayerRow, Report, Scored, SearchOutcome, Signal,
     core::{
         Bitwidth, BitwidthAssignment, CostModel, LayerKind, LayerProfile, Operands,
         checked_network_cost,
@@ -95,25 +95,18 @@ pub(crate) fn forbidden(report: &Report, bits: &[Bitwidth]) -> Option<&'static s
         let mut fixed = config.fixed_layers.iter();
         fixed.find(|(layer, _)| layer == name).map(|(_, bits)| *bits)
     };
-    let fixed: Vec<Option<Bitwidth>> =
-        report.layers.iter().map(|layer| fixed_to(&layer.name)).collect();
-    let mut layers = fixed.iter().zip(bits);
-    if layers.clone().any(|(fixed, bits)| fixed.is_some_and(|fixed| fixed != *bits)) {
+    let mut layers = report.layers.iter().zip(bits);
+    if layers.clone().any(|(layer, &bits)| fixed_to(&layer.name).is_some_and(|fixed| fixed != bits))
+    {
         return Some("has other bits in a fixed layer");
     }
     // Only activations compute nothing.
-    let mut computes = report.layers.iter().map(|layer| layer.macs > 0);
-    let mut chosen = |bits: &Bitwidth| match computes.next() {
-        Some(false) if !config.activation_actions.is_empty() => {
-            config.activation_actions.contains(bits)
-        }
-        _ => config.actions.contains(bits),
+    let choices = |layer: &LayerRow| match layer.macs {
+        0 => config.activation_choices(),
+        _ => &config.actions,
     };
-    let outside = |(fixed, bits): (&Option<Bitwidth>, &Bitwidth)| {
-        let chosen = chosen(bits);
-        fixed.is_none() && !chosen
-    };
-    if layers.any(outside) {
+    if layers.any(|(layer, bits)| fixed_to(&layer.name).is_none() && !choices(layer).contains(bits))
+    {
         return Some("has bits that were not to choose from");
     }
     None
@@ -141,20 +134,23 @@ impl<'a> Facts<'a> {
 
     /// The only bitwidth of the weights of an assignment, if there is only one, whatever that of activations.
     pub(crate) fn uniform(&self, bits: &[Bitwidth]) -> Option<Bitwidth> {
-        if self.profiles.len() != bits.len() {
-            return uniform(bits);
-        }
-        let layers = self.profiles.iter().zip(bits);
-        let weights = layers.filter(|(layer, _)| layer.kind != LayerKind::Activations);
-        uniform(&weights.map(|(_, &bits)| bits).collect::<Vec<_>>())
+        uniform(&self.weight_bits(bits))
     }
 
     /// Mean of the weights' bits of an assignment, which may have those of activations too.
     pub(crate) fn mean_bits(&self, bits: &BitwidthAssignment) -> f64 {
-        let layers = self.profiles.iter().zip(bits.iter());
-        let weights = layers.filter(|(layer, _)| layer.kind != LayerKind::Activations);
-        let weights = BitwidthAssignment::new(weights.map(|(_, &bits)| bits).collect());
+        let weights = BitwidthAssignment::new(self.weight_bits(bits));
         weights.map_or_else(|_| bits.mean(), |weights| weights.mean())
+    }
+
+    /// The bitwidths of the weights of an assignment; all of it, where the layers are not known.
+    fn weight_bits(&self, bits: &[Bitwidth]) -> Vec<Bitwidth> {
+        if self.profiles.len() != bits.len() {
+            return bits.to_vec();
+        }
+        let layers = self.profiles.iter().zip(bits);
+        let weights = layers.filter(|(layer, _)| layer.kind != LayerKind::Activations);
+        weights.map(|(_, &bits)| bits).collect()
     }
 
     /// Whether the search could not choose this layer's bitwidth.

@@ -206,9 +206,7 @@ impl WeightsConfig {
                 (path, ignore.iter().fold(names, NameMap::ignore))
             }
         };
-        if !network.rounds_activations() {
-            return Ok(Checkpoint::open(path)?.state(network, &names)?);
-        }
+        // Checkpoints say nothing of ranges, but for those of runs, which are found again.
         let plain = network.without_fake_quantize()?;
         let rounds = network.nodes().iter().filter(|node| node.op == Op::FakeQuantize);
         let names = rounds.fold(names, |names, node| names.ignore(&node.name));
@@ -405,6 +403,15 @@ impl ExperimentConfig {
             let highest = self.actions.iter().map(|bits| bits.get()).max().unwrap_or(8);
             RewardKind::Exchange(Exchange::for_tolerance(self.tolerance, highest)).into()
         })
+    }
+
+    /// Bitwidths to choose from for activations that are rounded: those of their own, or else those for weights.
+    #[must_use]
+    pub fn activation_choices(&self) -> &[Bitwidth] {
+        match self.activation_actions.as_slice() {
+            [] => &self.actions,
+            actions => actions,
+        }
     }
 
     /// All bitwidths that a layer may get, weights or activations, ascending: the actions of the agent.

@@ -1,7 +1,7 @@
 //! The long retrains at the end, and what a report's table says of them.
 
 use std::{
-    cmp::{Ordering, Reverse},
+    cmp::Ordering,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,6 +23,7 @@ use crate::{
     SearchOutcome, Sensitivities,
     evaluate::{Retrain, Retrained},
     guard::guard,
+    problem::nearest,
     run_folder::{Clock, FinalRecord, OpenRun},
 };
 
@@ -513,7 +514,7 @@ pub(super) fn uniform(
 ) -> Result<BitwidthAssignment, ReleqError> {
     let activations = match bits.is_float() {
         true => bits,
-        false => nearest_of_activations(config, bits),
+        false => nearest(config.activation_choices(), bits),
     };
     let of = |layer: &LayerProfile| match layer.kind {
         LayerKind::Activations => activations,
@@ -534,23 +535,13 @@ pub(super) fn with_activations(
     if bits.len() != layers.len() - layers.iter().filter(is_rounded).count() {
         return Ok(bits.clone());
     }
-    let activations = nearest_of_activations(config, Bitwidth::EIGHT);
+    let activations = nearest(config.activation_choices(), Bitwidth::EIGHT);
     let mut weights = bits.iter().copied();
     let of = |layer: &LayerProfile| match layer.kind {
         LayerKind::Activations => Some(activations),
         _ => weights.next(),
     };
     Ok(BitwidthAssignment::new(layers.iter().filter_map(of).collect())?)
-}
-
-/// The bitwidth that activations may get and that is nearest to `bits`; of two, the higher.
-fn nearest_of_activations(config: &ExperimentConfig, bits: Bitwidth) -> Bitwidth {
-    let actions = match config.activation_actions.as_slice() {
-        [] => &config.actions,
-        actions => actions,
-    };
-    let distance = |action: &Bitwidth| (action.get().abs_diff(bits.get()), Reverse(action.get()));
-    actions.iter().copied().min_by_key(distance).unwrap_or(bits)
 }
 
 /// The assignments of labels that may share them, in their order.

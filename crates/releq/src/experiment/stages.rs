@@ -593,13 +593,9 @@ fn check_report_costs(
     uniform: &[Bitwidth],
 ) -> Result<(), ReleqError> {
     let layers = network.profiles();
-    let beside = config.beside.iter();
-    let mut rows: Vec<BitwidthAssignment> = beside
-        .map(|(_, bits)| finals::with_activations(network, config, bits))
-        .collect::<Result<_, _>>()?;
-    for &bits in [Bitwidth::FLOAT, Bitwidth::EIGHT].iter().chain(uniform) {
-        rows.push(finals::uniform(network, config, bits)?);
-    }
+    let beside = finals::beside(network, config, uniform)?.into_iter().map(|(_, bits)| bits);
+    let mut rows: Vec<BitwidthAssignment> = beside.collect();
+    rows.push(finals::uniform(network, config, Bitwidth::EIGHT)?);
     for (model, bits) in pieces.report_costs.iter().flat_map(|m| rows.iter().map(move |b| (m, b))) {
         match row_cost(model, &layers, bits) {
             Err(ReleqError::Cost(CostError::Bitwidth { .. })) => {}
@@ -633,10 +629,8 @@ fn check_bits(
         true => Err(ReleqError::from(QuantError::ActivationBits { bits: *bits })),
         false => supported(bits),
     };
-    if config.activation_actions.is_empty() && !rounded.is_empty() {
-        for layer in &rounded {
-            config.actions.iter().try_for_each(|bits| fits(layer, bits))?;
-        }
+    if let Some(layer) = rounded.first() {
+        config.activation_choices().iter().try_for_each(|bits| fits(layer, bits))?;
     }
     config.fixed_layers.iter().try_for_each(|(layer, bits)| fits(layer, bits))?;
     let layers = profiles.len();

@@ -9,12 +9,11 @@ use releq_format::{
     packed, safetensors,
 };
 use releq_quant::ActivationGrid;
-use releq_train::known_grids;
 
 use super::{
     BEST, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report, manifest::Manifest,
 };
-use crate::{Choice, ExperimentConfig, ReleqError, Report, WeightsConfig};
+use crate::{Choice, ExperimentConfig, ReleqError, Report, WeightsConfig, plain::Plain};
 
 /// The answer of a run: the network with its retrained weights at the bitwidths that were found.
 #[derive(Clone, Debug)]
@@ -81,12 +80,11 @@ impl RunFolder {
             return Err(damaged(format!("it has not the weights of the answer, {bits}")).into());
         }
         let frame = frame_of(&config, &network);
-        let mut weights = releq_core::Weights(tensors);
+        let weights = releq_core::Weights(tensors);
         weights.check(&network)?;
-        let activations = known_grids(&network, &weights, &answer.bits)?;
-        weights.remove_ranges(&network);
-        let (plain, bits) = (network.without_fake_quantize()?, network.weight_bits(&answer.bits)?);
-        let model = QuantizedNetwork::new(plain, weights, &bits, &*quantizer.build())?;
+        let plain = Plain::of(&network, weights, &answer.bits)?;
+        let Plain { network, weights, bits, grids: activations } = plain;
+        let model = QuantizedNetwork::new(network, weights, &bits, &*quantizer.build())?;
         Ok(RunAnswer { model, activations, frame, report })
     }
 }

@@ -42,23 +42,24 @@ impl Sensitivities {
     /// [`ReleqError::Setting`] for sensitivities of another problem; [`ReleqError::Cost`].
     pub fn frontier(&self, problem: &Problem) -> Result<Vec<Proposed>, ReleqError> {
         let highest = problem.all_at(problem.highest());
+        let base = problem.quant_state(&highest)?;
         let groups = groups(problem);
         let mut partials = vec![Partial { cost: 0.0, divergence: 0.0, actions: Vec::new() }];
         for Group { activations, readers } in &groups {
             let mut all = Vec::new();
-            let mut from = highest.clone();
-            let choices = activations.map_or(1, |layer| problem.actions_of(layer).len());
-            for rounded in 0..choices {
+            let rounded = activations.map_or(1, |layer| problem.actions_of(layer).len());
+            for action in 0..rounded {
+                let (mut from, mut from_cost) = (highest.clone(), base);
                 let mut kept = partials.clone();
                 if let Some(layer) = *activations {
-                    from.clone_from(&highest);
-                    let choice = self.choice(problem, &from, layer, rounded)?;
+                    let choice = self.choice(problem, (&highest, base), layer, action)?;
+                    from[layer] = problem.actions_of(layer)[action];
+                    from_cost = problem.quant_state(&from)?;
                     kept = longer(&kept, &[choice]);
-                    from[layer] = problem.actions_of(layer)[rounded];
                 }
                 for &layer in readers {
                     let choices = (0..problem.actions_of(layer).len())
-                        .map(|action| self.choice(problem, &from, layer, action))
+                        .map(|action| self.choice(problem, (&from, from_cost), layer, action))
                         .collect::<Result<Vec<_>, _>>()?;
                     kept = thinned(undominated(longer(&kept, &choices)));
                 }
@@ -90,19 +91,19 @@ impl Sensitivities {
         proposed.collect()
     }
 
-    /// What it costs and harms that one layer alone departs from an assignment.
+    /// What it costs and harms that one layer alone departs from an assignment of cost `base`.
     fn choice(
         &self,
         problem: &Problem,
-        from: &[Bitwidth],
+        (from, base): (&[Bitwidth], f64),
         layer: usize,
         action: usize,
-    ) -> Result<(usize, f64, f64), ReleqError> {
+    ) -> Result<Choice, ReleqError> {
         let bits = problem.actions_of(layer)[action];
         let mut one = from.to_vec();
         one[layer] = bits;
-        let cost = problem.quant_state(&one)? - problem.quant_state(from)?;
-        Ok((action, cost, self.of(layer, bits)?))
+        let cost = problem.quant_state(&one)? - base;
+        Ok(Choice { action, cost, divergence: self.of(layer, bits)? })
     }
 
     fn of(&self, layer: usize, bits: Bitwidth) -> Result<f64, ReleqError> {
@@ -143,13 +144,23 @@ fn groups(problem: &Problem) -> Vec<Group> {
     groups
 }
 
-/// Every partial assignment with every choice (action, cost, divergence) for one layer more.
-fn longer(partials: &[Partial], choices: &[(usize, f64, f64)]) -> Vec<Partial> {
-    let with = |partial: &Partial, &(action, cost, divergence): &(usize, f64, f64)| {
+/// What one action for one layer adds.
+struct Choice {
+    action: usize,
+    cost: f64,
+    divergence: f64,
+}
+
+/// Every partial assignment with every choice for one layer more.
+fn longer(partials: &[Partial], choices: &[Choice]) -> Vec<Partial> {
+    let with = |partial: &Partial, choice: &Choice| {
         let mut actions = partial.actions.clone();
-        actions.push(action);
-        let (cost, divergence) = (partial.cost + cost, partial.divergence + divergence);
-        Partial { cost, divergence, actions }
+        actions.push(choice.action);
+        Partial {
+            cost: partial.cost + choice.cost,
+            divergence: partial.divergence + choice.divergence,
+            actions,
+        }
     };
     partials.iter().flat_map(|partial| choices.iter().map(|choice| with(partial, choice))).collect()
 }
