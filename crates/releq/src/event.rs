@@ -108,7 +108,8 @@ pub enum Event {
     Retrained {
         /// Retrains done, this one included.
         done: usize,
-        /// Retrains known to be needed; grows where candidates fail.
+        /// Retrains foreseen: as many as the search for the cheapest candidate within the tolerance may yet take. Fewer where
+        /// searches share candidates, more where another seed has to decide.
         total: usize,
         /// The assignment; `None` before the first retrain.
         bits: Option<BitwidthAssignment>,

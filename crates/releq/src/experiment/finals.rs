@@ -253,21 +253,26 @@ impl Finals<'_> {
         let wanted = distinct(beside);
         loop {
             let verdicts = locked(done).clone();
+            let firsts = firsts(&verdicts);
             let mut pending = wanted.clone();
             pending.retain(|bits| !verdicts.contains_key(bits));
+            // A verdict is relative to full precision, so before that is known only the first candidates are.
+            let known = |done: &Done, bits: &BitwidthAssignment| {
+                if pending.is_empty() { self.verdict(done, bits) } else { None }
+            };
+            let first = |bits: &BitwidthAssignment| known(&firsts, bits);
+            let now = |bits: &BitwidthAssignment| known(&verdicts, bits);
+            let steps: usize = walks.iter().map(|walk| walk.steps_left(&first, &now)).sum();
+            let foreseen = pending.len() + steps;
             let there: Vec<_> =
                 pending.iter().filter(|bits| (self.is_there)(bits)).cloned().collect();
             if !there.is_empty() {
-                self.retrain(long, &there, done)?;
+                self.retrain(long, &there, foreseen, done)?;
                 continue;
             }
-            // A verdict is relative to full precision, so before that is known only the first candidates are.
-            let known = |bits: &BitwidthAssignment| {
-                if pending.is_empty() { self.verdict(&verdicts, bits) } else { None }
-            };
             let open: Vec<_> = walks
                 .iter()
-                .map(|walk| walk.upcoming(&known))
+                .map(|walk| walk.upcoming(&first, &now))
                 .filter(|upcoming| !upcoming.is_empty())
                 .collect();
             // Threads that would stand idle retrain candidates that a walk may come to. Its way does not depend on them,
@@ -276,16 +281,17 @@ impl Finals<'_> {
             let longest = open.iter().map(Vec::len).max().unwrap_or(0);
             let by_rank =
                 (0..longest).flat_map(|rank| open.iter().filter_map(move |rest| rest.get(rank)));
-            pending.extend(by_rank.take(idle.max(open.len())).map(|&bits| bits.clone()));
+            let mut next = pending.clone();
+            next.extend(by_rank.take(idle.max(open.len())).map(|&bits| bits.clone()));
             let mut seen = BTreeSet::new();
-            pending.retain(|bits| !verdicts.contains_key(bits) && seen.insert(bits.clone()));
-            if pending.is_empty() {
-                pending = self.uncertain(&verdicts, beside, walks);
+            next.retain(|bits| !verdicts.contains_key(bits) && seen.insert(bits.clone()));
+            if next.is_empty() {
+                next = self.uncertain(&verdicts, beside, walks);
             }
-            if pending.is_empty() {
+            if next.is_empty() {
                 return Ok(());
             }
-            self.retrain(long, &pending, done)?;
+            self.retrain(long, &next, foreseen, done)?;
         }
     }
 
@@ -312,9 +318,10 @@ impl Finals<'_> {
                     (validation - floor).abs() <= BORDER * error
                 })
         };
-        let known = |bits: &BitwidthAssignment| self.verdict(done, bits);
+        let first = |bits: &BitwidthAssignment| self.verdict(&firsts, bits);
+        let now = |bits: &BitwidthAssignment| self.verdict(done, bits);
         let admitted = beside.iter().map(|(_, bits)| bits).filter(|bits| self.problem.admits(bits));
-        let tried = walks.iter().flat_map(|walk| walk.tried(&known));
+        let tried = walks.iter().flat_map(|walk| walk.tried(&first, &now));
         let mut again: BTreeSet<&BitwidthAssignment> =
             admitted.chain(tried).filter(|bits| near(bits)).collect();
         // Of all that there is, also of what no walk comes by any more.
@@ -387,10 +394,11 @@ impl Finals<'_> {
         &self,
         long: &Long<'_>,
         assignments: &[BitwidthAssignment],
+        foreseen: usize,
         done: &Mutex<Done>,
     ) -> Result<(), ReleqError> {
         let count = |done: &Done| done.values().map(Seeds::count).sum::<usize>();
-        let total = count(&locked(done)) + assignments.len();
+        let total = count(&locked(done)) + foreseen.max(assignments.len());
         let report = |done: usize, bits: Option<&BitwidthAssignment>, answer: Option<&Final>| {
             (self.on_event)(&Event::Retrained {
                 done,

@@ -1,6 +1,9 @@
 //! A search's way through its candidates for the long retrain.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
 
 use releq_core::BitwidthAssignment;
 
@@ -28,9 +31,12 @@ pub(super) struct Walk {
     pub(super) label: String,
     /// Cheapest first.
     candidates: Vec<BitwidthAssignment>,
-    /// Most candidates that are retrained.
+    /// Most candidates that are retrained, those too from which another seed led away.
     most: usize,
 }
+
+/// What is known of a candidate, if it was retrained.
+pub(super) type Known<'k> = dyn Fn(&BitwidthAssignment) -> Option<Verdict> + 'k;
 
 /// How far a walk is.
 struct Progress {
@@ -53,12 +59,26 @@ impl Walk {
         Self { label, candidates: candidates.into_iter().map(|(_, bits)| bits).collect(), most }
     }
 
-    fn progress(&self, verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>) -> Progress {
+    /// How far it is by the verdicts of `first` alone, and by those as they are now. Both ways together are no longer than a
+    /// walk may be: once the first one has used all of it, what it has tried has to do.
+    fn progress(&self, first: &Known<'_>, now: &Known<'_>) -> [Progress; 2] {
+        let at_first = self.way(first, &[]);
+        let now = self.way(now, &at_first.tried);
+        [at_first, now]
+    }
+
+    fn way(&self, verdict: &Known<'_>, before: &[(usize, Verdict)]) -> Progress {
         let mut progress = Progress { open: 0..self.candidates.len(), tried: Vec::new() };
-        while progress.tried.len() < self.most
-            && let Some(place) = middle(&progress.open)
+        let mut left = self.most.saturating_sub(before.len());
+        while let Some(place) = middle(&progress.open)
             && let Some(verdict) = verdict(&self.candidates[place])
         {
+            if before.iter().all(|&(tried, _)| tried != place) {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+            }
             progress.tried.push((place, verdict));
             let [cheaper, costlier] = around(&progress.open, place);
             progress.open = if verdict.good { cheaper } else { costlier };
@@ -66,24 +86,23 @@ impl Walk {
         progress
     }
 
-    /// What it has tried.
+    /// What it has tried, on its way by the first verdicts or as they are now.
     pub(super) fn tried(
         &self,
-        verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
-    ) -> Vec<&BitwidthAssignment> {
-        let tried = self.progress(verdict).tried;
-        tried.into_iter().map(|(place, _)| &self.candidates[place]).collect()
+        first: &Known<'_>,
+        now: &Known<'_>,
+    ) -> BTreeSet<&BitwidthAssignment> {
+        let both = self.progress(first, now).into_iter();
+        both.flat_map(|way| way.tried).map(|(place, _)| &self.candidates[place]).collect()
     }
 
-    /// What it has yet to try, the next one first; those after it only if its verdict leads there. `verdict` is asked
-    /// about every candidate that was retrained.
-    pub(super) fn upcoming(
-        &self,
-        verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
-    ) -> Vec<&BitwidthAssignment> {
-        let Progress { open, tried } = self.progress(verdict);
+    /// What it has yet to try, the next one first; those after it only if its verdict leads there. `first` and `now` are
+    /// asked about every candidate that was retrained.
+    pub(super) fn upcoming(&self, first: &Known<'_>, now: &Known<'_>) -> Vec<&BitwidthAssignment> {
+        let left = self.most - self.tried(first, now).len();
+        let [_, Progress { open, .. }] = self.progress(first, now);
         let mut upcoming = Vec::new();
-        let mut parts = VecDeque::from([(open, self.most - tried.len())]);
+        let mut parts = VecDeque::from([(open, left)]);
         while let Some((part, left)) = parts.pop_front() {
             if left > 0
                 && let Some(place) = middle(&part)
@@ -95,19 +114,23 @@ impl Walk {
         upcoming
     }
 
+    /// Most steps that it has yet to take.
+    pub(super) fn steps_left(&self, first: &Known<'_>, now: &Known<'_>) -> usize {
+        let left = self.most - self.tried(first, now).len();
+        let [_, Progress { open, .. }] = self.progress(first, now);
+        let halvings = usize::BITS - open.len().leading_zeros();
+        left.min(halvings as usize)
+    }
+
     /// The candidate that stands for the search: of all that it has tried, by the verdicts of `first` or as they are now, the
     /// cheapest within the tolerance; if none is, the most accurate, the cheapest of equals. `None` before the first verdict.
     ///
     /// What led on at first may be no part of the way any more once another seed has changed a verdict before it. It is as
     /// good an answer as before.
-    pub(super) fn chosen(
-        &self,
-        first: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
-        verdict: &dyn Fn(&BitwidthAssignment) -> Option<Verdict>,
-    ) -> Option<&BitwidthAssignment> {
-        let mut tried = self.progress(verdict).tried;
-        let at_first = self.progress(first).tried.into_iter().map(|(place, _)| place);
-        tried.extend(at_first.filter_map(|place| Some((place, verdict(&self.candidates[place])?))));
+    pub(super) fn chosen(&self, first: &Known<'_>, now: &Known<'_>) -> Option<&BitwidthAssignment> {
+        let [at_first, Progress { mut tried, .. }] = self.progress(first, now);
+        let at_first = at_first.tried.into_iter().map(|(place, _)| place);
+        tried.extend(at_first.filter_map(|place| Some((place, now(&self.candidates[place])?))));
         let good = tried.iter().filter(|(_, verdict)| verdict.good).map(|(place, _)| *place).min();
         let place = good.or_else(|| {
             let best = tried.iter().max_by(|(a, of_a), (b, of_b)| {
@@ -130,8 +153,6 @@ fn around(range: &Range<usize>, place: usize) -> [Range<usize>; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
     use releq_core::Bitwidth;
 
@@ -154,9 +175,14 @@ mod tests {
                 let place = place(bits).filter(|place| done.contains(place))?;
                 Some(Verdict { good: place >= first_good, accuracy: place as f64 })
             };
-            let next: Vec<usize> =
-                walk.upcoming(&verdict).into_iter().filter_map(place).take(at_once).collect();
+            let next: Vec<usize> = walk
+                .upcoming(&verdict, &verdict)
+                .into_iter()
+                .filter_map(place)
+                .take(at_once)
+                .collect();
             if next.is_empty() {
+                assert_eq!(walk.steps_left(&verdict, &verdict), 0);
                 return (walk.chosen(&verdict, &verdict).and_then(place), done.len());
             }
             done.extend(next);
@@ -172,7 +198,8 @@ mod tests {
             let walk = walk(count, 8);
             let (found, retrains) = settle(&walk, first_good, 1);
             prop_assert_eq!(found, Some(first_good));
-            prop_assert!(retrains <= 8);
+            let unknown = |_: &BitwidthAssignment| None;
+            prop_assert!(retrains <= walk.steps_left(&unknown, &unknown));
             prop_assert_eq!(settle(&walk, first_good, threads).0, found);
         }
     }
@@ -196,6 +223,26 @@ mod tests {
         assert_eq!(walk.chosen(&first, &last).and_then(place), Some(1));
         // Nor is 1 then.
         assert_eq!(walk.chosen(&first, &verdict(&[5])).and_then(place), Some(5));
+    }
+
+    #[test]
+    fn both_ways_together_are_no_longer_than_a_walk_may_be() {
+        // As above: 3, 1 and 0 at first, and then 5 beside 3.
+        for (most, next) in [(3, None), (4, Some(5)), (7, Some(5))] {
+            let walk = walk(7, most);
+            let place = |bits: &BitwidthAssignment| walk.candidates.iter().position(|c| c == bits);
+            let verdict = |good: &'static [usize]| {
+                move |bits: &BitwidthAssignment| {
+                    let place = place(bits).filter(|&place| place < 5)?;
+                    Some(Verdict { good: good.contains(&place), accuracy: place as f64 })
+                }
+            };
+            let (first, now) = (verdict(&[1, 3]), verdict(&[1]));
+            assert!(walk.upcoming(&first, &first).is_empty(), "{most}");
+            let upcoming = walk.upcoming(&first, &now);
+            assert_eq!(upcoming.first().and_then(|bits| place(bits)), next, "{most}");
+            assert_eq!(walk.tried(&first, &now).len(), 3, "{most}");
+        }
     }
 
     #[test]
