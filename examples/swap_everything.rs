@@ -242,7 +242,7 @@ const SWAPS: [(&str, Swap); 6] = [
     ("quantizer", |experiment| Ok(experiment.quantizer(Shifts))),
     ("agent", |experiment| {
         Ok(experiment.agent("climber", |shape| {
-            let best = vec![shape.action_count - 1; shape.episode_len];
+            let best = vec![shape.actions.count() - 1; shape.episode_len];
             let best_return = f64::NEG_INFINITY;
             Ok(Box::new(Climber { best, best_return, next: Vec::new(), turn: 0 }))
         }))

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    Agent, AgentError, AgentSnapshot, Mode, StepActions, UpdateStats,
     sequences::{Played, Sequences},
 };
 
@@ -46,8 +46,19 @@ impl Evolution {
         seed: u64,
         episodes_per_batch: usize,
     ) -> Self {
+        Self::with_actions(StepActions::all(action_count), episode_len, seed, episodes_per_batch)
+    }
+
+    /// A search among these actions, of which some may amount to the same.
+    #[must_use]
+    pub fn with_actions(
+        actions: StepActions,
+        episode_len: usize,
+        seed: u64,
+        episodes_per_batch: usize,
+    ) -> Self {
         Self {
-            sequences: Sequences::new(action_count, episode_len, episodes_per_batch),
+            sequences: Sequences::new(actions, episode_len, episodes_per_batch),
             state: State {
                 population: Vec::new(),
                 best: None,
@@ -57,10 +68,11 @@ impl Evolution {
     }
 
     fn next(&mut self) -> Vec<usize> {
-        let Sequences { actions, episode_len: steps, .. } = self.sequences;
+        let Sequences { actions, episode_len: steps, .. } = &self.sequences;
         let State { population, rng, .. } = &mut self.state;
         if population.len() < Self::POPULATION {
-            return (0..steps).map(|_| rng.random_range(0..actions)).collect();
+            let choices = (0..*steps).map(|step| actions.of(step));
+            return choices.map(|choices| choices[rng.random_range(0..choices.len())]).collect();
         }
         let mut parent = rng.random_range(0..population.len());
         for _ in 1..Self::TOURNAMENT {
@@ -70,10 +82,12 @@ impl Evolution {
             }
         }
         let mut child = population[parent].actions.clone();
-        let step = rng.random_range(0..steps);
-        if actions > 1 {
+        let step = rng.random_range(0..*steps);
+        let choices = actions.of(step);
+        if choices.len() > 1 {
             // Another action than it had.
-            child[step] = (child[step] + rng.random_range(1..actions)) % actions;
+            let had = choices.partition_point(|&choice| choice < child[step]);
+            child[step] = choices[(had + rng.random_range(1..choices.len())) % choices.len()];
         }
         child
     }

@@ -1,7 +1,7 @@
 //! Enumeration of every sequence of actions.
 
 use crate::{
-    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    Agent, AgentError, AgentSnapshot, Mode, StepActions, UpdateStats,
     sequences::{Best, Sequences},
 };
 
@@ -32,19 +32,31 @@ impl Exhaustive {
     /// `episodes_per_batch` at a time. All three are at least 1.
     #[must_use]
     pub fn new(action_count: usize, episode_len: usize, episodes_per_batch: usize) -> Self {
-        let sequences = Sequences::new(action_count, episode_len, episodes_per_batch);
-        Self { next: Some(vec![0; sequences.episode_len]), sequences, best: Best::default() }
+        Self::with_actions(StepActions::all(action_count), episode_len, episodes_per_batch)
+    }
+
+    /// A search among these actions, of which some may amount to the same.
+    #[must_use]
+    pub fn with_actions(
+        actions: StepActions,
+        episode_len: usize,
+        episodes_per_batch: usize,
+    ) -> Self {
+        let sequences = Sequences::new(actions, episode_len, episodes_per_batch);
+        let first = (0..sequences.episode_len).map(|step| sequences.actions.of(step)[0]).collect();
+        Self { next: Some(first), sequences, best: Best::default() }
     }
 
     /// The sequence after `sequence`; `None` after the last.
     fn following(&self, sequence: &[usize]) -> Option<Vec<usize>> {
         let mut following = sequence.to_vec();
-        for digit in following.iter_mut().rev() {
-            *digit += 1;
-            if *digit < self.sequences.actions {
+        let actions = &self.sequences.actions;
+        for (step, digit) in following.iter_mut().enumerate().rev() {
+            if let Some(next) = actions.above(step, *digit) {
+                *digit = next;
                 return Some(following);
             }
-            *digit = 0;
+            *digit = actions.of(step)[0];
         }
         None
     }
@@ -90,7 +102,7 @@ impl Agent for Exhaustive {
     fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
         snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
         self.sequences.expect(snapshot)?;
-        let Sequences { actions: count, episode_len, .. } = self.sequences;
+        let (count, episode_len) = (self.sequences.actions.count(), self.sequences.episode_len);
         let next = match snapshot.state["next"].is_null() {
             true => None,
             false => Some(snapshot.get_actions("next", episode_len, count)?),

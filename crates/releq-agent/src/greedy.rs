@@ -1,7 +1,7 @@
 //! Greedy search, one step of the episode at a time.
 
 use crate::{
-    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    Agent, AgentError, AgentSnapshot, Mode, StepActions, UpdateStats,
     turns::{Turns, mean},
 };
 
@@ -12,13 +12,13 @@ use crate::{
 /// kept so far.
 #[derive(Clone, Debug)]
 pub struct GreedySearch {
-    actions: usize,
+    actions: StepActions,
     kept: Vec<usize>,
     /// The highest return so far; `None` before the first batch.
     best_return: Option<f64>,
     /// The step whose actions are being tried.
     position: usize,
-    /// Number of actions tried at this position so far.
+    /// Number of the actions that differ at this position tried so far.
     tried: usize,
     best_here: usize,
     /// Number of positions in a row that changed nothing.
@@ -44,14 +44,22 @@ impl GreedySearch {
     /// A search over episodes of `episode_len` steps with `action_count` actions. Both are at least 1.
     #[must_use]
     pub fn new(action_count: usize, episode_len: usize) -> Self {
-        let actions = action_count.max(1);
+        Self::with_actions(StepActions::all(action_count), episode_len)
+    }
+
+    /// A search among these actions, of which some may amount to the same.
+    #[must_use]
+    pub fn with_actions(actions: StepActions, episode_len: usize) -> Self {
+        let highest = actions.count() - 1;
+        let kept: Vec<usize> =
+            (0..episode_len.max(1)).map(|step| actions.same(step, highest)).collect();
         Self {
             actions,
-            kept: vec![actions - 1; episode_len.max(1)],
+            best_here: kept[0],
+            kept,
             best_return: None,
             position: 0,
             tried: 0,
-            best_here: actions - 1,
             unchanged: 0,
             mode: Mode::Explore,
             turns: Turns::default(),
@@ -69,14 +77,17 @@ impl Agent for GreedySearch {
         self.turns.begin(match mode {
             Mode::Greedy => max_episodes.min(1),
             Mode::Explore if self.unchanged >= self.kept.len() => 0,
-            Mode::Explore => max_episodes.min(self.actions - self.tried),
+            Mode::Explore => {
+                max_episodes.min(self.actions.of(self.position).len().saturating_sub(self.tried))
+            }
         })
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
         let step = self.turns.act_within(observations, self.kept.len())?;
         Ok(if self.mode == Mode::Explore && step == self.position {
-            (self.tried..self.tried + observations.len()).collect()
+            let untried = self.actions.of(step).iter().skip(self.tried);
+            untried.take(observations.len()).copied().collect()
         } else {
             vec![self.kept[step]; observations.len()]
         })
@@ -88,14 +99,15 @@ impl Agent for GreedySearch {
         if self.mode == Mode::Greedy {
             return Ok(stats);
         }
-        for (offset, &total) in returns.iter().enumerate() {
+        let choices = self.actions.of(self.position);
+        for (&action, &total) in choices.iter().skip(self.tried).zip(&returns) {
             if self.best_return.is_none_or(|best| total > best) {
                 self.best_return = Some(total);
-                self.best_here = self.tried + offset;
+                self.best_here = action;
             }
         }
         self.tried += returns.len();
-        if self.tried == self.actions {
+        if self.tried >= choices.len() {
             let changed = self.kept[self.position] != self.best_here;
             self.kept[self.position] = self.best_here;
             self.unchanged = if changed { 0 } else { self.unchanged + 1 };
@@ -110,7 +122,7 @@ impl Agent for GreedySearch {
         self.turns.check_finished(Self::NAME)?;
         let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
         snapshot.check_finite("best_return", self.best_return)?;
-        snapshot.set("action_count", &self.actions)?;
+        snapshot.set("action_count", &self.actions.count())?;
         snapshot.set("episode_len", &self.kept.len())?;
         snapshot.set("kept", &self.kept)?;
         snapshot.set("best_return", &self.best_return)?;
@@ -123,15 +135,17 @@ impl Agent for GreedySearch {
 
     fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
         snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
-        snapshot.expect_setting("action_count", self.actions)?;
+        snapshot.expect_setting("action_count", self.actions.count())?;
         snapshot.expect_setting("episode_len", self.kept.len())?;
+        let count = self.actions.count();
+        let position = snapshot.get_below("position", self.kept.len())?;
         let restored = Self {
-            actions: self.actions,
-            kept: snapshot.get_actions("kept", self.kept.len(), self.actions)?,
+            actions: self.actions.clone(),
+            kept: snapshot.get_actions("kept", self.kept.len(), count)?,
             best_return: snapshot.get("best_return")?,
-            position: snapshot.get_below("position", self.kept.len())?,
-            tried: snapshot.get_below("tried", self.actions)?,
-            best_here: snapshot.get_below("best_here", self.actions)?,
+            position,
+            tried: snapshot.get_below("tried", self.actions.of(position).len())?,
+            best_here: snapshot.get_below("best_here", count)?,
             unchanged: snapshot.get_below("unchanged", self.kept.len() + 1)?,
             mode: Mode::Explore,
             turns: Turns::default(),

@@ -27,6 +27,7 @@ mod random;
 mod rollout;
 mod sequences;
 mod snapshot;
+mod step_actions;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -46,4 +47,5 @@ pub use local::LocalSearch;
 pub use ppo::Ppo;
 pub use random::RandomSearch;
 pub use snapshot::AgentSnapshot;
+pub use step_actions::StepActions;
 pub use turns::Turns;

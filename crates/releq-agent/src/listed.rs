@@ -1,7 +1,7 @@
 //! An agent that plays what it is told to.
 
 use crate::{
-    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    Agent, AgentError, AgentSnapshot, Mode, StepActions, UpdateStats,
     sequences::{Best, Sequences},
 };
 
@@ -53,7 +53,8 @@ impl Listed {
                 return Err(AgentError::Count { what, got, expected: action_count });
             }
         }
-        let sequences = Sequences::new(action_count, episode_len, episodes_per_batch);
+        let actions = StepActions::all(action_count);
+        let sequences = Sequences::new(actions, episode_len, episodes_per_batch);
         Ok(Self { name: name.into(), list, sequences, played: 0, best: Best::default() })
     }
 }

@@ -5,13 +5,13 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    Agent, AgentError, AgentSnapshot, Mode, StepActions, UpdateStats,
     sequences::{Played, Sequences},
 };
 
 /// What a sceptic would try first: plays every uniform sequence of actions, then improves the best of them by moves.
 ///
-/// A move takes one step's action up or down by one; once no such move improves the return, moves that take one up and
+/// A move takes one step's action up or down to the next; once no such move improves the return, moves that take one up and
 /// another down are tried. Where none of those does either, the search goes on from the best sequence with three
 /// steps changed at random. The first improvement is taken, and moves come in random order. Its greedy answer is the
 /// best sequence.
@@ -67,11 +67,22 @@ impl LocalSearch {
         seed: u64,
         episodes_per_batch: usize,
     ) -> Self {
-        let sequences = Sequences::new(action_count, episode_len, episodes_per_batch);
+        Self::with_actions(StepActions::all(action_count), episode_len, seed, episodes_per_batch)
+    }
+
+    /// A search among these actions, of which some may amount to the same.
+    #[must_use]
+    pub fn with_actions(
+        actions: StepActions,
+        episode_len: usize,
+        seed: u64,
+        episodes_per_batch: usize,
+    ) -> Self {
+        let sequences = Sequences::new(actions, episode_len, episodes_per_batch);
         let state = State {
             best: None,
             current: None,
-            queue: (0..sequences.actions).rev().map(Next::Uniform).collect(),
+            queue: (0..sequences.actions.count()).rev().map(Next::Uniform).collect(),
             improved: false,
             exchanges: false,
             kicked: false,
@@ -82,25 +93,26 @@ impl LocalSearch {
 
     /// The sequence that `next` stands for, if there is one.
     fn sequence(&mut self, next: Next) -> Option<Vec<usize>> {
-        let Sequences { actions: count, episode_len, .. } = self.sequences;
+        let Sequences { actions: all, episode_len, .. } = &self.sequences;
         let from = |played: &Option<Played>| played.as_ref().map(|played| played.actions.clone());
         match next {
-            Next::Uniform(action) => Some(vec![action; episode_len]),
+            Next::Uniform(action) => Some(self.sequences.uniform(action)),
             Next::Kick => {
                 let mut actions = from(&self.state.best)?;
                 for _ in 0..Self::KICKED {
-                    let step = self.state.rng.random_range(0..episode_len);
-                    actions[step] = self.state.rng.random_range(0..count);
+                    let step = self.state.rng.random_range(0..*episode_len);
+                    let choices = all.of(step);
+                    actions[step] = choices[self.state.rng.random_range(0..choices.len())];
                 }
                 Some(actions)
             }
             Next::Move { up, down } => {
                 let mut actions = from(&self.state.current)?;
                 if let Some(step) = up {
-                    actions[step] = Some(actions[step] + 1).filter(|&a| a < count)?;
+                    actions[step] = all.above(step, actions[step])?;
                 }
                 if let Some(step) = down {
-                    actions[step] = actions[step].checked_sub(1)?;
+                    actions[step] = all.below(step, actions[step])?;
                 }
                 Some(actions)
             }
@@ -216,12 +228,12 @@ impl Agent for LocalSearch {
                 return Err(snapshot.error(format!("state.{name}"), "no episode of this agent"));
             }
         }
-        let Sequences { actions, episode_len, .. } = self.sequences;
+        let Sequences { actions, episode_len, .. } = &self.sequences;
         let exists = |next: &Next| match *next {
-            Next::Uniform(action) => action < actions,
+            Next::Uniform(action) => action < actions.count(),
             Next::Kick => true,
             Next::Move { up, down } => {
-                [up, down].into_iter().flatten().all(|step| step < episode_len)
+                [up, down].into_iter().flatten().all(|step| step < *episode_len)
             }
         };
         if !state.queue.iter().all(exists) {

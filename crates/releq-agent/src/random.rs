@@ -4,14 +4,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
-    Agent, AgentError, AgentSnapshot, Mode, UpdateStats,
+    Agent, AgentError, AgentSnapshot, Mode, StepActions, UpdateStats,
     turns::{Turns, mean},
 };
 
 /// Chooses every action uniformly at random; has no greedy answer.
 #[derive(Clone, Debug)]
 pub struct RandomSearch {
-    actions: usize,
+    actions: StepActions,
     episodes_per_batch: usize,
     rng: ChaCha8Rng,
     turns: Turns,
@@ -26,8 +26,14 @@ impl RandomSearch {
     /// are at least 1.
     #[must_use]
     pub fn new(action_count: usize, seed: u64, episodes_per_batch: usize) -> Self {
+        Self::with_actions(StepActions::all(action_count), seed, episodes_per_batch)
+    }
+
+    /// A search among these actions, of which some may amount to the same.
+    #[must_use]
+    pub fn with_actions(actions: StepActions, seed: u64, episodes_per_batch: usize) -> Self {
         Self {
-            actions: action_count.max(1),
+            actions,
             episodes_per_batch: episodes_per_batch.max(1),
             rng: ChaCha8Rng::seed_from_u64(seed),
             turns: Turns::default(),
@@ -48,8 +54,9 @@ impl Agent for RandomSearch {
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        self.turns.act(observations)?;
-        Ok(observations.iter().map(|_| self.rng.random_range(0..self.actions)).collect())
+        let choices = self.actions.of(self.turns.act(observations)?);
+        let any = |_| choices[self.rng.random_range(0..choices.len())];
+        Ok(observations.iter().map(any).collect())
     }
 
     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {
@@ -60,7 +67,7 @@ impl Agent for RandomSearch {
     fn snapshot(&self) -> Result<AgentSnapshot, AgentError> {
         self.turns.check_finished(Self::NAME)?;
         let mut snapshot = AgentSnapshot::new(Self::NAME, Self::VERSION);
-        snapshot.set("action_count", &self.actions)?;
+        snapshot.set("action_count", &self.actions.count())?;
         snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;
         snapshot.set("rng", &self.rng)?;
         Ok(snapshot)
@@ -68,7 +75,7 @@ impl Agent for RandomSearch {
 
     fn restore(&mut self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
         snapshot.expect(Self::NAME, Self::VERSION, Self::FIELDS)?;
-        snapshot.expect_setting("action_count", self.actions)?;
+        snapshot.expect_setting("action_count", self.actions.count())?;
         snapshot.expect_setting("episodes_per_batch", self.episodes_per_batch)?;
         self.rng = snapshot.get("rng")?;
         self.turns = Turns::default();

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AgentError, AgentSnapshot, Mode, UpdateStats,
+    AgentError, AgentSnapshot, Mode, StepActions, UpdateStats,
     turns::{Turns, mean},
 };
 
@@ -56,8 +56,8 @@ impl Best {
         let Some(episode_return) = snapshot.get::<Option<f64>>("best_return")? else {
             return Ok(Self(None));
         };
-        let Sequences { actions: count, episode_len, .. } = *sequences;
-        let actions = snapshot.get_actions("best_actions", episode_len, count)?;
+        let count = sequences.actions.count();
+        let actions = snapshot.get_actions("best_actions", sequences.episode_len, count)?;
         Ok(Self(Some(Played { actions, episode_return })))
     }
 }
@@ -65,7 +65,7 @@ impl Best {
 /// Plays sequences that the agent has chosen.
 #[derive(Clone, Debug)]
 pub(crate) struct Sequences {
-    pub(crate) actions: usize,
+    pub(crate) actions: StepActions,
     pub(crate) episode_len: usize,
     episodes_per_batch: usize,
     /// Those of the running batch.
@@ -75,10 +75,10 @@ pub(crate) struct Sequences {
 }
 
 impl Sequences {
-    /// Episodes of `episode_len` steps with `action_count` actions, `episodes_per_batch` at a time; all at least 1.
-    pub(crate) fn new(action_count: usize, episode_len: usize, episodes_per_batch: usize) -> Self {
+    /// Episodes of `episode_len` steps with these actions, `episodes_per_batch` at a time; all at least 1.
+    pub(crate) fn new(actions: StepActions, episode_len: usize, episodes_per_batch: usize) -> Self {
         Self {
-            actions: action_count.max(1),
+            actions,
             episode_len: episode_len.max(1),
             episodes_per_batch: episodes_per_batch.max(1),
             playing: Vec::new(),
@@ -130,7 +130,7 @@ impl Sequences {
     pub(crate) fn snapshot(&self, name: &str, version: u32) -> Result<AgentSnapshot, AgentError> {
         self.turns.check_finished(name)?;
         let mut snapshot = AgentSnapshot::new(name, version);
-        snapshot.set("action_count", &self.actions)?;
+        snapshot.set("action_count", &self.actions.count())?;
         snapshot.set("episode_len", &self.episode_len)?;
         snapshot.set("episodes_per_batch", &self.episodes_per_batch)?;
         Ok(snapshot)
@@ -138,14 +138,20 @@ impl Sequences {
 
     /// Refuses a snapshot with other settings.
     pub(crate) fn expect(&self, snapshot: &AgentSnapshot) -> Result<(), AgentError> {
-        snapshot.expect_setting("action_count", self.actions)?;
+        snapshot.expect_setting("action_count", self.actions.count())?;
         snapshot.expect_setting("episode_len", self.episode_len)?;
         snapshot.expect_setting("episodes_per_batch", self.episodes_per_batch)
     }
 
     /// Whether these are the actions of an episode.
     pub(crate) fn is_episode(&self, actions: &[usize]) -> bool {
-        actions.len() == self.episode_len && actions.iter().all(|&action| action < self.actions)
+        actions.len() == self.episode_len
+            && actions.iter().all(|&action| action < self.actions.count())
+    }
+
+    /// This action at every step, or what it amounts to there.
+    pub(crate) fn uniform(&self, action: usize) -> Vec<usize> {
+        (0..self.episode_len).map(|step| self.actions.same(step, action)).collect()
     }
 
     /// Drops an unfinished batch.

@@ -285,8 +285,17 @@ fn agents(seed: u64) -> Vec<Box<dyn Agent>> {
         Box::new(LocalSearch::new(4, 5, seed, 1)),
         Box::new(LocalSearch::new(4, 5, seed, 3)),
         Box::new(Evolution::new(4, 5, seed, 4)),
+        Box::new(LocalSearch::with_actions(coarse(), 5, seed, 3)),
+        Box::new(RandomSearch::with_actions(coarse(), seed, 6)),
+        Box::new(GreedySearch::with_actions(coarse(), 5)),
+        Box::new(Exhaustive::with_actions(coarse(), 5, 7)),
         Box::new(listed()),
     ]
+}
+
+/// Four actions, of which the second and the third step tell only some apart.
+fn coarse() -> StepActions {
+    StepActions::new(4, vec![vec![0, 1, 2, 3], vec![1, 1, 3, 3], vec![2; 4]]).unwrap()
 }
 
 /// Plays ten sequences.
@@ -596,6 +605,39 @@ fn greedy_finds_the_best_of_separable_steps_and_ends() {
     assert!(learn(&mut agent, &mut environment, 1000).len() <= 6);
     play(&mut agent, &mut environment, 1, Mode::Greedy).unwrap();
     assert_eq!(environment.finished.last().unwrap(), &[1, 3, 0]);
+}
+
+#[test]
+fn searches_choose_among_the_actions_that_differ_at_a_step() {
+    // The second step tells only the highest action and the others apart.
+    let actions = StepActions::new(4, vec![vec![0, 1, 2, 3], vec![0, 0, 0, 3]]).unwrap();
+    let among = || actions.clone();
+    let agents: [(usize, Box<dyn Agent>); 5] = [
+        (40, Box::new(LocalSearch::with_actions(among(), 3, 1, 1))),
+        (400, Box::new(Evolution::with_actions(among(), 3, 1, 1))),
+        (400, Box::new(RandomSearch::with_actions(among(), 1, 1))),
+        (40, Box::new(GreedySearch::with_actions(among(), 3))),
+        (400, Box::new(Exhaustive::with_actions(among(), 3, 5))),
+    ];
+    for (episodes, mut agent) in agents {
+        let mut environment = Separable { played: Vec::new(), finished: Vec::new() };
+        learn(&mut *agent, &mut environment, episodes);
+        let finished = &environment.finished;
+        assert!(finished.iter().all(|actions| [0, 3].contains(&actions[1])), "{}", agent.name());
+        assert!(finished.contains(&vec![1, 3, 0]), "{}", agent.name());
+        if agent.name() == "exhaustive" {
+            assert_eq!(finished.len(), 4 * 2 * 4);
+        }
+    }
+}
+
+#[test]
+fn an_action_amounts_to_one_that_amounts_to_itself() {
+    let refused = |same| StepActions::new(3, vec![vec![0, 1, 2], same]).unwrap_err().to_string();
+    assert_eq!(refused(vec![0, 1]), "actions of a step: got 2, expected 3");
+    assert_eq!(refused(vec![0, 0, 1]), "what an action amounts to amounts to: got 0, expected 1");
+    assert_eq!(refused(vec![0, 0, 3]), "action 3 is not below 3");
+    assert_eq!(StepActions::all(0).count(), 1);
 }
 
 #[test]

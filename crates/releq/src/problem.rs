@@ -2,6 +2,7 @@
 
 use std::{cmp::Reverse, fmt, sync::Arc};
 
+use releq_agent::StepActions;
 use releq_core::{
     Bitwidth, BitwidthAssignment, CostModel, LayerBits, LayerKind, LayerProfile, Network, Operands,
     Weights, checked_network_cost, text_enum,
@@ -455,6 +456,20 @@ impl Problem {
             ActionSpace::Flexible => self.actions.len(),
             ActionSpace::Restricted => 3,
         }
+    }
+
+    /// The actions, and which of them amount to the same at a step, since its layer may get only some of the bitwidths.
+    #[must_use]
+    pub fn step_actions(&self) -> StepActions {
+        if self.action_space == ActionSpace::Restricted {
+            return StepActions::all(self.action_count());
+        }
+        let place = |bits: Bitwidth| self.actions.partition_point(|&action| action < bits);
+        let of = |&layer: &usize| {
+            self.actions.iter().map(|&bits| place(self.nearest(layer, bits))).collect()
+        };
+        StepActions::new(self.action_count(), self.searched.iter().map(of).collect())
+            .unwrap_or_else(|_| StepActions::all(self.action_count()))
     }
 
     /// Length of an observation.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use releq_agent::{
-    Agent, Evolution, Exhaustive, GreedySearch, LocalSearch, PpoConfig, RandomSearch,
+    Agent, Evolution, Exhaustive, GreedySearch, LocalSearch, PpoConfig, RandomSearch, StepActions,
 };
 use releq_core::UnknownName;
 use serde::{
@@ -127,13 +127,13 @@ impl<'de> Visitor<'de> for AgentVisitor {
 }
 
 /// What an agent is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AgentShape {
     /// Numbers in an observation.
     pub observation_len: usize,
-    /// Actions to choose from.
-    pub action_count: usize,
+    /// Actions to choose from, and which of them amount to the same at a step.
+    pub actions: StepActions,
     /// Steps of an episode.
     pub episode_len: usize,
     /// Seed of the run.
@@ -146,7 +146,7 @@ impl AgentShape {
     pub fn new(problem: &Problem, seed: u64) -> Self {
         Self {
             observation_len: problem.observation_len(),
-            action_count: problem.action_count(),
+            actions: problem.step_actions(),
             episode_len: problem.episode_len(),
             seed,
         }
@@ -184,16 +184,17 @@ impl AgentKind {
     /// [`ReleqError::Agent`] or [`ReleqError::Setting`], naming the first hyperparameter that is out of its range.
     pub fn build(&self, shape: &AgentShape) -> Result<Box<dyn Agent>, ReleqError> {
         self.check()?;
-        let AgentShape { observation_len, action_count, episode_len, seed } = *shape;
-        let init = |ppo: &PpoConfig| ppo.clone().init(observation_len, action_count, seed);
+        let &AgentShape { observation_len, ref actions, episode_len, seed } = shape;
+        let init = |ppo: &PpoConfig| ppo.clone().init(observation_len, actions.count(), seed);
+        let among = || actions.clone();
         Ok(match self {
             Self::Ppo(ppo) => Box::new(init(ppo)?),
             Self::PpoPlanned(planned) => Box::new(init(&planned.ppo)?),
-            Self::Local => Box::new(LocalSearch::new(action_count, episode_len, seed, 1)),
-            Self::Evolution => Box::new(Evolution::new(action_count, episode_len, seed, 1)),
-            Self::Random => Box::new(RandomSearch::new(action_count, seed, TOGETHER)),
-            Self::Greedy => Box::new(GreedySearch::new(action_count, episode_len)),
-            Self::Exhaustive => Box::new(Exhaustive::new(action_count, episode_len, TOGETHER)),
+            Self::Local => Box::new(LocalSearch::with_actions(among(), episode_len, seed, 1)),
+            Self::Evolution => Box::new(Evolution::with_actions(among(), episode_len, seed, 1)),
+            Self::Random => Box::new(RandomSearch::with_actions(among(), seed, TOGETHER)),
+            Self::Greedy => Box::new(GreedySearch::with_actions(among(), episode_len)),
+            Self::Exhaustive => Box::new(Exhaustive::with_actions(among(), episode_len, TOGETHER)),
         })
     }
 }

@@ -38,15 +38,15 @@ impl Rival {
         sensitivities: Option<&Sensitivities>,
         shape: &AgentShape,
     ) -> Result<Option<Box<dyn Agent>>, ReleqError> {
-        let (AgentShape { action_count, episode_len, seed, .. }, batch) = (*shape, self.batch());
+        let (AgentShape { actions, episode_len, seed, .. }, batch) = (shape.clone(), self.batch());
         Ok(Some(match self {
             Self::Knapsack => match sensitivities {
                 Some(sensitivities) => Box::new(knapsack(problem, sensitivities)?),
                 None => return Ok(None),
             },
-            Self::Local => Box::new(LocalSearch::new(action_count, episode_len, seed, batch)),
-            Self::Evolution => Box::new(Evolution::new(action_count, episode_len, seed, batch)),
-            Self::Random => Box::new(RandomSearch::new(action_count, seed, batch)),
+            Self::Local => Box::new(LocalSearch::with_actions(actions, episode_len, seed, batch)),
+            Self::Evolution => Box::new(Evolution::with_actions(actions, episode_len, seed, batch)),
+            Self::Random => Box::new(RandomSearch::with_actions(actions, seed, batch)),
         }))
     }
 }
