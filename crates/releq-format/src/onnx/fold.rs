@@ -172,6 +172,8 @@ fn gather(node: &Node, tensor: &Tensor, indices: &Tensor) -> Result<Tensor, Reas
         let row = move |place: &usize| (outer * size + place) * inner;
         places.iter().flat_map(move |place| row(place)..row(place) + inner)
     };
+    // Rows of nothing need not be counted.
+    let outer = if inner == 0 || places.is_empty() { 0 } else { outer };
     tensor.picked(dims, (0..outer).flat_map(from))
 }
 
@@ -206,6 +208,8 @@ fn joined<T: Copy>(parts: &[Vec<T>], outer: usize) -> Vec<T> {
         let len = part.len() / outer.max(1);
         part[row * len..][..len].to_vec()
     };
+    // Rows of nothing need not be counted.
+    let outer = if parts.iter().all(Vec::is_empty) { 0 } else { outer };
     (0..outer).flat_map(|outer| parts.iter().flat_map(move |part| row(part, outer))).collect()
 }
 

@@ -255,11 +255,14 @@ const fn few_bits(data_type: i32) -> Option<usize> {
     }
 }
 
-/// Number of values in a shape.
+/// Number of values in a shape. A shape of no values may not have huge dimensions either: what is computed along the others
+/// would take for ever.
 pub(super) fn len_of(dims: &[usize]) -> Result<usize, Reason> {
-    let len = dims.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim));
-    len.filter(|&len| len <= MOST_VALUES)
-        .ok_or_else(|| format!("has dimensions {dims:?}, which do not fit in memory"))
+    let most = dims.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)));
+    match most.filter(|&most| most <= MOST_VALUES) {
+        Some(_) => Ok(dims.iter().product()),
+        None => Err(format!("has dimensions {dims:?}, which do not fit in memory")),
+    }
 }
 
 fn typed_values(dtype: Dtype, tensor: proto::Tensor) -> Result<Storage, Reason> {
@@ -390,6 +393,7 @@ mod tests {
         check(of(&[-2]), "has a dimension of -2");
         check(of(&[i64::MAX, i64::MAX]), "do not fit in memory");
         check(of(&[1 << 31]), "do not fit in memory");
+        check(of(&[1 << 40, 1 << 20, 0]), "do not fit in memory");
         check(proto::Tensor { data_type: 8, ..of(&[1]) }, "has type string");
         check(proto::Tensor { data_type: 99, ..of(&[1]) }, "has the unknown type 99");
         check(proto::Tensor { float_data: vec![1.0], ..of(&[2]) }, "has its values twice");
