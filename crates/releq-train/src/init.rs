@@ -67,7 +67,7 @@ fn is_rectified(network: &Network, index: usize) -> bool {
         let Some(reader) = reader else { return false };
         match network.nodes()[reader].op {
             Op::Relu => return true,
-            Op::MaxPool(_) | Op::Dropout { .. } | Op::Flatten => values = reader,
+            Op::MaxPool(_) | Op::Dropout { .. } | Op::Flatten | Op::FakeQuantize => values = reader,
             _ => return false,
         }
     }

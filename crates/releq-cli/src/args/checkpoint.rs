@@ -18,11 +18,8 @@ use crate::terminal::output::note;
 ///
 /// # Errors
 /// If the file cannot be read or fits neither; the message names the networks of the zoo that it fits.
-pub fn open(
-    path: &Path,
-    WeightsArgs { key, ignore, .. }: &WeightsArgs,
-    network: Network,
-) -> Result<(Network, Weights)> {
+pub fn open(path: &Path, args: &WeightsArgs, network: Network) -> Result<(Network, Weights)> {
+    let WeightsArgs { key, ignore, .. } = args;
     let names = |network: &Network| {
         let names = NameMap::of(network.name());
         let names = match key {
@@ -52,6 +49,13 @@ pub fn open(
             }
             let state = checkpoint.state(&network, &names(&network))?;
             return Ok((network, state));
+        }
+        // Checkpoints say nothing of the ranges of activations, but for those of runs. A search finds them.
+        Err(CheckpointError::Mismatch { .. }) if network.rounds_activations() => {
+            let (plain, mut weights) = open(path, args, network.without_fake_quantize()?)?;
+            let network = plain.with_fake_quantize()?;
+            weights.add_ranges(&network);
+            return Ok((network, weights));
         }
         Err(error @ CheckpointError::Mismatch { .. }) => error,
         Err(error) => return Err(error.into()),

@@ -299,11 +299,13 @@ impl SearchArgs {
                 ))
                 .into());
             }
-            config.activation_actions = bits.into();
-            // The mean of the weights' bits would leave activations at the most that they may have.
-            if config.cost == CostKind::MeanBits.into() {
+            // The mean of the weights' bits would leave activations at the most that they may have. Who has written both
+            // into a file means it.
+            let are_new = config.activation_actions.is_empty();
+            if are_new && config.cost == CostKind::MeanBits.into() {
                 config.cost = CostKind::Bitops.into();
             }
+            config.activation_actions = bits.into();
         }
         config.threads = self
             .threads

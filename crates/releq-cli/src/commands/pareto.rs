@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use releq::{AgentKind, Budget, ExperimentConfig, core::Network};
+use releq::{
+    AgentKind, Budget, ExperimentConfig,
+    core::{LayerKind, Network},
+};
 
 use super::search;
 use crate::args::{UsageError, options};
@@ -52,18 +55,28 @@ impl Args {
 
 /// How many assignments there are to choose from.
 fn assignments(config: &ExperimentConfig, network: &Network) -> Result<usize> {
-    let layers = network.quantizable_layers().saturating_sub(config.fixed_layers.len());
-    if !config.activation_actions.is_empty() {
-        let reason = "--activation-bits: say with --sample N how many assignments to measure";
-        return Err(UsageError(reason.to_owned()).into());
-    }
-    let all =
-        u32::try_from(layers).ok().and_then(|layers| config.actions.len().checked_pow(layers));
+    let searched = || {
+        let layers = network.profiles().into_iter();
+        layers.filter(|layer| config.fixed_layers.iter().all(|(fixed, _)| *fixed != layer.name))
+    };
+    let all = searched().try_fold(1_usize, |all, layer| {
+        all.checked_mul(match layer.kind {
+            LayerKind::Activations => config.activation_choices().len(),
+            _ => config.actions.len(),
+        })
+    });
+    let (layers, activations) = (searched().count(), config.activation_choices().len());
+    let bits = match config.activation_actions.is_empty() {
+        true => format!("{} bitwidths", config.actions.len()),
+        false => format!(
+            "{} bitwidths for weights and {activations} for activations",
+            config.actions.len()
+        ),
+    };
     all.filter(|&all| all <= MOST).ok_or_else(|| {
         UsageError(format!(
-            "{layers} layers with {} bitwidths to choose from are more than {MOST} assignments; give --sample N, or \
-             fewer --bits",
-            config.actions.len()
+            "{layers} layers with {bits} to choose from are more than {MOST} assignments; give --sample N, or fewer \
+             --bits"
         ))
         .into()
     })

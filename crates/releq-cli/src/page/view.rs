@@ -175,6 +175,12 @@ fn about(facts: &Facts<'_>) -> Vec<(String, String)> {
         Choice::Ours(_) => report.search.agent.clone(),
         Choice::Own(name) => name.clone(),
     };
+    let mut to_choose_from = listed(&actions);
+    if !config.activation_actions.is_empty() {
+        let actions: Vec<String> =
+            config.activation_actions.iter().map(ToString::to_string).collect();
+        to_choose_from.push_str(&format!("; of activations {}", listed(&actions)));
+    }
     let mut about = vec![
         ("network".to_owned(), network(config)),
         ("layers".to_owned(), layers(report)),
@@ -192,7 +198,7 @@ fn about(facts: &Facts<'_>) -> Vec<(String, String)> {
                 last_step(report)
             ),
         ),
-        ("bits to choose from".to_owned(), listed(&actions)),
+        ("bits to choose from".to_owned(), to_choose_from),
         ("quantizer".to_owned(), config.quantizer.to_string()),
         ("cost of the search".to_owned(), facts.cost_told()),
         ("reward".to_owned(), config.reward().to_string()),
@@ -231,7 +237,8 @@ fn layers(report: &Report) -> String {
         short(total as f64)
     };
     let (weights, macs) = (sum(|layer| layer.weights), sum(|layer| layer.macs));
-    format!("{} with {weights} weights and {macs} MACs", report.layers.len())
+    let with_weights = report.layers.iter().filter(|layer| layer.weights > 0).count();
+    format!("{with_weights} with {weights} weights and {macs} MACs")
 }
 
 /// Wall time of the stages in their order, and of all.

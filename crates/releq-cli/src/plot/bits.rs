@@ -63,10 +63,15 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
                 ),
                 None => "share of all weights and of all multiply-accumulates (MACs)".to_owned(),
             };
+            // Activations have no weights.
+            let with_weights = layers.iter().filter(|layer| layer.weights > 0).count();
+            let read = match with_weights < layers.len() {
+                true => " and of the activations that they read,",
+                false => "",
+            };
             format!(
-                "Bitwidth of the weights of each of {} layers, {mean:.2} on average, and beside it the layer's \
-                 {shares}.{whose}",
-                layers.len()
+                "Bitwidth of the weights of each of {with_weights} layers, {mean:.2} on average,{read} and beside it \
+                 the layer's {shares}.{whose}"
             )
         }
         None => "The layers with their shares of all weights and of all multiply-accumulates (MACs); no \

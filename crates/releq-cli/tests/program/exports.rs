@@ -183,8 +183,14 @@ fn bitwidths_of_activations_that_were_searched_are_packed() {
     // Other forms have the weights alone, under the names of the model.
     said("export DIR/run --output DIR/answer.onnx", dir);
     assert_eq!(onnx::open(dir.join("answer.onnx")).unwrap().frame.output, "logits");
+    // A packed file may have them alone too, and then takes no images.
+    said("export DIR/run --form packed --activation-bits 32 --output DIR/w.safetensors", dir);
+    assert!(packed::load(dir.join("w.safetensors")).unwrap().activations.is_none());
     let page = fs::read_to_string(dir.join("run/report.html")).unwrap();
     assert!(page.contains("to the bits that were found or to 8"));
+    assert!(page.contains("of activations 4 and 8"));
+    let layers = packed.model.layers().count();
+    assert!(page.contains(&format!("of the weights of each of {layers} layers")));
 
     refused(
         "search lenet --data DATA --activation-bits 4,9 --no-run",
@@ -192,6 +198,23 @@ fn bitwidths_of_activations_that_were_searched_are_packed() {
         2,
         "--activation-bits 9: activations are rounded to 1 to 8 bits",
     );
+    refused(
+        "pareto resnet20 --data DATA --activation-bits 4,8 --no-run",
+        dir,
+        2,
+        "7 bitwidths for weights and 2 for activations to choose from are more than",
+    );
+    // Its configuration has layers that a checkpoint knows nothing of.
+    let printed = |line: &str| {
+        let output = command(line, dir).output().unwrap();
+        assert!(output.status.success(), "releq {line}\n{}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let written =
+        printed("search lenet --weights WEIGHTS --data DATA --activation-bits 4,8 --print-config");
+    fs::write(dir.join("config.toml"), &written).unwrap();
+    let read = printed("search --config DIR/config.toml --weights WEIGHTS --print-config");
+    assert_eq!(read, written);
 }
 
 #[test]

@@ -98,6 +98,14 @@ impl Network {
         source
     }
 
+    /// The layer that gives values, looked at from one that may only have rounded them; `None` is the network's input.
+    pub(super) fn unrounded(&self, source: Option<usize>) -> Option<usize> {
+        match source.filter(|&layer| self.nodes[layer].op == Op::FakeQuantize) {
+            Some(rounds) => self.sources[rounds][0],
+            None => source,
+        }
+    }
+
     /// The name under which layers refer to a source: `input` for the network's input.
     ///
     /// # Panics
@@ -149,6 +157,25 @@ mod tests {
         assert_eq!(network.quantizable_layers(), 7);
         assert!(network.has_softmax());
         assert_eq!(network.with_fake_quantize().unwrap(), network);
+    }
+
+    #[test]
+    fn a_norm_behind_rounded_values_is_one_of_its_layer() {
+        let norms = |network: &Network| {
+            let profiles = network.profiles().into_iter();
+            profiles.filter(|p| p.batch_norm).map(|p| p.name).collect::<Vec<_>>()
+        };
+        // A norm reads the same values as a layer with weights.
+        let network = Network::builder("both", [1, 4, 4])
+            .conv("conv", Conv2d::new(2, 1))
+            .batch_norm("bn")
+            .conv("other", Conv2d::new(2, 1))
+            .from("conv")
+            .add("sum", &["bn", "other"])
+            .build()
+            .unwrap();
+        assert_eq!(norms(&network), ["conv"]);
+        assert_eq!(norms(&network.with_fake_quantize().unwrap()), ["conv"]);
     }
 
     #[test]

@@ -246,7 +246,7 @@ impl Network {
         let name = self.nodes[index].name.clone();
         let batch_norm = self.nodes.iter().zip(&self.sources).any(|(node, sources)| {
             matches!(node.op, Op::BatchNorm { .. } | Op::ScaleShift)
-                && sources.contains(&Some(index))
+                && sources.iter().any(|&source| self.unrounded(source) == Some(index))
         });
         let reads = self
             .unmoved(self.sources[index][0])

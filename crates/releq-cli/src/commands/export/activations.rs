@@ -28,7 +28,7 @@ pub(super) struct ActivationArgs {
     /// Round activations as well: to 8 bits in a file of form dq that ONNX Runtime computes with integers, and to 1 to 8 in
     /// a packed one that `releq run` does. One number for all that layers with weights read, or one for what each of them
     /// reads; what several read has the bits of the one that asks for most. Ranges come from training images, and the accuracy
-    /// is measured on test images [default: full precision]
+    /// is measured on test images. 32 is full precision [default: those that a run has searched, or 32]
     #[arg(
         long,
         value_name = "BITS",
@@ -109,13 +109,22 @@ impl ActivationArgs {
     /// For bits that no form takes.
     pub(super) fn asked(&self) -> Result<Option<BitwidthAssignment>> {
         let Some(bits) = options::join_bits(&self.activation_bits) else { return Ok(None) };
+        if self.in_full_precision() {
+            return Ok(None);
+        }
         match bits.iter().find(|&&bits| bits > Bitwidth::EIGHT) {
             None => Ok(Some(bits)),
             Some(other) => Err(UsageError(format!(
-                "--activation-bits {other}: activations are written with 1 to 8 bits; leave the option out for full precision"
+                "--activation-bits {other}: activations are written with 1 to 8 bits, or all in full precision, which is 32"
             ))
             .into()),
         }
+    }
+
+    /// Whether full precision is asked for, also for a run that has searched bitwidths of activations.
+    pub(super) fn in_full_precision(&self) -> bool {
+        options::join_bits(&self.activation_bits)
+            .is_some_and(|bits| bits.iter().all(|bits| bits.is_float()))
     }
 
     /// Finds the ranges of activations, and measures.
