@@ -81,6 +81,9 @@ impl Args {
         if let (Some(path), Some(weights)) = (&self.output, &weights) {
             write(path, weights, &model)?;
             note(format_args!("written to {} and {}", path.display(), weights.display()));
+            if model.frame.end == onnx::End::LogSoftmax {
+                note("the network that is written ends in logits, before their LogSoftmax");
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -41,6 +41,9 @@ pub(super) fn infer(node: &Node, inputs: &[Shape]) -> Result<Shape, NetworkError
     }
 }
 
+/// Most channels of a norm over channels: sums over more take for ever, and networks have at most a hundredth of it.
+const MOST_NORMED: usize = 4095;
+
 /// Why a vector is refused.
 const NEEDS_IMAGE: &str = "it needs an image; put it before `flatten`";
 
@@ -153,6 +156,11 @@ impl Layer<'_> {
             return Err(
                 self.parameter(format!("the number of channels of a norm must be odd, got {size}"))
             );
+        }
+        if size > MOST_NORMED {
+            return Err(self.parameter(format!(
+                "a norm over channels goes over at most {MOST_NORMED} of them, got {size}"
+            )));
         }
         let [alpha, beta, bias] = constants;
         if alpha >= 0.0 && bias > 0.0 && constants.iter().all(|constant| constant.is_finite()) {

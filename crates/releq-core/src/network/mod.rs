@@ -564,6 +564,7 @@ mod tests {
         check(start().activation("a", Activation::LeakyRelu { slope: f32::NAN }), "must be finite");
         let lrn = |size, bias| Op::LocalResponseNorm { size, alpha: 1e-4, beta: 0.75, bias };
         check(start().layer("n", lrn(4, 1.0), &[]), "must be odd, got 4");
+        check(start().layer("n", lrn(usize::MAX, 1.0), &[]), "at most 4095 of them");
         check(start().layer("n", lrn(5, 0.0), &[]), "a positive bias");
         check(start().flatten("f").layer("n", lrn(5, 1.0), &[]), "local_response_norm cannot take");
         check(start().dropout("d", 1.0), "dropout probability 1.0 is not in [0, 1)");

@@ -1,6 +1,7 @@
 //! Weights in files beside the model.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
     path::{Component, Path, PathBuf},
@@ -48,19 +49,28 @@ impl External {
     }
 }
 
+/// A file of the folder, and where it is, however it was named.
+#[derive(Debug)]
+struct Found {
+    path: PathBuf,
+    file: File,
+}
+
 /// Hands out parts of the files in one folder and below, and of no others.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     /// The file that was read last, since all weights are in one as a rule.
-    open: Option<(String, File)>,
+    open: Option<(String, Found)>,
+    /// How many bytes of each file were handed out.
+    read: HashMap<PathBuf, u64>,
 }
 
 impl Folder {
     /// The folder that the file `model` is in.
     pub(super) fn of(model: &Path) -> Self {
         let parent = model.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Self { path: parent.unwrap_or(Path::new(".")).to_owned(), open: None }
+        Self { path: parent.unwrap_or(Path::new(".")).to_owned(), open: None, read: HashMap::new() }
     }
 
     pub(super) fn read(&mut self, place: &External) -> io::Result<Vec<u8>> {
@@ -68,7 +78,7 @@ impl Folder {
             Some((location, file)) if location == place.location => file,
             _ => self.find(&place.location)?,
         };
-        let (_, file) = self.open.insert((place.location.clone(), file));
+        let (_, Found { path, file }) = self.open.insert((place.location.clone(), file));
         let size = file.metadata()?.len();
         let end = place.offset.checked_add(place.length).filter(|&end| end <= size);
         let Some(length) = end.and(usize::try_from(place.length).ok()) else {
@@ -77,6 +87,12 @@ impl Folder {
                 place.length, place.offset
             )));
         };
+        // A file of a few bytes may name a large one a thousand times.
+        let read = self.read.entry(path.clone()).or_default();
+        *read = read.saturating_add(place.length);
+        if *read > size.saturating_mul(2) {
+            return Err(io::Error::other("the same bytes are the values of many tensors"));
+        }
         let mut bytes = vec![0; length];
         file.seek(SeekFrom::Start(place.offset))?;
         file.read_exact(&mut bytes)?;
@@ -84,7 +100,7 @@ impl Folder {
     }
 
     /// Opens a file of the folder. Neither its name nor a link may lead out of it.
-    fn find(&self, location: &str) -> io::Result<File> {
+    fn find(&self, location: &str) -> io::Result<Found> {
         let outside = || io::Error::other("only files in the folder of the model are read");
         let relative = Path::new(location);
         let mut parts = relative.components();
@@ -101,7 +117,7 @@ impl Folder {
         }
         // Opening a pipe, or reading a device, may never end.
         match fs::metadata(&path)?.is_file() {
-            true => File::open(path),
+            true => Ok(Found { file: File::open(&path)?, path }),
             false => Err(io::Error::other("it is no file")),
         }
     }
@@ -134,6 +150,10 @@ mod tests {
         for outside in ["../secret", "weights/../../secret", &secret, "", "a\0b"] {
             assert!(read(outside, 0, 1).unwrap_err().contains("only files in the folder"));
         }
+        for _ in 0..2 {
+            assert_eq!(read("weights/part", 1, 1).unwrap(), b"y");
+        }
+        assert!(read("./weights/part", 1, 2).unwrap_err().contains("the values of many tensors"));
         assert!(read("weights", 0, 1).is_err());
         assert!(read("absent", 0, 1).is_err());
         #[cfg(unix)]

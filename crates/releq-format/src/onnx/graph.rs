@@ -44,6 +44,19 @@ pub(super) struct Node {
     pub(super) matters: bool,
 }
 
+/// Longest name of a node that is shown, and of an operation.
+const LONGEST: usize = 200;
+
+/// A name as one line of limited length.
+fn shown(name: &str) -> String {
+    let kept = name.chars().take(LONGEST);
+    let mut shown: String = kept.map(|c| if c.is_control() { '?' } else { c }).collect();
+    if name.chars().nth(LONGEST).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
 fn graph_error(reason: impl Into<String>) -> OnnxError {
     OnnxError::Graph { reason: reason.into() }
 }
@@ -193,9 +206,15 @@ impl Tensors {
         let mut computed_by: HashMap<String, String> = HashMap::new();
         let label = |index: usize, node: &proto::Node| match node.name.is_empty() {
             true => format!("{} no. {index}", node.op_type),
-            false => node.name.clone(),
+            false => shown(&node.name),
         };
         for (index, node) in nodes.iter().enumerate() {
+            let op = &node.op_type;
+            if op.len() > LONGEST || op.contains(|c: char| c.is_control() || c.is_whitespace()) {
+                return Err(OnnxError::Format {
+                    reason: format!("the operation of its node no. {index} is no word"),
+                });
+            }
             let outputs = node.output.iter().filter(|output| !output.is_empty());
             computed_by.extend(outputs.map(|output| (output.clone(), label(index, node))));
         }

@@ -117,6 +117,8 @@ impl Model {
 pub enum Remark {
     /// There is no batch norm, and convolutions have biases: exporters make batch norms part of convolutions.
     NoNorms,
+    /// Batch norms are those of training, which take the statistics of their batch.
+    TrainingNorms,
 }
 
 impl fmt::Display for Remark {
@@ -127,6 +129,10 @@ impl fmt::Display for Remark {
                  exporter made them part of the convolutions, and retraining needs a far lower learning rate, such as \
                  0.0003. To keep them, export with torch.onnx.export(..., dynamo=False, do_constant_folding=False, \
                  training=torch.onnx.TrainingMode.PRESERVE), or with torch.onnx.export(..., dynamo=True, optimize=False)",
+            ),
+            Self::TrainingNorms => f.write_str(
+                "the batch norms are those of training, which normalize by the images that are computed together; here they \
+                 take the statistics that are kept in the model, as in inference",
             ),
         }
     }
@@ -154,11 +160,13 @@ fn read_file(path: &Path) -> Result<Vec<u8>, OnnxError> {
     // A message of protobuf has less than 2 GiB.
     const MOST: u64 = 1 << 31;
     let error = |source| OnnxError::Read { path: path.to_owned(), source };
-    let file = fs::File::open(path).map_err(error)?;
-    let metadata = file.metadata().map_err(error)?;
-    if metadata.is_dir() {
-        return Err(error(io::Error::other("it is a folder")));
+    // Opening a pipe, or reading a device, may never end.
+    let metadata = fs::metadata(path).map_err(error)?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "it is a folder" } else { "it is no file" };
+        return Err(error(io::Error::other(what)));
     }
+    let file = fs::File::open(path).map_err(error)?;
     if metadata.len() > MOST {
         return Err(error(io::Error::other("it is larger than any model, 2 GiB")));
     }
@@ -226,7 +234,8 @@ pub fn read(
         end: finished.end,
         origins: finished.origins,
     };
-    let remarks = lower::has_folded_norms(&finished.network).then_some(Remark::NoNorms);
+    let folded = lower::has_folded_norms(&finished.network).then_some(Remark::NoNorms);
+    let training = finished.trains_norms.then_some(Remark::TrainingNorms);
     Ok(Model {
         network: finished.network,
         weights: finished.weights,
@@ -234,7 +243,7 @@ pub fn read(
         quantizer,
         frame,
         explanation: finished.explanation,
-        remarks: remarks.into_iter().collect(),
+        remarks: folded.into_iter().chain(training).collect(),
     })
 }
 

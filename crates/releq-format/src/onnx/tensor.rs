@@ -9,6 +9,8 @@ use crate::dtype::Dtype;
 
 /// Most values of a constant that is computed with: shapes, axes, factors of channels.
 pub(super) const MOST_INTEGERS: usize = 1 << 12;
+/// Most dimensions of a tensor.
+pub(super) const MOST_DIMS: usize = 64;
 /// Most values of a constant, 4 GiB in single precision.
 const MOST_VALUES: usize = 1 << 30;
 
@@ -258,6 +260,9 @@ const fn few_bits(data_type: i32) -> Option<usize> {
 /// Number of values in a shape. A shape of no values may not have huge dimensions either: what is computed along the others
 /// would take for ever.
 pub(super) fn len_of(dims: &[usize]) -> Result<usize, Reason> {
+    if dims.len() > MOST_DIMS {
+        return Err(format!("has {} dimensions", dims.len()));
+    }
     let most = dims.iter().try_fold(1usize, |len, &dim| len.checked_mul(dim.max(1)));
     match most.filter(|&most| most <= MOST_VALUES) {
         Some(_) => Ok(dims.iter().product()),
@@ -394,6 +399,7 @@ mod tests {
         check(of(&[i64::MAX, i64::MAX]), "do not fit in memory");
         check(of(&[1 << 31]), "do not fit in memory");
         check(of(&[1 << 40, 1 << 20, 0]), "do not fit in memory");
+        check(of(&[1; 65]), "has 65 dimensions");
         check(proto::Tensor { data_type: 8, ..of(&[1]) }, "has type string");
         check(proto::Tensor { data_type: 99, ..of(&[1]) }, "has the unknown type 99");
         check(proto::Tensor { float_data: vec![1.0], ..of(&[2]) }, "has its values twice");

@@ -1,7 +1,7 @@
 //! What nodes become, for forms that no exporter among the golden models writes.
 
 use releq_core::{Activation, Op, Shape, Sides};
-use releq_format::onnx::{Layout, Model};
+use releq_format::onnx::{Layout, Model, Remark};
 
 use crate::written::{Side, Written, float, int, integers, ints, node, tensor, text, value};
 
@@ -155,6 +155,102 @@ fn a_flattening_of_channels_last_permutes_the_columns() {
     );
     let model = model.read().unwrap();
     assert_eq!(values(&model, "matmul.weight"), [1.0, 3.0, 2.0, 4.0]);
+}
+
+#[test]
+fn what_is_done_to_features_of_channels_last_is_done_in_the_order_of_the_layer() {
+    // Pixel 0 of channels 0 and 1, pixel 1 of channels 0 and 1, as above; the layer has channel 0 first.
+    let of = |function: &[Vec<u8>]| {
+        let nodes = [
+            node("Conv", &["x", "w"], "a", &[]),
+            node("Transpose", &["a"], "b", &[ints("perm", &[0, 2, 3, 1])]),
+            node("Reshape", &["b", "shape"], "c", &[]),
+        ];
+        let last = [node("MatMul", &["d", "fc"], "y", &[])];
+        let model = Written::new(
+            [2, 1, 2],
+            &[&nodes, function, &last].concat(),
+            &[
+                tensor("w", &[2, 2, 1, 1], &[1.0, 0.0, 0.0, 1.0]),
+                integers("shape", &[-1, 4]),
+                tensor("fc", &[4, 1], &[1.0, 2.0, 3.0, 4.0]),
+                tensor("each", &[4], &[5.0, 6.0, 7.0, 8.0]),
+                tensor("ones", &[4], &[1.0; 4]),
+            ],
+        );
+        let model = model.read().unwrap();
+        model.weights.check(&model.network).unwrap();
+        assert_eq!(values(&model, "matmul.weight"), [1.0, 3.0, 2.0, 4.0]);
+        model
+    };
+    let model = of(&[node("Mul", &["c", "each"], "d", &[])]);
+    assert_eq!(values(&model, "mul.weight"), [5.0, 7.0, 6.0, 8.0]);
+    let both = of(&[node("Mul", &["c", "each"], "m", &[]), node("Add", &["m", "each"], "d", &[])]);
+    assert_eq!(values(&both, "mul.bias"), [5.0, 7.0, 6.0, 8.0]);
+    let inputs = ["c", "ones", "each", "each", "ones"];
+    let model = of(&[node("BatchNormalization", &inputs, "d", &[float("epsilon", 1e-10)])]);
+    assert_eq!(values(&model, "batchnormalization.bias"), [5.0, 7.0, 6.0, 8.0]);
+    assert_eq!(values(&model, "batchnormalization.running_mean"), [5.0, 7.0, 6.0, 8.0]);
+    let norms = model.network.nodes().iter().filter_map(|node| match node.op {
+        Op::BatchNorm { epsilon, momentum } => Some((epsilon, momentum)),
+        _ => None,
+    });
+    assert_eq!(norms.collect::<Vec<_>>(), [(1e-10, 0.1)]);
+}
+
+#[test]
+fn norms_of_training_are_read_with_a_remark() {
+    let norm = |training| {
+        let inputs = ["x", "ones", "zeros", "zeros", "ones"];
+        let norm = node("BatchNormalization", &inputs, "z", &[int("training_mode", training)]);
+        of(
+            [2, 4, 4],
+            2,
+            &[norm],
+            &[tensor("ones", &[2], &[1.0; 2]), tensor("zeros", &[2], &[0.0; 2])],
+        )
+    };
+    assert_eq!(norm(0).remarks, []);
+    assert_eq!(norm(1).remarks, [Remark::TrainingNorms]);
+}
+
+#[test]
+fn a_gate_may_be_repeated_to_the_image_before_it_is_multiplied() {
+    let gated = |reader: &str| {
+        let model = Written::new(
+            [2, 4, 4],
+            &[
+                node("Relu", &["x"], "r", &[]),
+                node("GlobalAveragePool", &["r"], "g", &[]),
+                node("Sigmoid", &["g"], "s", &[]),
+                node("Shape", &["r"], "shape", &[]),
+                node("Expand", &["s", "shape"], "e", &[]),
+                node(reader, &["r", "e"], "z", &[]),
+                node("GlobalAveragePool", &["z"], "p", &[]),
+                node("Flatten", &["p"], "f", &[]),
+                node("Gemm", &["f", "fc"], "y", &[]),
+            ],
+            &[tensor("fc", &[2, 2], &[0.5; 4])],
+        );
+        model.read()
+    };
+    let model = gated("Mul").unwrap();
+    assert!(model.network.nodes().iter().any(|node| node.op == Op::Mul));
+    let message = gated("Add").unwrap_err().to_string();
+    assert!(message.contains("it repeats [1, 2, 1, 1] to [1, 2, 4, 4]"), "{message}");
+}
+
+#[test]
+fn layers_without_names_are_numbered() {
+    let mut nodes: Vec<Vec<u8>> = Vec::new();
+    for index in 0..3000 {
+        let (from, to) = (format!("r{index}"), format!("r{}", index + 1));
+        let from = if index == 0 { "x" } else { &from };
+        nodes.push(node("Tanh", &[from], if index == 2999 { "z" } else { &to }, &[]));
+    }
+    let model = of([1, 4, 4], 1, &nodes, &[]);
+    assert_eq!(model.network.nodes()[0].name, "tanh");
+    assert_eq!(model.network.nodes()[2999].name, "tanh_3000");
 }
 
 #[test]

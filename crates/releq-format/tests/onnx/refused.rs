@@ -238,6 +238,70 @@ fn bad_models_are_refused_with_node_and_reason_in_time_and_memory() {
         model.nodes.insert(2, node("LSTM", &["q"], "b", &[]));
     });
     check("large weights of no network", large, &["`LSTM no. 2`"]);
+    // A million rows of nothing, a thousand dimensions, and constants that are finite alone.
+    let rows = |op: &str, inputs: &[&str], attributes: &[Vec<u8>]| {
+        changed(|model| {
+            model.tensors[0] = tensor("conv.weight", &[1 << 28, 2, 0], &[]);
+            model.tensors.push(integers("zero", &[0]));
+            model.nodes[0] = node(op, inputs, "a", attributes);
+        })
+    };
+    let gather = rows("Gather", &["conv.weight", "zero"], &[int("axis", 1)]);
+    check("rows of nothing", gather, &["`Relu no. 1` (Relu)", "is a constant"]);
+    let concat = rows("Concat", &["conv.weight", "conv.weight"], &[int("axis", 1)]);
+    check("nothing joined", concat, &["`Relu no. 1` (Relu)", "is a constant"]);
+    let huge = weight(tensor("conv.weight", &[1 << 40, 1 << 20, 0], &[]));
+    check("huge sides of nothing", huge, &[conv, "do not fit in memory"]);
+    let dimensions = changed(|model| {
+        model.tensors[0] = integers("conv.weight", &[1; 4000]);
+        model.nodes[0] = node("Reshape", &["x", "conv.weight"], "a", &[]);
+    });
+    check("dimensions", dimensions, &["`Reshape no. 0` (Reshape)", "has 4000 dimensions"]);
+    let axes: Vec<i64> = (2..72).collect();
+    let dimensions = changed(|model| {
+        model.tensors[0] = integers("conv.weight", &axes);
+        model.nodes[0] = node("Unsqueeze", &["x", "conv.weight"], "a", &[]);
+    });
+    check("more dimensions", dimensions, &["`Unsqueeze no. 0` (Unsqueeze)", "74 dimensions"]);
+    // A factor for each image of a batch, where a flattened image has its values in another order.
+    let images = changed(|model| {
+        model.inputs = vec![value("x", 1, &[four, Side::Size(2), one, Side::Size(2)])];
+        model.tensors = vec![
+            tensor("fc", &[4, 3], &[0.5; 12]),
+            integers("shape", &[4, 4]),
+            tensor("each", &[4, 1], &[1.0, 2.0, 3.0, 4.0]),
+        ];
+        model.nodes = vec![
+            node("Transpose", &["x"], "t", &[ints("perm", &[0, 2, 3, 1])]),
+            node("Reshape", &["t", "shape"], "r", &[]),
+            node("Mul", &["r", "each"], "m", &[]),
+            node("MatMul", &["m", "fc"], "y", &[]),
+        ];
+    });
+    check("a factor for each image", images, &["`Mul no. 2` (Mul)", "dimension 0"]);
+    let factor = changed(|model| {
+        model.tensors.push(tensor("large", &[], &[1e30]));
+        model.nodes[0] = node("Conv", &["x", "conv.weight"], "c1", &[ints("pads", &[1; 4])]);
+        model.nodes.insert(1, node("Mul", &["c1", "large"], "c2", &[]));
+        model.nodes.insert(2, node("Mul", &["c2", "large"], "a", &[]));
+    });
+    check("factors", factor, &["`conv.weight` comes to inf by the constants"]);
+    let words = changed(|model| model.nodes[1] = node("Re\x1b[2Jlu\n", &["a"], "b", &[]));
+    check("operation", words, &["the operation of its node no. 1 is no word"]);
+    let window = instead("LRN", &["a"], &[int("size", i64::MAX)]);
+    check("window", window, &["`LRN no. 1` (LRN)", "at most 4095 of them"]);
+    let part = |op: &str, inputs: &[&str], attributes: &[Vec<u8>]| {
+        changed(|model| {
+            model.tensors.push(integers("one", &[1]));
+            model.tensors.push(integers("two", &[2]));
+            model.nodes[4] = node("Gemm", &["d", "fc.weight", "fc.bias"], "e", &[int("transB", 1)]);
+            model.nodes.push(node("Softmax", &["e"], "p", &[]));
+            model.nodes.push(node(op, inputs, "y", attributes));
+        })
+    };
+    let some = "it takes some of the probabilities";
+    check("slice", part("Slice", &["p", "one", "two", "one"], &[]), &["`Slice no. 6`", some]);
+    check("gather", part("Gather", &["p", "one"], &[int("axis", 1)]), &["`Gather no. 6`", some]);
     let reshape = changed(|model| {
         model.tensors[0] = integers("conv.weight", &[-1, 0, 7]);
         model.nodes[0] = node("Reshape", &["x", "conv.weight"], "a", &[]);

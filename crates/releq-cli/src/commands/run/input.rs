@@ -118,9 +118,16 @@ fn array(path: &Path, network: &Network) -> Result<Array> {
         [_, features] => [features, 1, 1] == network.input(),
         _ => false,
     };
+    let remedy = match *array.shape.as_slice() {
+        [c, h, w] if [c, h, w] == network.input() => "; x[None] is one image",
+        [_, h, w, c] if [c, h, w] == network.input() => {
+            "; x.transpose(0, 3, 1, 2) has the channels first, which all networks take here"
+        }
+        _ => "",
+    };
     ensure!(
         fits && array.shape[0] > 0,
-        "{}: array `x` has shape {:?}, but `{}` takes [images, {channels}, {height}, {width}]",
+        "{}: array `x` has shape {:?}, but `{}` takes [images, {channels}, {height}, {width}]{remedy}",
         path.display(),
         array.shape,
         network.name()

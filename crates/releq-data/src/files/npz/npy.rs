@@ -126,7 +126,7 @@ impl Header {
                 Some((<&[u8; 1]>::try_from(kind).ok()?, size))
             })
             .ok_or_else(|| format!("its type `{code}` is unknown"))?;
-        if !matches!((kind, size), (b'f', 4 | 8) | (b'i' | b'u', 1 | 2 | 4 | 8) | (b'b', 1)) {
+        if !matches!((kind, size), (b'f', 2 | 4 | 8) | (b'i' | b'u', 1 | 2 | 4 | 8) | (b'b', 1)) {
             return Err(format!(
                 "its type `{code}` is none of those that are read; save it as float32"
             ));
@@ -198,6 +198,7 @@ impl Header {
         }
         let bits = u64::from_le_bytes(wide);
         match (self.kind, self.size) {
+            (b'f', 2) => half::f16::from_bits(bits as u16).to_f32(),
             (b'f', 4) => f32::from_bits(bits as u32),
             (b'f', _) => f64::from_bits(bits) as f32,
             (b'i', 1) => f32::from(bits as i8),
@@ -242,6 +243,8 @@ mod tests {
         for (descr, bytes, expected) in [
             ("<f4", &[0, 0, 0xC0, 0x3F][..], 1.5),
             (">f4", &[0x3F, 0xC0, 0, 0], 1.5),
+            ("<f2", &[0, 0x3E], 1.5),
+            (">f2", &[0xC0, 0], -2.0),
             ("<f8", &[0, 0, 0, 0, 0, 0, 0xF8, 0x3F], 1.5),
             ("|u1", &[255], 255.0),
             ("|i1", &[255], -1.0),
@@ -277,7 +280,7 @@ mod tests {
         fails(&file(&line("<f4", "(9999999999, 9999999999)"), &[]), "does not fit in memory");
         fails(&file(&line("<f4", "(x,)"), &[]), "not of numbers");
         fails(&file(&line("<f4", "(-1,)"), &[]), "not of numbers");
-        fails(&file(&line("<f2", "(1,)"), &[0; 2]), "save it as float32");
+        fails(&file(&line("<f16", "(1,)"), &[0; 16]), "save it as float32");
         fails(&file(&line("<U4", "(1,)"), &[0; 16]), "save it as float32");
         fails(&file("{'descr': [('a', '<f4')], 'shape': (1,)}", &[]), "array of records");
         fails(&file("{}", &[]), "lacks descr");

@@ -3,8 +3,10 @@
 use releq_core::{Activation, Op, Shape};
 
 use super::{
-    Became, Data, Done, End, Lowering, Node, Role, Source, Stop, Value, activation::is_near,
-    affine::Affine, source::is_steps,
+    Became, Data, Done, End, Lowering, Node, Role, Source, Stop, Value,
+    activation::is_near,
+    affine::Affine,
+    source::{is_steps, ordered},
 };
 use crate::onnx::{
     forms::{axis_of, broadcast},
@@ -110,9 +112,9 @@ impl Lowering<'_> {
         if is_of_channels(self, &data) {
             return Ok((data, values));
         }
-        let data = self.canonical(data)?;
-        match is_of_channels(self, &data) {
-            true => Ok((data, values)),
+        let (data, places) = self.by_channel(data)?;
+        match places.is_some() && axis == 1 || is_of_channels(self, &data) {
+            true => Ok((data, ordered(values, places.as_deref()))),
             false => {
                 Err(format!("its constant is along dimension {axis}, which is not the channels")
                     .into())

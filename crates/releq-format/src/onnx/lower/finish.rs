@@ -19,6 +19,7 @@ pub(in crate::onnx) struct Finished {
     pub(in crate::onnx) batch: Batch,
     pub(in crate::onnx) output_rank: usize,
     pub(in crate::onnx) end: End,
+    pub(in crate::onnx) trains_norms: bool,
 }
 
 impl Lowering<'_> {
@@ -57,7 +58,7 @@ impl Lowering<'_> {
         let network = Network::new(name, [channels, height, width], nodes)?;
         let network = network.with_softmax(output.end == End::Softmax);
         let codes = self.codes(&network, &kept)?;
-        let (weights, origins) = self.parameters(&network, &kept);
+        let (weights, origins) = self.parameters(&network, &kept)?;
         Ok(Finished {
             network,
             weights,
@@ -68,6 +69,7 @@ impl Lowering<'_> {
             batch: self.graph.input.batch.clone(),
             output_rank: output.view.rank(),
             end: output.end,
+            trains_norms: self.trains_norms,
         })
     }
 
@@ -188,7 +190,7 @@ impl Lowering<'_> {
         &mut self,
         network: &Network,
         kept: &[usize],
-    ) -> (Weights, BTreeMap<String, String>) {
+    ) -> Result<(Weights, BTreeMap<String, String>), OnnxError> {
         let (mut weights, mut origins) = (Weights::default(), BTreeMap::new());
         for (index, &layer) in kept.iter().enumerate() {
             for (role, shape) in layer_parameters(network, index) {
@@ -196,11 +198,16 @@ impl Lowering<'_> {
                 let name = role.name(&layer.node.name);
                 let Some(values) = layer.parameter(role) else { continue };
                 let (values, origin) = (values.take(), values.origin.take());
+                // Finite constants may make others that are not, by a factor or a sum.
+                if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                    let reason = format!("`{name}` comes to {value} by the constants of the model");
+                    return Err(OnnxError::Graph { reason });
+                }
                 origins.extend(origin.map(|origin| (name.clone(), origin.to_string())));
                 weights.0.insert(name, Parameter { shape, values });
             }
         }
-        (weights, origins)
+        Ok((weights, origins))
     }
 }
 

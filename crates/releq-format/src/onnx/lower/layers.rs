@@ -97,7 +97,8 @@ impl Lowering<'_> {
         let next = self.layers.len();
         match self.owners.insert(origin.clone(), next) {
             Some(first) => Err(format!(
-                "its weight `{origin}` is also that of layer `{}`; layers with weights in common are not supported",
+                "its weight `{origin}` is also that of layer `{}`; layers with weights in common are not supported (exporters \
+                 merge weights that happen to be equal, too, such as all zeros)",
                 self.layers.get(first).map_or("another", |layer| layer.node.name.as_str())
             )
             .into()),

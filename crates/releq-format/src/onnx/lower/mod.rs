@@ -20,10 +20,7 @@ mod source;
 mod views;
 mod window;
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use releq_core::Shape;
 
@@ -140,8 +137,8 @@ pub(super) struct Lowering<'a> {
     layers: Vec<Layer>,
     /// By node.
     roles: Vec<Role>,
-    /// Names of layers.
-    names: HashSet<String>,
+    /// Names of layers, with the highest number that was put behind each.
+    names: HashMap<String, usize>,
     /// Layers by the initialiser that their weights are.
     owners: HashMap<Arc<str>, usize>,
     /// Layers that make a vector of an image, by what they read.
@@ -152,6 +149,8 @@ pub(super) struct Lowering<'a> {
     left: Vec<usize>,
     /// Values that may still be computed or repeated.
     most: usize,
+    /// Whether a batch norm is one of training, with the statistics of its batch.
+    trains_norms: bool,
 }
 
 impl<'a> Lowering<'a> {
@@ -191,11 +190,12 @@ impl<'a> Lowering<'a> {
             values,
             layers: Vec::new(),
             roles: Vec::with_capacity(graph.nodes.len()),
-            names: HashSet::from(["input".to_owned()]),
+            names: HashMap::from([("input".to_owned(), 1)]),
             owners: HashMap::new(),
             flattened: HashMap::new(),
             left: graph.readers.clone(),
             most,
+            trains_norms: false,
         })
     }
 

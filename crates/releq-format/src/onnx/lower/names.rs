@@ -16,10 +16,17 @@ impl Lowering<'_> {
 
     /// `name`, with a number behind it if it is taken.
     pub(super) fn free(&mut self, name: String) -> String {
-        let numbered = (2..).map(|number: usize| format!("{name}_{number}"));
-        let mut names = std::iter::once(name.clone()).chain(numbered);
-        let free = names.find(|name| !self.names.contains(name)).unwrap_or_default();
-        self.names.insert(free.clone());
+        let mut free = name.clone();
+        if self.names.contains_key(&name) {
+            let mut number = self.names.get(&name).copied().unwrap_or(1);
+            while self.names.contains_key(&free) {
+                number += 1;
+                free = format!("{name}_{number}");
+            }
+            // The next one need not count from the beginning.
+            self.names.insert(name, number);
+        }
+        self.names.insert(free.clone(), 1);
         free
     }
 }

@@ -2,12 +2,13 @@
 
 use releq_core::{Op, ParameterRole};
 
-use super::{Data, Done, Lowering, Node, Role, Stop, layers::Values};
+use super::{Data, Done, Lowering, Node, Role, Stop, layers::Values, source::ordered};
 
 impl Lowering<'_> {
     pub(super) fn batch_norm(&mut self, node: &Node) -> Result<Done, Stop> {
         let data = self.data(node, 0)?;
-        let data = self.canonical(data)?;
+        let data = self.plain(data)?;
+        let (data, places) = self.by_channel(data)?;
         let channels = self.shape(data.source).channels();
         if data.view.sizes().get(1) != Some(&channels) {
             let sizes = data.view.sizes();
@@ -33,7 +34,7 @@ impl Lowering<'_> {
             }
             // The same few constants may be those of many norms.
             self.take(channels)?;
-            let values = Self::weights(&tensor)?;
+            let values = ordered(Self::weights(&tensor)?, places.as_deref());
             if role == ParameterRole::RunningVar && values.iter().any(|&value| value < 0.0) {
                 return Err("it has a negative variance".into());
             }
@@ -41,10 +42,11 @@ impl Lowering<'_> {
             let origin = tensor.origin;
             parameters.push((role, Values { values, repeated: None, origin, grid: None }));
         }
-        let epsilon = f64::from(node.attributes.float("epsilon", 1e-5));
+        self.trains_norms |= node.attributes.integer("training_mode", 0) != 0;
+        let epsilon = as_written(node.attributes.float("epsilon", 1e-5));
         // ONNX weighs the old statistics, PyTorch and we the new ones.
-        let momentum = 1.0 - rounded(node.attributes.float("momentum", 0.9).into(), 1e7);
-        let op = Op::BatchNorm { epsilon: rounded(epsilon, 1e9), momentum: rounded(momentum, 1e7) };
+        let momentum = 1.0 - as_written(node.attributes.float("momentum", 0.9));
+        let op = Op::BatchNorm { epsilon, momentum: (momentum * 1e7).round() / 1e7 };
         let name = self.name(node, module.as_deref());
         let layer = self.push(name, op, vec![data.source], parameters)?;
         Ok(Done::data(Data::of(layer, data.view), Role::Layer(layer)))
@@ -66,7 +68,7 @@ impl Lowering<'_> {
     }
 }
 
-/// A number that came through single precision, as it was written before: to one part in `parts`.
-fn rounded(number: f64, parts: f64) -> f64 {
-    (number * parts).round() / parts
+/// A number that came through single precision, as it was written before: with the fewest digits that tell it from others.
+fn as_written(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| number.into())
 }

@@ -160,6 +160,28 @@ impl Lowering<'_> {
         }
     }
 
+    /// `data` for what does something of its own to each channel: as [`canonical`](Self::canonical), or a vector that is an image
+    /// flattened in another order, as from networks whose channels come last. Then the place of each value among the layer's comes
+    /// with it, and the model goes on to see the order that it saw.
+    pub(super) fn by_channel(&mut self, data: Data) -> Result<(Data, Option<Vec<usize>>), Stop> {
+        let shape = self.shape(data.source);
+        let is_reordered = data.view.rank() == 2
+            && data.view.is_batch(0)
+            && data.view.is_permutation(shape.len())
+            && !data.view.is_whole(shape);
+        if !is_reordered || data.padding.is_some() || data.end != End::Logits {
+            return self.canonical(data).map(|data| (data, None));
+        }
+        let places = data.view.places();
+        self.take(places.len())?;
+        if let Shape::Vector { .. } = shape {
+            return Ok((data, Some(places)));
+        }
+        let data = self.plain(data)?;
+        let source = self.flattened(data.source)?;
+        Ok((Data { source, alone: false, ..data }, Some(places)))
+    }
+
     /// All values of a layer as a vector.
     pub(super) fn flattened(&mut self, source: Source) -> Result<Source, Stop> {
         if let Shape::Vector { .. } = self.shape(source) {
@@ -193,6 +215,16 @@ impl Lowering<'_> {
         let view = View::of(self.batch, self.shape(source)).reshaped(&sizes).ok_or(ORDER)?;
         Ok(Data { source, view, affine: None, padding: None, end: End::Logits, alone: false })
     }
+}
+
+/// Values that come in the model's order, one for each of `places` among a layer's, in the order of the layer.
+pub(super) fn ordered(values: Vec<f32>, places: Option<&[usize]>) -> Vec<f32> {
+    let Some(places) = places else { return values };
+    let mut ordered = vec![0.0; values.len()];
+    for (&place, value) in places.iter().zip(values) {
+        ordered[place] = value;
+    }
+    ordered
 }
 
 /// The distance between the pixels that are kept, if every so many-th is in both directions.

@@ -6,8 +6,10 @@ use super::{
     Became, Data, Done, End, Lowering, Node, Role, Stop, Value, View,
     source::{is_steps, subsampling},
 };
-use crate::onnx::forms::{
-    axis_of, broadcast, integers, permutation, reshape_target, sizes, slices, squeezed,
+use crate::onnx::{
+    forms::{axis_of, broadcast, integers, permutation, reshape_target, sizes, slices, squeezed},
+    graph::TensorId,
+    tensor::MOST_DIMS,
 };
 
 impl Lowering<'_> {
@@ -56,7 +58,8 @@ impl Lowering<'_> {
             "Expand" => {
                 self.required(node, 1)?;
                 let target = sizes(&inputs[1].ok_or("it lacks a shape")?.whole()?)?;
-                match broadcast(&before, &target)? == before {
+                let reached = broadcast(&before, &target)?;
+                match reached == before || self.is_repeated_anyway(node, &reached) {
                     true => Ok(Done::nothing(data)),
                     false => Err(format!("it repeats {before:?} to {target:?}").into()),
                 }
@@ -87,8 +90,26 @@ impl Lowering<'_> {
         }
     }
 
+    /// Whether whoever reads the node multiplies it with what has the shape that it reaches, and so repeats it as well.
+    fn is_repeated_anyway(&self, node: &Node, reached: &[usize]) -> bool {
+        let [Some(output)] = *node.outputs else { return false };
+        let reads = |reader: &&Node| reader.matters && reader.inputs.contains(&Some(output));
+        let mut readers = self.graph.nodes.iter().filter(reads).peekable();
+        readers.peek().is_some()
+            && readers.all(|reader| {
+                let has_shape = |input: &Option<TensorId>| match input.map(|id| &self.values[id]) {
+                    Some(Value::Data(data)) => data.sizes() == reached,
+                    _ => false,
+                };
+                reader.op == "Mul" && reader.inputs.iter().any(has_shape)
+            })
+    }
+
     /// Other dimensions; where the values are in an order in which that cannot be seen, a layer brings them into its own.
     fn reshaped(&mut self, data: Data, target: &[usize]) -> Result<Data, Stop> {
+        if target.len() > MOST_DIMS {
+            return Err(format!("it makes {} dimensions", target.len()).into());
+        }
         if let Some(view) = data.view.reshaped(target) {
             return Ok(Data { view, ..data });
         }
@@ -111,6 +132,9 @@ impl Lowering<'_> {
         step: usize,
         size: usize,
     ) -> Result<Data, Stop> {
+        if data.end != End::Logits && data.view.sizes().get(axis) != Some(&size) {
+            return Err("it takes some of the probabilities; export the network without it".into());
+        }
         if let Some(view) = data.view.sliced(axis, start, step, size) {
             return Ok(Data { view, ..data });
         }
