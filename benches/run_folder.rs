@@ -49,7 +49,8 @@ fn experiment(evaluations: usize) -> Experiment {
     config.compare = false;
     Experiment::new(lenet(), digits::generate(&data).unwrap(), config)
         .agent("random", |shape| {
-            Ok(Box::new(releq::agent::RandomSearch::new(shape.action_count, shape.seed, 8)))
+            let actions = shape.actions.clone();
+            Ok(Box::new(releq::agent::RandomSearch::with_actions(actions, shape.seed, 8)))
         })
         .evaluator("at once", |_| Ok(Box::new(AtOnce)))
 }

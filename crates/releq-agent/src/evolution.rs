@@ -82,10 +82,11 @@ impl Evolution {
             }
         }
         let mut child = population[parent].actions.clone();
-        let step = rng.random_range(0..*steps);
-        let choices = actions.of(step);
-        if choices.len() > 1 {
-            // Another action than it had.
+        // Another action than it had, where there is another.
+        let open: Vec<usize> = (0..*steps).filter(|&step| actions.of(step).len() > 1).collect();
+        if !open.is_empty() {
+            let step = open[rng.random_range(0..open.len())];
+            let choices = actions.of(step);
             let had = choices.partition_point(|&choice| choice < child[step]);
             child[step] = choices[(had + rng.random_range(1..choices.len())) % choices.len()];
         }

@@ -139,13 +139,16 @@ impl Agent for GreedySearch {
         snapshot.expect_setting("episode_len", self.kept.len())?;
         let count = self.actions.count();
         let position = snapshot.get_below("position", self.kept.len())?;
+        let tried = snapshot.get_below("tried", count)?;
+        let kept = snapshot.get_actions("kept", self.kept.len(), count)?.into_iter().enumerate();
         let restored = Self {
             actions: self.actions.clone(),
-            kept: snapshot.get_actions("kept", self.kept.len(), count)?,
+            kept: kept.map(|(step, action)| self.actions.same(step, action)).collect(),
             best_return: snapshot.get("best_return")?,
             position,
-            tried: snapshot.get_below("tried", self.actions.of(position).len())?,
-            best_here: snapshot.get_below("best_here", count)?,
+            // One that told more actions apart may have tried more of them.
+            tried: if tried < self.actions.of(position).len() { tried } else { 0 },
+            best_here: self.actions.same(position, snapshot.get_below("best_here", count)?),
             unchanged: snapshot.get_below("unchanged", self.kept.len() + 1)?,
             mode: Mode::Explore,
             turns: Turns::default(),

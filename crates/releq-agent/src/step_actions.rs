@@ -51,7 +51,11 @@ impl StepActions {
                 let Some(&again) = step.get(action) else {
                     return Err(AgentError::Action { action, action_count: count });
                 };
-                check_count("what an action amounts to amounts to", again, action)?;
+                check_count(
+                    "the action that an action stands for, which stands for itself",
+                    again,
+                    action,
+                )?;
             }
             let mut different = step.clone();
             different.sort_unstable();

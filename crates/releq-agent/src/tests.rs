@@ -635,7 +635,10 @@ fn searches_choose_among_the_actions_that_differ_at_a_step() {
 fn an_action_amounts_to_one_that_amounts_to_itself() {
     let refused = |same| StepActions::new(3, vec![vec![0, 1, 2], same]).unwrap_err().to_string();
     assert_eq!(refused(vec![0, 1]), "actions of a step: got 2, expected 3");
-    assert_eq!(refused(vec![0, 0, 1]), "what an action amounts to amounts to: got 0, expected 1");
+    assert_eq!(
+        refused(vec![0, 0, 1]),
+        "the action that an action stands for, which stands for itself: got 0, expected 1"
+    );
     assert_eq!(refused(vec![0, 0, 3]), "action 3 is not below 3");
     assert_eq!(StepActions::all(0).count(), 1);
 }

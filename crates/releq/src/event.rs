@@ -108,8 +108,8 @@ pub enum Event {
     Retrained {
         /// Retrains done, this one included.
         done: usize,
-        /// Retrains foreseen: as many as the search for the cheapest candidate within the tolerance may yet take. Fewer where
-        /// searches share candidates, more where another seed has to decide.
+        /// Retrains foreseen, with the most steps that the searches for the cheapest candidate within the tolerance may yet
+        /// take. It changes: in the end there are fewer where searches share candidates, and more where another seed decides.
         total: usize,
         /// The assignment; `None` before the first retrain.
         bits: Option<BitwidthAssignment>,

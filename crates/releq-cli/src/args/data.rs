@@ -69,7 +69,8 @@ impl DataArgs {
                 self.images.are_for_files("the digits are drawn")?;
                 return Ok(Some(DataConfig::Digits(DigitsConfig::default())));
             }
-            Some(path) if path.exists() => return folder(path.to_owned(), None),
+            // `photos/` is `photos`: a run goes on with the data that it was begun with.
+            Some(path) if path.exists() => return folder(path.components().collect(), None),
             Some(name) => (Some(named(name)?), true),
             None => (usual, self.download),
         };

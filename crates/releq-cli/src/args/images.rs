@@ -329,11 +329,11 @@ fn check(set: &ImageSet, source: &str, network: &Network, config: &DataConfig) -
     }
     // Images without labels have no classes, and numbers for labels need not go up to the last class.
     let numbered = match config {
+        // A list of some classes says which of the network's they are.
+        DataConfig::Folder { images, .. } if images.class_list.is_some() => true,
         // One half of a folder is read without the other, which would be looked for.
-        DataConfig::Folder { path, images, .. } if path.is_file() => match kind(config)? {
-            Some(DataKind::ImageList) => {
-                images.class_list.is_some() || image_folder::labels_are_numbers(path)?
-            }
+        DataConfig::Folder { path, .. } if path.is_file() => match kind(config)? {
+            Some(DataKind::ImageList) => image_folder::labels_are_numbers(path)?,
             kind => kind == Some(DataKind::Arrays),
         },
         _ => false,

@@ -12,7 +12,6 @@ use releq::{
     AgentKind, Choice, Experiment, ExperimentConfig, ReleqError, Report, RunFolder,
     core::{Bitwidth, BitwidthAssignment, Network, with_causes},
     evaluate::EarlyStop,
-    hw::CostKind,
     quant::QuantizerKind,
     train::Backend,
 };
@@ -298,12 +297,6 @@ impl SearchArgs {
                     "--activation-bits {other}: activations are rounded to 1 to 8 bits; leave the option out for full precision"
                 ))
                 .into());
-            }
-            // The mean of the weights' bits would leave activations at the most that they may have. Who has written both
-            // into a file means it.
-            let are_new = config.activation_actions.is_empty();
-            if are_new && config.cost == CostKind::MeanBits.into() {
-                config.cost = CostKind::Bitops.into();
             }
             config.activation_actions = bits.into();
         }

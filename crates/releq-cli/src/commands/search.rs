@@ -13,6 +13,7 @@ use releq::{
     WeightsConfig,
     core::{Network, Weights},
     data::{Normalization, Splits, digits::DigitsConfig},
+    hw::CostKind,
     quant::QuantizerKind,
     train::{AccuracyReport, TrainerFactory as _, accuracy},
     zoo,
@@ -138,6 +139,18 @@ impl Args {
         }
         if let Some((_, weights)) = &mut weights {
             weights.add_ranges(&network);
+        }
+        // The mean of the weights' bits would leave activations at the most that they may have. Who has written both into a
+        // file means it.
+        let is_meant = files.iter().any(|(settings, _)| {
+            let bits = settings.get("activation_actions").and_then(|bits| bits.as_array());
+            settings.contains_key("cost") && bits.is_some_and(|bits| !bits.is_empty())
+        });
+        if !is_meant
+            && !self.search.activation_bits.is_empty()
+            && config.cost == CostKind::MeanBits.into()
+        {
+            config.cost = CostKind::Bitops.into();
         }
         let mut config = self.search.configure(config, &network)?;
         self.training.configure(&mut config)?;

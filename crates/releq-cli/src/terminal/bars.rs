@@ -33,6 +33,8 @@ struct Current {
     under_way: HashMap<BitwidthAssignment, f64>,
     /// When this life of the run began to work on the stage, and what was done by then.
     began: Option<(Instant, f64)>,
+    /// Whether it has retrained in it: what an earlier life has done is read without retrains.
+    retrains: bool,
     /// What there was to tell last.
     news: String,
 }
@@ -90,6 +92,7 @@ impl Bars {
             progress: (0, 0),
             under_way,
             began: None,
+            retrains: false,
             news: String::new(),
         }
     }
@@ -159,6 +162,11 @@ impl Current {
         let (done, total) = self.progress;
         let now = done as f64 + self.under_way.values().sum::<f64>();
         // What an earlier life of the run has done took no time in this one.
+        let is_first_retrain = matches!(event, Event::RetrainStep { .. })
+            && !std::mem::replace(&mut self.retrains, true);
+        if is_first_retrain {
+            self.began = Some((Instant::now(), done as f64));
+        }
         let &mut (began, first) = self.began.get_or_insert_with(|| (Instant::now(), now));
         let left = left(began.elapsed(), now - first, total as f64 - now);
         self.bar.set_length((total * PARTS) as u64);

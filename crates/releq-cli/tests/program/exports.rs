@@ -166,8 +166,12 @@ fn bitwidths_of_activations_that_were_searched_are_packed() {
     let bits: BTreeMap<String, u8> = serde_json::from_str(&bits).unwrap();
     let rounded = |name: &str| bits.get(&format!("{name}.activations")).copied();
     assert!([4, 8].contains(&rounded("input").unwrap()), "{bits:?}");
-    let told = said("export DIR/run --form packed --output DIR/p.safetensors --data DATA", dir);
-    assert!(told.contains("with activations of"), "{told}");
+    // On the data of the run, or on what is named.
+    for data in ["", "--data DATA"] {
+        let line = format!("export DIR/run --form packed --output DIR/p.safetensors {data}");
+        let told = said(&line, dir);
+        assert!(told.contains("with activations of"), "{told}");
+    }
     let packed = packed::load(dir.join("p.safetensors")).unwrap();
     assert_eq!(packed.frame.input, "input");
     let grids = packed.activations.unwrap();

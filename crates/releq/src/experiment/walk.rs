@@ -31,7 +31,7 @@ pub(super) struct Walk {
     pub(super) label: String,
     /// Cheapest first.
     candidates: Vec<BitwidthAssignment>,
-    /// Most candidates that are retrained, those too from which another seed led away.
+    /// Most candidates that are retrained on its way by the first verdicts, and as they are now.
     most: usize,
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use anyhow::Result;
 use releq::{
+    DataConfig,
     core::{Bitwidth, BitwidthAssignment, Network},
     data::Normalization,
     format::QuantizedNetwork,
@@ -28,7 +29,8 @@ pub(super) struct ActivationArgs {
     /// Round activations as well: to 8 bits in a file of form dq that ONNX Runtime computes with integers, and to 1 to 8 in
     /// a packed one that `releq run` does. One number for all that layers with weights read, or one for what each of them
     /// reads; what several read has the bits of the one that asks for most. Ranges come from training images, and the accuracy
-    /// is measured on test images. 32 is full precision [default: those that a run has searched, or 32]
+    /// is measured on test images. 32 is full precision [default: in a packed file those
+    /// that a run has searched, else 32]
     #[arg(
         long,
         value_name = "BITS",
@@ -127,12 +129,13 @@ impl ActivationArgs {
             .is_some_and(|bits| bits.iter().all(|bits| bits.is_float()))
     }
 
-    /// Finds the ranges of activations, and measures.
+    /// Finds the ranges of activations, and measures: on the images that the options name, or else on those of a run.
     pub(super) fn round(
         &self,
         asked: Ask<'_>,
         model: &QuantizedNetwork,
         normalization: Option<&Normalization>,
+        of_run: Option<&DataConfig>,
     ) -> Result<Rounded> {
         let network = model.network();
         let profiles = network.profiles();
@@ -153,7 +156,10 @@ impl ActivationArgs {
             Some(percent) => RangeRule::Percentile(percent),
             None => RangeRule::MinMax,
         };
-        let source = self.data.required(network)?;
+        let source = match of_run.filter(|_| !self.data.is_named()) {
+            Some(data) => data.clone(),
+            None => self.data.required(network)?,
+        };
         let limit = Some(self.calibration_images);
         let (calibration, _) = images::load(&source, Split::Train, limit, network)?;
         // The weights are rounded already, so this rounds none.

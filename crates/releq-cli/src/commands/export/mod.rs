@@ -14,7 +14,7 @@ use activations::{Accuracy, ActivationArgs, Ask};
 use anyhow::Result;
 use clap::ValueEnum;
 use releq::{
-    RunAnswer, RunFolder,
+    Choice, DataConfig, RunAnswer, RunFolder,
     core::{Bitwidth, Network, UnknownName},
     data::Normalization,
     format::{
@@ -134,6 +134,8 @@ struct Found {
     activations: Option<ActivationGrids>,
     /// Those of the activations that a run has searched, by the layer that gives them.
     searched: BTreeMap<String, ActivationGrid>,
+    /// The data of a run.
+    data: Option<DataConfig>,
     origin: BTreeMap<String, String>,
 }
 
@@ -237,7 +239,11 @@ impl Args {
         let of_run = report.normalization.clone().or_else(|| report.config.normalization.clone());
         let given = self.normalization.given(model.network(), self.activations.images())?;
         let normalization = given.or(of_run);
-        Ok(Found { model, frame, normalization, activations: None, searched, origin })
+        let data = match &report.config.data {
+            Some(Choice::Ours(data)) => Some(data.clone()),
+            _ => None,
+        };
+        Ok(Found { model, frame, normalization, activations: None, searched, data, origin })
     }
 
     /// A network with its weights, quantized as they are.
@@ -266,7 +272,7 @@ impl Args {
             }
         };
         let (searched, origin) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Found { model, frame, normalization, activations, searched, origin })
+        Ok(Found { model, frame, normalization, activations, searched, data: None, origin })
     }
 
     /// How images were normalized: as the options say, as what is exported says, or as the preset of the network.
@@ -280,7 +286,8 @@ impl Args {
     }
 
     fn write(&self, found: Found) -> Result<Outcome> {
-        let Found { model, frame, normalization, mut activations, searched, origin } = found;
+        let Found { model, frame, normalization, mut activations, searched, data, origin } = found;
+        let data = data.as_ref();
         let network = model.network().name().to_owned();
         let quantizer = model.quantizer().map(str::to_owned);
         let mut layers: Vec<Layer> = model
@@ -302,8 +309,12 @@ impl Args {
             Some(form) => {
                 let most_opset = self.opset.unwrap_or(ExportConfig::default().most_opset);
                 let exported = if let Some(bits) = self.activations.asked()? {
-                    let rounded =
-                        self.activations.round(Ask::Bits(&bits), &model, normalization.as_ref())?;
+                    let rounded = self.activations.round(
+                        Ask::Bits(&bits),
+                        &model,
+                        normalization.as_ref(),
+                        data,
+                    )?;
                     accuracy = Some(rounded.accuracy);
                     onnx::export_int8(&model, &frame, &rounded.grids, most_opset)?
                 } else {
@@ -322,8 +333,12 @@ impl Args {
                     None => (!searched.is_empty() && !self.activations.in_full_precision())
                         .then_some(Ask::Searched(&searched)),
                 };
+                if self.activations.in_full_precision() {
+                    activations = None;
+                }
                 if let Some(asked) = asked {
-                    let rounded = self.activations.round(asked, &model, normalization.as_ref())?;
+                    let rounded =
+                        self.activations.round(asked, &model, normalization.as_ref(), data)?;
                     (activations, accuracy) = (Some(rounded.grids), Some(rounded.accuracy));
                 }
                 let (mean, std) =
