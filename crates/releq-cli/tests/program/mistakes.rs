@@ -216,6 +216,24 @@ fn names_of_classes_that_are_not_all_are_refused() {
     said(line, dir.path());
     fs::write(&list, rows(&|index| format!("digit {index}"))).unwrap();
     refused(line, dir.path(), 1, "has 9 classes, but network `lenet` has 10 outputs");
+    // A list may have some of the network's classes, of folders too.
+    let class = |split: &str, name: &str| dir.path().join("photos").join(split).join(name);
+    for (split, name) in
+        [("train", "dark"), ("train", "light"), ("test", "dark"), ("test", "light")]
+    {
+        fs::create_dir_all(class(split, name)).unwrap();
+        for file in &files[if name == "dark" { 0..4 } else { 4..8 }] {
+            fs::copy(dir.path().join(file), class(split, name).join(file)).unwrap();
+        }
+    }
+    let line = "evaluate lenet --weights WEIGHTS --data DIR/photos";
+    refused(line, dir.path(), 1, "has 2 classes, but network `lenet` has 10 outputs");
+    let numbers = dir.path().join("numbers.json");
+    fs::write(&numbers, r#"{"dark": 3, "light": 7}"#).unwrap();
+    said(&format!("{line} --classes DIR/numbers.json"), dir.path());
+    fs::write(&numbers, r#"{"dark": 3, "light": 17}"#).unwrap();
+    let line = format!("{line} --classes DIR/numbers.json");
+    refused(&line, dir.path(), 1, "has 18 classes, but network `lenet` has 10 outputs");
 }
 
 /// Writes nine images, and gives their names.

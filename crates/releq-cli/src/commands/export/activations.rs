@@ -126,7 +126,7 @@ impl ActivationArgs {
     /// Whether full precision is asked for, also for a run that has searched bitwidths of activations.
     pub(super) fn in_full_precision(&self) -> bool {
         options::join_bits(&self.activation_bits)
-            .is_some_and(|bits| bits.iter().all(|bits| bits.is_float()))
+            .is_some_and(|bits| bits.iter().all(|bits| bits.float_at_32().is_float()))
     }
 
     /// Finds the ranges of activations, and measures: on the images that the options name, or else on those of a run.
