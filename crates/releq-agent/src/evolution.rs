@@ -71,8 +71,7 @@ impl Evolution {
         let Sequences { actions, episode_len: steps, .. } = &self.sequences;
         let State { population, rng, .. } = &mut self.state;
         if population.len() < Self::POPULATION {
-            let choices = (0..*steps).map(|step| actions.of(step));
-            return choices.map(|choices| choices[rng.random_range(0..choices.len())]).collect();
+            return (0..*steps).map(|step| actions.any(step, rng)).collect();
         }
         let mut parent = rng.random_range(0..population.len());
         for _ in 1..Self::TOURNAMENT {

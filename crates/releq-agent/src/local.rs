@@ -101,8 +101,7 @@ impl LocalSearch {
                 let mut actions = from(&self.state.best)?;
                 for _ in 0..Self::KICKED {
                     let step = self.state.rng.random_range(0..*episode_len);
-                    let choices = all.of(step);
-                    actions[step] = choices[self.state.rng.random_range(0..choices.len())];
+                    actions[step] = all.any(step, &mut self.state.rng);
                 }
                 Some(actions)
             }

@@ -1,6 +1,6 @@
 //! Uniform random search.
 
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
@@ -54,9 +54,8 @@ impl Agent for RandomSearch {
     }
 
     fn act(&mut self, observations: &[Vec<f32>]) -> Result<Vec<usize>, AgentError> {
-        let choices = self.actions.of(self.turns.act(observations)?);
-        let any = |_| choices[self.rng.random_range(0..choices.len())];
-        Ok(observations.iter().map(any).collect())
+        let step = self.turns.act(observations)?;
+        Ok(observations.iter().map(|_| self.actions.any(step, &mut self.rng)).collect())
     }
 
     fn finish(&mut self, rewards: &[Vec<f64>]) -> Result<UpdateStats, AgentError> {

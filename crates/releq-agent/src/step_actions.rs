@@ -1,5 +1,8 @@
 //! Which actions differ at a step.
 
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
 use crate::{AgentError, error::check_count};
 
 /// The actions of an episode: how many there are, and at which steps some of them amount to the same.
@@ -82,6 +85,12 @@ impl StepActions {
     #[must_use]
     pub fn same(&self, step: usize, action: usize) -> usize {
         self.same.get(step).and_then(|same| same.get(action)).map_or(action, |&same| same)
+    }
+
+    /// Any of those that differ at this step.
+    pub(crate) fn any(&self, step: usize, rng: &mut ChaCha8Rng) -> usize {
+        let choices = self.of(step);
+        choices[rng.random_range(0..choices.len())]
     }
 
     /// The next higher one that differs at this step.

@@ -55,17 +55,15 @@ impl Args {
 
 /// How many assignments there are to choose from.
 fn assignments(config: &ExperimentConfig, network: &Network) -> Result<usize> {
-    let searched = || {
-        let layers = network.profiles().into_iter();
-        layers.filter(|layer| config.fixed_layers.iter().all(|(fixed, _)| *fixed != layer.name))
-    };
-    let all = searched().try_fold(1_usize, |all, layer| {
+    let mut searched = network.profiles();
+    searched.retain(|layer| config.fixed_layers.iter().all(|(fixed, _)| *fixed != layer.name));
+    let all = searched.iter().try_fold(1_usize, |all, layer| {
         all.checked_mul(match layer.kind {
             LayerKind::Activations => config.activation_choices().len(),
             _ => config.actions.len(),
         })
     });
-    let (layers, activations) = (searched().count(), config.activation_choices().len());
+    let (layers, activations) = (searched.len(), config.activation_choices().len());
     let bits = match config.activation_actions.is_empty() {
         true => format!("{} bitwidths", config.actions.len()),
         false => format!(

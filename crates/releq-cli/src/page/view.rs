@@ -1,7 +1,7 @@
 //! What the template shows, in words and in the order of the page.
 
 use askama::Template;
-use releq::{Choice, ExperimentConfig, Report, data::Normalization};
+use releq::{Choice, ExperimentConfig, Report, core::Bitwidth, data::Normalization};
 
 use super::{
     Named,
@@ -170,20 +170,19 @@ fn about(facts: &Facts<'_>) -> Vec<(String, String)> {
     let [train, validation, test] = report.images.map(|images| thousands(images as u64));
     let machine = &report.machine;
     let processor = if machine.processor.is_empty() { "unknown" } else { &machine.processor };
-    let actions: Vec<String> = config.actions.iter().map(ToString::to_string).collect();
+    let all =
+        |bits: &[Bitwidth]| listed(&bits.iter().map(ToString::to_string).collect::<Vec<String>>());
     let agent = match &config.agent {
         Choice::Ours(_) => report.search.agent.clone(),
         Choice::Own(name) => name.clone(),
     };
-    let mut to_choose_from = listed(&actions);
+    let mut to_choose_from = all(&config.actions);
     if !config.activation_actions.is_empty() {
-        let actions: Vec<String> =
-            config.activation_actions.iter().map(ToString::to_string).collect();
-        to_choose_from.push_str(&format!("; of activations {}", listed(&actions)));
+        to_choose_from += &format!("; of activations {}", all(&config.activation_actions));
     }
     let mut about = vec![
         ("network".to_owned(), network(config)),
-        ("layers".to_owned(), layers(report)),
+        ("layers".to_owned(), layers(facts)),
         ("data".to_owned(), report.data.clone()),
         (
             "images".to_owned(),
@@ -231,14 +230,13 @@ fn about(facts: &Facts<'_>) -> Vec<(String, String)> {
     about
 }
 
-fn layers(report: &Report) -> String {
+fn layers(facts: &Facts<'_>) -> String {
     let sum = |of: fn(&releq::LayerRow) -> u64| {
-        let total: u128 = report.layers.iter().map(|layer| u128::from(of(layer))).sum();
+        let total: u128 = facts.report.layers.iter().map(|layer| u128::from(of(layer))).sum();
         short(total as f64)
     };
     let (weights, macs) = (sum(|layer| layer.weights), sum(|layer| layer.macs));
-    let with_weights = report.layers.iter().filter(|layer| layer.weights > 0).count();
-    format!("{with_weights} with {weights} weights and {macs} MACs")
+    format!("{} with {weights} weights and {macs} MACs", facts.layers_with_weights())
 }
 
 /// Wall time of the stages in their order, and of all.

@@ -63,8 +63,7 @@ pub(super) fn figure(facts: &Facts<'_>) -> Option<Figure> {
                 ),
                 None => "share of all weights and of all multiply-accumulates (MACs)".to_owned(),
             };
-            // Activations have no weights.
-            let with_weights = layers.iter().filter(|layer| layer.weights > 0).count();
+            let with_weights = facts.layers_with_weights();
             let read = match with_weights < layers.len() {
                 true => " and of the activations that they read,",
                 false => "",

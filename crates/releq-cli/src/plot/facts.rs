@@ -153,6 +153,11 @@ impl<'a> Facts<'a> {
         weights.map(|(_, &bits)| bits).collect()
     }
 
+    /// How many layers have weights: rounded activations are layers as well.
+    pub(crate) fn layers_with_weights(&self) -> usize {
+        self.report.layers.iter().filter(|layer| layer.weights > 0).count()
+    }
+
     /// Whether the search could not choose this layer's bitwidth.
     pub(crate) fn is_fixed(&self, layer: &str) -> bool {
         !self.searched.contains(&layer)

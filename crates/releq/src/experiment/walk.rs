@@ -96,13 +96,19 @@ impl Walk {
         both.flat_map(|way| way.tried).map(|(place, _)| &self.candidates[place]).collect()
     }
 
+    /// The places that may still have the answer, and how many of them it may yet try.
+    fn rest(&self, first: &Known<'_>, now: &Known<'_>) -> (Range<usize>, usize) {
+        let [at_first, now] = self.progress(first, now);
+        let both = at_first.tried.iter().chain(&now.tried);
+        let tried: BTreeSet<usize> = both.map(|&(place, _)| place).collect();
+        (now.open, self.most - tried.len())
+    }
+
     /// What it has yet to try, the next one first; those after it only if its verdict leads there. `first` and `now` are
     /// asked about every candidate that was retrained.
     pub(super) fn upcoming(&self, first: &Known<'_>, now: &Known<'_>) -> Vec<&BitwidthAssignment> {
-        let left = self.most - self.tried(first, now).len();
-        let [_, Progress { open, .. }] = self.progress(first, now);
         let mut upcoming = Vec::new();
-        let mut parts = VecDeque::from([(open, left)]);
+        let mut parts = VecDeque::from([self.rest(first, now)]);
         while let Some((part, left)) = parts.pop_front() {
             if left > 0
                 && let Some(place) = middle(&part)
@@ -116,8 +122,7 @@ impl Walk {
 
     /// Most steps that it has yet to take.
     pub(super) fn steps_left(&self, first: &Known<'_>, now: &Known<'_>) -> usize {
-        let left = self.most - self.tried(first, now).len();
-        let [_, Progress { open, .. }] = self.progress(first, now);
+        let (open, left) = self.rest(first, now);
         let halvings = usize::BITS - open.len().leading_zeros();
         left.min(halvings as usize)
     }

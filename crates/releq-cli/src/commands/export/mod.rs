@@ -330,12 +330,12 @@ impl Args {
                 let asked = self.activations.asked()?;
                 let asked = match &asked {
                     Some(bits) => Some(Ask::Bits(bits)),
-                    None => (!searched.is_empty() && !self.activations.in_full_precision())
-                        .then_some(Ask::Searched(&searched)),
+                    None if self.activations.in_full_precision() => {
+                        activations = None;
+                        None
+                    }
+                    None => (!searched.is_empty()).then_some(Ask::Searched(&searched)),
                 };
-                if self.activations.in_full_precision() {
-                    activations = None;
-                }
                 if let Some(asked) = asked {
                     let rounded =
                         self.activations.round(asked, &model, normalization.as_ref(), data)?;
