@@ -31,7 +31,9 @@ pub use fingerprint::fingerprint;
 pub use image_set::ImageSet;
 pub use normalization::Normalization;
 pub use sets::{
-    arrays, cifar10, digits,
+    arrays, cifar10,
+    class_names::class_names,
+    digits,
     image_folder::{self, BadImages, ImageFolder, ImageFolderConfig, LeftOut, LoadedImages},
     mnist,
     open::{DataKind, detect, find, open},

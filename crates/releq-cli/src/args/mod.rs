@@ -28,7 +28,7 @@ pub use data::DataArgs;
 pub(crate) use fields::options_named_in;
 pub use files::Files;
 pub use images::ImageArgs;
-pub use model::{NamedNetwork, NetworkName};
+pub use model::{NamedNetwork, NetworkName, NoNetwork};
 pub use network::{NetworkArgs, PrecisionArgs, WeightsArgs};
 pub use normalization::NormalizationArgs;
 pub use problem::{Keep, ProblemArgs};

@@ -33,10 +33,25 @@ pub enum NetworkName {
     Layers(PathBuf),
 }
 
-impl FromStr for NetworkName {
-    type Err = UnknownName;
+/// A name that is none of a network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoNetwork {
+    /// It is neither one of the zoo nor a file's.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
+    /// It is a folder, such as that of a run.
+    #[error(
+        "`{0}` is a folder; if it is that of a run, `releq export {0} --form packed --output FILE.safetensors` writes the \
+         network that was found, which is named by that file"
+    )]
+    Folder(String),
+}
 
-    fn from_str(name: &str) -> Result<Self, UnknownName> {
+impl FromStr for NetworkName {
+    type Err = NoNetwork;
+
+    fn from_str(name: &str) -> Result<Self, NoNetwork> {
         let path = Path::new(name);
         let is = |extension: &str| {
             path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(extension))
@@ -45,7 +60,11 @@ impl FromStr for NetworkName {
             _ if is("onnx") => Ok(Self::Onnx(path.to_owned())),
             _ if is("safetensors") => Ok(Self::Packed(path.to_owned())),
             _ if is("json") => Ok(Self::Layers(path.to_owned())),
-            _ => zoo::by_name(name).map(|network| Self::Zoo(network.name().to_owned())),
+            _ => match zoo::by_name(name) {
+                Ok(network) => Ok(Self::Zoo(network.name().to_owned())),
+                Err(_) if path.is_dir() => Err(NoNetwork::Folder(name.to_owned())),
+                Err(unknown) => Err(unknown.into()),
+            },
         }
     }
 }
@@ -63,6 +82,8 @@ pub struct NamedNetwork {
     pub activations: Option<ActivationGrids>,
     /// How its images were normalized, where the file says so.
     pub normalization: Option<Normalization>,
+    /// Names of its classes, where the file has them.
+    pub classes: Vec<String>,
     /// Names and forms around it.
     pub frame: Frame,
     /// What whoever trains it should know.
@@ -100,6 +121,7 @@ impl NetworkName {
                     network: unlike_the_zoo(model.network),
                     weights: Some((path.clone(), model.weights)),
                     normalization: None,
+                    classes: Vec::new(),
                     frame: model.frame,
                     remarks: model.remarks,
                 })
@@ -120,6 +142,7 @@ impl NetworkName {
                     quantized: Some(packed.model),
                     activations: packed.activations,
                     normalization,
+                    classes: packed.about.classes,
                     frame: packed.frame,
                     remarks: Vec::new(),
                 })
@@ -138,8 +161,16 @@ impl NamedNetwork {
     #[must_use]
     pub fn layers(network: Network) -> Self {
         let frame = Frame::of(&network);
-        let (quantized, activations, normalization, remarks) = (None, None, None, Vec::new());
-        Self { network, weights: None, quantized, activations, normalization, frame, remarks }
+        Self {
+            network,
+            weights: None,
+            quantized: None,
+            activations: None,
+            normalization: None,
+            classes: Vec::new(),
+            frame,
+            remarks: Vec::new(),
+        }
     }
 }
 

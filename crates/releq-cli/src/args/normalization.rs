@@ -51,8 +51,8 @@ impl NormalizationArgs {
         let preset = || zoo::preset(network.name()).map(|preset| preset.normalization);
         self.given(network, images)?.or(of_file).or_else(preset).ok_or_else(|| {
             UsageError(format!(
-                "--mean and --std: say how images were normalized in the training of `{}`, such as --mean \
-                 0.485,0.456,0.406 --std 0.229,0.224,0.225 with torchvision's networks",
+                "--mean and --std, or --preprocess: say how images were normalized in the training of `{}`, such as \
+                 --preprocess torchvision for torchvision's networks",
                 network.name()
             ))
             .into()

@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use releq::{
-    Choice, DataConfig, Experiment, ExperimentConfig, NetworkConfig, RunFolder, RunFolderError,
-    WeightsConfig,
+    Choice, DataConfig, Experiment, ExperimentConfig, HeldOut, NetworkConfig, RunFolder,
+    RunFolderError, WeightsConfig,
     core::{Network, Weights},
     data::{Normalization, Splits, digits::DigitsConfig},
     hw::CostKind,
@@ -27,12 +27,14 @@ use crate::{
     terminal::output::{note, print},
 };
 
-/// Test images that given weights are shown first.
+/// Test images, and training images, that given weights are shown first.
 const FIRST_LOOK: usize = 500;
 /// How many of them at a time: 30 MB of pixels where images are those of ImageNet.
 const AT_A_TIME: usize = 50;
 /// So many times the accuracy of chance is near it.
 const NEAR_CHANCE: f64 = 3.0;
+/// So many standard errors between two accuracies are no accident.
+const NO_ACCIDENT: f64 = 4.0;
 
 /// Find a bitwidth for every layer of a network
 ///
@@ -226,10 +228,8 @@ impl Args {
                 data.source
             );
         }
-        if let Some(weights) = &weights
-            && let Some(seen) = first_look(&network, weights, &data, &config)?
-        {
-            note(seen);
+        if let Some(weights) = &weights {
+            first_look(&network, weights, &data, &config)?.iter().for_each(note);
         }
         let mut experiment = Experiment::new(network.clone(), data, config);
         if let Some(weights) = weights {
@@ -310,11 +310,11 @@ fn first_look(
     weights: &Weights,
     data: &Splits,
     config: &ExperimentConfig,
-) -> Result<Option<String>> {
+) -> Result<Vec<String>> {
     let images = data.test.take(FIRST_LOOK, config.seed);
-    let Choice::Ours(backend) = config.trainer else { return Ok(None) };
+    let Choice::Ours(backend) = config.trainer else { return Ok(Vec::new()) };
     if images.classes() == 0 {
-        return Ok(Some("accuracy unknown: the images have no labels".to_owned()));
+        return Ok(vec!["accuracy unknown: the images have no labels".to_owned()]);
     }
     let normalization = match &config.normalization {
         Some(normalization) => normalization.clone(),
@@ -322,8 +322,31 @@ fn first_look(
     };
     let mut trainer = backend.trainer(network, QuantizerKind::WrpnScaled.build())?;
     trainer.load(weights)?;
-    let report = accuracy(trainer.as_mut(), &images, &normalization, AT_A_TIME)?;
-    Ok(Some(told(report, network.outputs())))
+    let mut see = |images| accuracy(trainer.as_mut(), images, &normalization, AT_A_TIME);
+    let test = see(&images)?;
+    let mut notes = vec![told(test, network.outputs())];
+    if config.held_out == HeldOut::Training && data.train.classes() > 0 {
+        notes.extend(seen_before(see(&data.train.take(FIRST_LOOK, config.seed))?, test));
+    }
+    Ok(notes)
+}
+
+/// A warning where training images, from which some are held out, are seen so much better than test images that the
+/// network was trained on them.
+fn seen_before(train: AccuracyReport, test: AccuracyReport) -> Option<String> {
+    let gap = train.accuracy() - test.accuracy();
+    let variance = |report: AccuracyReport| {
+        report.accuracy() * (1.0 - report.accuracy()) / report.total.max(1) as f64
+    };
+    let error = (variance(train) + variance(test)).sqrt();
+    (gap > NO_ACCIDENT * error).then(|| {
+        format!(
+            "of {} training images it is {:.1} %: the network was probably trained on those that are held out from them, and \
+             choices made on them ask for more bits than others would; --held-out-from-test holds out test images",
+            train.total,
+            100.0 * train.accuracy()
+        )
+    })
 }
 
 /// An accuracy in full precision, with a warning where it is hardly better than chance.
@@ -423,6 +446,16 @@ mod tests {
             "{warned}"
         );
         assert!(told(1, 1000).contains("near chance, 0.1 %"));
+    }
+
+    #[test]
+    fn held_out_images_that_were_trained_on_are_told() {
+        let of = |correct| AccuracyReport { correct, total: 500 };
+        let warned = seen_before(of(490), of(380)).unwrap();
+        assert!(warned.contains("98.0 %") && warned.contains("--held-out-from-test"), "{warned}");
+        assert_eq!(seen_before(of(400), of(370)), None);
+        assert_eq!(seen_before(of(370), of(400)), None);
+        assert_eq!(seen_before(of(500), of(500)), None);
     }
 
     #[test]

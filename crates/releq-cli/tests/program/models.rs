@@ -49,7 +49,7 @@ fn a_model_is_trained_evaluated_searched_and_resumed() {
     let train = format!("train {model} --data DATA {pixels} --epochs 12 --batch-size 32");
     let trained = said(&format!("{train} --output DIR/w.safetensors"), dir);
     assert!(trained.contains("no batch norm found"), "{trained}");
-    refused(&format!("evaluate {model} --data DATA"), dir, 2, "--mean and --std: say how images");
+    refused(&format!("evaluate {model} --data DATA"), dir, 2, "--preprocess: say how images");
     let before = said(&format!("evaluate {model} --data DATA {pixels} --json"), dir);
     let after = said(
         &format!("evaluate {model} --weights DIR/w.safetensors --data DATA {pixels} --json"),

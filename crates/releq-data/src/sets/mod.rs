@@ -2,6 +2,7 @@
 
 pub mod arrays;
 pub mod cifar10;
+pub(crate) mod class_names;
 pub mod digits;
 pub mod image_folder;
 pub mod mnist;

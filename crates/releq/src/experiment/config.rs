@@ -158,6 +158,17 @@ impl DataConfig {
             Self::Folder { path, kind, images } => releq_data::open(path, *kind, images)?,
         })
     }
+
+    /// Names of the classes, by number, as [`class_names`](releq_data::class_names) gives them.
+    ///
+    /// # Errors
+    /// [`ReleqError::Data`] if they cannot be read.
+    pub fn class_names(&self) -> Result<Vec<String>, ReleqError> {
+        Ok(match self {
+            Self::Digits(_) => (0..10).map(|digit: u8| digit.to_string()).collect(),
+            Self::Folder { path, kind, images } => releq_data::class_names(path, *kind, images)?,
+        })
+    }
 }
 
 /// Weights to start from, in a configuration.

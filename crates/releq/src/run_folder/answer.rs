@@ -11,7 +11,8 @@ use releq_format::{
 use releq_quant::ActivationGrid;
 
 use super::{
-    BEST, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report, manifest::Manifest,
+    BEST, FINALS, METADATA, RunFolder, RunFolderError, WeightsOrigin, finished_report,
+    journal::Journal, manifest::Manifest, records::FinalRecord,
 };
 use crate::{Choice, ExperimentConfig, ReleqError, Report, WeightsConfig, plain::Plain};
 
@@ -27,6 +28,9 @@ pub struct RunAnswer {
     /// Names and forms of the model that the run began with, if it is still there; `None` for a network that is from
     /// none.
     pub frame: Option<Frame>,
+    /// Accuracy of these very weights on the validation and the test images, in 0 to 1. The report's row of the answer has the
+    /// mean of all seeds. `None` where the run has no record of it.
+    pub accuracies: Option<[f64; 2]>,
     /// All of what the run found.
     pub report: Report,
 }
@@ -85,7 +89,14 @@ impl RunFolder {
         let plain = Plain::of(&network, weights, &answer.bits)?;
         let Plain { network, weights, bits, grids: activations } = plain;
         let model = QuantizedNetwork::new(network, weights, &bits, &*quantizer.build())?;
-        Ok(RunAnswer { model, activations, frame, report })
+        // The weights that are kept are those of the first seed.
+        let run = run.unwrap_or_default();
+        let finals: Vec<FinalRecord> = Journal::read(&path.join(FINALS), &run)?;
+        let of_weights = finals.iter().find(|done| done.seed == 0 && done.bits == answer.bits);
+        let accuracies = of_weights
+            .and_then(|done| done.retrained().ok())
+            .map(|sets| sets.map(|hits| hits.report().accuracy()));
+        Ok(RunAnswer { model, activations, frame, accuracies, report })
     }
 }
 

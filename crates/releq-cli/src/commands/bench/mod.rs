@@ -22,6 +22,7 @@ use serde::Serialize;
 use super::timed::{RepeatsArg, Timed, is_dense};
 use crate::{
     args::{NetworkName, UsageError, checkpoint, options, usage},
+    plot::number::times,
     terminal::{output::print, tables},
 };
 
@@ -294,16 +295,16 @@ impl Args {
                 format!("{:.1}", row.mega_macs),
                 ms(&row.bit_serial_8),
                 ms(&row.bit_serial),
-                format!("{:.2}x", row.bit_serial_gain),
-                format!("{:.2}x", row.bound),
-                marked(row.bit_serial_gain / row.bound, "", 0.9),
+                times(row.bit_serial_gain),
+                times(row.bound),
+                format!("{:.2}", row.bit_serial_gain / row.bound),
                 spread([&row.bit_serial_8, &row.bit_serial]),
             ]);
             best.add_row([
                 row.network.clone(),
                 ms(&row.int8),
                 ms(&row.best),
-                marked(row.best_gain, "x", if row.network == "alexnet" { 1.4 } else { 0.98 }),
+                times(row.best_gain),
                 spread([&row.int8, &row.best]),
             ]);
         }
@@ -328,8 +329,6 @@ impl Args {
         lines.push(
             "gain: 8 x 8 over w x 8; int8 over the best kernel\n\
              8/w: upper bound of the bit-serial gain\n\
-             *: below the goal, which is 0.9 of 8/w for bit-serial, and for the best kernels\n\
-             1.4x on alexnet and 0.98x on the others\n\
              spread: interquartile range over the median, the larger of the two"
                 .to_owned(),
         );
@@ -352,11 +351,6 @@ fn mean_gains(rows: &[Row]) -> Option<String> {
             mean(|row| row.best_gain)
         )
     })
-}
-
-/// Formats a ratio, with a star if it is below the goal.
-fn marked(ratio: f64, unit: &str, goal: f64) -> String {
-    format!("{ratio:.2}{unit}{}", if ratio < goal { "*" } else { "" })
 }
 
 /// The commit of the working directory, if there is one.

@@ -104,6 +104,11 @@ impl ActivationArgs {
         &self.data.images
     }
 
+    /// The images that the options name, if they name any.
+    pub(super) fn named(&self, network: &Network) -> Result<Option<DataConfig>> {
+        if self.data.is_named() { self.data.find(network) } else { Ok(None) }
+    }
+
     /// Bits of activations, as they are given: for all layers with weights, or for each. `None` where activations are not
     /// rounded.
     ///
@@ -147,8 +152,8 @@ impl ActivationArgs {
         };
         let normalization = normalization.ok_or_else(|| {
             UsageError(format!(
-                "--mean and --std: say how images were normalized in the training of `{}`, since its activations depend \
-                 on it",
+                "--mean and --std, or --preprocess: say how images were normalized in the training of `{}`, since its \
+                 activations depend on it",
                 network.name()
             ))
         })?;

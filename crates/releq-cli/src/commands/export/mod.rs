@@ -15,8 +15,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use releq::{
     Choice, DataConfig, RunAnswer, RunFolder,
-    core::{Bitwidth, Network, UnknownName},
-    data::Normalization,
+    core::{Bitwidth, Network},
+    data::{Normalization, image_folder},
     format::{
         QuantizedNetwork,
         onnx::{self, ExportConfig, Form, Frame, Stored},
@@ -29,7 +29,9 @@ use releq::{
 use serde::Serialize;
 
 use crate::{
-    args::{Files, NetworkName, NormalizationArgs, PrecisionArgs, UsageError, WeightsArgs},
+    args::{
+        Files, NetworkName, NoNetwork, NormalizationArgs, PrecisionArgs, UsageError, WeightsArgs,
+    },
     plot::number::{amount, percent, times},
     terminal::{
         output::{note, print},
@@ -100,9 +102,9 @@ enum Source {
 }
 
 impl FromStr for Source {
-    type Err = UnknownName;
+    type Err = NoNetwork;
 
-    fn from_str(text: &str) -> Result<Self, UnknownName> {
+    fn from_str(text: &str) -> Result<Self, NoNetwork> {
         let path = Path::new(text);
         // A place on the disk without the extension of a network's file can only be meant as a run, also one that is not there.
         let place = path.components().count() > 1 && path.extension().is_none();
@@ -136,6 +138,8 @@ struct Found {
     searched: BTreeMap<String, ActivationGrid>,
     /// The data of a run.
     data: Option<DataConfig>,
+    /// Names of the classes, where a file has them.
+    classes: Vec<String>,
     origin: BTreeMap<String, String>,
 }
 
@@ -222,15 +226,14 @@ impl Args {
                 "a run has weights and bitwidths of its own; --weights and --bits are for networks";
             return Err(UsageError(reason.to_owned()).into());
         }
-        let RunAnswer { model, frame, report, activations: searched, .. } =
+        let RunAnswer { model, frame, report, accuracies, activations: searched, .. } =
             RunFolder::answer_of(run)?;
         let mut origin = BTreeMap::from([
             ("releq".to_owned(), report.version.clone()),
             ("seed".to_owned(), report.config.seed.to_string()),
             ("data".to_owned(), report.data.clone()),
         ]);
-        if let Some(row) = report.chosen_row() {
-            let [validation, test] = [row.validation_accuracy, row.test_accuracy];
+        if let Some([validation, test]) = accuracies {
             origin.insert("validation accuracy".to_owned(), validation.to_string());
             origin.insert("test accuracy".to_owned(), test.to_string());
         }
@@ -243,7 +246,8 @@ impl Args {
             Some(Choice::Ours(data)) => Some(data.clone()),
             _ => None,
         };
-        Ok(Found { model, frame, normalization, activations: None, searched, data, origin })
+        let (activations, classes) = (None, Vec::new());
+        Ok(Found { model, frame, normalization, activations, searched, data, classes, origin })
     }
 
     /// A network with its weights, quantized as they are.
@@ -251,7 +255,7 @@ impl Args {
         let mut named = name.read()?;
         let (frame, of_file) = (named.frame.clone(), named.normalization.clone());
         let quantized = named.quantized.take().filter(|_| self.weights.weights.is_none());
-        let of_quantized = named.activations.take();
+        let (of_quantized, classes) = (named.activations.take(), named.classes.clone());
         let (network, weights) = self.weights.of(named)?;
         let Some((_, weights)) = weights else {
             let reason = "--weights: name the file with the weights of the network";
@@ -271,8 +275,8 @@ impl Args {
                 QuantizedNetwork::new(network, weights, &bits, &*quantizer)?
             }
         };
-        let (searched, origin) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Found { model, frame, normalization, activations, searched, data: None, origin })
+        let (searched, data, origin) = (BTreeMap::new(), None, BTreeMap::new());
+        Ok(Found { model, frame, normalization, activations, searched, data, classes, origin })
     }
 
     /// How images were normalized: as the options say, as what is exported says, or as the preset of the network.
@@ -285,8 +289,32 @@ impl Args {
         Ok(self.normalization.given(network, self.activations.images())?.or(known).or_else(preset))
     }
 
+    /// Names of the classes for a packed file: of the images that the options name, or else of what is exported. A run may
+    /// have been on images that are no longer there.
+    fn classes(&self, found: &Found) -> Result<Vec<String>> {
+        if self.form != FileForm::Packed {
+            return Ok(Vec::new());
+        }
+        if let Some(list) = self.activations.images().class_list() {
+            return Ok(image_folder::listed_classes(list)?);
+        }
+        if let Some(data) = self.activations.named(found.model.network())? {
+            return Ok(data.class_names()?);
+        }
+        match found.data.as_ref().map(DataConfig::class_names) {
+            Some(Ok(classes)) => Ok(classes),
+            Some(Err(error)) => {
+                note(format_args!("classes go without names: {error}; --data or --classes names them"));
+                Ok(Vec::new())
+            }
+            None => Ok(found.classes.clone()),
+        }
+    }
+
     fn write(&self, found: Found) -> Result<Outcome> {
-        let Found { model, frame, normalization, mut activations, searched, data, origin } = found;
+        let classes = self.classes(&found)?;
+        let Found { model, frame, normalization, mut activations, searched, data, origin, .. } =
+            found;
         let data = data.as_ref();
         let network = model.network().name().to_owned();
         let quantizer = model.quantizer().map(str::to_owned);
@@ -343,7 +371,7 @@ impl Args {
                 }
                 let (mean, std) =
                     normalization.map_or_else(Default::default, |pixels| (pixels.mean, pixels.std));
-                let about = About { mean, std, classes: Vec::new(), origin };
+                let about = About { mean, std, classes, origin };
                 packed::save(&self.output, &Packed { model, frame, activations, about })?;
             }
             None => safetensors::save(&self.output, &model.dequantized())?,

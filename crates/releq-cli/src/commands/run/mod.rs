@@ -60,7 +60,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     normalization: NormalizationArgs,
     /// File of NumPy to write: array `logits` [images, classes] in .npz
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["explain", "top"])]
+    #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Show the N likeliest classes of each image, by name where the network's file or --classes has names
     #[arg(long, value_name = "N", value_parser = options::count, allow_negative_numbers = true)]
@@ -95,6 +95,10 @@ impl Args {
             .fold(files, |files, path| files.reads("--input", Some(path)))
             .writes("--output", self.output.as_ref())
             .check()?;
+        if !self.explain && self.top.is_none() && self.output.is_none() {
+            let reason = "say what is wanted: --top N shows the likeliest classes of each image, --output FILE writes all outputs";
+            return Err(UsageError(reason.to_owned()).into());
+        }
         if self.json && self.top.is_none() && !self.explain {
             let reason = "--json: say with --top how many classes of each image are wanted";
             return Err(UsageError(reason.to_owned()).into());
@@ -144,6 +148,7 @@ impl Args {
         }
         let named = self.network.required()?;
         let (end, normalization) = (named.frame.end, named.normalization.clone());
+        let classes = named.classes.clone();
         let (network, weights) = self.weights.of(named)?;
         let Some((_, weights)) = weights else {
             let reason = "--weights: name the file with the weights of the network";
@@ -154,7 +159,7 @@ impl Args {
         let mut trainer = self.trainer(&network)?;
         trainer.load(&weights)?;
         trainer.set_bits(bits.as_ref())?;
-        self.tell(&network, end, &images, &[], &mut |batch| Ok(trainer.logits(batch)?))
+        self.tell(&network, end, &images, &classes, &mut |batch| Ok(trainer.logits(batch)?))
     }
 
     fn images(&self, network: &Network, of_file: Option<Normalization>) -> Result<Images> {

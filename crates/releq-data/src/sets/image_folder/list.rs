@@ -60,6 +60,14 @@ pub fn load_test_list(
     Ok(Some((test, list.source)))
 }
 
+/// Names of the classes in a table; none where it has none.
+pub(crate) fn classes_of_list(
+    table: &Path,
+    config: &ImageFolderConfig,
+) -> Result<Vec<String>, DataError> {
+    Ok(List::read(table, config)?.classes)
+}
+
 /// The images that a table lists, before they are read.
 struct List<'a> {
     table: &'a Path,

@@ -17,7 +17,10 @@ use std::{
 use releq_core::parallel;
 
 pub(crate) use self::listing::EXTENSIONS;
-pub(crate) use self::splits::{FIFTH, is_image_folder, test_fifth};
+pub(crate) use self::{
+    list::classes_of_list,
+    splits::{FIFTH, classes_of, is_image_folder, test_fifth},
+};
 use self::{
     class_list::ClassList,
     listing::{ImageFile, Listing},

@@ -58,6 +58,14 @@ pub fn check_classes(dir: &Path, config: &ImageFolderConfig) -> Result<(), DataE
     }
 }
 
+/// Names of the classes in `dir`, which are those of the images to train on; none where it has images alone.
+pub(crate) fn classes_of(dir: &Path) -> Result<Vec<String>, DataError> {
+    match has_images_alone(dir) {
+        true => Ok(Vec::new()),
+        false => class_names(&splits(dir)?[0]),
+    }
+}
+
 fn compare_classes(
     train_folder: &Path,
     test_folder: &Path,
