@@ -104,7 +104,8 @@ pub struct SearchArgs {
         allow_negative_numbers = true
     )]
     pub activation_bits: Vec<BitwidthAssignment>,
-    /// How weights are quantized, one of `releq list quantizers` [default: the network's]
+    /// How weights are quantized, one of `releq list quantizers` [default: that of the network's preset;
+    /// wrpn-scaled-per-channel for networks of your own]
     #[arg(long, value_name = "QUANTIZER")]
     pub quantizer: Option<QuantizerKind>,
     /// What computes, one of `releq list backends` [default: native]

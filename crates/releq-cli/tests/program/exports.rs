@@ -69,7 +69,7 @@ fn the_answer_of_a_run_is_exported_with_the_names_of_its_model() {
     said("export DIR/run --form packed --output DIR/answer.safetensors", dir);
     let answer = onnx::open(dir.join("answer.onnx")).unwrap();
     assert_eq!((answer.frame.input.as_str(), answer.frame.output.as_str()), ("input", "logits"));
-    assert_eq!(answer.quantizer.as_deref(), Some("wrpn-scaled"));
+    assert_eq!(answer.quantizer.as_deref(), Some("wrpn-scaled-per-channel"));
     let bits = fs::read_to_string(dir.join("run/bits.json")).unwrap();
     let bits: serde_json::Value = serde_json::from_str(&bits).unwrap();
     for (layer, codes) in &answer.codes {
@@ -88,7 +88,7 @@ fn the_answer_of_a_run_is_exported_with_the_names_of_its_model() {
         command("evaluate DIR/answer.safetensors --data DATA --json", dir).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["accuracy"].as_f64().unwrap(), expected);
-    assert_eq!(json["quantizer"], "wrpn-scaled");
+    assert_eq!(json["quantizer"], "wrpn-scaled-per-channel");
     said("search DIR/answer.safetensors --data DATA --print-config", dir);
 
     refused(
