@@ -11,7 +11,7 @@ use serde::{
 use crate::{
     BitOperations, BitOperationsNncf, BitSerialCpu, ConstantPower, CostWeighted, CpuLatency,
     DaDianNao, Energy, HwError, LatencyTable, MeanBits, MemoryTraffic, ModelSize, Roofline,
-    Stripes, WeightedSum, error::not_negative,
+    ScaleStorage, Stripes, WeightedSum, error::not_negative,
 };
 
 /// A cost model of this crate, by name and settings.
@@ -131,6 +131,23 @@ impl CostKind {
             Self::Roofline(_) => ROOFLINE,
             Self::CpuLatency { .. } => CPU_LATENCY,
             Self::WeightedSum(_) => WEIGHTED_SUM,
+        }
+    }
+
+    /// The same, but every size counts these scales where it counts one for a layer, the default: what a quantizer needs.
+    #[must_use]
+    pub fn with_scales(self, scales: ScaleStorage) -> Self {
+        match self {
+            Self::Size(model) if model.scales == ScaleStorage::default() => {
+                Self::Size(ModelSize { scales, ..model })
+            }
+            Self::WeightedSum(mut terms) => {
+                for term in &mut terms {
+                    term.cost = std::mem::take(&mut term.cost).with_scales(scales);
+                }
+                Self::WeightedSum(terms)
+            }
+            other => other,
         }
     }
 
@@ -334,6 +351,20 @@ mod tests {
             assert_eq!(kind.to_string(), kind.name());
             assert_eq!(kind.build().unwrap().name(), kind.name());
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
+        }
+    }
+
+    #[test]
+    fn sizes_get_other_scales_wherever_they_stand() {
+        let scales = ScaleStorage::PerChannel;
+        let size = |scales| CostKind::Size(ModelSize { scales, ..ModelSize::default() });
+        let sum = |cost| CostKind::WeightedSum(vec![WeightedTerm { weight: 2.0, cost }]);
+        let of_layers = size(ScaleStorage::PerTensor);
+        assert_eq!(of_layers.clone().with_scales(scales), size(scales));
+        assert_eq!(sum(of_layers).with_scales(scales), sum(size(scales)));
+        // Who stores none means it.
+        for other in [size(ScaleStorage::None), CostKind::MeanBits] {
+            assert_eq!(other.clone().with_scales(scales), other);
         }
     }
 

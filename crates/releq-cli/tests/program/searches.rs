@@ -308,6 +308,11 @@ fn without_labels_a_search_corrects_and_says_that_accuracy_is_unknown() {
     assert_eq!(found["unlabelled"], true);
     assert_eq!(found["config"]["quantizer"], "wrpn-scaled-per-channel");
     assert_eq!(found["config"]["correction"]["images"], 50);
+    // 430,500 weights of 8 bits, and a scale and a bias for each of 580 channels.
+    let rows = found["rows"].as_array().unwrap();
+    let uniform = rows.iter().find(|row| row["label"] == "uniform 8").unwrap();
+    let size = uniform["costs"].as_array().unwrap().iter().find(|cost| cost["model"] == "size");
+    assert_eq!(size.unwrap()["cost"], 430_500.0 + 4.0 * (580.0 + 580.0));
     let page = fs::read_to_string(place.path("run").join("report.html")).unwrap();
     assert!(page.contains("Accuracy unknown") && page.contains("After the correction"));
 

@@ -23,18 +23,8 @@ const CLOTHES: [&str; 10] = [
     "Ankle boot",
 ];
 /// As in its `batches.meta`.
-const CIFAR10: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+const CIFAR10: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Names of the classes of the data set in `dir`, by number: the given `kind`, or else the one that is detected. Of image
 /// folders they are the names of the folders, or those in the list of classes, empty for a number that it says nothing

@@ -304,7 +304,9 @@ impl Args {
         match found.data.as_ref().map(DataConfig::class_names) {
             Some(Ok(classes)) => Ok(classes),
             Some(Err(error)) => {
-                note(format_args!("classes go without names: {error}; --data or --classes names them"));
+                note(format_args!(
+                    "classes go without names: {error}; --data or --classes names them"
+                ));
                 Ok(Vec::new())
             }
             None => Ok(found.classes.clone()),

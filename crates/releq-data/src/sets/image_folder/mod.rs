@@ -17,10 +17,6 @@ use std::{
 use releq_core::parallel;
 
 pub(crate) use self::listing::EXTENSIONS;
-pub(crate) use self::{
-    list::classes_of_list,
-    splits::{FIFTH, classes_of, is_image_folder, test_fifth},
-};
 use self::{
     class_list::ClassList,
     listing::{ImageFile, Listing},
@@ -32,6 +28,10 @@ pub use self::{
     list::{labels_are_numbers, load_list, load_test_list},
     listing::is_image,
     splits::{check_classes, load, open, splits, test_folder},
+};
+pub(crate) use self::{
+    list::classes_of_list,
+    splits::{FIFTH, classes_of, is_image_folder, test_fifth},
 };
 use crate::{
     BadImage, DataError, Dataset, DatasetInfo, ImageSet, ImageSize, Label, Normalization,
