@@ -115,7 +115,7 @@ pub struct PrecisionArgs {
     pub bits: Vec<BitwidthAssignment>,
     /// Quantizer, one of `releq list quantizers`; wrpn and dorefa do not keep the scale of a layer and need
     /// retraining
-    #[arg(long, default_value_t = QuantizerKind::WrpnScaled)]
+    #[arg(long, default_value_t = QuantizerKind::WrpnScaledPerChannel)]
     pub quantizer: QuantizerKind,
 }
 

@@ -39,7 +39,7 @@ fn a_mistake_is_named_with_what_was_expected_and_the_remedy() {
         (
             "train lenet --data DATA --output DIR/w --bits 16",
             2,
-            &["--bits 16: quantizer `wrpn-scaled` takes 1 to 8 bits", "`float`"],
+            &["--bits 16: quantizer `wrpn-scaled-per-channel` takes 1 to 8 bits", "`float`"],
         ),
         (
             "train lenet --data DATA --output DIR/w --bits 2,4",

@@ -23,7 +23,7 @@ fn every_command_prints_one_json_object() {
     assert_eq!((&trained["steps"], &trained["total"]), (&2.into(), &64.into()));
     assert!(trained["bits"].is_null() && dir.join("w").is_file());
     let retrained = json(&format!("{train} --weights WEIGHTS --bits 2,4,4,32"), dir);
-    assert_eq!(retrained["quantizer"], "wrpn-scaled");
+    assert_eq!(retrained["quantizer"], "wrpn-scaled-per-channel");
     assert_eq!(retrained["bits"][3], Value::from("float"));
 
     let evaluate = "evaluate lenet --data DATA --weights WEIGHTS --json";
