@@ -58,6 +58,19 @@ impl Avx512 {
     }
 }
 
+/// The products of bf16 pairs, and every extension that an [`Avx512`] proves.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Avx512Bf16(());
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512Bf16 {
+    /// The proof, if this processor has them besides AVX-512.
+    pub(crate) fn new(_avx512: Avx512) -> Option<Self> {
+        is_x86_feature_detected!("avx512bf16").then_some(Self(()))
+    }
+}
+
 /// An [`Isa`] that this processor has: what kernels hold and dispatch on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cpu {

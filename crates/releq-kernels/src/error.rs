@@ -96,6 +96,14 @@ pub enum KernelError {
         /// The requested instruction set.
         isa: Isa,
     },
+    /// This processor, or the instruction set, has no products of bf16.
+    #[error(
+        "{isa} has no products of bf16 on this processor; AVX-512 with AVX512-BF16 has (Zen 4, Cooper Lake, Sapphire Rapids and later)"
+    )]
+    MissingBf16 {
+        /// The instruction set.
+        isa: Isa,
+    },
     /// A name is not that of an instruction set.
     #[error("unknown instruction set `{name}`; known: {}", Isa::ALL.map(Isa::name).join(", "))]
     UnknownIsa {

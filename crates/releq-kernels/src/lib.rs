@@ -13,8 +13,8 @@ mod vectorise;
 pub use error::KernelError;
 pub use f32::{
     AvgPool, BatchMoments, ConvGradients, FloatAxis, FloatConv, FloatConvShape, FloatDepthwise,
-    FloatFunction, FloatMap, FloatNorm, FloatPoolShape, FloatScratch, Matrix, MaxPool, Rectifier,
-    Upstream, matmul,
+    FloatFunction, FloatMap, FloatNorm, FloatPoolShape, FloatPrecision, FloatScratch, Matrix,
+    MaxPool, Rectifier, Upstream, matmul,
 };
 pub use int::{
     Addend, BitPlanes, BitSerialConv, BitSerialWeights, Choice, CodeGrid, DepthwiseConv, Epilogue,

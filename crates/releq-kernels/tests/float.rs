@@ -6,8 +6,8 @@ mod common;
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
 use releq_kernels::{
-    ConvGradients, FloatAxis, FloatConv, FloatConvShape, FloatDepthwise, FloatScratch, Isa,
-    Rectifier, Upstream,
+    ConvGradients, FloatAxis, FloatConv, FloatConvShape, FloatDepthwise, FloatPrecision,
+    FloatScratch, Isa, Rectifier, Upstream,
 };
 
 /// Tolerated rounding error of a sum, relative to the sum of the magnitudes of its terms: 64 times that of one addition.
@@ -138,10 +138,14 @@ fn reference(
 }
 
 fn close(got: &[f32], expected: &[Sum], context: &str) {
+    close_to(got, expected, TOLERANCE, context);
+}
+
+fn close_to(got: &[f32], expected: &[Sum], tolerance: f64, context: &str) {
     assert_eq!(got.len(), expected.len(), "{context}");
     for (index, (got, expected)) in got.iter().zip(expected).enumerate() {
         let distance = (f64::from(*got) - expected.value).abs();
-        let ok = distance <= TOLERANCE * expected.magnitude;
+        let ok = distance <= tolerance * expected.magnitude;
         assert!(ok, "{context}: value {index} is {got}, expected {expected:?}");
     }
 }
@@ -188,26 +192,53 @@ impl Kernel {
     }
 }
 
+/// From so many input channels on, a convolution that is asked for bf16 computes in it.
+const FEWEST: usize = 8;
+
 /// Checks everything a convolution gives, on every instruction set, with a scratch that others have used.
 fn check(shape: FloatConvShape, images: usize, scratch: &mut FloatScratch) {
     let shape = shape.check().unwrap();
-    let x = numbers(images * shape.inputs(), 1);
-    let weights = numbers(shape.weights(), 2);
+    check_in(FloatPrecision::Fp32, shape, images, scratch);
+    check_in(FloatPrecision::Bf16, shape, images, scratch);
+}
+
+/// Operands of products in bf16 are in bf16 already, so that both precisions have the same error.
+fn check_in(
+    precision: FloatPrecision,
+    shape: FloatConvShape,
+    images: usize,
+    scratch: &mut FloatScratch,
+) {
+    let operand = |len, seed| {
+        let mut numbers = numbers(len, seed);
+        if precision == FloatPrecision::Bf16 {
+            let cut = |number: &mut f32| *number = f32::from_bits(number.to_bits() & 0xffff_0000);
+            numbers.iter_mut().for_each(cut);
+        }
+        numbers
+    };
+    let x = operand(images * shape.inputs(), 1);
+    let weights = operand(shape.weights(), 2);
     let all_bias = numbers(shape.outputs, 3);
-    let gradient = numbers(images * shape.outputs(), 4);
-    for isa in Isa::available() {
-        let mut kernels = vec![Kernel::Direct(FloatConv::new(shape, isa).unwrap())];
-        if FloatDepthwise::fits(shape) {
+    let gradient = operand(images * shape.outputs(), 4);
+    // Of products in bf16 all instruction sets give the same bits.
+    let mut given: Vec<Vec<u32>> = Vec::new();
+    for isa in Isa::available().filter(|&isa| precision.check(isa).is_ok()) {
+        let direct = FloatConv::new(shape, isa).unwrap().with_precision(precision).unwrap();
+        let mut kernels = vec![Kernel::Direct(direct)];
+        if FloatDepthwise::fits(shape) && precision == FloatPrecision::Fp32 {
             kernels.push(Kernel::Depthwise(FloatDepthwise::new(shape, isa).unwrap()));
         }
+        let mut gives = Vec::new();
         for (index, mut conv) in kernels.into_iter().enumerate() {
             for (rectifier, bias, accumulate) in [
                 (Rectifier::None, false, false),
                 (Rectifier::Relu, true, true),
                 (Rectifier::Clipped { ceiling: 0.75 }, true, false),
             ] {
-                let context =
-                    format!("{isa}, kernel {index}, {shape:?}, {images} images, {rectifier:?}");
+                let context = format!(
+                    "{isa}, {precision:?}, kernel {index}, {shape:?}, {images} images, {rectifier:?}"
+                );
                 let bias = if bias { &all_bias[..] } else { &[] };
                 let upstream = if accumulate { numbers(x.len(), 5) } else { vec![0.0; x.len()] };
                 let operands = [&x[..], &weights, bias, &gradient, &upstream];
@@ -217,6 +248,7 @@ fn check(shape: FloatConvShape, images: usize, scratch: &mut FloatScratch) {
                 let mut out = vec![f32::NAN; images * shape.outputs()];
                 conv.forward(&x, rectifier, &mut out, scratch);
                 close(&out, &expected.out, &format!("{context}: out"));
+                gives.push(out);
 
                 // The sign of what is zero up to rounding may differ between the two.
                 let mask: Vec<f32> = expected.out.iter().map(|out| out.value as f32).collect();
@@ -233,11 +265,18 @@ fn check(shape: FloatConvShape, images: usize, scratch: &mut FloatScratch) {
                     conv.backward(&x, (rectifier, &mask), &gradient, into, scratch);
                     close(&got, &expected.weights, &format!("{context}: weights"));
                     close(&got_bias, &expected.bias, &format!("{context}: bias"));
+                    gives.extend([got, got_bias]);
                     if ask {
                         close(&input, &expected.input, &format!("{context}: input"));
+                        gives.push(input);
                     }
                 }
             }
+        }
+        if precision == FloatPrecision::Bf16 && shape.channels / shape.groups >= FEWEST {
+            let gives = gives.into_iter().flatten().map(f32::to_bits).collect();
+            assert!(given.is_empty() || given[0] == gives, "{isa}, {shape:?}, {images} images");
+            given.push(gives);
         }
     }
 }
@@ -334,6 +373,43 @@ fn shapes_that_cannot_be_are_refused() {
     let error =
         FloatDepthwise::new(shape([4, 8, 4], [8, 8], [3, 1, 1]), Isa::Portable).unwrap_err();
     assert!(error.to_string().contains("depthwise"), "{error}");
+}
+
+/// Two operands that are rounded by at most 2^-9 of their size make a product that is off by little more than 2^-8 of its own.
+#[test]
+fn products_in_bf16_are_off_by_the_rounding_of_their_operands() {
+    let rounding = 1.01 / f64::from(1 << 8) + TOLERANCE;
+    let (shape, images, scratch) =
+        (shape([9, 20, 1], [7, 6], [3, 2, 1]), 3, &mut FloatScratch::default());
+    let (x, weights) = (numbers(images * shape.inputs(), 1), numbers(shape.weights(), 2));
+    let gradient = numbers(images * shape.outputs(), 4);
+    let upstream = vec![0.0; x.len()];
+    let operands = [&x[..], &weights, &[], &gradient, &upstream];
+    let expected = reference(shape, images, operands, Rectifier::None);
+    let precision = FloatPrecision::Bf16;
+    for isa in Isa::available().filter(|&isa| precision.check(isa).is_ok()) {
+        let mut conv = FloatConv::new(shape, isa).unwrap().with_precision(precision).unwrap();
+        conv.load(&weights, None);
+        let mut out = vec![f32::NAN; gradient.len()];
+        conv.forward(&x, Rectifier::None, &mut out, scratch);
+        close_to(&out, &expected.out, rounding, "out");
+        let (mut got, mut input) = (vec![f32::NAN; weights.len()], vec![f32::NAN; x.len()]);
+        let upstream = Upstream { gradient: &mut input, accumulate: false };
+        let into = ConvGradients { weights: &mut got, bias: None, input: Some(upstream) };
+        conv.backward(&x, (Rectifier::None, &[]), &gradient, into, scratch);
+        close_to(&got, &expected.weights, rounding, "weights");
+        close_to(&input, &expected.input, rounding, "input");
+    }
+}
+
+#[test]
+fn an_instruction_set_without_products_of_bf16_is_refused() {
+    assert!(FloatPrecision::Bf16.check(Isa::Portable).is_ok());
+    if Isa::Avx2.is_available() {
+        let conv = FloatConv::new(shape([8, 8, 1], [3, 3], [3, 1, 0]), Isa::Avx2).unwrap();
+        let error = conv.with_precision(FloatPrecision::Bf16).unwrap_err().to_string();
+        assert!(error.contains("avx2") && error.contains("AVX512-BF16"), "{error}");
+    }
 }
 
 #[test]

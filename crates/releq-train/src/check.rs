@@ -186,13 +186,21 @@ fn check_refusals(trainer: &mut dyn Trainer, start: &Weights) {
 
 #[cfg(test)]
 mod tests {
+    use releq_kernels::{FloatPrecision, Isa};
+
     use super::*;
-    use crate::Backend;
+    use crate::{Backend, NativeTrainer, trainer_fn};
 
     #[test]
     fn our_trainers_conform() {
         check_trainer(&Backend::Native);
         check_trainer(&Backend::Flex);
+        for isa in Isa::available().filter(|&isa| FloatPrecision::Bf16.check(isa).is_ok()) {
+            check_trainer(&trainer_fn(|network, quantizer| {
+                let precision = FloatPrecision::Bf16;
+                Ok(Box::new(NativeTrainer::with_precision(network, quantizer, isa, precision)?))
+            }));
+        }
         check_trainer(&Box::new(Backend::Native));
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use releq_core::{Network, text_enum};
+use releq_kernels::{FloatPrecision, Isa};
 use releq_quant::Quantizer;
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,8 @@ pub enum Backend {
     /// [`NativeTrainer`] on one thread of the CPU, several times faster on small networks.
     #[default]
     Native,
+    /// The same with products of convolutions in bf16, on processors with AVX512-BF16.
+    NativeBf16,
     /// [`BurnTrainer`] on Burn's `flex` CPU backend.
     Flex,
     /// [`BurnTrainer`] on Burn's `ndarray` CPU backend; needs the Cargo feature of this name.
@@ -97,6 +100,7 @@ pub enum Backend {
 
 text_enum!(Backend, "backend",
     Native => "native",
+    NativeBf16 => "native-bf16",
     Flex => "flex",
     Ndarray => "ndarray",
     Wgpu => "wgpu",
@@ -110,6 +114,10 @@ impl TrainerFactory for Backend {
     ) -> Result<Box<dyn Trainer>, TrainError> {
         Ok(match self {
             Self::Native => Box::new(NativeTrainer::new(network, quantizer)?),
+            Self::NativeBf16 => {
+                let (isa, precision) = (Isa::best(), FloatPrecision::Bf16);
+                Box::new(NativeTrainer::with_precision(network, quantizer, isa, precision)?)
+            }
             Self::Flex => Box::new(BurnTrainer::flex(network, quantizer)?),
             Self::Ndarray => Box::new(BurnTrainer::ndarray(network, quantizer)?),
             Self::Wgpu => Box::new(BurnTrainer::wgpu(network, quantizer)?),

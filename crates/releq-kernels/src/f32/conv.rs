@@ -8,10 +8,11 @@
 use super::{
     add_up,
     axis::FloatAxis,
+    bf16::{FloatPrecision, PairCpu, PairUp, Round, dispatch_pairs, pair_taps},
     blocks::{Block, blocks, padded},
     operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
     rectifier::Rectifier,
-    tile::{Clip, Correlate, Start, Taps, Walk, Windows},
+    tile::{Bf16, Clip, Correlate, Extent, Fp32, Operand, Start, Taps, Walk, Windows},
     vector::{Family, FloatCpu, Task, Vector, dispatch},
 };
 use crate::{Isa, KernelError};
@@ -20,6 +21,8 @@ use crate::{Isa, KernelError};
 const SCRATCH: usize = 1 << 16;
 /// Smallest number of output pixels to process at a time, so that reading all weights pays off.
 const PIXELS: usize = 128;
+/// With fewer input channels a layer computes in f32 whatever was asked for: a tile would be too few sums for pairs to pay.
+const FEW: usize = 8;
 
 /// A convolution layer with forward and backward pass, for batches of any size.
 ///
@@ -39,6 +42,11 @@ pub struct FloatConv {
     pub(super) adds_up: bool,
     /// For the direct way: `[groups][row phases][column phases][blocks][taps][lanes]`; empty before the first backward pass.
     backward: Vec<f32>,
+    /// What multiplies pairs of bf16, if products are to be in bf16.
+    pairs: Option<PairCpu>,
+    /// `forward` and `backward` in pairs of adjacent taps.
+    forward_pairs: Vec<u16>,
+    backward_pairs: Vec<u16>,
     bias: Vec<f32>,
     weights: Vec<f32>,
 }
@@ -116,9 +124,28 @@ impl FloatConv {
             forward: Vec::new(),
             phases: [Phase::all(shape.rows), Phase::all(shape.columns)],
             backward: Vec::new(),
+            pairs: None,
+            forward_pairs: Vec::new(),
+            backward_pairs: Vec::new(),
             bias: Vec::new(),
             weights: vec![0.0; shape.weights()],
         })
+    }
+
+    /// The same with products in this precision, before weights are loaded. With fewer than 8 input channels in a group
+    /// they stay in f32.
+    ///
+    /// # Errors
+    /// As [`FloatPrecision::check`].
+    pub fn with_precision(self, precision: FloatPrecision) -> Result<Self, KernelError> {
+        let pairs = match precision {
+            FloatPrecision::Fp32 => return Ok(self),
+            FloatPrecision::Bf16 => PairCpu::new(self.cpu.isa())?,
+        };
+        if self.shape.channels / self.shape.groups < FEW {
+            return Ok(self);
+        }
+        Ok(Self { pairs: Some(pairs), adds_up: false, ..self })
     }
 
     /// The shape.
@@ -150,6 +177,15 @@ impl FloatConv {
                         self.forward.extend(std::iter::repeat_n(0.0, empty));
                     }
                 }
+            }
+        }
+        if self.pairs.is_some() {
+            self.forward_pairs.clear();
+            let mut packed = &self.forward[..];
+            for block in (0..groups).flat_map(|_| &self.out_blocks) {
+                let (part, others) = packed.split_at(area * inputs * block.width());
+                packed = others;
+                pair_taps(part, self.run().1, block.width(), &mut self.forward_pairs);
             }
         }
         self.bias.clear();
@@ -194,6 +230,22 @@ impl FloatConv {
                 }
             }
         }
+        if self.pairs.is_some() {
+            self.backward_pairs.clear();
+            let mut packed = &self.backward[..];
+            for _ in 0..groups {
+                for rows in &self.phases[0] {
+                    for columns in &self.phases[1] {
+                        for block in &self.in_blocks {
+                            let values = rows.taps * columns.taps * outputs * block.width();
+                            let (part, others) = packed.split_at(values);
+                            packed = others;
+                            pair_taps(part, outputs, block.width(), &mut self.backward_pairs);
+                        }
+                    }
+                }
+            }
+        }
     }
 
     /// `out = rectifier(conv(x) + bias)`.
@@ -211,11 +263,9 @@ impl FloatConv {
         scratch: &mut FloatScratch,
     ) {
         let batch = self.shape.batch(x, out);
-        let FloatConvShape { channels, groups, .. } = self.shape;
-        let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
+        let groups = self.shape.groups;
+        let outputs = self.shape.outputs / groups;
         let [rows, columns] = [self.shape.rows.windows(), self.shape.columns.windows()];
-        let lanes = padded(&self.out_blocks);
-        let depth = inputs * self.shape.area();
         let clip = self.clip();
         // The padded images of a chunk are made once and stay in the cache for all blocks of outputs.
         for group in 0..groups {
@@ -223,35 +273,64 @@ impl FloatConv {
                 let x = &x[first * self.shape.inputs()..][..images * self.shape.inputs()];
                 let out = &mut out[first * self.shape.outputs()..][..images * self.shape.outputs()];
                 let (x, from, taps) = self.windows(x, group, &mut scratch.x);
-                for block in &self.out_blocks {
-                    let at = group * lanes + block.first;
-                    dispatch(
-                        self.cpu,
-                        Windows {
-                            extent: [images, rows, columns],
-                            x,
-                            from,
-                            taps,
-                            clip,
-                            weights: &self.forward[at * depth..][..depth * block.width()],
-                            y: out,
-                            to: Walk {
-                                start: group * outputs + block.first,
-                                image: self.shape.outputs(),
-                                row: columns * self.shape.outputs,
-                                column: self.shape.outputs,
-                            },
-                            block: *block,
-                            start: if self.bias.is_empty() {
-                                Start::Zero
-                            } else {
-                                Start::Bias(&self.bias[at..][..block.width()])
-                            },
-                            rectifier,
-                        },
-                    );
+                let walk = Walk {
+                    start: group * outputs,
+                    image: self.shape.outputs(),
+                    row: columns * self.shape.outputs,
+                    column: self.shape.outputs,
+                };
+                let sums =
+                    Sums { extent: [images, rows, columns], from, taps, clip, walk, rectifier };
+                match self.pairs {
+                    None => {
+                        self.multiply::<Fp32>(group, &sums, x, &self.forward, out, &|windows| {
+                            dispatch(self.cpu, windows);
+                        })
+                    }
+                    Some(cpu) => {
+                        let (x, weights) =
+                            (round(cpu, x, &mut scratch.rounded), &self.forward_pairs);
+                        self.multiply::<Bf16>(group, &sums, x, weights, out, &|windows| {
+                            dispatch_pairs(cpu, windows);
+                        });
+                    }
                 }
             }
+        }
+    }
+
+    /// The forward pass of one group and some images, one block of outputs after the other.
+    fn multiply<O: Operand>(
+        &self,
+        group: usize,
+        sums: &Sums,
+        x: &[O::Value],
+        weights: &[O::Value],
+        out: &mut [f32],
+        run: &dyn Fn(Windows<'_, O>),
+    ) {
+        let &Sums { extent, from, taps, clip, walk, rectifier } = sums;
+        let lanes = padded(&self.out_blocks);
+        let depth = taps.terms(O::VALUES) * O::VALUES;
+        for block in &self.out_blocks {
+            let at = group * lanes + block.first;
+            run(Windows {
+                extent,
+                x,
+                from,
+                taps,
+                clip,
+                weights: &weights[at * depth..][..depth * block.width()],
+                y: out,
+                to: Walk { start: walk.start + block.first, ..walk },
+                block: *block,
+                start: if self.bias.is_empty() {
+                    Start::Zero
+                } else {
+                    Start::Bias(&self.bias[at..][..block.width()])
+                },
+                rectifier,
+            });
         }
     }
 
@@ -294,7 +373,6 @@ impl FloatConv {
         let [rows, columns] = [self.shape.rows.windows(), self.shape.columns.windows()];
         let lanes = padded(&self.out_blocks);
         let depth = inputs * self.shape.area();
-        let clip = self.clip();
         let by = Walk {
             start: (margin[0] * framed[1] + margin[1]) * lanes,
             image: framed[0] * framed[1] * lanes,
@@ -331,32 +409,95 @@ impl FloatConv {
                 );
                 let part = first * self.shape.inputs()..(first + images) * self.shape.inputs();
                 let (x, from, taps) = self.windows(&x[part.clone()], group, &mut scratch.x);
-                for block in &self.out_blocks {
-                    let at = (group * lanes + block.first) * depth;
-                    dispatch(
-                        self.cpu,
-                        Correlate {
-                            extent: [images, rows, columns],
-                            x,
-                            from,
-                            taps,
-                            clip,
-                            gradient: &scratch.gradient,
-                            by: Walk { start: by.start + block.first, ..by },
-                            sums: &mut scratch.sums[at..][..depth * block.width()],
-                            block: *block,
-                        },
-                    );
+                let sums = &mut scratch.sums[group * lanes * depth..][..lanes * depth];
+                let extent = [images, rows, columns];
+                match self.pairs {
+                    None => {
+                        let operands = ((x, from, taps), (&scratch.gradient[..], by));
+                        self.correlate::<Fp32>(extent, operands, sums, &|correlate| {
+                            dispatch(self.cpu, correlate);
+                        });
+                    }
+                    Some(cpu) => {
+                        let across = self.shape.columns;
+                        scratch.x_pairs.resize(2 * x.len(), 0);
+                        dispatch_pairs(
+                            cpu,
+                            PairUp {
+                                row: across.padded() * inputs,
+                                stride: across.padded() * inputs,
+                                vector: inputs,
+                                step: 1,
+                                distance: across.stride,
+                                from: x,
+                                to: &mut scratch.x_pairs,
+                            },
+                        );
+                        let pairs = columns.div_ceil(2);
+                        let image = rows * pairs * lanes * 2;
+                        scratch.gradient_pairs.resize(images * image, 0);
+                        let to = scratch.gradient_pairs.chunks_exact_mut(image).enumerate();
+                        for (index, to) in to {
+                            dispatch_pairs(
+                                cpu,
+                                PairUp {
+                                    row: columns * lanes,
+                                    stride: by.row,
+                                    vector: lanes,
+                                    step: 2,
+                                    distance: 1,
+                                    from: &scratch.gradient[by.start + index * by.image..],
+                                    to,
+                                },
+                            );
+                        }
+                        let from = Walk {
+                            start: 2 * from.start,
+                            image: 2 * from.image,
+                            row: 2 * from.row,
+                            column: 4 * from.column,
+                        };
+                        let taps = Taps { row: 2 * taps.row, run: 2 * taps.run, ..taps };
+                        let by =
+                            Walk { start: 0, image, row: pairs * lanes * 2, column: lanes * 2 };
+                        let operands =
+                            ((&scratch.x_pairs[..], from, taps), (&scratch.gradient_pairs[..], by));
+                        let extent = [images, rows, pairs];
+                        self.correlate::<Bf16>(extent, operands, sums, &|correlate| {
+                            dispatch_pairs(cpu, correlate);
+                        });
+                    }
                 }
                 if let Some(Upstream { gradient, accumulate }) = &mut input {
                     let (to, accumulate) = (&mut gradient[part], *accumulate);
-                    let FloatScratch { gradient, product, .. } = &mut *scratch;
+                    let FloatScratch { gradient, product, rounded, .. } = &mut *scratch;
+                    let gradient = &gradient[..];
                     if self.adds_up {
-                        let (how, from) = ((self.shape, self.cpu), (&gradient[..], lanes));
+                        let (how, from) = ((self.shape, self.cpu), (gradient, lanes));
                         let packed = &self.backward;
                         add_up::input_gradient(how, from, packed, to, accumulate, product);
+                    } else if let Some(cpu) = self.pairs {
+                        let from = (round(cpu, gradient, rounded), by, &self.backward_pairs[..]);
+                        self.input_gradient::<Bf16>(
+                            (group, images),
+                            from,
+                            to,
+                            accumulate,
+                            &|windows| {
+                                dispatch_pairs(cpu, windows);
+                            },
+                        );
                     } else {
-                        self.input_gradient(group, images, (gradient, by), to, accumulate);
+                        let from = (gradient, by, &self.backward[..]);
+                        self.input_gradient::<Fp32>(
+                            (group, images),
+                            from,
+                            to,
+                            accumulate,
+                            &|windows| {
+                                dispatch(self.cpu, windows);
+                            },
+                        );
                     }
                 }
             }
@@ -364,19 +505,45 @@ impl FloatConv {
         self.unpack(&scratch.sums, weights);
     }
 
-    /// The gradient of the inputs of one group: a convolution with stride 1 for every pair of phases.
-    fn input_gradient(
+    /// The gradient of the weights of one group, one block of outputs after the other: adds to `sums`.
+    fn correlate<O: Operand>(
         &self,
-        group: usize,
-        images: usize,
-        (gradient, by): (&[f32], Walk),
+        extent: Extent,
+        ((x, from, taps), (gradient, by)): Operands<'_, O>,
+        sums: &mut [f32],
+        run: &dyn Fn(Correlate<'_, O>),
+    ) {
+        let clip = self.clip();
+        for block in &self.out_blocks {
+            run(Correlate {
+                extent,
+                x,
+                from,
+                taps,
+                clip,
+                gradient,
+                by: Walk { start: by.start + block.first * O::VALUES, ..by },
+                sums: &mut sums[block.first * taps.count()..][..taps.count() * block.width()],
+                block: *block,
+            });
+        }
+    }
+
+    /// The gradient of the inputs of one group, from that of the outputs and packed weights: a convolution with stride 1 for
+    /// every pair of phases.
+    fn input_gradient<O: Operand>(
+        &self,
+        (group, images): (usize, usize),
+        (gradient, by, packed): (&[O::Value], Walk, &[O::Value]),
         to: &mut [f32],
         accumulate: bool,
+        run: &dyn Fn(Windows<'_, O>),
     ) {
         let FloatConvShape { channels, groups, .. } = self.shape;
         let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
         let width = self.shape.columns.size;
-        let mut packed = &self.backward[group * (self.backward.len() / groups)..];
+        let mut packed = &packed[group * (packed.len() / groups)..];
+        let depth = outputs.next_multiple_of(O::VALUES);
         for rows in &self.phases[0] {
             for columns in &self.phases[1] {
                 let taps = rows.taps * columns.taps;
@@ -385,7 +552,7 @@ impl FloatConv {
                     + rows.window * by.row as isize
                     + columns.window * by.column as isize;
                 for block in &self.in_blocks {
-                    let (weights, others) = packed.split_at(taps * outputs * block.width());
+                    let (weights, others) = packed.split_at(taps * depth * block.width());
                     packed = others;
                     let at = (rows.residue * width + columns.residue) * channels;
                     let walk = Walk {
@@ -402,33 +569,30 @@ impl FloatConv {
                         }
                         continue;
                     }
-                    dispatch(
-                        self.cpu,
-                        Windows {
-                            extent,
-                            x: gradient,
-                            from: Walk { start: start as usize, ..by },
-                            taps: Taps {
-                                rows: rows.taps,
-                                row: rows.spread * by.row,
-                                runs: columns.taps,
-                                run: columns.spread * by.column,
-                                len: outputs,
-                            },
-                            clip: Clip {
-                                first: rows.window,
-                                step: 1,
-                                spread: rows.spread,
-                                height: self.shape.rows.windows(),
-                            },
-                            weights,
-                            y: to,
-                            to: walk,
-                            block: *block,
-                            start: if accumulate { Start::There } else { Start::Zero },
-                            rectifier: Rectifier::None,
+                    run(Windows {
+                        extent,
+                        x: gradient,
+                        from: Walk { start: start as usize, ..by },
+                        taps: Taps {
+                            rows: rows.taps,
+                            row: rows.spread * by.row,
+                            runs: columns.taps,
+                            run: columns.spread * by.column,
+                            len: outputs,
                         },
-                    );
+                        clip: Clip {
+                            first: rows.window,
+                            step: 1,
+                            spread: rows.spread,
+                            height: self.shape.rows.windows(),
+                        },
+                        weights,
+                        y: to,
+                        to: walk,
+                        block: *block,
+                        start: if accumulate { Start::There } else { Start::Zero },
+                        rectifier: Rectifier::None,
+                    });
                 }
             }
         }
@@ -516,13 +680,18 @@ impl FloatConv {
             row: rows.stride * row,
             column: columns.stride * channels,
         };
-        // Adjacent columns of a window are one run; others are a run each.
-        let (runs, len) = match columns.dilation {
-            1 => (1, columns.kernel * channels),
-            _ => (columns.kernel, channels),
-        };
+        let (runs, len) = self.run();
         let run = columns.dilation * channels;
         (x, from, Taps { rows: rows.kernel, row: rows.dilation * row, runs, run, len })
+    }
+
+    /// Runs of a row of a window, and the values of each: adjacent columns are one run, others are a run each.
+    const fn run(&self) -> (usize, usize) {
+        let FloatConvShape { channels, groups, columns, .. } = self.shape;
+        match columns.dilation {
+            1 => (1, columns.kernel * (channels / groups)),
+            _ => (columns.kernel, channels / groups),
+        }
     }
 
     /// The padding above and left of the output gradient that the gradient of the input needs, and the padded
@@ -540,6 +709,29 @@ impl FloatConv {
         let behind = [0, 1].map(|axis| most(axis, &|[_, end]| end - sides[axis] as isize));
         (margin, [0, 1].map(|axis| margin[axis] + sides[axis] + behind[axis]))
     }
+}
+
+/// Where the forward pass of one group finds its windows, and where the sums go.
+struct Sums {
+    extent: Extent,
+    from: Walk,
+    taps: Taps,
+    clip: Clip,
+    /// Starts at the first output of the group.
+    walk: Walk,
+    rectifier: Rectifier,
+}
+
+/// What the gradient of the weights is a product of: images with their windows, and the gradient of the outputs.
+type Operands<'a, O> =
+    ((&'a [<O as Operand>::Value], Walk, Taps), (&'a [<O as Operand>::Value], Walk));
+
+/// `values` in bf16, and one more: a pair may begin with the last one.
+fn round<'a>(cpu: PairCpu, values: &[f32], to: &'a mut Vec<u16>) -> &'a [u16] {
+    to.clear();
+    to.resize(values.len() + 1, 0);
+    dispatch_pairs(cpu, Round { from: values, to: &mut to[..values.len()] });
+    to
 }
 
 /// Writes zeros to the channels of a block, for every pixel.

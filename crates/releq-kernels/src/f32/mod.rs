@@ -7,6 +7,7 @@
 mod activation;
 mod add_up;
 mod axis;
+mod bf16;
 mod blocks;
 mod conv;
 mod depthwise;
@@ -20,6 +21,7 @@ mod vector;
 
 pub use activation::{FloatFunction, FloatMap};
 pub use axis::FloatAxis;
+pub use bf16::FloatPrecision;
 pub use conv::FloatConv;
 pub use depthwise::FloatDepthwise;
 pub use matmul::{Matrix, matmul};

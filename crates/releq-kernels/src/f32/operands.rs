@@ -91,6 +91,10 @@ impl FloatConvShape {
 pub struct FloatScratch {
     /// Images with their zero padding.
     pub(super) x: Vec<f32>,
+    /// Operands in bf16: images or gradients, and pairs of pixels of both.
+    pub(super) rounded: Vec<u16>,
+    pub(super) x_pairs: Vec<u16>,
+    pub(super) gradient_pairs: Vec<u16>,
     /// Gradients of outputs with their zero padding.
     pub(super) gradient: Vec<f32>,
     /// Gradients of packed weights.

@@ -8,10 +8,89 @@
 use std::ops::Range;
 
 use super::{
+    bf16::Paired,
     blocks::Block,
     rectifier::Rectifier,
     vector::{Family, Task, Vector},
 };
+
+/// What the loops multiply: values as they are, or pairs of them that are rounded to bf16. Sums are f32.
+pub(super) trait Operand {
+    /// A value in memory.
+    type Value: Copy;
+    /// Values of one term, each of which is a product of its own.
+    const VALUES: usize;
+    /// One term for every lane.
+    type Term<V: Paired>: Copy;
+
+    /// One term for all lanes.
+    ///
+    /// # Safety
+    /// `from` is valid for [`VALUES`](Self::VALUES); the processor has the instructions of `V`.
+    unsafe fn splat<V: Paired>(from: *const Self::Value) -> Self::Term<V>;
+    /// One term for each lane.
+    ///
+    /// # Safety
+    /// `from` is valid for [`VALUES`](Self::VALUES) of every lane; the processor has the instructions of `V`.
+    unsafe fn load<V: Paired>(from: *const Self::Value) -> Self::Term<V>;
+    /// `sum` and the products of the two terms.
+    ///
+    /// # Safety
+    /// The processor has the instructions of `V`.
+    unsafe fn add<V: Paired>(sum: V, a: Self::Term<V>, b: Self::Term<V>) -> V;
+}
+
+/// Single values of f32.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fp32;
+
+impl Operand for Fp32 {
+    type Value = f32;
+    const VALUES: usize = 1;
+    type Term<V: Paired> = V;
+
+    #[inline(always)]
+    unsafe fn splat<V: Paired>(from: *const f32) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { V::splat(*from) }
+    }
+    #[inline(always)]
+    unsafe fn load<V: Paired>(from: *const f32) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { V::load(from) }
+    }
+    #[inline(always)]
+    unsafe fn add<V: Paired>(sum: V, a: V, b: V) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { sum.add_product(a, b) }
+    }
+}
+
+/// Pairs of bf16. A buffer of activations has single values, of which the ones at any two adjacent places are a pair.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bf16;
+
+impl Operand for Bf16 {
+    type Value = u16;
+    const VALUES: usize = 2;
+    type Term<V: Paired> = V::Pairs;
+
+    #[inline(always)]
+    unsafe fn splat<V: Paired>(from: *const u16) -> V::Pairs {
+        // SAFETY: the caller's promise.
+        unsafe { V::splat_pair(from) }
+    }
+    #[inline(always)]
+    unsafe fn load<V: Paired>(from: *const u16) -> V::Pairs {
+        // SAFETY: the caller's promise.
+        unsafe { V::load_pairs(from) }
+    }
+    #[inline(always)]
+    unsafe fn add<V: Paired>(sum: V, a: V::Pairs, b: V::Pairs) -> V {
+        // SAFETY: the caller's promise.
+        unsafe { sum.add_pair_products(a, b) }
+    }
+}
 
 /// How the loops step through a buffer of images: the start and the strides, in values.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +122,14 @@ impl Taps {
         self.rows * self.runs * self.len
     }
 
-    /// Distance of the last tap from the first.
-    const fn reach(self) -> usize {
-        (self.rows - 1) * self.row + (self.runs - 1) * self.run + self.len - 1
+    /// Terms of `values` adjacent taps; the last one of a run may reach beyond it.
+    pub(super) const fn terms(self, values: usize) -> usize {
+        self.rows * self.runs * self.len.div_ceil(values)
+    }
+
+    /// Distance of the last value from the first, where a run is so long.
+    const fn reach(self, len: usize) -> usize {
+        (self.rows - 1) * self.row + (self.runs - 1) * self.run + len - 1
     }
 }
 
@@ -108,14 +192,14 @@ pub(super) enum Start<'a> {
 }
 
 /// `y[pixel][channel] = start + sum over taps of x[pixel + tap] * weights[tap][channel]`, for one block of
-/// channels.
-pub(super) struct Windows<'a> {
+/// channels. Terms of several values are of adjacent taps.
+pub(super) struct Windows<'a, O: Operand> {
     pub(super) extent: Extent,
-    pub(super) x: &'a [f32],
+    pub(super) x: &'a [O::Value],
     pub(super) from: Walk,
     pub(super) taps: Taps,
     pub(super) clip: Clip,
-    pub(super) weights: &'a [f32],
+    pub(super) weights: &'a [O::Value],
     pub(super) y: &'a mut [f32],
     /// Starts at the block's first channel.
     pub(super) to: Walk,
@@ -124,15 +208,17 @@ pub(super) struct Windows<'a> {
     pub(super) rectifier: Rectifier,
 }
 
-impl Task for Windows<'_> {
+impl<O: Operand> Task for Windows<'_, O> {
     #[inline(always)]
     fn run<F: Family>(self, _family: F) {
         let (Some(x), Some(y)) = (last(self.from, self.extent), last(self.to, self.extent)) else {
             return;
         };
-        assert!(self.taps.count() > 0 && x + self.taps.reach() < self.x.len(), "taps inside x");
+        let len = self.taps.len.next_multiple_of(O::VALUES);
+        assert!(self.taps.count() > 0 && x + self.taps.reach(len) < self.x.len(), "taps inside x");
         assert!(y + self.block.channels <= self.y.len(), "channels inside y");
-        assert_eq!(self.weights.len(), self.taps.count() * self.block.width(), "weights");
+        let weights = self.taps.terms(O::VALUES) * O::VALUES * self.block.width();
+        assert_eq!(self.weights.len(), weights, "weights");
         if let Start::Bias(bias) = self.start {
             assert_eq!(bias.len(), self.block.width(), "bias");
         }
@@ -163,11 +249,11 @@ macro_rules! with_count {
     };
 }
 
-impl Windows<'_> {
+impl<O: Operand> Windows<'_, O> {
     /// # Safety
     /// The processor has the instructions of `V`; the asserts of [`run`](Task::run) hold.
     #[inline(always)]
-    unsafe fn sweep<V: Vector, const N: usize>(mut self, most: usize) {
+    unsafe fn sweep<V: Paired, const N: usize>(mut self, most: usize) {
         let [images, rows, columns] = self.extent;
         let tiles = columns.div_ceil(most);
         for image in 0..images {
@@ -198,7 +284,7 @@ impl Windows<'_> {
     /// # Safety
     /// As [`sweep`](Self::sweep).
     #[inline(always)]
-    unsafe fn tile<V: Vector, const P: usize, const N: usize>(
+    unsafe fn tile<V: Paired, const P: usize, const N: usize>(
         &mut self,
         x: usize,
         y: usize,
@@ -230,22 +316,23 @@ impl Windows<'_> {
                 }
             }
             // Skips the weights of the rows above the image.
-            let before = inside.start * taps.runs * taps.len * N * V::LANES;
+            let terms = taps.len.div_ceil(O::VALUES);
+            let before = inside.start * taps.runs * terms * N * V::LANES * O::VALUES;
             let mut w = self.weights.as_ptr().add(before);
             for row in inside {
                 for run in 0..taps.runs {
                     let x = self.x.as_ptr().add(x + row * taps.row + run * taps.run);
-                    for tap in 0..taps.len {
-                        let mut weights = [V::splat(0.0); N];
+                    for term in 0..terms {
+                        let mut weights = [O::load::<V>(w); N];
                         for (v, weight) in weights.iter_mut().enumerate() {
-                            *weight = V::load(w.add(v * V::LANES));
+                            *weight = O::load::<V>(w.add(v * V::LANES * O::VALUES));
                         }
-                        w = w.add(N * V::LANES);
+                        w = w.add(N * V::LANES * O::VALUES);
                         // One broadcast and `N` multiply-adds for each pixel; the weights are loaded once for all.
                         for (p, sums) in sums.iter_mut().enumerate() {
-                            let value = V::splat(*x.add(p * step + tap));
+                            let value = O::splat::<V>(x.add(p * step + term * O::VALUES));
                             for (sum, weight) in sums.iter_mut().zip(weights) {
-                                *sum = sum.add_product(value, weight);
+                                *sum = O::add(*sum, value, weight);
                             }
                         }
                     }
@@ -264,29 +351,32 @@ impl Windows<'_> {
 }
 
 /// `sums[tap][channel] += sum over pixels of x[pixel + tap] * gradient[pixel][channel]`, for one block of
-/// channels.
-pub(super) struct Correlate<'a> {
+/// channels. Terms of several values are of adjacent pixels, so that there are fewer columns; both buffers have them side by
+/// side.
+pub(super) struct Correlate<'a, O: Operand> {
     pub(super) extent: Extent,
-    pub(super) x: &'a [f32],
+    pub(super) x: &'a [O::Value],
     pub(super) from: Walk,
     pub(super) taps: Taps,
     pub(super) clip: Clip,
     /// Padded, so that every pixel has all lanes of the block.
-    pub(super) gradient: &'a [f32],
+    pub(super) gradient: &'a [O::Value],
     /// Starts at the block's first channel.
     pub(super) by: Walk,
     pub(super) sums: &'a mut [f32],
     pub(super) block: Block,
 }
 
-impl Task for Correlate<'_> {
+impl<O: Operand> Task for Correlate<'_, O> {
     #[inline(always)]
     fn run<F: Family>(self, _family: F) {
         let (Some(x), Some(by)) = (last(self.from, self.extent), last(self.by, self.extent)) else {
             return;
         };
-        assert!(self.taps.count() > 0 && x + self.taps.reach() < self.x.len(), "taps inside x");
-        assert!(by + self.block.width() <= self.gradient.len(), "channels inside the gradient");
+        let len = self.taps.len * O::VALUES;
+        assert!(self.taps.count() > 0 && x + self.taps.reach(len) < self.x.len(), "taps inside x");
+        let lanes = self.block.width() * O::VALUES;
+        assert!(by + lanes <= self.gradient.len(), "channels inside the gradient");
         assert_eq!(self.sums.len(), self.taps.count() * self.block.width(), "sums");
         // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index
         // that is read and written, and offsets only grow.
@@ -303,11 +393,11 @@ impl Task for Correlate<'_> {
     }
 }
 
-impl Correlate<'_> {
+impl<O: Operand> Correlate<'_, O> {
     /// # Safety
     /// The processor has the instructions of `V`; the asserts of [`run`](Task::run) hold.
     #[inline(always)]
-    unsafe fn sweep<V: Vector, const N: usize>(mut self, most: usize) {
+    unsafe fn sweep<V: Paired, const N: usize>(mut self, most: usize) {
         let taps = self.taps;
         let tiles = taps.len.div_ceil(most);
         let mut sums = 0;
@@ -321,7 +411,9 @@ impl Correlate<'_> {
                     macro_rules! tile {
                         ($taps:literal) => {
                             // SAFETY: the asserts hold for every tap.
-                            unsafe { self.tile::<V, $taps, N>(x + tap, sums, inside.clone()) }
+                            unsafe {
+                                self.tile::<V, $taps, N>(x + tap * O::VALUES, sums, inside.clone())
+                            }
                         };
                     }
                     with_count!(end - tap, tile, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12; 13, 14);
@@ -337,7 +429,7 @@ impl Correlate<'_> {
     /// # Safety
     /// As [`sweep`](Self::sweep).
     #[inline(always)]
-    unsafe fn tile<V: Vector, const T: usize, const N: usize>(
+    unsafe fn tile<V: Paired, const T: usize, const N: usize>(
         &mut self,
         x: usize,
         at: usize,
@@ -360,14 +452,14 @@ impl Correlate<'_> {
                     let by = self.by.start + image * self.by.image + row * self.by.row;
                     let mut by = self.gradient.as_ptr().add(by);
                     for _ in 0..columns {
-                        let mut gradient = [V::splat(0.0); N];
+                        let mut gradient = [O::load::<V>(by); N];
                         for (v, gradient) in gradient.iter_mut().enumerate() {
-                            *gradient = V::load(by.add(v * V::LANES));
+                            *gradient = O::load::<V>(by.add(v * V::LANES * O::VALUES));
                         }
                         for (t, sums) in sums.iter_mut().enumerate() {
-                            let value = V::splat(*x.add(t));
+                            let value = O::splat::<V>(x.add(t * O::VALUES));
                             for (sum, gradient) in sums.iter_mut().zip(gradient) {
-                                *sum = sum.add_product(value, gradient);
+                                *sum = O::add(*sum, value, gradient);
                             }
                         }
                         // Wrapping, since the pointers may end up past the buffers; they are not read there.

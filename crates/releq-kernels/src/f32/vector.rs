@@ -4,6 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use super::bf16::Paired;
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Avx2Fma, Avx512};
 use crate::{Isa, KernelError, cpu::Cpu};
@@ -68,9 +69,9 @@ pub(super) trait Vector: Copy {
 /// A value of the type exists only on processors that have the instructions of both vectors.
 pub(super) unsafe trait Family: Copy {
     /// The widest vector.
-    type Full: Vector;
+    type Full: Paired;
     /// For the last channels of a layer, where half as many lanes suffice.
-    type Half: Vector;
+    type Half: Paired;
     /// Most pixels (or taps) of a tile that is one vector wide, and of a tile that is two wide: as many sums as
     /// fit in registers next to the operands.
     const SUMS: [usize; 2];
@@ -157,7 +158,7 @@ pub(super) struct Portable;
 
 /// Eight values, which the compiler may keep in registers.
 #[derive(Clone, Copy)]
-pub(super) struct Plain([f32; 8]);
+pub(super) struct Plain(pub(super) [f32; 8]);
 
 // SAFETY: its vectors are plain Rust, which runs on every processor.
 unsafe impl Family for Portable {

@@ -2,8 +2,8 @@
 
 use releq_core::{Axes, Conv2d, Shape, Sides};
 use releq_kernels::{
-    ConvGradients, FloatAxis, FloatConv, FloatConvShape, FloatDepthwise, Isa, KernelError,
-    Rectifier, Upstream,
+    ConvGradients, FloatAxis, FloatConv, FloatConvShape, FloatDepthwise, FloatPrecision, Isa,
+    KernelError, Rectifier, Upstream,
 };
 
 use super::layer::{Backward, Layer, Parameters, Pass};
@@ -23,7 +23,7 @@ impl Conv {
         conv: Conv2d,
         input: Shape,
         rectifier: Rectifier,
-        isa: Isa,
+        (isa, precision): (Isa, FloatPrecision),
     ) -> Result<Self, KernelError> {
         let [rows, columns] = axes(input, conv.kernel, conv.stride, conv.padding);
         let shape = FloatConvShape {
@@ -36,7 +36,7 @@ impl Conv {
         let kernel = if FloatDepthwise::fits(shape) && shape.groups > 1 {
             Kernel::Depthwise(FloatDepthwise::new(shape, isa)?)
         } else {
-            Kernel::Direct(FloatConv::new(shape, isa)?)
+            Kernel::Direct(FloatConv::new(shape, isa)?.with_precision(precision)?)
         };
         Ok(Self { kernel, rectifier })
     }

@@ -26,7 +26,7 @@ use std::{fmt, sync::Arc};
 use releq_core::{
     Bitwidth, BitwidthAssignment, Network, Parameter, ParameterRole, Weights, layer_parameters,
 };
-use releq_kernels::{FloatScratch, Isa, Rectifier};
+use releq_kernels::{FloatPrecision, FloatScratch, Isa, Rectifier};
 use releq_quant::Quantizer;
 
 use self::{
@@ -124,7 +124,28 @@ impl NativeTrainer {
         quantizer: Arc<dyn Quantizer>,
         isa: Isa,
     ) -> Result<Self, TrainError> {
-        let plan = plan(network, isa)?;
+        Self::with_precision(network, quantizer, isa, FloatPrecision::Fp32)
+    }
+
+    /// As [`with_isa`](Self::with_isa), with products of convolutions in `precision`. Sums, weights, norms, the loss and the
+    /// optimizer stay in f32, and so do depthwise convolutions, fully connected layers, and convolutions of fewer than 8 input
+    /// channels in a group.
+    ///
+    /// # Errors
+    /// As [`with_isa`](Self::with_isa), and [`TrainError::Device`] where the processor has no products of `precision`.
+    pub fn with_precision(
+        network: &Network,
+        quantizer: Arc<dyn Quantizer>,
+        isa: Isa,
+        precision: FloatPrecision,
+    ) -> Result<Self, TrainError> {
+        if precision != FloatPrecision::Fp32 {
+            precision.check(isa).map_err(|error| TrainError::Device {
+                backend: "native-bf16",
+                reason: error.to_string(),
+            })?;
+        }
+        let plan = plan(network, isa, precision)?;
         let none = || plan.units.iter().map(|_| None).collect();
         let mut trainer = Self {
             network: network.clone(),
@@ -571,6 +592,48 @@ mod tests {
             check_trainer(&all, &mut |network, quantizer| {
                 Box::new(NativeTrainer::with_isa(network, quantizer.build(), isa).unwrap())
             });
+        }
+    }
+
+    #[test]
+    fn gradients_in_bf16_are_those_in_f32_up_to_the_rounding_of_operands() {
+        // Three convolutions forward and three backward round two operands each, by at most 2^-9 of their size. There is no
+        // rectifier, which would turn what is next to zero into all or nothing.
+        const ROUNDING: f32 = 12.0 / 512.0;
+        const PLAIN: Sgd = Sgd { learning_rate: 1.0, momentum: 0.0, weight_decay: 0.0 };
+        let network = Network::builder("bf16", [8, 9, 11])
+            .conv("conv1", Conv2d::new(19, 3).padding(1))
+            .conv("conv2", Conv2d::new(24, 3).stride(2).padding(1).without_bias())
+            .conv("conv3", Conv2d::new(16, 1))
+            .flatten("flatten")
+            .linear("fc", 4)
+            .build()
+            .unwrap();
+        let (images, labels) = batch(&network, 16, 0);
+        let start = state(&network, 11);
+        let step = |isa, precision| {
+            let quantizer = QuantizerKind::WrpnScaled.build();
+            let mut trainer =
+                NativeTrainer::with_precision(&network, quantizer, isa, precision).unwrap();
+            trainer.load(&start).unwrap();
+            trainer.train_step(&Batch::labelled(&images, &labels), PLAIN).unwrap();
+            trainer.weights()
+        };
+        for isa in Isa::available().filter(|&isa| FloatPrecision::Bf16.check(isa).is_ok()) {
+            let (expected, got) =
+                (step(isa, FloatPrecision::Fp32), step(isa, FloatPrecision::Bf16));
+            for (name, before) in start.0.iter().filter(|(name, _)| name.ends_with(".weight")) {
+                let (expected, got) = (&expected.0[name].values, &got.0[name].values);
+                let norm = |values: &mut dyn Iterator<Item = f32>| {
+                    values.map(|value| value * value).sum::<f32>().sqrt()
+                };
+                let gradient =
+                    before.values.iter().zip(expected).map(|(before, after)| before - after);
+                let error = got.iter().zip(expected).map(|(got, expected)| got - expected);
+                let (size, off) = (norm(&mut { gradient }), norm(&mut { error }));
+                assert!(off <= ROUNDING * size, "{isa}, {name}: {off} of {size}");
+                assert!(off > 0.0, "{isa}, {name}: nothing was rounded");
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! From a network to the layers that run: which of its operations need no pass of their own.
 
 use releq_core::{Activation, Bitwidth, Network, Op, Shape};
-use releq_kernels::{Isa, KernelError, Rectifier};
+use releq_kernels::{FloatPrecision, Isa, KernelError, Rectifier};
 
 use super::{
     activation::Activate,
@@ -57,7 +57,11 @@ pub(super) struct Plan {
 
 /// # Errors
 /// [`TrainError::Unsupported`], naming the first layer that the kernels refuse.
-pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
+pub(super) fn plan(
+    network: &Network,
+    isa: Isa,
+    precision: FloatPrecision,
+) -> Result<Plan, TrainError> {
     let nodes = network.nodes();
     let readers = |node: usize| -> Vec<usize> {
         let reads = |reader: &usize| {
@@ -105,7 +109,7 @@ pub(super) fn plan(network: &Network, isa: Isa) -> Result<Plan, TrainError> {
             trainer: "native",
             what,
         };
-        let layer = layer(network, index, rectifier, isa)
+        let layer = layer(network, index, rectifier, (isa, precision))
             .map_err(|error| unsupported(format!("it: {error}; the flex backend does")))?
             .ok_or_else(|| unsupported(format!("the operation `{}`", node.op.kind())))?;
         home.push(Some(units.len()));
@@ -174,14 +178,14 @@ fn layer(
     network: &Network,
     index: usize,
     rectifier: Rectifier,
-    isa: Isa,
+    (isa, precision): (Isa, FloatPrecision),
 ) -> Result<Option<Box<dyn Layer>>, KernelError> {
     let (input, output) = (network.input_shape(index), network.shape(index));
     let (channels, area) = pixels(input);
     // A rectifier that stayed a layer of its own.
     let alone = self::rectifier(network.nodes()[index].op);
     let layer: Box<dyn Layer> = match network.nodes()[index].op {
-        Op::Conv2d(conv) => Box::new(Conv::new(conv, input, rectifier, isa)?),
+        Op::Conv2d(conv) => Box::new(Conv::new(conv, input, rectifier, (isa, precision))?),
         Op::Linear { out_features: outputs, .. } => {
             Box::new(Linear::new(input.len(), outputs, rectifier))
         }
