@@ -1,13 +1,14 @@
 """Training and inference of the networks of the zoo: PyTorch channels-last on the CPU beside our trainers.
 
     python benches/peers/retrain.py --bench PATH [--rounds 5] [--seconds 2] [--networks lenet,simplenet,resnet20]
-        [--backends native,flex] [--one-thread]
+        [--backends native,flex] [--one-thread] [--bf16]
     python benches/peers/retrain.py --bench PATH --networks mobilenet_v2,squeezenet1_1,efficientnet_b0   # with torchvision, onnxscript
 
 PATH is the executable that `cargo bench --bench retrain --no-run` names. Every figure is the median over rounds; in a
 round all sides run once, each in a process of its own, in turn, so that a busy machine hits all alike. Ratios are
 taken within a round, and the median of those is shown. Two threads of PyTorch stand beside two workers of ours, which
-is how a search uses two cores. Networks on images of 224 pixels take batches of 16. Networks of torchvision are exported
+is how a search uses two cores. With --bf16, PyTorch also computes under autocast in bfloat16, and ratios are over the faster of the
+two; `native-bf16` is ours. Networks on images of 224 pixels take batches of 16. Networks of torchvision are exported
 to ONNX, norms kept, and imported; they have no dropout and no stochastic depth here, so that both sides do the same.
 """
 
@@ -64,7 +65,7 @@ def export(name, folder):
     return path
 
 
-def worker(name, mode, threads, seconds):
+def worker(name, mode, threads, seconds, precision):
     """Prints images per second and peak memory in MB of this process."""
     import torch
 
@@ -77,14 +78,17 @@ def worker(name, mode, threads, seconds):
     labels = torch.arange(batch) % 10
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
     loss = torch.nn.CrossEntropyLoss()
+    cast = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
 
     def train():
         optimizer.zero_grad(set_to_none=True)
-        loss(network(images), labels).backward()
+        with cast:
+            error = loss(network(images), labels)
+        error.backward()
         optimizer.step()
 
     def infer():
-        with torch.inference_mode():
+        with torch.inference_mode(), cast:
             network(images)
 
     network.train(mode == "train")
@@ -117,17 +121,18 @@ def main():
     parser.add_argument("--networks", default="lenet,simplenet,resnet20")
     parser.add_argument("--backends", default="native", help="ours, the first is the one that ratios are of")
     parser.add_argument("--one-thread", action="store_true", help="leave out the comparison on two cores")
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--bf16", action="store_true", help="PyTorch under autocast in bfloat16 as well")
+    parser.add_argument("--worker", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        name, mode, threads, seconds = arguments.worker
-        return worker(name, mode, int(threads), float(seconds))
+        name, mode, threads, seconds, precision = arguments.worker
+        return worker(name, mode, int(threads), float(seconds), precision)
     if not arguments.bench:
         parser.error("--bench is needed")
     seconds = str(arguments.seconds)
 
-    def torch(threads, name, mode):
-        return [sys.executable, __file__, "--worker", name, mode, str(threads), seconds]
+    def torch(precision, threads, name, mode):
+        return [sys.executable, __file__, "--worker", name, mode, str(threads), seconds, precision]
 
     def ours(backend, name, mode):
         return [arguments.bench, "--peer", ours_is[name], mode, backend, seconds, str(batch_of(name, mode))]
@@ -136,9 +141,11 @@ def main():
     folder = tempfile.TemporaryDirectory()
     ours_is = {name: export(name, folder.name) for name in networks}
     backends = arguments.backends.split(",")
+    precisions = ["fp32", "bf16"] if arguments.bf16 else ["fp32"]
     header = ["network", "work"]
     for workers in [1] if arguments.one_thread else [1, 2]:
-        header += [f"PyTorch, {workers} thread{'s'[:workers - 1]}"]
+        named = {"fp32": "PyTorch", "bf16": "PyTorch bf16"}
+        header += [f"{named[p]}, {workers} thread{'s'[:workers - 1]}" for p in precisions]
         header += [f"{backend}, {workers}" for backend in backends] + ["ratio"]
     header += [] if arguments.one_thread else ["2 over 1"]
     header += ["memory, MB: PyTorch", backends[0]]
@@ -148,22 +155,25 @@ def main():
         for mode in ("train", "infer"):
             rounds = []
             for _ in range(arguments.rounds):
-                sides = [run(torch(1, name, mode))] + [run(ours(b, name, mode)) for b in backends]
+                sides = [run(torch(p, 1, name, mode)) for p in precisions]
+                sides += [run(ours(b, name, mode)) for b in backends]
                 if not arguments.one_thread:
-                    sides += [run(torch(2, name, mode))]
+                    sides += [run(torch(p, 2, name, mode)) for p in precisions]
                     sides += [run(*[ours(b, name, mode)] * 2) for b in backends]
                 rounds.append(sides)
 
             def median(of):
                 return statistics.median(of(sides) for sides in rounds)
 
-            cells, count = [], 1 + len(backends)
+            cells, peers = [], len(precisions)
+            count = peers + len(backends)
             for first in range(0, len(rounds[0]), count):
                 cells += [f"{median(lambda s, i=i: s[i][0]):,.0f}" for i in range(first, first + count)]
-                cells += [f"{median(lambda s: s[first + 1][0] / s[first][0]):.2f}x"]
+                best = lambda sides: max(rate for rate, _ in sides[first:first + peers])
+                cells += [f"{median(lambda s: s[first + peers][0] / best(s)):.2f}x"]
             if not arguments.one_thread:
-                cells += [f"{median(lambda s: s[count + 1][0] / s[1][0]):.2f}x"]
-            cells += [f"{median(lambda s, i=i: s[i][1]):.0f}" for i in (0, 1)]
+                cells += [f"{median(lambda s: s[count + peers][0] / s[peers][0]):.2f}x"]
+            cells += [f"{median(lambda s, i=i: s[i][1]):.0f}" for i in (0, peers)]
             print(f"| {name} | {mode} | " + " | ".join(cells) + " |", flush=True)
 
 
