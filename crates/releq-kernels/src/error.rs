@@ -98,7 +98,7 @@ pub enum KernelError {
     },
     /// This processor, or the instruction set, has no products of bf16.
     #[error(
-        "{isa} has no products of bf16 on this processor; AVX-512 with AVX512-BF16 has (Zen 4, Cooper Lake, Sapphire Rapids and later)"
+        "{isa} has no products of bf16 on this processor; AVX-512 with AVX512-BF16 has them (Zen 4, Sapphire Rapids and later)"
     )]
     MissingBf16 {
         /// The instruction set.

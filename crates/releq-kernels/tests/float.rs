@@ -224,7 +224,7 @@ fn check_in(
     // Of products in bf16 all instruction sets give the same bits.
     let mut given: Vec<Vec<u32>> = Vec::new();
     for isa in Isa::available().filter(|&isa| precision.check(isa).is_ok()) {
-        let direct = FloatConv::new(shape, isa).unwrap().with_precision(precision).unwrap();
+        let direct = FloatConv::with_precision(shape, isa, precision).unwrap();
         let mut kernels = vec![Kernel::Direct(direct)];
         if FloatDepthwise::fits(shape) && precision == FloatPrecision::Fp32 {
             kernels.push(Kernel::Depthwise(FloatDepthwise::new(shape, isa).unwrap()));
@@ -388,7 +388,7 @@ fn products_in_bf16_are_off_by_the_rounding_of_their_operands() {
     let expected = reference(shape, images, operands, Rectifier::None);
     let precision = FloatPrecision::Bf16;
     for isa in Isa::available().filter(|&isa| precision.check(isa).is_ok()) {
-        let mut conv = FloatConv::new(shape, isa).unwrap().with_precision(precision).unwrap();
+        let mut conv = FloatConv::with_precision(shape, isa, precision).unwrap();
         conv.load(&weights, None);
         let mut out = vec![f32::NAN; gradient.len()];
         conv.forward(&x, Rectifier::None, &mut out, scratch);
@@ -406,8 +406,9 @@ fn products_in_bf16_are_off_by_the_rounding_of_their_operands() {
 fn an_instruction_set_without_products_of_bf16_is_refused() {
     assert!(FloatPrecision::Bf16.check(Isa::Portable).is_ok());
     if Isa::Avx2.is_available() {
-        let conv = FloatConv::new(shape([8, 8, 1], [3, 3], [3, 1, 0]), Isa::Avx2).unwrap();
-        let error = conv.with_precision(FloatPrecision::Bf16).unwrap_err().to_string();
+        let shape = shape([8, 8, 1], [3, 3], [3, 1, 0]);
+        let error = FloatConv::with_precision(shape, Isa::Avx2, FloatPrecision::Bf16);
+        let error = error.unwrap_err().to_string();
         assert!(error.contains("avx2") && error.contains("AVX512-BF16"), "{error}");
     }
 }

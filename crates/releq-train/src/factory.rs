@@ -116,6 +116,11 @@ impl TrainerFactory for Backend {
             Self::Native => Box::new(NativeTrainer::new(network, quantizer)?),
             Self::NativeBf16 => {
                 let (isa, precision) = (Isa::best(), FloatPrecision::Bf16);
+                if isa == Isa::Portable {
+                    // It is there to be compared with, and far slower than f32.
+                    let reason = "this processor has no products of bf16".to_owned();
+                    return Err(TrainError::Device { backend: "native-bf16", reason });
+                }
                 Box::new(NativeTrainer::with_precision(network, quantizer, isa, precision)?)
             }
             Self::Flex => Box::new(BurnTrainer::flex(network, quantizer)?),

@@ -9,7 +9,7 @@
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
-use super::vector::{Family, Plain, Portable, Task, Vector};
+use super::vector::{Family, Plain, Portable, Vector};
 #[cfg(target_arch = "x86_64")]
 use crate::cpu::{Avx512, Avx512Bf16};
 use crate::{Isa, KernelError, cpu::Cpu};
@@ -64,8 +64,28 @@ impl PairCpu {
     }
 }
 
+/// A [`Family`] whose vectors have products of bf16.
+///
+/// # Safety
+/// A value of the type exists only on processors that have the instructions of [`Paired`] for both vectors.
+pub(super) unsafe trait PairFamily: Family {}
+
+// SAFETY: its vectors are plain Rust, which runs on every processor.
+unsafe impl PairFamily for Portable {}
+
+// SAFETY: an `Avx512Bf16` proves AVX512-BF16 besides what an `Avx512` does.
+#[cfg(target_arch = "x86_64")]
+unsafe impl PairFamily for Avx512Bf16 {}
+
+/// As [`Task`](super::vector::Task), for work with products of bf16.
+pub(super) trait PairTask {
+    /// Does the work with the vectors of `family`, which proves that the processor has their instructions. Must be
+    /// `#[inline(always)]`, so that it is compiled with the instructions of its caller.
+    fn run<F: PairFamily>(self, family: F);
+}
+
 /// Runs `task` with the instructions of `cpu`.
-pub(super) fn dispatch_pairs(cpu: PairCpu, task: impl Task) {
+pub(super) fn dispatch_pairs(cpu: PairCpu, task: impl PairTask) {
     match cpu {
         PairCpu::Portable(portable) => task.run(portable),
         #[cfg(target_arch = "x86_64")]
@@ -74,9 +94,9 @@ pub(super) fn dispatch_pairs(cpu: PairCpu, task: impl Task) {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn run_avx512(bf16: Avx512Bf16, task: impl Task) {
+fn run_avx512(bf16: Avx512Bf16, task: impl PairTask) {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16,avx2,fma")]
-    fn compiled(bf16: Avx512Bf16, task: impl Task) {
+    fn compiled(bf16: Avx512Bf16, task: impl PairTask) {
         task.run(bf16);
     }
     // SAFETY: `bf16` proves that the processor has the features.
@@ -267,9 +287,9 @@ pub(super) struct Round<'a> {
     pub(super) to: &'a mut [u16],
 }
 
-impl Task for Round<'_> {
+impl PairTask for Round<'_> {
     #[inline(always)]
-    fn run<F: Family>(self, _family: F) {
+    fn run<F: PairFamily>(self, _family: F) {
         assert_eq!(self.from.len(), self.to.len(), "room for all values");
         for at in (0..self.from.len()).step_by(F::Full::LANES) {
             let len = self.from.len() - at;
@@ -299,11 +319,12 @@ pub(super) struct PairUp<'a> {
     pub(super) to: &'a mut [u16],
 }
 
-impl Task for PairUp<'_> {
+impl PairTask for PairUp<'_> {
     #[inline(always)]
-    fn run<F: Family>(self, _family: F) {
+    fn run<F: PairFamily>(self, _family: F) {
         let Self { row, stride, vector, step, distance, from, to } = self;
         let pairs = (row / vector).div_ceil(step) * vector * 2;
+        assert!(to.len() / pairs <= from.len().div_ceil(stride), "a row for every row of pairs");
         for (to, from) in to.chunks_exact_mut(pairs).zip(from.chunks(stride)) {
             let from = &from[..row];
             for (to, first) in to.chunks_exact_mut(2 * vector).zip((0..row).step_by(step * vector))

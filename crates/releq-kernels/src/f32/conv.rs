@@ -112,40 +112,42 @@ impl FloatConv {
     /// # Errors
     /// [`KernelError`] for an invalid shape, or an instruction set that this processor lacks.
     pub fn new(shape: FloatConvShape, isa: Isa) -> Result<Self, KernelError> {
+        Self::with_precision(shape, isa, FloatPrecision::Fp32)
+    }
+
+    /// The same with products in `precision`. With fewer than 8 input channels in a group they stay in f32. In bf16, what is
+    /// close to the largest f32 becomes infinite, and an infinite or undefined value may reach the windows beside its own.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`FloatPrecision::check`].
+    pub fn with_precision(
+        shape: FloatConvShape,
+        isa: Isa,
+        precision: FloatPrecision,
+    ) -> Result<Self, KernelError> {
         let shape = shape.check()?;
         let cpu = FloatCpu::new(isa)?;
+        let pairs = match precision {
+            FloatPrecision::Fp32 => None,
+            FloatPrecision::Bf16 => Some(PairCpu::new(isa)?),
+        };
+        let pairs = pairs.filter(|_| shape.channels / shape.groups >= FEW);
         let in_blocks = blocks(cpu.isa(), shape.channels / shape.groups);
         Ok(Self {
             shape,
             cpu,
             out_blocks: blocks(cpu.isa(), shape.outputs / shape.groups),
-            adds_up: add_up::is_faster(shape, &in_blocks),
+            adds_up: pairs.is_none() && add_up::is_faster(shape, &in_blocks),
             in_blocks,
             forward: Vec::new(),
             phases: [Phase::all(shape.rows), Phase::all(shape.columns)],
             backward: Vec::new(),
-            pairs: None,
+            pairs,
             forward_pairs: Vec::new(),
             backward_pairs: Vec::new(),
             bias: Vec::new(),
             weights: vec![0.0; shape.weights()],
         })
-    }
-
-    /// The same with products in this precision, before weights are loaded. With fewer than 8 input channels in a group
-    /// they stay in f32.
-    ///
-    /// # Errors
-    /// As [`FloatPrecision::check`].
-    pub fn with_precision(self, precision: FloatPrecision) -> Result<Self, KernelError> {
-        let pairs = match precision {
-            FloatPrecision::Fp32 => return Ok(self),
-            FloatPrecision::Bf16 => PairCpu::new(self.cpu.isa())?,
-        };
-        if self.shape.channels / self.shape.groups < FEW {
-            return Ok(self);
-        }
-        Ok(Self { pairs: Some(pairs), adds_up: false, ..self })
     }
 
     /// The shape.

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::{
-    bf16::Paired,
+    bf16::{PairFamily, PairTask, Paired},
     blocks::Block,
     rectifier::Rectifier,
     vector::{Family, Task, Vector},
@@ -208,9 +208,27 @@ pub(super) struct Windows<'a, O: Operand> {
     pub(super) rectifier: Rectifier,
 }
 
-impl<O: Operand> Task for Windows<'_, O> {
+impl Task for Windows<'_, Fp32> {
     #[inline(always)]
     fn run<F: Family>(self, _family: F) {
+        // SAFETY: `_family` proves that the processor has the instructions.
+        unsafe { self.run_with::<F>() }
+    }
+}
+
+impl PairTask for Windows<'_, Bf16> {
+    #[inline(always)]
+    fn run<F: PairFamily>(self, _family: F) {
+        // SAFETY: `_family` proves that the processor has the instructions, products of bf16 included.
+        unsafe { self.run_with::<F>() }
+    }
+}
+
+impl<O: Operand> Windows<'_, O> {
+    /// # Safety
+    /// The processor has the instructions of `F`, and those with which its vectors multiply `O`.
+    #[inline(always)]
+    unsafe fn run_with<F: Family>(self) {
         let (Some(x), Some(y)) = (last(self.from, self.extent), last(self.to, self.extent)) else {
             return;
         };
@@ -222,7 +240,7 @@ impl<O: Operand> Task for Windows<'_, O> {
         if let Start::Bias(bias) = self.start {
             assert_eq!(bias.len(), self.block.width(), "bias");
         }
-        // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index
+        // SAFETY: the caller's promise. The asserts hold the largest index
         // that is read and written, and offsets only grow.
         unsafe {
             match (self.block.vectors, self.block.lanes == F::Full::LANES) {
@@ -251,7 +269,7 @@ macro_rules! with_count {
 
 impl<O: Operand> Windows<'_, O> {
     /// # Safety
-    /// The processor has the instructions of `V`; the asserts of [`run`](Task::run) hold.
+    /// The processor has the instructions of `V`; the asserts of [`run_with`](Self::run_with) hold.
     #[inline(always)]
     unsafe fn sweep<V: Paired, const N: usize>(mut self, most: usize) {
         let [images, rows, columns] = self.extent;
@@ -293,7 +311,7 @@ impl<O: Operand> Windows<'_, O> {
         let (taps, step) = (self.taps, self.from.column);
         // Number of channels in the last vector; the ones before it are full.
         let rest = self.block.channels - (N - 1) * V::LANES;
-        // SAFETY: by the asserts of `run`.
+        // SAFETY: by the asserts of `run_with`.
         unsafe {
             let mut sums = [[V::splat(0.0); N]; P];
             match self.start {
@@ -367,9 +385,27 @@ pub(super) struct Correlate<'a, O: Operand> {
     pub(super) block: Block,
 }
 
-impl<O: Operand> Task for Correlate<'_, O> {
+impl Task for Correlate<'_, Fp32> {
     #[inline(always)]
     fn run<F: Family>(self, _family: F) {
+        // SAFETY: `_family` proves that the processor has the instructions.
+        unsafe { self.run_with::<F>() }
+    }
+}
+
+impl PairTask for Correlate<'_, Bf16> {
+    #[inline(always)]
+    fn run<F: PairFamily>(self, _family: F) {
+        // SAFETY: `_family` proves that the processor has the instructions, products of bf16 included.
+        unsafe { self.run_with::<F>() }
+    }
+}
+
+impl<O: Operand> Correlate<'_, O> {
+    /// # Safety
+    /// The processor has the instructions of `F`, and those with which its vectors multiply `O`.
+    #[inline(always)]
+    unsafe fn run_with<F: Family>(self) {
         let (Some(x), Some(by)) = (last(self.from, self.extent), last(self.by, self.extent)) else {
             return;
         };
@@ -378,7 +414,7 @@ impl<O: Operand> Task for Correlate<'_, O> {
         let lanes = self.block.width() * O::VALUES;
         assert!(by + lanes <= self.gradient.len(), "channels inside the gradient");
         assert_eq!(self.sums.len(), self.taps.count() * self.block.width(), "sums");
-        // SAFETY: `_family` proves that the processor has the instructions. The asserts hold the largest index
+        // SAFETY: the caller's promise. The asserts hold the largest index
         // that is read and written, and offsets only grow.
         unsafe {
             match (self.block.vectors, self.block.lanes == F::Full::LANES) {
@@ -395,7 +431,7 @@ impl<O: Operand> Task for Correlate<'_, O> {
 
 impl<O: Operand> Correlate<'_, O> {
     /// # Safety
-    /// The processor has the instructions of `V`; the asserts of [`run`](Task::run) hold.
+    /// The processor has the instructions of `V`; the asserts of [`run_with`](Self::run_with) hold.
     #[inline(always)]
     unsafe fn sweep<V: Paired, const N: usize>(mut self, most: usize) {
         let taps = self.taps;
@@ -436,7 +472,7 @@ impl<O: Operand> Correlate<'_, O> {
         inside: Range<usize>,
     ) {
         let [images, _, columns] = self.extent;
-        // SAFETY: by the asserts of `run`.
+        // SAFETY: by the asserts of `run_with`.
         unsafe {
             let there = self.sums.as_mut_ptr().add(at);
             let mut sums = [[V::splat(0.0); N]; T];

@@ -36,7 +36,7 @@ impl Conv {
         let kernel = if FloatDepthwise::fits(shape) && shape.groups > 1 {
             Kernel::Depthwise(FloatDepthwise::new(shape, isa)?)
         } else {
-            Kernel::Direct(FloatConv::new(shape, isa)?.with_precision(precision)?)
+            Kernel::Direct(FloatConv::with_precision(shape, isa, precision)?)
         };
         Ok(Self { kernel, rectifier })
     }

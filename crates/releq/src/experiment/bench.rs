@@ -98,6 +98,8 @@ impl Bench {
         }
         weights.check(&network)?;
         let pieces = Pieces::new(config, &OwnPieces::default())?;
+        // A machine that lacks what the trainer needs has to say so before it takes a job.
+        pieces.trainers.trainer(&network, Arc::clone(&pieces.quantizer))?;
         let images = images(config)?;
         let found = images.fingerprints()?;
         if let Some((what, expected)) =
