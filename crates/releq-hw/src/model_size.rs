@@ -35,7 +35,8 @@ pub enum ScaleStorage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct ModelSize {
-    /// Scales stored: by default one for a layer, which is the least that integer codes need in general.
+    /// Scales stored: by default one for a layer, which is the least that integer codes need in general. Runs whose quantizer
+    /// has one for each channel count those in its place ([`CostKind::with_scales`](crate::CostKind::with_scales)).
     pub scales: ScaleStorage,
     /// Leaves out the biases, and what folded batch norms make; by default they count, 32 bits each.
     pub without_biases: bool,

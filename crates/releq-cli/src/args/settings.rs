@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use releq::{
     ExperimentConfig,
-    core::{UnknownName, text},
+    core::{Network, UnknownName, text},
+    quant::QuantizerKind,
 };
 use serde_json::{Map, Value};
 
@@ -17,6 +18,17 @@ const OPTIONAL: [&str; 6] =
 
 /// Settings that have one of several forms.
 const FORMS: [&str; 1] = ["length"];
+
+/// The settings that a network has, before those of any file.
+pub(crate) fn preset(network: &Network, seed: u64) -> ExperimentConfig {
+    ExperimentConfig::preset(network.name(), seed).unwrap_or_else(|| {
+        // No paper says how this network is quantized, and one scale for each channel leaves more of its accuracy than one for a
+        // whole layer, above all where norms are folded into the weights: see docs/reproduction.md.
+        let mut config = ExperimentConfig::lenet(seed);
+        config.quantizer = QuantizerKind::WrpnScaledPerChannel.into();
+        config
+    })
+}
 
 /// Reads a file of settings: TOML, or JSON if its name ends in `.json`. Of a run's `config.json` it takes the settings.
 ///

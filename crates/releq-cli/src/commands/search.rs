@@ -271,13 +271,7 @@ impl Args {
     /// The network's settings.
     fn preset(&self, network: &Network, has_weights: bool) -> ExperimentConfig {
         let seed = self.search.seed.unwrap_or(1);
-        let mut config = ExperimentConfig::preset(network.name(), seed).unwrap_or_else(|| {
-            // No paper says how this network is quantized, and one scale for each channel leaves more of its accuracy than one
-            // for a whole layer, above all where norms are folded into the weights: see docs/reproduction.md.
-            let mut config = ExperimentConfig::lenet(seed);
-            config.quantizer = QuantizerKind::WrpnScaledPerChannel.into();
-            config
-        });
+        let mut config = settings::preset(network, seed);
         if !has_weights {
             // The preset's normalization belongs to published weights.
             config.normalization = None;
@@ -340,8 +334,10 @@ fn first_look(
 /// network was trained on them.
 fn seen_before(train: AccuracyReport, test: AccuracyReport) -> Option<String> {
     let gap = train.accuracy() - test.accuracy();
+    // One image more of each kind, so that no accuracy counts as certain.
     let variance = |report: AccuracyReport| {
-        report.accuracy() * (1.0 - report.accuracy()) / report.total.max(1) as f64
+        let seen = (report.correct + 1) as f64 / (report.total + 2) as f64;
+        seen * (1.0 - seen) / report.total.max(1) as f64
     };
     let error = (variance(train) + variance(test)).sqrt();
     (gap > NO_ACCIDENT * error).then(|| {

@@ -250,7 +250,7 @@ impl<'a> Facts<'a> {
         let bits = self.report.chosen.as_ref()?;
         kinds.into_iter().find_map(|cost| {
             let Choice::Ours(kind) = cost else { return None };
-            let shares = shares(&*kind.build().ok()?, &self.profiles, bits)?;
+            let shares = shares(&*config.counted(kind).build().ok()?, &self.profiles, bits)?;
             Some((cost_text(cost, &self.profiles), shares))
         })
     }

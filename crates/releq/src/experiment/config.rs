@@ -8,7 +8,7 @@ use releq_data::{
     digits::{self, DigitsConfig},
 };
 use releq_format::{Checkpoint, NameMap, onnx};
-use releq_hw::{CostKind, LimitConfig, ModelSize, Stripes};
+use releq_hw::{CostKind, LimitConfig, ModelSize, ScaleStorage, Stripes};
 use releq_quant::QuantizerKind;
 use releq_reward::{Exchange, RewardKind};
 use releq_train::{Backend, Correction, Decay, Length, Schedule, Sgd};
@@ -414,6 +414,16 @@ impl ExperimentConfig {
             let highest = self.actions.iter().map(|bits| bits.get()).max().unwrap_or(8);
             RewardKind::Exchange(Exchange::for_tolerance(self.tolerance, highest)).into()
         })
+    }
+
+    /// A cost as runs with these settings count it: sizes have the scales that the quantizer stores.
+    #[must_use]
+    pub fn counted(&self, cost: &CostKind) -> CostKind {
+        let scales = match self.quantizer {
+            Choice::Ours(QuantizerKind::WrpnScaledPerChannel) => ScaleStorage::PerChannel,
+            _ => ScaleStorage::default(),
+        };
+        cost.clone().with_scales(scales)
     }
 
     /// Bitwidths to choose from for activations that are rounded: those of their own, or else those for weights.

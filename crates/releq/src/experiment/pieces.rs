@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use releq_agent::Agent;
 use releq_core::{CostModel, Network, Weights};
 use releq_data::{Dataset, Splits};
-use releq_hw::{CostKind, CostLimit, LimitConfig, ScaleStorage};
-use releq_quant::{Quantizer, QuantizerKind};
+use releq_hw::{CostKind, CostLimit, LimitConfig};
+use releq_quant::Quantizer;
 use releq_reward::Reward;
 use releq_train::TrainerFactory;
 
@@ -90,20 +90,15 @@ impl Pieces {
             let reason = format!("two pieces are called `{name}`; give one of them another name");
             return Err(ReleqError::Setting { setting, reason });
         }
-        // What is stored are the scales that the quantizer has.
-        let scales = match config.quantizer {
-            Choice::Ours(QuantizerKind::WrpnScaledPerChannel) => ScaleStorage::PerChannel,
-            _ => ScaleStorage::default(),
-        };
         let cost = |setting, choice: &Choice<CostKind>| match choice {
-            Choice::Ours(kind) => Ok(kind.clone().with_scales(scales).build()?),
+            Choice::Ours(kind) => Ok(config.counted(kind).build()?),
             Choice::Own(name) if setting == "cost" => own(&given.cost, setting, name).cloned(),
             Choice::Own(name) => own(&given.report_costs, setting, name).cloned(),
         };
         let limit = |choice: &Choice<LimitConfig>| match choice {
             Choice::Ours(limit) => {
                 let LimitConfig { cost, at_most } = limit.clone();
-                Ok(LimitConfig { cost: cost.with_scales(scales), at_most }.build()?)
+                Ok(LimitConfig { cost: config.counted(&cost), at_most }.build()?)
             }
             Choice::Own(name) => own(&given.limits, "limits", name).cloned(),
         };

@@ -89,10 +89,12 @@ impl RunFolder {
         let plain = Plain::of(&network, weights, &answer.bits)?;
         let Plain { network, weights, bits, grids: activations } = plain;
         let model = QuantizedNetwork::new(network, weights, &bits, &*quantizer.build())?;
-        // The weights that are kept are those of the first seed.
+        // The weights that are kept are those of the first seed; where they were lost and made again, of its last retrain.
         let run = run.unwrap_or_default();
-        let finals: Vec<FinalRecord> = Journal::read(&path.join(FINALS), &run)?;
-        let of_weights = finals.iter().find(|done| done.seed == 0 && done.bits == answer.bits);
+        let finals: Vec<FinalRecord> = Journal::read(&path.join(FINALS), &run)
+            .inspect_err(|error| log::warn!("{error}"))
+            .unwrap_or_default();
+        let of_weights = finals.iter().rfind(|done| done.seed == 0 && done.bits == answer.bits);
         let accuracies = of_weights
             .and_then(|done| done.retrained().ok())
             .map(|sets| sets.map(|hits| hits.report().accuracy()));

@@ -234,9 +234,7 @@ impl SourceArgs {
             }
             (None, None) => zoo::lenet(),
         };
-        let preset = ExperimentConfig::preset(network.name(), 1);
-        let config = preset.unwrap_or_else(|| ExperimentConfig::lenet(1));
-        let mut config = settings::put_over(&config, &given, path)?;
+        let mut config = settings::put_over(&settings::preset(&network, 1), &given, path)?;
         self.problem.configure(&mut config, &network)?;
         config.network = Some(NetworkConfig::from(&network));
         config.threads = self

@@ -298,19 +298,19 @@ impl Args {
         if let Some(list) = self.activations.images().class_list() {
             return Ok(image_folder::listed_classes(list)?);
         }
-        if let Some(data) = self.activations.named(found.model.network())? {
-            return Ok(data.class_names()?);
-        }
-        match found.data.as_ref().map(DataConfig::class_names) {
-            Some(Ok(classes)) => Ok(classes),
-            Some(Err(error)) => {
-                note(format_args!(
-                    "classes go without names: {error}; --data or --classes names them"
-                ));
-                Ok(Vec::new())
-            }
-            None => Ok(found.classes.clone()),
-        }
+        let named = match self.activations.named(found.model.network())? {
+            Some(data) => data.class_names()?,
+            None => match found.data.as_ref().map_or(Ok(Vec::new()), DataConfig::class_names) {
+                Ok(classes) => classes,
+                Err(error) => {
+                    note(format_args!(
+                        "classes go without names: {error}; --data or --classes names them"
+                    ));
+                    Vec::new()
+                }
+            },
+        };
+        Ok(if named.is_empty() { found.classes.clone() } else { named })
     }
 
     fn write(&self, found: Found) -> Result<Outcome> {

@@ -60,12 +60,14 @@ pub fn load_test_list(
     Ok(Some((test, list.source)))
 }
 
-/// Names of the classes in a table; none where it has none.
+/// Names of the classes in a table; none where it has none, or only their numbers.
 pub(crate) fn classes_of_list(
     table: &Path,
     config: &ImageFolderConfig,
 ) -> Result<Vec<String>, DataError> {
-    Ok(List::read(table, config)?.classes)
+    let names = List::read(table, config)?.classes;
+    let numbers = names.iter().enumerate().all(|(number, name)| *name == number.to_string());
+    Ok(if numbers { Vec::new() } else { names })
 }
 
 /// The images that a table lists, before they are read.
