@@ -47,7 +47,7 @@ fn a_mistake_is_named_with_what_was_expected_and_the_remedy() {
             &["--bits: 2 bitwidths for 4 layers (conv1, conv2, fc1, fc2)", "one for all"],
         ),
         ("train lenet --data DATA --output DIR/w --quantizer wrqn", 2, &["did you mean `wrpn`?"]),
-        ("train lenet --data DATA --output DIR/w --backend gpu", 2, &["native, flex"]),
+        ("train lenet --data DATA --output DIR/w --backend gpu", 2, &["native, native-bf16, flex"]),
         ("train lenet --data DATA --output DIR/w --seed -1", 2, &["--seed", "0 or more"]),
         (
             "train lenet --data DATA --output DIR/w --schedule DIR/schedule.json",
