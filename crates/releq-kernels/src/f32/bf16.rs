@@ -6,8 +6,7 @@
 #![allow(unsafe_code, reason = "vector instructions")]
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
-use std::mem::transmute;
+use std::{arch::x86_64::*, mem::transmute};
 
 use super::vector::{Family, Plain, Portable, Vector};
 #[cfg(target_arch = "x86_64")]
