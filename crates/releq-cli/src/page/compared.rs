@@ -279,7 +279,7 @@ impl Judge<'_> {
     fn usage(&self, limit: &LimitConfig, bits: &[Bitwidth]) -> Option<f64> {
         let operands = Operands::new(&self.facts.profiles, |_| true);
         let computing = operands.of(&self.facts.profiles);
-        let limit = LimitConfig { cost: self.report.config.counted(&limit.cost), ..limit.clone() };
+        let limit = self.report.config.counted_limit(limit);
         let usage = limit.build().ok()?.usage(&computing, &operands.bits(bits)).ok()?;
         Some(usage.fraction()).filter(|share| share.is_finite())
     }

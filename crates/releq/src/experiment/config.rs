@@ -426,6 +426,12 @@ impl ExperimentConfig {
         cost.clone().with_scales(scales)
     }
 
+    /// A limit on a cost as it is [`counted`](Self::counted).
+    #[must_use]
+    pub fn counted_limit(&self, limit: &LimitConfig) -> LimitConfig {
+        LimitConfig { cost: self.counted(&limit.cost), at_most: limit.at_most }
+    }
+
     /// Bitwidths to choose from for activations that are rounded: those of their own, or else those for weights.
     #[must_use]
     pub fn activation_choices(&self) -> &[Bitwidth] {

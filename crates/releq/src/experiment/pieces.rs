@@ -96,10 +96,7 @@ impl Pieces {
             Choice::Own(name) => own(&given.report_costs, setting, name).cloned(),
         };
         let limit = |choice: &Choice<LimitConfig>| match choice {
-            Choice::Ours(limit) => {
-                let LimitConfig { cost, at_most } = limit.clone();
-                Ok(LimitConfig { cost: config.counted(&cost), at_most }.build()?)
-            }
+            Choice::Ours(limit) => Ok(config.counted_limit(limit).build()?),
             Choice::Own(name) => own(&given.limits, "limits", name).cloned(),
         };
         Ok(Self {
