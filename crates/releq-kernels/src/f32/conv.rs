@@ -421,53 +421,9 @@ impl FloatConv {
                         });
                     }
                     Some(cpu) => {
-                        let across = self.shape.columns;
-                        scratch.x_pairs.resize(2 * x.len(), 0);
-                        dispatch_pairs(
-                            cpu,
-                            PairUp {
-                                row: across.padded() * inputs,
-                                stride: across.padded() * inputs,
-                                vector: inputs,
-                                step: 1,
-                                distance: across.stride,
-                                from: x,
-                                to: &mut scratch.x_pairs,
-                            },
-                        );
-                        let pairs = columns.div_ceil(2);
-                        let image = rows * pairs * lanes * 2;
-                        scratch.gradient_pairs.resize(images * image, 0);
-                        let to = scratch.gradient_pairs.chunks_exact_mut(image).enumerate();
-                        for (index, to) in to {
-                            dispatch_pairs(
-                                cpu,
-                                PairUp {
-                                    row: columns * lanes,
-                                    stride: by.row,
-                                    vector: lanes,
-                                    step: 2,
-                                    distance: 1,
-                                    from: &scratch.gradient[by.start + index * by.image..],
-                                    to,
-                                },
-                            );
-                        }
-                        let from = Walk {
-                            start: 2 * from.start,
-                            image: 2 * from.image,
-                            row: 2 * from.row,
-                            column: 4 * from.column,
-                        };
-                        let taps = Taps { row: 2 * taps.row, run: 2 * taps.run, ..taps };
-                        let by =
-                            Walk { start: 0, image, row: pairs * lanes * 2, column: lanes * 2 };
-                        let operands =
-                            ((&scratch.x_pairs[..], from, taps), (&scratch.gradient_pairs[..], by));
-                        let extent = [images, rows, pairs];
-                        self.correlate::<Bf16>(extent, operands, sums, &|correlate| {
-                            dispatch_pairs(cpu, correlate);
-                        });
+                        let pairs = (&mut scratch.x_pairs, &mut scratch.gradient_pairs);
+                        let operands = ((x, from, taps), (&scratch.gradient[..], by));
+                        self.correlate_pairs(cpu, extent, operands, sums, pairs);
                     }
                 }
                 if let Some(Upstream { gradient, accumulate }) = &mut input {
@@ -529,6 +485,47 @@ impl FloatConv {
                 block: *block,
             });
         }
+    }
+
+    /// As [`correlate`](Self::correlate) in bf16, whose terms are of two pixels side by side: both operands are paired up first.
+    fn correlate_pairs(
+        &self,
+        cpu: PairCpu,
+        [images, rows, columns]: Extent,
+        ((x, from, taps), (gradient, by)): Operands<'_, Fp32>,
+        sums: &mut [f32],
+        (x_pairs, gradient_pairs): (&mut Vec<u16>, &mut Vec<u16>),
+    ) {
+        let (inputs, lanes) = (self.shape.channels / self.shape.groups, padded(&self.out_blocks));
+        let row = self.shape.columns.padded() * inputs;
+        x_pairs.resize(2 * x.len(), 0);
+        let distance = self.shape.columns.stride;
+        let (vector, step) = (inputs, 1);
+        let pair_up = PairUp { row, stride: row, vector, step, distance, from: x, to: x_pairs };
+        dispatch_pairs(cpu, pair_up);
+
+        let pairs = columns.div_ceil(2);
+        let image = rows * pairs * lanes * 2;
+        gradient_pairs.resize(images * image, 0);
+        for (index, to) in gradient_pairs.chunks_exact_mut(image).enumerate() {
+            let (row, stride) = (columns * lanes, by.row);
+            let (vector, step, distance) = (lanes, 2, 1);
+            let from = &gradient[by.start + index * by.image..];
+            dispatch_pairs(cpu, PairUp { row, stride, vector, step, distance, from, to });
+        }
+
+        let from = Walk {
+            start: 2 * from.start,
+            image: 2 * from.image,
+            row: 2 * from.row,
+            column: 4 * from.column,
+        };
+        let taps = Taps { row: 2 * taps.row, run: 2 * taps.run, ..taps };
+        let by = Walk { start: 0, image, row: pairs * lanes * 2, column: lanes * 2 };
+        let operands = ((&x_pairs[..], from, taps), (&gradient_pairs[..], by));
+        self.correlate::<Bf16>([images, rows, pairs], operands, sums, &|correlate| {
+            dispatch_pairs(cpu, correlate);
+        });
     }
 
     /// The gradient of the inputs of one group, from that of the outputs and packed weights: a convolution with stride 1 for
