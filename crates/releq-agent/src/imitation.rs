@@ -70,9 +70,51 @@ impl Example {
 }
 
 impl DeviceNetwork {
-    /// Mean negative log-likelihood of the example's actions.
-    pub(crate) fn imitation_loss(&self, example: &Example) -> Tensor<1> {
-        let features = self.features(&example.observations, example.actions.len(), 1);
-        self.log_policy(features, &example.actions).1.mean().neg()
+    /// Mean negative log-likelihood of each example's actions, times its weight, summed over the examples.
+    ///
+    /// All go through the network at once, which costs little more than one; behind the end of a shorter one are rows
+    /// of weight 0.
+    pub(crate) fn imitation_loss(&self, examples: &[(f64, Example)]) -> Tensor<1> {
+        let episodes = examples.len();
+        let steps = examples.iter().map(|(_, example)| example.actions.len()).max().unwrap_or(0);
+        let mut rows = Rows::default();
+        let mut weights = vec![0.0; steps * episodes];
+        for step in 0..steps {
+            for (episode, (weight, example)) in examples.iter().enumerate() {
+                rows.push(example, step);
+                if step < example.actions.len() {
+                    weights[step * episodes + episode] =
+                        (weight / example.actions.len() as f64) as f32;
+                }
+            }
+        }
+        let features = self.features(&rows.observations, steps, episodes);
+        let (_, taken) = self.log_policy(features, &rows.actions);
+        (taken * self.rows(&weights, weights.len())).sum().neg()
+    }
+}
+
+/// Observations and actions of several episodes side by side, step by step.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) observations: Vec<f32>,
+    pub(crate) actions: Vec<usize>,
+}
+
+impl Rows {
+    /// Adds a step of `example`; zeros where it has ended.
+    pub(crate) fn push(&mut self, example: &Example, step: usize) {
+        let inputs = example.observations.len() / example.actions.len();
+        match example.observations.get(step * inputs..(step + 1) * inputs) {
+            Some(observation) => self.observations.extend_from_slice(observation),
+            None => return self.skip(1, inputs),
+        }
+        self.actions.push(example.actions[step]);
+    }
+
+    /// Adds rows of zeros, of episodes that have ended.
+    pub(crate) fn skip(&mut self, episodes: usize, inputs: usize) {
+        self.observations.resize(self.observations.len() + episodes * inputs, 0.0);
+        self.actions.resize(self.actions.len() + episodes, 0);
     }
 }

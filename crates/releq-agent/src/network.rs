@@ -100,10 +100,8 @@ impl Network {
         config: &PpoConfig,
     ) -> LossParts {
         let network = self.to_learn(config);
-        let (mut loss, parts) = network.loss(batch, config);
-        if let Some(example) = example.filter(|_| config.imitation_coef > 0.0) {
-            loss = loss + network.imitation_loss(example).mul_scalar(config.imitation_coef);
-        }
+        let example = example.filter(|_| config.imitation_coef > 0.0);
+        let (loss, parts) = network.loss(batch, example, config);
         self.descend(network, &loss, config);
         parts
     }
@@ -111,12 +109,8 @@ impl Network {
     /// One step of Adam towards the actions of `examples`, each with its weight.
     pub(crate) fn imitate(&mut self, examples: &[(f64, Example)], config: &PpoConfig) {
         let network = self.to_learn(config);
-        let losses = examples
-            .iter()
-            .map(|(weight, example)| network.imitation_loss(example).mul_scalar(*weight));
-        if let Some(loss) = losses.reduce(|sum, loss| sum + loss) {
-            self.descend(network, &loss, config);
-        }
+        let loss = network.imitation_loss(examples);
+        self.descend(network, &loss, config);
     }
 
     /// The network on the host's device, with gradients.
