@@ -211,6 +211,39 @@ impl Weights {
         }
     }
 
+    /// Divides the weights of the [whole network](Network::without_channel_groups) among the groups of output channels that
+    /// `network` has. What does not have the right number of channels stays as it is, and [`check`](Self::check) names it.
+    #[must_use]
+    pub fn into_channel_groups(mut self, network: &Network) -> Self {
+        for divided in network.divided() {
+            let channels: usize = divided.sizes.iter().sum();
+            for stage in &divided.stages {
+                for (role, _) in layer_parameters(network, stage.parts[0]) {
+                    let name = role.name(&stage.name);
+                    let fits = |whole: &Parameter| {
+                        whole.shape.first() == Some(&channels)
+                            && whole.values.len() == whole.shape.iter().product::<usize>()
+                    };
+                    let Some(whole) = self.0.get(&name).filter(|whole| fits(whole)) else {
+                        continue;
+                    };
+                    let Parameter { shape, values } = whole.clone();
+                    self.0.remove(&name);
+                    let (inner, row) = (&shape[1..], values.len() / channels);
+                    let mut values = values.as_slice();
+                    for (&size, &part) in divided.sizes.iter().zip(&stage.parts) {
+                        let (of_part, rest) = values.split_at(size * row);
+                        let part = role.name(&network.nodes()[part].name);
+                        let shape = [&[size], inner].concat();
+                        self.0.insert(part, Parameter { shape, values: of_part.to_vec() });
+                        values = rest;
+                    }
+                }
+            }
+        }
+        self
+    }
+
     /// Weights of the quantizable layers of `network`, in order, each flat and row-major; none of those that round activations.
     ///
     /// # Errors

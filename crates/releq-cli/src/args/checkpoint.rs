@@ -57,6 +57,11 @@ pub fn open(path: &Path, args: &WeightsArgs, network: Network) -> Result<(Networ
             weights.add_ranges(&network);
             return Ok((network, weights));
         }
+        Err(CheckpointError::Mismatch { .. }) if network.has_channel_groups() => {
+            let (_, weights) = open(path, args, network.without_channel_groups()?)?;
+            let weights = weights.into_channel_groups(&network);
+            return Ok((network, weights));
+        }
         Err(error @ CheckpointError::Mismatch { .. }) => error,
         Err(error) => return Err(error.into()),
     };

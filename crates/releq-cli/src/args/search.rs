@@ -104,6 +104,15 @@ pub struct SearchArgs {
         allow_negative_numbers = true
     )]
     pub activation_bits: Vec<BitwidthAssignment>,
+    /// Divide the output channels of every layer into this many groups, each with a bitwidth of its own; not those of depthwise
+    /// and other grouped convolutions. --keep of a layer is one of all its groups [default: 1]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = options::count,
+        allow_negative_numbers = true
+    )]
+    pub channel_groups: Option<NonZeroUsize>,
     /// How weights are quantized, one of `releq list quantizers` [default: that of the network's preset;
     /// wrpn-scaled-per-channel for networks of your own]
     #[arg(long, value_name = "QUANTIZER")]

@@ -162,6 +162,17 @@ impl Args {
             // Nothing repairs what one scale for a whole layer does to its smaller channels.
             config.quantizer = QuantizerKind::WrpnScaledPerChannel.into();
         }
+        if let Some(groups) = self.search.channel_groups {
+            if network.has_channel_groups() {
+                anyhow::bail!(
+                    "--channel-groups: the layers of this network are in groups already; begin a run of its own, without \
+                     --fork, for others"
+                );
+            }
+            network = network.with_channel_groups(groups)?;
+            config = config.for_channel_groups(&network)?;
+            weights = weights.map(|(path, weights)| (path, weights.into_channel_groups(&network)));
+        }
         adjust(&mut config, &network)?;
         config.network = Some(NetworkConfig::from(&network));
         config.normalization =

@@ -1,6 +1,7 @@
 //! A network as data: a graph of named layers, checked and shape-inferred once.
 
 mod builder;
+mod channel_groups;
 mod error;
 mod fake_quantize;
 mod infer;

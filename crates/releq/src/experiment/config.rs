@@ -7,7 +7,7 @@ use releq_data::{
     DataKind, ImageFolderConfig, Normalization, Splits,
     digits::{self, DigitsConfig},
 };
-use releq_format::{Checkpoint, NameMap, onnx};
+use releq_format::{Checkpoint, CheckpointError, NameMap, onnx};
 use releq_hw::{CostKind, LimitConfig, ModelSize, ScaleStorage, Stripes};
 use releq_quant::QuantizerKind;
 use releq_reward::{Exchange, RewardKind};
@@ -201,7 +201,7 @@ impl WeightsConfig {
         if let Self::File(path) = self
             && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
         {
-            let mut weights = onnx::open(path)?.weights;
+            let mut weights = onnx::open(path)?.weights.into_channel_groups(network);
             weights.add_ranges(network);
             weights.check(network)?;
             return Ok(weights);
@@ -217,11 +217,18 @@ impl WeightsConfig {
                 (path, ignore.iter().fold(names, NameMap::ignore))
             }
         };
-        // Checkpoints say nothing of ranges, but for those of runs, which are found again.
+        // Checkpoints say nothing of ranges, but for those of runs, which are found again; nor of groups of channels.
+        let checkpoint = Checkpoint::open(path)?;
         let plain = network.without_fake_quantize()?;
         let rounds = network.nodes().iter().filter(|node| node.op == Op::FakeQuantize);
         let names = rounds.fold(names, |names, node| names.ignore(&node.name));
-        let mut weights = Checkpoint::open(path)?.state(&plain, &names)?;
+        let mut weights = match checkpoint.state(&plain, &names) {
+            Err(CheckpointError::Mismatch { .. }) if plain.has_channel_groups() => {
+                let whole = plain.without_channel_groups()?;
+                checkpoint.state(&whole, &names)?.into_channel_groups(&plain)
+            }
+            found => found?,
+        };
         weights.add_ranges(network);
         Ok(weights)
     }
@@ -405,6 +412,29 @@ impl ExperimentConfig {
                 CostKind::Stripes(Stripes::default()).into(),
             ],
         }
+    }
+
+    /// The same settings for `network`, whose output channels are [in groups](Network::with_channel_groups), where these are
+    /// settings for it whole: what they say of a layer holds for each of its groups.
+    ///
+    /// # Errors
+    /// None: what is left is an assignment.
+    pub fn for_channel_groups(mut self, network: &Network) -> Result<Self, ReleqError> {
+        let fixed = self.fixed_layers.into_iter();
+        let of_groups = fixed.flat_map(|(layer, bits)| {
+            network.groups_of(&layer).into_iter().map(move |group| (group, bits))
+        });
+        self.fixed_layers = of_groups.collect();
+        for (_, bits) in &mut self.beside {
+            // Those of a network that rounds activations may be of the layers with weights alone.
+            for network in [network, &network.without_fake_quantize()?] {
+                if bits.len() == network.without_channel_groups()?.quantizable_layers() {
+                    *bits = network.grouped_bits(bits)?;
+                    break;
+                }
+            }
+        }
+        Ok(self)
     }
 
     /// The reward: the one that is set, or else [`Exchange::for_tolerance`].
