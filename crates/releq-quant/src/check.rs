@@ -35,6 +35,7 @@ pub fn check_quantizer(quantizer: &dyn Quantizer) {
             let case = format!("{name} at {bits} bits, {layer}");
             let rounded = check_values(quantizer, weights, bits, &case);
             check_codes(quantizer, weights, bits, &rounded, &case);
+            check_clips(quantizer, weights, bits, &rounded, &case);
             check_gradient(quantizer, weights, bits, &case);
         }
     }
@@ -48,6 +49,53 @@ pub fn check_quantizer(quantizer: &dyn Quantizer) {
             |error| matches!(error, QuantError::BitwidthNotSupported { got, .. } if *got == bits),
         );
     }
+}
+
+/// Clips give what is given without, and what weights are rounded to within those of others is rounded to itself.
+fn check_clips(
+    quantizer: &dyn Quantizer,
+    weights: LayerWeights<'_>,
+    bits: Bitwidth,
+    rounded: &[f32],
+    case: &str,
+) {
+    let all = |what: &str, result: Result<(), QuantError>| {
+        assert!(result.is_ok(), "{case}: {what}: {result:?}");
+    };
+    let mut out = vec![f32::NAN; weights.len()];
+    let clips = match quantizer.clips(weights, bits) {
+        Ok(Some(clips)) => clips,
+        Ok(None) => {
+            all(
+                "fake_quantize_within",
+                quantizer.fake_quantize_within(weights, bits, &[], &mut out),
+            );
+            assert_eq!(out, rounded, "{case}: clips make a difference, but there are none");
+            return;
+        }
+        Err(error) => panic!("{case}: clips: {error}"),
+    };
+    all("fake_quantize_within", quantizer.fake_quantize_within(weights, bits, &clips, &mut out));
+    assert_eq!(out, rounded, "{case}: within its own clips, the layer is rounded otherwise");
+    // As after training: the weights have moved, and the clips have not.
+    let moved: Vec<f32> = weights
+        .values()
+        .iter()
+        .zip(0u8..)
+        .map(|(w, i)| w * (0.4 + f32::from(i % 5) / 8.0))
+        .collect();
+    let of = |values| LayerWeights::new(values, weights.channels());
+    let (Ok(moved), mut held) = (of(&moved), vec![f32::NAN; weights.len()]) else { return };
+    all("fake_quantize_within", quantizer.fake_quantize_within(moved, bits, &clips, &mut held));
+    let Ok(settled) = of(&held) else { return };
+    all("fake_quantize", quantizer.fake_quantize(settled, bits, &mut out));
+    assert_eq!(out, held, "{case}: rounded weights are rounded to others");
+    let error =
+        quantizer.fake_quantize_within(weights, bits, &[clips, vec![1.0]].concat(), &mut out);
+    assert!(
+        matches!(error, Err(QuantError::Length { .. })),
+        "{case}: a clip too many is no length error but {error:?}"
+    );
 }
 
 /// Layers that have broken quantizers: what they are, the weights, and the number of channels.

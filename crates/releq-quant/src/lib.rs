@@ -7,6 +7,7 @@ mod binary;
 mod check;
 mod dorefa;
 mod error;
+mod exact;
 mod granularity;
 mod kind;
 mod layer_weights;

@@ -18,10 +18,15 @@ pub(crate) fn quantize(weights: &[f32], bits: Bitwidth, clip: f32, codes: &mut V
 /// [`quantize`], dequantized, without the codes in between.
 pub(crate) fn fake_quantize(weights: &[f32], bits: Bitwidth, clip: f32, out: &mut [f32]) {
     let n = levels(bits);
-    let scale = clip / n;
     for (out, &weight) in out.iter_mut().zip(weights) {
-        *out = scale * steps(weight, clip, n);
+        *out = rounded(weight, clip, n);
     }
+}
+
+/// One weight rounded to one of `n` levels on either side of zero.
+#[inline]
+pub(crate) fn rounded(weight: f32, clip: f32, n: f32) -> f32 {
+    clip / n * steps(weight, clip, n)
 }
 
 /// Levels between zero and the weight, from `-n` to `n`.

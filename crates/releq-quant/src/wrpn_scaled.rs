@@ -4,7 +4,8 @@ use releq_core::Bitwidth;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Granularity, LayerWeights, QuantError, Quantized, Quantizer, binary, layer_weights::max_abs,
+    Granularity, LayerWeights, QuantError, Quantized, Quantizer, binary, exact,
+    layer_weights::{check_length, max_abs},
     least_squares, mid_tread,
 };
 
@@ -23,7 +24,8 @@ pub enum Clip {
 /// `w_q = c / n * round(n * clamp(w / c, -1, 1))` with `n = 2^(bits - 1) - 1` and a clip `c` for each layer or
 /// each output channel. **Our extension**, neither in the WRPN paper nor in ReLeQ.
 ///
-/// The clip follows the weights from call to call and counts as constant in the gradient. The gradient is
+/// The clip counts as constant in the gradient, and a training may [hold](Quantizer::fake_quantize_within) the one that it
+/// began with. Weights that are quantized already keep their values to the last bit. The gradient is
 /// 1 everywhere, outside the clip too: at 2 bits the clip of a bell-shaped layer is about 1.2 standard
 /// deviations, and a gradient of 0 beyond it would freeze a fifth of the weights at the outer levels.
 ///
@@ -39,6 +41,11 @@ pub struct WrpnScaled {
 }
 
 impl WrpnScaled {
+    /// Whether clips are searched for; the mean magnitude and the largest one follow the weights by definition.
+    fn searches(&self, bits: Bitwidth) -> bool {
+        bits != Bitwidth::ONE && self.clip == Clip::MinMse
+    }
+
     fn clip(&self, weights: &[f32], bits: Bitwidth) -> f32 {
         let max = max_abs(weights);
         if max < f32::MIN_POSITIVE {
@@ -51,6 +58,9 @@ impl WrpnScaled {
             Clip::MaxAbs => max,
             Clip::MinMse => {
                 let n = mid_tread::levels(bits);
+                if let Some(clip) = exact::clip(weights, max, n) {
+                    return clip;
+                }
                 let bins = match self.granularity {
                     Granularity::PerLayer => least_squares::LAYER_BINS,
                     Granularity::PerChannel => least_squares::channel_bins(weights.len(), n),
@@ -90,6 +100,40 @@ impl Quantizer for WrpnScaled {
                 Bitwidth::ONE => binary::fake_quantize(group, out),
                 _ => mid_tread::fake_quantize(group, bits, self.clip(group, bits), out),
             }
+        }
+        Ok(())
+    }
+
+    fn clips(
+        &self,
+        weights: LayerWeights<'_>,
+        bits: Bitwidth,
+    ) -> Result<Option<Vec<f32>>, QuantError> {
+        weights.check(self, bits)?;
+        if !self.searches(bits) {
+            return Ok(None);
+        }
+        let groups = weights.values().chunks_exact(self.granularity.group_len(weights));
+        Ok(Some(groups.map(|group| self.clip(group, bits)).collect()))
+    }
+
+    fn fake_quantize_within(
+        &self,
+        weights: LayerWeights<'_>,
+        bits: Bitwidth,
+        clips: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), QuantError> {
+        if !self.searches(bits) {
+            return self.fake_quantize(weights, bits, out);
+        }
+        weights.check(self, bits)?;
+        weights.check_length("out", out.len())?;
+        let group_len = self.granularity.group_len(weights);
+        check_length("clips", clips.len(), weights.len() / group_len)?;
+        let groups = weights.values().chunks_exact(group_len);
+        for ((group, out), &clip) in groups.zip(out.chunks_exact_mut(group_len)).zip(clips) {
+            mid_tread::fake_quantize(group, bits, clip, out);
         }
         Ok(())
     }

@@ -37,7 +37,7 @@ fn network() -> Result<Network, NetworkError> {
 
 /// Checks the trainers of a factory on a small network: the same answers every time; a snapshot from which
 /// another trainer continues exactly; bitwidths that change what the network computes, float layers that do
-/// not, and master weights that stay in floating point; a loss that falls; and batches, weights and bitwidths
+/// not, and master weights that stay in floating point; a loss that falls; settled weights that compute what the trained ones do; and batches, weights and bitwidths
 /// that do not fit refused with nothing changed.
 ///
 /// # Panics
@@ -51,6 +51,7 @@ pub fn check_trainer(factory: &dyn TrainerFactory) {
     check_moments(&mut *make(), &start);
     check_learning(&mut *make(), &start);
     check_snapshot(&make, &start);
+    check_settled(&mut *make(), &start, &*quantizer);
     check_refusals(&mut *make(), &start);
 }
 
@@ -150,6 +151,23 @@ fn check_snapshot(make: &dyn Fn() -> Box<dyn Trainer>, start: &Weights) {
     for stop in [0, 1, 5] {
         assert_eq!(run(Some(stop)), straight, "restored after {stop} steps");
     }
+}
+
+fn check_settled(trainer: &mut dyn Trainer, start: &Weights, quantizer: &dyn Quantizer) {
+    let (images, _) = batch(8);
+    let bits = assignment("2-4");
+    checked(trainer.load(start), "loading weights");
+    checked(trainer.set_bits(Some(&bits)), "setting bits");
+    for _ in 0..5 {
+        step(trainer, SGD);
+    }
+    let logits = checked(trainer.logits(&images), "logits");
+    let network = trainer.network().clone();
+    let settled = checked(trainer.snapshot().settled(&network, quantizer), "settled weights");
+    checked(trainer.load(&settled), "loading weights");
+    checked(trainer.set_bits(Some(&bits)), "setting bits");
+    let again = checked(trainer.logits(&images), "logits");
+    assert_eq!(again, logits, "settled weights give the logits of the trained ones");
 }
 
 fn check_refusals(trainer: &mut dyn Trainer, start: &Weights) {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use releq_core::{BitwidthAssignment, Weights};
+use releq_core::{BitwidthAssignment, Parameter, Weights};
 use releq_data::Normalization;
 use releq_format::safetensors::{CHECKSUM, SafetensorsError, read_tensors, write_tensors};
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,8 @@ pub struct TrainingState {
     pub weights: Weights,
     /// What the optimizer remembers.
     pub optimizer: OptimizerState,
+    /// The clips that the weights of layers are quantized within ([`TrainerState::clips`](crate::TrainerState)).
+    pub clips: BTreeMap<String, Vec<f32>>,
     /// What was trained, how, and how far.
     pub run: TrainingRun,
 }
@@ -139,9 +141,10 @@ const REMEDY: &str = "take an earlier copy of the state, or remove it to begin t
 /// Key of the run in the metadata of the file.
 const RUN: &str = "releq_training";
 /// Changes whenever the meaning of a file does. The first format had no version and no checksum.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const WEIGHTS: &str = "weights.";
 const VELOCITY: &str = "velocity.";
+const CLIPS: &str = "clips.";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,23 +201,28 @@ impl TrainingState {
             serde_json::from_str(text).map_err(|error| refused(error.to_string()))?;
         let mut weights = Weights::default();
         let mut velocity = Weights::default();
+        let mut clips = BTreeMap::new();
         for (name, parameter) in tensors {
+            if let Some(layer) = name.strip_prefix(CLIPS) {
+                clips.insert(layer.to_owned(), parameter.values);
+                continue;
+            }
             let (of, name) = if let Some(name) = name.strip_prefix(WEIGHTS) {
                 (&mut weights, name)
             } else if let Some(name) = name.strip_prefix(VELOCITY) {
                 (&mut velocity, name)
             } else {
-                return Err(refused(format!("tensor `{name}` is neither weight nor velocity")));
+                return Err(refused(format!("tensor `{name}` is no weight, velocity or clip")));
             };
             of.0.insert(name.to_owned(), parameter);
         }
         let optimizer = OptimizerState { velocity, steps: optimizer_steps };
-        Ok(Self { weights, optimizer, run })
+        Ok(Self { weights, optimizer, clips, run })
     }
 
     /// Writes a safetensors file; a file of that name is replaced at once or not at all.
     ///
-    /// Weights are named `weights.LAYER.weight`, velocities `velocity.LAYER.weight`; the rest is JSON in the
+    /// Weights are named `weights.LAYER.weight`, velocities `velocity.LAYER.weight`, clips `clips.LAYER`; the rest is JSON in the
     /// metadata, where there is also a checksum of everything.
     ///
     /// # Errors
@@ -230,6 +238,12 @@ impl TrainingState {
         for (prefix, state) in [(WEIGHTS, &self.weights), (VELOCITY, &self.optimizer.velocity)] {
             tensors.extend(state.0.iter().map(|(name, p)| (format!("{prefix}{name}"), p)));
         }
+        let clips = self.clips.iter().map(|(layer, clips)| {
+            let parameter = Parameter { shape: vec![clips.len()], values: clips.clone() };
+            (format!("{CLIPS}{layer}"), parameter)
+        });
+        let clips: BTreeMap<String, Parameter> = clips.collect();
+        tensors.extend(clips.iter().map(|(name, parameter)| (name.clone(), parameter)));
         write_tensors(path, &tensors, HashMap::from([(RUN.to_owned(), text)]))
             .map_err(TrainingStateError::File)
     }
@@ -276,10 +290,12 @@ mod tests {
         for network in oracle::networks() {
             let data = images(network.input(), 14);
             let normalization = Normalization::measured(&data).unwrap();
-            let make: [&dyn Fn() -> Box<dyn Trainer>; 2] = [
-                &|| Box::new(NativeTrainer::new(&network, QuantizerKind::Wrpn.build()).unwrap()),
-                &|| Box::new(BurnTrainer::flex(&network, QuantizerKind::Wrpn.build()).unwrap()),
-            ];
+            // One that holds clips.
+            let quantizer = || QuantizerKind::WrpnScaledPerChannel.build();
+            let make: [&dyn Fn() -> Box<dyn Trainer>; 2] =
+                [&|| Box::new(NativeTrainer::new(&network, quantizer()).unwrap()), &|| {
+                    Box::new(BurnTrainer::flex(&network, quantizer()).unwrap())
+                }];
             for make in make {
                 for bits in [None, Some(4)] {
                     let layers = network.quantizable_layers();
@@ -402,11 +418,11 @@ mod tests {
         refused("it does not contain a resumable training state");
         let metadata = |text: &str| HashMap::from([(RUN.to_owned(), text.to_owned())]);
         let nothing = BTreeMap::<String, releq_core::Parameter>::new();
-        write_tensors(&path, &nothing, metadata("{\"version\": 2}")).unwrap();
+        write_tensors(&path, &nothing, metadata("{\"version\": 3}")).unwrap();
         refused("missing field `run`");
-        for (old, format) in [("{\"run\": {}}", 1), ("{\"version\": 3}", 3)] {
+        for (old, format) in [("{\"run\": {}}", 1), ("{\"version\": 2}", 2)] {
             write_tensors(&path, &nothing, metadata(old)).unwrap();
-            refused(&format!("in format {format}; this one reads format 2; take an earlier copy"));
+            refused(&format!("in format {format}; this one reads format 3; take an earlier copy"));
         }
 
         let data = images([1, 28, 28], 12);
@@ -421,7 +437,7 @@ mod tests {
         let stray = tensors.remove("velocity.fc1.bias").unwrap();
         tensors.insert("fc1.bias".into(), stray);
         write_tensors(&path, &tensors, metadata).unwrap();
-        refused("tensor `fc1.bias` is neither weight nor velocity");
+        refused("tensor `fc1.bias` is no weight, velocity or clip");
     }
 
     #[test]

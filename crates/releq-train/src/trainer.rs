@@ -1,8 +1,10 @@
 //! The seam between the search and whatever computes gradients.
 
+use std::collections::BTreeMap;
+
 use releq_core::{
-    Bitwidth, BitwidthAssignment, Network, Node, Op, Parameter, Shape, Weights, WeightsError,
-    trainable_shapes,
+    Bitwidth, BitwidthAssignment, Network, Node, Op, Parameter, ParameterRole, Shape, Weights,
+    WeightsError, trainable_shapes,
 };
 use releq_data::{DataError, Label};
 use releq_quant::{ActivationGrid, LayerWeights, QuantError, Quantizer};
@@ -285,6 +287,9 @@ pub struct TrainerState {
     pub bits: Option<BitwidthAssignment>,
     /// [Name](Quantizer::name) of what quantizes them.
     pub quantizer: String,
+    /// The [clips](Quantizer::clips) that the weights of layers are quantized within, by the layers' names; of those whose
+    /// clips have been found.
+    pub clips: BTreeMap<String, Vec<f32>>,
 }
 
 impl TrainerState {
@@ -296,7 +301,39 @@ impl TrainerState {
     pub fn check(&self, network: &Network, quantizer: &str) -> Result<(), TrainError> {
         TrainError::unless_same("the quantizer", &self.quantizer, quantizer)?;
         self.weights.check(network)?;
+        let knows = |name: &&String| network.nodes().iter().any(|node| node.name == **name);
+        if let Some(layer) = self.clips.keys().find(|name| !knows(name)) {
+            return Err(WeightsError::Unexpected(format!("{layer}.clips")).into());
+        }
         Ok(self.optimizer.check(network)?)
+    }
+
+    /// The weights as `network` computes with them: those whose clips are held are rounded within them. Quantized again, they
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// [`TrainError`] for a state of another network or quantizer.
+    pub fn settled(
+        self,
+        network: &Network,
+        quantizer: &dyn Quantizer,
+    ) -> Result<Weights, TrainError> {
+        let bits = layer_bits(network, quantizer, self.bits.as_ref())?;
+        let mut weights = self.weights;
+        let quantizable =
+            (0..network.nodes().len()).filter(|&index| network.nodes()[index].op.is_quantizable());
+        for (index, bits) in quantizable.zip(bits) {
+            let name = &network.nodes()[index].name;
+            let (Some(bits), Some(clips)) = (bits, self.clips.get(name)) else { continue };
+            let Some(weight) = weights.0.get_mut(&ParameterRole::Weight.name(name)) else {
+                continue;
+            };
+            let mut rounded = vec![0.0; weight.values.len()];
+            let layer = layer_weights(network, index, &weight.values)?;
+            quantizer.fake_quantize_within(layer, bits, clips, &mut rounded)?;
+            weight.values = rounded;
+        }
+        Ok(weights)
     }
 }
 
@@ -399,7 +436,8 @@ impl<'a> Batch<'a> {
 ///
 /// A float master copy of the weights is kept. While bitwidths are set, every use of a quantizable
 /// layer sees its weights fake-quantized, and the gradient passes to the master copy as
-/// [`Quantizer::backward`] says. Biases and batch norm stay in floating point.
+/// [`Quantizer::backward`] says. The [clips](Quantizer::clips) of the first use are held from then on, until bitwidths are set
+/// or weights loaded again; [`TrainerState::settled`] gives the weights within them. Biases and batch norm stay in floating point.
 ///
 /// Equal calls give equal bits, on whatever thread they run.
 pub trait Trainer: Send {

@@ -110,7 +110,7 @@ impl<'a> Training<'a> {
         state: &TrainingState,
         trainer: &mut dyn Trainer,
     ) -> Result<Self, TrainError> {
-        let TrainingState { weights, optimizer, run } = state;
+        let TrainingState { weights, optimizer, clips, run } = state;
         let mut training = Self::new(data, normalization, &run.schedule, run.seed)?;
         let (begun, now) = (run.images.to_string(), data.len().to_string());
         TrainError::unless_same("this number of images:", &begun, &now)?;
@@ -127,6 +127,7 @@ impl<'a> Training<'a> {
             optimizer: optimizer.clone(),
             bits: run.bits.clone(),
             quantizer: run.quantizer.clone(),
+            clips: clips.clone(),
         })?;
         training.report = run.report;
         training.origin.clone_from(&run.origin);
@@ -146,7 +147,7 @@ impl<'a> Training<'a> {
     /// What [`resume`](Self::resume) needs, with the weights and the optimizer of `trainer`.
     #[must_use]
     pub fn state(&self, trainer: &dyn Trainer) -> TrainingState {
-        let TrainerState { weights, optimizer, bits, quantizer } = trainer.snapshot();
+        let TrainerState { weights, optimizer, bits, quantizer, clips } = trainer.snapshot();
         let run = TrainingRun {
             network: trainer.network().name().to_owned(),
             schedule: self.schedule,
@@ -158,7 +159,7 @@ impl<'a> Training<'a> {
             report: self.report,
             origin: self.origin.clone(),
         };
-        TrainingState { weights, optimizer, run }
+        TrainingState { weights, optimizer, clips, run }
     }
 
     /// Takes the next step with `trainer`, the same every time; `None` after the last one.
@@ -449,7 +450,8 @@ mod tests {
         fn snapshot(&self) -> TrainerState {
             let optimizer = OptimizerState::start(&self.0);
             let weights = Weights::default();
-            TrainerState { weights, optimizer, bits: None, quantizer: "none".into() }
+            let (quantizer, clips) = ("none".into(), BTreeMap::new());
+            TrainerState { weights, optimizer, bits: None, quantizer, clips }
         }
         fn restore(&mut self, _: &TrainerState) -> Result<(), TrainError> {
             Ok(())

@@ -245,7 +245,10 @@ impl Args {
         bar.finish();
 
         // Either file is of use without the other, so that a full disk loses as little as it can.
-        let weights = format::safetensors::save(output, &trainer.weights());
+        // Quantized ones as they are computed with: another quantization would find other clips for those behind them.
+        let quantizer = self.precision.quantizer.build();
+        let weights = trainer.snapshot().settled(trainer.network(), &*quantizer)?;
+        let weights = format::safetensors::save(output, &weights);
         let state = saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer));
         let report = training.report();
         // Whoever stops a training does not wait for all test images, nor whoever stops their scoring for the rest.

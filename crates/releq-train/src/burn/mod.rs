@@ -1,10 +1,14 @@
 //! The trainer that covers every network, on any Burn device.
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use releq_core::{
-    Bitwidth, BitwidthAssignment, Network, Op, Parameter, ParameterRole, Shape, Weights,
+    Bitwidth, BitwidthAssignment, Network, Node, Op, Parameter, ParameterRole, Shape, Weights,
     layer_parameters,
 };
 use releq_quant::Quantizer;
@@ -63,6 +67,8 @@ struct Layer {
     running: Option<[Tensor<1>; 2]>,
     /// Ranges of activations.
     ranges: Option<Vec<f32>>,
+    /// What the weight is quantized within, once that has been found.
+    clips: OnceLock<Option<Vec<f32>>>,
 }
 
 impl Layer {
@@ -191,7 +197,16 @@ impl BurnTrainer {
         let master = floats(trained.value.clone());
         let mut values = vec![0.0; master.len()];
         let weights = layer_weights(&self.network, index, &master)?;
-        self.quantizer.fake_quantize(weights, bits, &mut values)?;
+        let held = &self.layers[index].clips;
+        let clips = match held.get() {
+            Some(clips) => clips,
+            None => {
+                let found = self.quantizer.clips(weights, bits)?;
+                held.get_or_init(|| found)
+            }
+        };
+        let clips = clips.as_deref().unwrap_or_default();
+        self.quantizer.fake_quantize_within(weights, bits, clips, &mut values)?;
         let data = TensorData::new(values, [master.len()]);
         let tensor = Tensor::from_data(data, &self.device);
         Ok(Some(Used { tensor, master: Some((bits, master)) }))
@@ -260,11 +275,33 @@ impl BurnTrainer {
         self.steps = state.steps;
     }
 
+    /// The clips that weights are quantized within, or will be from the next use on: a state does not depend on who has looked.
+    fn clips(&self) -> BTreeMap<String, Vec<f32>> {
+        let of = |(index, node): (usize, &Node)| {
+            let clips = self.layer_clips(index).ok()??;
+            Some((node.name.clone(), clips))
+        };
+        self.network.nodes().iter().enumerate().filter_map(of).collect()
+    }
+
+    fn layer_clips(&self, index: usize) -> Result<Option<Vec<f32>>, TrainError> {
+        let layer = &self.layers[index];
+        if let Some(held) = layer.clips.get() {
+            return Ok(held.clone());
+        }
+        let Some((weight, bits)) = layer.weight.as_ref().zip(self.bits[index]) else {
+            return Ok(None);
+        };
+        let master = floats(weight.value.clone());
+        Ok(self.quantizer.clips(layer_weights(&self.network, index, &master)?, bits)?)
+    }
+
     fn quantize(&mut self, layers: Vec<Option<Bitwidth>>, bits: Option<&BitwidthAssignment>) {
         let mut layers = layers.into_iter();
         for (node, bits) in self.network.nodes().iter().zip(&mut self.bits) {
             *bits = if node.op.is_quantizable() { layers.next().flatten() } else { None };
         }
+        self.layers.iter_mut().for_each(|layer| layer.clips = OnceLock::new());
         self.assignment = bits.cloned();
     }
 }
@@ -286,6 +323,7 @@ impl Trainer for BurnTrainer {
             optimizer: self.optimizer(),
             bits: self.assignment.clone(),
             quantizer: self.quantizer.name().to_owned(),
+            clips: self.clips(),
         }
     }
 
@@ -295,6 +333,11 @@ impl Trainer for BurnTrainer {
         self.load(&state.weights)?;
         self.set_optimizer(&state.optimizer);
         self.quantize(layers, state.bits.as_ref());
+        for (node, layer) in self.network.nodes().iter().zip(&mut self.layers) {
+            if let Some(clips) = state.clips.get(&node.name) {
+                layer.clips = OnceLock::from(Some(clips.clone()));
+            }
+        }
         Ok(())
     }
 

@@ -158,6 +158,8 @@ pub(super) struct Parameters {
     pub(super) ranges: Vec<f32>,
     /// The weights as the layer uses them, perhaps quantized.
     pub(super) used: Vec<f32>,
+    /// What they are quantized within, once that has been found.
+    pub(super) clips: Option<Vec<f32>>,
 }
 
 impl Parameters {

@@ -21,7 +21,7 @@ mod response_norm;
 mod scale_shift;
 mod shortcut;
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use releq_core::{
     Bitwidth, BitwidthAssignment, Network, Parameter, ParameterRole, Weights, layer_parameters,
@@ -183,7 +183,12 @@ impl NativeTrainer {
             match unit.bits {
                 Some(bits) => {
                     let weights = layer_weights(&self.network, unit.node, &weight.values)?;
-                    self.quantizer.fake_quantize(weights, bits, &mut parameters.used)?;
+                    if parameters.clips.is_none() {
+                        parameters.clips = self.quantizer.clips(weights, bits)?;
+                    }
+                    let clips = parameters.clips.as_deref().unwrap_or_default();
+                    let used = &mut parameters.used;
+                    self.quantizer.fake_quantize_within(weights, bits, clips, used)?;
                 }
                 None => parameters.used.copy_from_slice(&weight.values),
             }
@@ -394,11 +399,26 @@ impl NativeTrainer {
         self.steps = state.steps;
     }
 
+    /// The clips that weights are quantized within, or will be from the next use on: a state does not depend on who has looked.
+    fn clips(&self) -> BTreeMap<String, Vec<f32>> {
+        let of = |unit: &Unit| {
+            let name = self.network.nodes()[unit.node].name.clone();
+            if let Some(held) = &unit.parameters.clips {
+                return Some((name, held.clone()));
+            }
+            let (weight, bits) = unit.parameters.weight.as_ref().zip(unit.bits)?;
+            let weights = layer_weights(&self.network, unit.node, &weight.values).ok()?;
+            Some((name, self.quantizer.clips(weights, bits).ok()??))
+        };
+        self.units.iter().filter_map(of).collect()
+    }
+
     fn quantize(&mut self, layers: Vec<Option<Bitwidth>>, bits: Option<&BitwidthAssignment>) {
         let mut layers = layers.into_iter();
         let nodes = self.network.nodes();
         for unit in self.units.iter_mut().filter(|unit| nodes[unit.node].op.is_quantizable()) {
             unit.bits = layers.next().flatten();
+            unit.parameters.clips = None;
         }
         self.assignment = bits.cloned();
         self.prepared = None;
@@ -422,6 +442,7 @@ impl Trainer for NativeTrainer {
             optimizer: self.optimizer(),
             bits: self.assignment.clone(),
             quantizer: self.quantizer.name().to_owned(),
+            clips: self.clips(),
         }
     }
 
@@ -431,6 +452,10 @@ impl Trainer for NativeTrainer {
         self.load(&state.weights)?;
         self.set_optimizer(&state.optimizer);
         self.quantize(layers, state.bits.as_ref());
+        for unit in &mut self.units {
+            let name = &self.network.nodes()[unit.node].name;
+            unit.parameters.clips = state.clips.get(name).cloned();
+        }
         Ok(())
     }
 
@@ -438,6 +463,7 @@ impl Trainer for NativeTrainer {
         state.check(&self.network)?;
         for unit in &mut self.units {
             let name = &self.network.nodes()[unit.node].name;
+            unit.parameters.clips = None;
             for (role, _) in layer_parameters(&self.network, unit.node) {
                 let Some(Parameter { values, .. }) = state.0.get(&role.name(name)) else {
                     continue;

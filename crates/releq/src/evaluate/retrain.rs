@@ -12,7 +12,7 @@ use releq_data::{DataError, Dataset, Normalization, Subset};
 use releq_quant::{QuantError, Quantizer};
 use releq_train::{
     AccuracyReport, Correction, Corrector, Hits, Schedule, TrainError, TrainProgress, Trainer,
-    TrainerFactory, hits_while,
+    TrainerFactory, TrainerState, hits_while,
 };
 
 use super::{EarlyStop, Evaluation, Evaluator, Measurement, TrainerPool};
@@ -313,6 +313,12 @@ impl<'a> Retrain<'a> {
             Ok((hits, taken)) => (Retrained::Done(hits), Some(taken)),
             Err(reason) => (Retrained::Diverged(reason), None),
         })
+    }
+
+    /// The weights of a trainer of this setup as it computes with them.
+    pub(crate) fn settled(&self, state: TrainerState) -> Result<Weights, ReleqError> {
+        let RetrainSetup { network, quantizer, .. } = *self.pool.setup();
+        Ok(state.settled(network, &**quantizer)?)
     }
 
     /// Makes the best of the full-precision weights at `bits`; where a retrain was given up, after which step and why.

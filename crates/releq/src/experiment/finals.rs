@@ -481,10 +481,11 @@ pub(super) fn retrain_long(
     sets: [&dyn Dataset; 2],
     weights: bool,
 ) -> Result<(Final, Option<Weights>), ReleqError> {
-    let take = |trainer: &dyn Trainer| weights.then(|| trainer.weights());
+    // As they were measured: another quantization would find other clips for the weights behind them.
+    let take = |trainer: &dyn Trainer| weights.then(|| trainer.snapshot());
     let piece = || "trainer".to_owned();
-    let (retrained, weights) =
-        guard(piece, || long.retrain_with_weights(bits, again, &sets, take))?;
+    let (retrained, state) = guard(piece, || long.retrain_with_weights(bits, again, &sets, take))?;
+    let weights = state.flatten().map(|state| long.settled(state)).transpose()?;
     let answer = match retrained {
         Retrained::Done(hits) => match <[Hits; 2]>::try_from(hits) {
             Ok(sets) => Ok(sets),
@@ -492,7 +493,7 @@ pub(super) fn retrain_long(
         },
         Retrained::Diverged(reason) => Err(reason),
     };
-    Ok((answer, weights.flatten()))
+    Ok((answer, weights))
 }
 
 /// What is retrained whatever the searches find, with its labels: full precision, what the configuration names, and uniform

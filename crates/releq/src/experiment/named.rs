@@ -87,6 +87,24 @@ impl<Q: Quantizer> Quantizer for Named<Q> {
         self.quantizing(|quantizer| quantizer.fake_quantize(weights, bits, out))
     }
 
+    fn clips(
+        &self,
+        weights: LayerWeights<'_>,
+        bits: Bitwidth,
+    ) -> Result<Option<Vec<f32>>, QuantError> {
+        self.quantizing(|quantizer| quantizer.clips(weights, bits))
+    }
+
+    fn fake_quantize_within(
+        &self,
+        weights: LayerWeights<'_>,
+        bits: Bitwidth,
+        clips: &[f32],
+        out: &mut [f32],
+    ) -> Result<(), QuantError> {
+        self.quantizing(|quantizer| quantizer.fake_quantize_within(weights, bits, clips, out))
+    }
+
     fn backward(
         &self,
         weights: LayerWeights<'_>,

@@ -11,7 +11,7 @@ use super::{CONFIG, RESTORE, RunFolderError, error::ANEW, read_if_there};
 use crate::ExperimentConfig;
 
 /// Changes whenever the meaning of a run folder does.
-const FORMAT: &str = "releq run 3";
+const FORMAT: &str = "releq run 4";
 
 /// Settings that do not decide the result, so that another life of a run may have others.
 const FREE: [&str; 1] = ["threads"];
