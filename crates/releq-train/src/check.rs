@@ -158,6 +158,7 @@ fn check_settled(trainer: &mut dyn Trainer, start: &Weights, quantizer: &dyn Qua
     let bits = assignment("2-4");
     checked(trainer.load(start), "loading weights");
     checked(trainer.set_bits(Some(&bits)), "setting bits");
+    let first = checked(trainer.logits(&images), "logits");
     for _ in 0..5 {
         step(trainer, SGD);
     }
@@ -168,6 +169,9 @@ fn check_settled(trainer: &mut dyn Trainer, start: &Weights, quantizer: &dyn Qua
     checked(trainer.set_bits(Some(&bits)), "setting bits");
     let again = checked(trainer.logits(&images), "logits");
     assert_eq!(again, logits, "settled weights give the logits of the trained ones");
+    checked(trainer.load(start), "loading weights");
+    let again = checked(trainer.logits(&images), "logits");
+    assert_eq!(again, first, "weights that are loaded are not quantized within others' clips");
 }
 
 fn check_refusals(trainer: &mut dyn Trainer, start: &Weights) {

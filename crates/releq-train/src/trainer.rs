@@ -498,7 +498,8 @@ pub trait Trainer: Send {
     /// [`TrainError::Weights`] if names or shapes differ from the network's; nothing is changed then.
     fn load(&mut self, weights: &Weights) -> Result<(), TrainError> {
         let optimizer = OptimizerState::start(self.network());
-        let state = TrainerState { weights: weights.clone(), optimizer, ..self.snapshot() };
+        let (weights, clips) = (weights.clone(), BTreeMap::new());
+        let state = TrainerState { weights, optimizer, clips, ..self.snapshot() };
         self.restore(&state)
     }
 

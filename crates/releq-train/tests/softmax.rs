@@ -1,7 +1,7 @@
 //! A trainer written from nothing: softmax regression, trained by the same loop as every other.
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use releq_core::{BitwidthAssignment, Network, Weights};
 use releq_data::{Normalization, digits};
@@ -92,6 +92,8 @@ fn a_trainer_from_nothing_learns_and_is_quantized() {
         optimizer: OptimizerState::start(&network),
         bits: None,
         quantizer: quantizer.name().to_owned(),
+        // It finds them anew at every step.
+        clips: BTreeMap::new(),
     };
     let mut trainer = Softmax { network, quantizer, state };
     let schedule = Schedule::new(

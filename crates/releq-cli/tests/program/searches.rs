@@ -1,6 +1,7 @@
 //! Searches in the folders of runs: what their options change, and what is left behind.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -12,7 +13,7 @@ use releq::data::{
     digits::{self, DigitsConfig},
     npz::{self, Array},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Inputs, command, refused, releq, said, text};
 
@@ -484,4 +485,38 @@ fn fewer_threads_than_asked_for_give_the_same_report() {
     let alone = root.path().join("alone");
     assert!(with(&alone).output().unwrap().status.success());
     assert_eq!(report(&run), report(&alone));
+}
+
+#[test]
+fn output_channels_in_groups_have_bitwidths_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path();
+    // Weights of the whole network.
+    let line = "search lenet --weights WEIGHTS --data DATA --channel-groups 2 --keep conv1=8 --evaluations 3 \
+                --short-epochs 0.2 --long-epochs 0.2 --no-comparison --uniform 4 --finalists 1 --run DIR/run";
+    said(line, dir);
+    let bits = fs::read_to_string(dir.join("run/bits.json")).unwrap();
+    let bits: BTreeMap<String, u8> = serde_json::from_str(&bits).unwrap();
+    let expected = ["conv1", "conv2", "fc1", "fc2"]
+        .into_iter()
+        .flat_map(|layer| [1, 2].map(|group| format!("{layer}.group{group}")));
+    assert!(bits.keys().cloned().eq(expected), "{bits:?}");
+    assert_eq!([bits["conv1.group1"], bits["conv1.group2"]], [8, 8]);
+    let report = fs::read_to_string(dir.join("run/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let mut rows = report["rows"].as_array().unwrap().iter();
+    let published = rows.find(|row| row["label"] == "published").unwrap();
+    assert_eq!(published["bits"], json!([2, 2, 2, 2, 3, 3, 2, 2]));
+    // Resumed and exported, it is a network like any other.
+    let resumed = said("resume DIR/run", dir);
+    assert!(resumed.contains("conv2.group1"), "{resumed}");
+    said("export DIR/run --form packed --activation-bits 8 --output DIR/p.safetensors", dir);
+    let explained = said("run DIR/p.safetensors --explain", dir);
+    assert!(explained.contains("fc2.group2"), "{explained}");
+    refused(
+        "search --fork DIR/run --channel-groups 3 --run DIR/other",
+        dir,
+        1,
+        "--channel-groups: the layers of this network are in groups already",
+    );
 }
