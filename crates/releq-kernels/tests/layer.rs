@@ -32,7 +32,8 @@ fn packed_by_rows(
         next += out.len();
         Ok::<(), KernelError>(())
     };
-    let layer = Layer::pack_rows(kernel, shape, bits, isa, fill).unwrap();
+    let choice = kernel.map(Choice::requested);
+    let layer = Layer::pack_rows(choice, shape, bits, isa, fill).unwrap();
     assert_eq!(next, weights.len());
     layer
 }
@@ -203,10 +204,10 @@ fn rows_that_do_not_fit_or_do_not_come_end_packing() {
     };
     let missing = |_: usize, _: &mut [i8]| Err(KernelError::TooLarge { what: "weights" });
     for kernel in [Kernel::BitSerial, Kernel::Int8, Kernel::LowBit { stored: 4 }] {
-        let kernel = Some(kernel);
-        let error = Layer::pack_rows(kernel, shape, bits, Isa::Portable, wide).unwrap_err();
+        let choice = Some(Choice::requested(kernel));
+        let error = Layer::pack_rows(choice, shape, bits, Isa::Portable, wide).unwrap_err();
         assert!(matches!(error, KernelError::Code { index: 264, got: 5, bits: 3, .. }), "{error}");
-        let error = Layer::pack_rows(kernel, shape, bits, Isa::Portable, missing).unwrap_err();
+        let error = Layer::pack_rows(choice, shape, bits, Isa::Portable, missing).unwrap_err();
         assert!(matches!(error, KernelError::TooLarge { .. }), "{error}");
     }
 }

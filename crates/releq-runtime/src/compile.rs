@@ -1,7 +1,7 @@
 //! From a graph to steps with packed weights.
 
 use releq_kernels::{
-    BitPair, Epilogue, Kernel, KernelError, Layer, LayerShape, PoolShape, Rectifier,
+    BitPair, Choice, Epilogue, Kernel, KernelError, Layer, LayerShape, PoolShape, Rectifier,
 };
 
 use crate::{
@@ -100,9 +100,9 @@ fn layer(
     options: &Options,
 ) -> Result<Layer, Refused> {
     let zero_point = input.grid.map_or(0, |grid| grid.zero_point);
-    let (kernel, bits) = match (options.mode, product.shape) {
-        (Mode::Int8, LayerShape::Depthwise(_)) => (Some(Kernel::Depthwise), 8),
-        (Mode::Int8, _) => (Some(Kernel::Int8), 8),
+    let (choice, bits) = match (options.mode, product.shape) {
+        (Mode::Int8, LayerShape::Depthwise(_)) => (Some(Choice::requested(Kernel::Depthwise)), 8),
+        (Mode::Int8, _) => (Some(Choice::requested(Kernel::Int8)), 8),
         _ => (None, product.bits),
     };
     let weights = |output: usize, out: &mut [i8]| {
@@ -117,7 +117,18 @@ fn layer(
         _ => input.grid.map_or(8, |grid| grid.bits.get()),
     };
     let bits = BitPair::new(bits, activation_bits)?;
-    let layer = Layer::pack_rows::<Refused>(kernel, product.shape, bits, options.isa, weights)?;
+    let of_planes = |choice: &Choice| choice.kernel == Kernel::BitSerial;
+    let choice = match (choice, product.shape) {
+        (None, LayerShape::Conv(_)) if zero_point != 0 => {
+            let planes = Some(Choice::of(product.shape, bits, options.isa)?).filter(of_planes);
+            planes.map(|_| Choice {
+                kernel: Kernel::Int8,
+                reason: "bit planes are padded with the code 0, and zero has another code here",
+            })
+        }
+        (choice, _) => choice,
+    };
+    let layer = Layer::pack_rows::<Refused>(choice, product.shape, bits, options.isa, weights)?;
     Ok(layer.with_padding_code(zero_point)?)
 }
 

@@ -322,6 +322,21 @@ fn check(packed: &Packed, image: &[f32], options: &Options) -> Result<(), TestCa
     Ok(())
 }
 
+/// The network of a seed that was once refused: a convolution of few bit planes, of codes whose zero is another than 0.
+#[test]
+fn few_bit_planes_with_another_zero_are_no_bit_planes() {
+    let dice = &mut Dice(1_628_102_774_773_400_166_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let packed = packed(dice);
+    let image = image(dice, packed.model.network());
+    for isa in Isa::available() {
+        let options = Options { isa, ..Options::default() };
+        check(&packed, &image, &options).unwrap();
+    }
+    let model = Model::compile(&packed, &Options::default()).unwrap();
+    let reasons: String = model.layers().map(|layer| layer.reason.clone()).collect();
+    assert!(reasons.contains("bit planes are padded with the code 0"), "{reasons}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
 

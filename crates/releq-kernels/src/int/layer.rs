@@ -153,18 +153,21 @@ impl Choice {
         Self::or_of(None, shape, bits, isa)
     }
 
-    /// The kernel that the caller requests or, without one, that of [`of`](Self::of).
+    /// A kernel that was not chosen by a rule.
+    #[must_use]
+    pub const fn requested(kernel: Kernel) -> Self {
+        Self { kernel, reason: "requested by the caller" }
+    }
+
+    /// What the caller has chosen or, if nothing, what [`of`](Self::of) gives.
     fn or_of(
-        kernel: Option<Kernel>,
+        choice: Option<Self>,
         shape: LayerShape,
         bits: BitPair,
         isa: Isa,
     ) -> Result<Self, KernelError> {
         shape.check()?;
-        Ok(match kernel {
-            Some(kernel) => Self { kernel, reason: "requested by the caller" },
-            None => Self::of_checked(shape, bits, isa),
-        })
+        Ok(choice.unwrap_or_else(|| Self::of_checked(shape, bits, isa)))
     }
 
     /// Bits that the weights are packed as.
@@ -282,10 +285,10 @@ impl Layer {
         bits: BitPair,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        Self::pack_codes(Some(kernel), codes, shape, bits, isa)
+        Self::pack_codes(Some(Choice::requested(kernel)), codes, shape, bits, isa)
     }
 
-    /// Packs weights that `fill` writes, for the given kernel or, without one, for that which [`Choice::of`] names.
+    /// Packs weights that `fill` writes, for the kernel of the given choice or, without one, of [`Choice::of`].
     ///
     /// `fill` gets the number of an output, and room for the weights of whole outputs from that one on, a few in each call;
     /// together they are all outputs, once and in order. So no more than that of the weights has to be in memory at a byte
@@ -294,25 +297,25 @@ impl Layer {
     /// # Errors
     /// As [`pack`](Self::pack) and [`pack_for`](Self::pack_for), and those of `fill`.
     pub fn pack_rows<E: From<KernelError>>(
-        kernel: Option<Kernel>,
+        choice: Option<Choice>,
         shape: LayerShape,
         bits: BitPair,
         isa: Isa,
         mut fill: impl FnMut(usize, &mut [i8]) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let choice = Choice::or_of(kernel, shape, bits, isa)?;
+        let choice = Choice::or_of(choice, shape, bits, isa)?;
         let rows = WeightRows::written_by(&mut fill, shape.depth(), choice.stored(bits))?;
         Self::pack_as(rows, shape, bits, isa, choice)
     }
 
     fn pack_codes(
-        kernel: Option<Kernel>,
+        choice: Option<Choice>,
         codes: &[i8],
         shape: LayerShape,
         bits: BitPair,
         isa: Isa,
     ) -> Result<Self, KernelError> {
-        let choice = Choice::or_of(kernel, shape, bits, isa)?;
+        let choice = Choice::or_of(choice, shape, bits, isa)?;
         let rows = WeightRows::of(codes, shape.outputs(), shape.depth(), choice.stored(bits))?;
         Self::pack_as(rows, shape, bits, isa, choice)
     }

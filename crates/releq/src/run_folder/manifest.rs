@@ -234,7 +234,7 @@ mod tests {
                 assert!(message.contains(part), "`{message}` lacks `{part}`");
             }
         };
-        refused(&text.replace("run 3", "run 1"), "its format is `releq run 1`");
+        refused(&text.replace(FORMAT, "releq run 1"), "its format is `releq run 1`");
         refused("{}", "there is no `format`");
         refused(&text.replace("\"tolerance\"", "\"tolerence\""), "tolerence");
         let changed = text.replace("\"tolerance\": 0.003", "\"tolerance\": 0.03");
