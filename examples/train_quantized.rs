@@ -55,7 +55,9 @@ fn run() -> Result<()> {
         let test = accuracy(trainer.as_mut(), &data.test, &normalization, 256)?;
         print(format_args!("{label:<28} {:.2} %", 100.0 * test.accuracy()))?;
     }
-    format::safetensors::save(&path, &trainer.weights())?;
+    // As they are computed with; the trainer keeps floating-point weights behind them.
+    let weights = trainer.snapshot().settled(&network, &*quantizer)?;
+    format::safetensors::save(&path, &weights)?;
 
     // Whoever has the file and the bitwidths has the network.
     let mut reader = Backend::Native.trainer(&network, quantizer)?;

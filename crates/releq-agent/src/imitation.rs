@@ -23,7 +23,8 @@ impl Example {
         action_count: usize,
     ) -> Result<Self, AgentError> {
         let Demonstration { observations, actions, episode_return } = demonstration;
-        check_count("steps demonstrated", observations.len(), actions.len().max(1))?;
+        check_count("steps demonstrated", observations.len(), actions.len())?;
+        check_count("steps demonstrated", actions.len(), actions.len().max(1))?;
         for observation in observations {
             check_count("observation length", observation.len(), inputs)?;
         }

@@ -6,10 +6,11 @@ use crate::{mid_tread, rounding::round_half_even};
 const NEIGHBOURS: [i32; 9] = [0, 1, -1, 2, -2, 3, -3, 4, -4];
 
 /// The clip within which all weights are values of `n` positive levels, to the last bit, if there is one; `max` is the
-/// largest magnitude among them. The one of the largest levels, where there are several.
+/// largest magnitude among them. The one of the finest levels, where there are several: weights of fewer bits leave the
+/// bits that they have more to whatever they are trained to.
 pub(crate) fn clip(weights: &[f32], max: f32, n: f32) -> Option<f32> {
     // The largest magnitude is one of the levels.
-    (1..=n as u32).find_map(|level| {
+    (1..=n as u32).rev().find_map(|level| {
         let step = max / level as f32;
         let is_near = |weight: &f32| {
             let steps = weight / step;
@@ -52,6 +53,15 @@ mod tests {
             for &weight in &weights {
                 prop_assert_eq!(mid_tread::rounded(weight, found, n), weight);
             }
+        }
+
+        #[test]
+        fn weights_of_fewer_bits_get_the_finest_levels(step in 1e-30f32..1e30, signs in prop::collection::vec(-1i32..=1, 2..60)) {
+            let weights: Vec<f32> = signs.into_iter().map(|sign| sign as f32 * step).collect();
+            prop_assume!(max(&weights) > 0.0);
+            let found = clip(&weights, step, 127.0).unwrap();
+            // Not every number of levels gives the step back to the last bit.
+            prop_assert!((0.999..1.5).contains(&(found / step)), "{} within {}", step, found);
         }
 
         #[test]

@@ -38,7 +38,11 @@ pub trait Quantizer: Send + Sync + std::fmt::Debug {
     ) -> Result<(), QuantError>;
 
     /// The clips that [`fake_quantize`](Self::fake_quantize) finds for these weights, one for each group of weights that share
-    /// one, for a training to [hold](Self::fake_quantize_within). `None`, the default, if it finds none.
+    /// one, for a training to [hold](Self::fake_quantize_within): finite and not negative. `None`, the default, if there are
+    /// none or a training is to find them anew at every step.
+    ///
+    /// A scheme that gives clips must round what it has rounded to itself, to the last bit: what a training ends with is kept
+    /// without its clips. [`backward`](Self::backward) does not see clips that are held.
     ///
     /// # Errors
     /// As [`fake_quantize`](Self::fake_quantize).

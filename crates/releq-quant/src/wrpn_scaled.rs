@@ -40,6 +40,9 @@ pub struct WrpnScaled {
     pub granularity: Granularity,
 }
 
+/// In place of the clip of a group whose weights tell none: it is found at every call.
+const UNKNOWN: f32 = 0.0;
+
 impl WrpnScaled {
     /// Whether clips are searched for; the mean magnitude and the largest one follow the weights by definition.
     fn searches(&self, bits: Bitwidth) -> bool {
@@ -114,7 +117,12 @@ impl Quantizer for WrpnScaled {
             return Ok(None);
         }
         let groups = weights.values().chunks_exact(self.granularity.group_len(weights));
-        Ok(Some(groups.map(|group| self.clip(group, bits)).collect()))
+        // Weights that are all zero tell no clip.
+        let clip = |group: &[f32]| match max_abs(group) < f32::MIN_POSITIVE {
+            true => UNKNOWN,
+            false => self.clip(group, bits),
+        };
+        Ok(Some(groups.map(clip).collect()))
     }
 
     fn fake_quantize_within(
@@ -133,6 +141,7 @@ impl Quantizer for WrpnScaled {
         check_length("clips", clips.len(), weights.len() / group_len)?;
         let groups = weights.values().chunks_exact(group_len);
         for ((group, out), &clip) in groups.zip(out.chunks_exact_mut(group_len)).zip(clips) {
+            let clip = if clip > UNKNOWN { clip } else { self.clip(group, bits) };
             mid_tread::fake_quantize(group, bits, clip, out);
         }
         Ok(())

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Changes whenever the meaning of a message does.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// A job in the queue. Its name is the hash of these bytes, so equal jobs have one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -238,7 +238,7 @@ mod tests {
         for (bytes, id) in [
             (&b"hello"[..], hash(b"hello")),
             (&good, hash(b"other")),
-            (b"{\"protocol\":2}", hash(b"{\"protocol\":2}")),
+            (b"{\"protocol\":3}", hash(b"{\"protocol\":3}")),
         ] {
             assert!(matches!(JobMessage::read(bytes, &id), Err(NoJob::Malformed(_))));
         }

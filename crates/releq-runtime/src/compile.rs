@@ -119,7 +119,7 @@ fn layer(
     let bits = BitPair::new(bits, activation_bits)?;
     let of_planes = |choice: &Choice| choice.kernel == Kernel::BitSerial;
     let choice = match (choice, product.shape) {
-        (None, LayerShape::Conv(_)) if zero_point != 0 => {
+        (None, LayerShape::Conv(shape)) if zero_point != 0 && shape.padding > 0 => {
             let planes = Some(Choice::of(product.shape, bits, options.isa)?).filter(of_planes);
             planes.map(|_| Choice {
                 kernel: Kernel::Int8,

@@ -203,6 +203,14 @@ fn check_refusals(trainer: &mut dyn Trainer, start: &Weights) {
     assert!(trainer.restore(&state).is_err(), "a state that lacks a velocity");
     let state = crate::TrainerState { quantizer: "nobody's".into(), ..before.clone() };
     assert!(trainer.restore(&state).is_err(), "a state of another quantizer");
+    if !before.clips.is_empty() {
+        for (layer, clips) in [("conv", vec![1.0; 2]), ("conv", vec![f32::NAN]), ("bn", vec![1.0])]
+        {
+            let mut state = before.clone();
+            state.clips.insert(layer.to_owned(), clips);
+            assert!(trainer.restore(&state).is_err(), "clips that do not fit");
+        }
+    }
     assert_eq!(trainer.snapshot(), before, "a refusal changes nothing");
 }
 

@@ -301,11 +301,27 @@ impl TrainerState {
     pub fn check(&self, network: &Network, quantizer: &str) -> Result<(), TrainError> {
         TrainError::unless_same("the quantizer", &self.quantizer, quantizer)?;
         self.weights.check(network)?;
-        let knows = |name: &&String| network.nodes().iter().any(|node| node.name == **name);
-        if let Some(layer) = self.clips.keys().find(|name| !knows(name)) {
+        let fits = |(name, clips): &(&String, &Vec<f32>)| {
+            clips.iter().all(|clip| clip.is_finite() && *clip >= 0.0)
+                && network.nodes().iter().any(|node| node.name == **name && node.op.has_weights())
+        };
+        if let Some((layer, _)) = self.clips.iter().find(|entry| !fits(entry)) {
             return Err(WeightsError::Unexpected(format!("{layer}.clips")).into());
         }
         Ok(self.optimizer.check(network)?)
+    }
+
+    /// As [`check`](Self::check), and that the clips are as many as `quantizer` takes; gives the bitwidths of the quantizable
+    /// layers.
+    pub(crate) fn checked(
+        &self,
+        network: &Network,
+        quantizer: &dyn Quantizer,
+    ) -> Result<Vec<Option<Bitwidth>>, TrainError> {
+        self.check(network, quantizer.name())?;
+        let layers = layer_bits(network, quantizer, self.bits.as_ref())?;
+        self.clone().settled(network, quantizer)?;
+        Ok(layers)
     }
 
     /// The weights as `network` computes with them: those whose clips are held are rounded within them. Quantized again, they
@@ -437,7 +453,8 @@ impl<'a> Batch<'a> {
 /// A float master copy of the weights is kept. While bitwidths are set, every use of a quantizable
 /// layer sees its weights fake-quantized, and the gradient passes to the master copy as
 /// [`Quantizer::backward`] says. The [clips](Quantizer::clips) of the first use are held from then on, until bitwidths are set
-/// or weights loaded again; [`TrainerState::settled`] gives the weights within them. Biases and batch norm stay in floating point.
+/// or weights loaded again; [`TrainerState::settled`] gives the weights within them. So a training that begins with
+/// random weights keeps to their clips: train in full precision first. Biases and batch norm stay in floating point.
 ///
 /// Equal calls give equal bits, on whatever thread they run.
 pub trait Trainer: Send {

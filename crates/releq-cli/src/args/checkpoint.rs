@@ -58,8 +58,12 @@ pub fn open(path: &Path, args: &WeightsArgs, network: Network) -> Result<(Networ
             return Ok((network, weights));
         }
         Err(CheckpointError::Mismatch { .. }) if network.has_channel_groups() => {
-            let (_, weights) = open(path, args, network.without_channel_groups()?)?;
+            let (whole, weights) = open(path, args, network.without_channel_groups()?)?;
+            if whole.name() != network.name() {
+                bail!("{} is of `{}`: name that network", path.display(), whole.name());
+            }
             let weights = weights.into_channel_groups(&network);
+            weights.check(&network)?;
             return Ok((network, weights));
         }
         Err(error @ CheckpointError::Mismatch { .. }) => error,

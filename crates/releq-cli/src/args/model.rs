@@ -1,11 +1,12 @@
 //! Networks by name and from files.
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use releq::{
     core::{Network, UnknownName, Weights, text},
     data::Normalization,
@@ -152,6 +153,22 @@ impl NetworkName {
 }
 
 impl NamedNetwork {
+    /// The same with the output channels of its layers in groups.
+    ///
+    /// # Errors
+    /// If they are in groups already, or a layer has the name of a group.
+    pub fn with_channel_groups(self, groups: NonZeroUsize) -> Result<Self> {
+        if self.network.has_channel_groups() {
+            bail!("--channel-groups: the layers of this network are in groups already");
+        }
+        let network = self.network.with_channel_groups(groups)?;
+        let divide = |(path, weights): (PathBuf, Weights)| {
+            let weights = weights.into_channel_groups(&network);
+            (path, weights)
+        };
+        Ok(Self { weights: self.weights.map(divide), network, ..self })
+    }
+
     /// Prints what whoever trains it should know.
     pub fn remark(&self) {
         self.remarks.iter().for_each(note);

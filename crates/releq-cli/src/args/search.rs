@@ -109,6 +109,7 @@ pub struct SearchArgs {
     #[arg(
         long,
         value_name = "N",
+        conflicts_with = "fork",
         value_parser = options::count,
         allow_negative_numbers = true
     )]

@@ -123,13 +123,16 @@ impl Args {
             .map(|value| serde_json::from_value(value.clone()))
             .transpose()
             .context("--config")?;
-        let named = match (self.network.get()?, named) {
+        let mut named = match (self.network.get()?, named) {
             (Some(named), _) => named,
             (None, Some(named)) => NamedNetwork::layers(named.build()?),
             (None, None) => NamedNetwork::layers(zoo::lenet()),
         };
         named.remark();
         let comes_with_weights = named.weights.is_some() && self.weights.weights.is_none();
+        if let Some(groups) = self.search.channel_groups {
+            named = named.with_channel_groups(groups)?;
+        }
         let (mut network, mut weights) = self.weights.of(named)?;
 
         let mut config = self.preset(&network, weights.is_some());
@@ -139,6 +142,11 @@ impl Args {
         if !(self.search.activation_bits.is_empty() && config.activation_actions.is_empty()) {
             network = network.with_fake_quantize()?;
         }
+        // Options speak of layers as they were before they were divided.
+        let whole = match self.search.channel_groups {
+            Some(_) => network.without_channel_groups()?,
+            None => network.clone(),
+        };
         if let Some((_, weights)) = &mut weights {
             weights.add_ranges(&network);
         }
@@ -154,7 +162,7 @@ impl Args {
         {
             config.cost = CostKind::Bitops.into();
         }
-        let mut config = self.search.configure(config, &network)?;
+        let mut config = self.search.configure(config, &whole)?;
         self.training.configure(&mut config)?;
         let names_quantizer = self.search.quantizer.is_some()
             || files.iter().any(|(settings, _)| settings.contains_key("quantizer"));
@@ -162,16 +170,8 @@ impl Args {
             // Nothing repairs what one scale for a whole layer does to its smaller channels.
             config.quantizer = QuantizerKind::WrpnScaledPerChannel.into();
         }
-        if let Some(groups) = self.search.channel_groups {
-            if network.has_channel_groups() {
-                anyhow::bail!(
-                    "--channel-groups: the layers of this network are in groups already; begin a run of its own, without \
-                     --fork, for others"
-                );
-            }
-            network = network.with_channel_groups(groups)?;
+        if self.search.channel_groups.is_some() {
             config = config.for_channel_groups(&network)?;
-            weights = weights.map(|(path, weights)| (path, weights.into_channel_groups(&network)));
         }
         adjust(&mut config, &network)?;
         config.network = Some(NetworkConfig::from(&network));

@@ -52,7 +52,7 @@ pub(crate) struct Args {
     network: NetworkArgs,
     #[command(flatten)]
     data: DataArgs,
-    /// Safetensors file to write the weights to
+    /// Safetensors file to write the weights to; with --bits the quantized ones, and only the state has those behind them
     #[arg(long, value_name = "FILE", required_unless_present = "print_schedule")]
     output: Option<PathBuf>,
     /// Save the training state to this file as training goes on and at the end; if the file exists, resume from it
@@ -247,8 +247,9 @@ impl Args {
         // Either file is of use without the other, so that a full disk loses as little as it can.
         // Quantized ones as they are computed with: another quantization would find other clips for those behind them.
         let quantizer = self.precision.quantizer.build();
-        let weights = trainer.snapshot().settled(trainer.network(), &*quantizer)?;
-        let weights = format::safetensors::save(output, &weights);
+        let weights = trainer.snapshot().settled(trainer.network(), &*quantizer);
+        let weights = weights.map_err(anyhow::Error::from);
+        let weights = weights.and_then(|weights| Ok(format::safetensors::save(output, &weights)?));
         let state = saver.as_mut().map_or(Ok(()), |s| s.now(&training, trainer));
         let report = training.report();
         // Whoever stops a training does not wait for all test images, nor whoever stops their scoring for the rest.

@@ -514,9 +514,14 @@ fn output_channels_in_groups_have_bitwidths_of_their_own() {
     let explained = said("run DIR/p.safetensors --explain", dir);
     assert!(explained.contains("fc2.group2"), "{explained}");
     refused(
-        "search --fork DIR/run --channel-groups 3 --run DIR/other",
+        "search --config DIR/run/config.json --channel-groups 3 --run DIR/other",
         dir,
         1,
         "--channel-groups: the layers of this network are in groups already",
     );
+    refused("search --fork DIR/run --channel-groups 3", dir, 2, "cannot be used with");
+    // Weights of the divided network are taken as those of the whole one are.
+    let divided = "search lenet --weights DIR/run/weights.safetensors --data DATA --channel-groups 2 --print-config";
+    let printed = said(divided, dir);
+    assert!(printed.contains("conv2.group2"), "{printed}");
 }

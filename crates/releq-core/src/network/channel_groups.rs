@@ -46,6 +46,9 @@ impl Network {
     /// # Errors
     /// [`NetworkError::BadName`] if a layer has the name of a part already.
     pub fn with_channel_groups(&self, groups: NonZeroUsize) -> Result<Self, NetworkError> {
+        if groups == NonZeroUsize::MIN {
+            return self.without_channel_groups();
+        }
         if self.has_channel_groups() {
             return self.without_channel_groups()?.with_channel_groups(groups);
         }
@@ -63,8 +66,8 @@ impl Network {
                 .iter()
                 .map(|&source| self.source_name(source).to_owned())
                 .collect();
-            let Some((chain, stage)) = of(index)
-                .filter(|(chain, _)| groups.get() > 1 && self.shapes[chain[0]].channels() > 1)
+            let Some((chain, stage)) =
+                of(index).filter(|(chain, _)| self.shapes[chain[0]].channels() > 1)
             else {
                 nodes.push(Node { inputs, ..node.clone() });
                 continue;
@@ -184,6 +187,11 @@ impl Network {
             loop {
                 let node = &self.nodes[next];
                 let name = node.name.strip_suffix(&part_name("", group))?;
+                let mut readers =
+                    self.sources.iter().filter(|sources| sources.contains(&Some(next)));
+                if readers.next().is_none() || readers.next().is_some() {
+                    return None;
+                }
                 chain.push((name.to_owned(), next));
                 if node.op.has_weights() {
                     return Some(chain);
@@ -332,7 +340,10 @@ mod tests {
 
     #[test]
     fn whole_again_it_is_the_network_that_it_was() {
-        let explicit = residual().with_channel_groups(NonZeroUsize::MIN).unwrap();
+        let one = residual().with_channel_groups(NonZeroUsize::MIN).unwrap();
+        assert_eq!(one, residual());
+        let explicit = residual().with_channel_groups(TWO).unwrap();
+        let explicit = explicit.without_channel_groups().unwrap();
         assert_eq!(named(&explicit), named(&residual()));
         for groups in [2, 3, 4, 64] {
             let groups = NonZeroUsize::new(groups).unwrap();
@@ -364,6 +375,16 @@ mod tests {
         assert!(other(3, "stem").has_channel_groups());
         assert!(!other(3, "input").has_channel_groups());
         assert!(!other(1, "stem").has_channel_groups());
+        // Somebody else reads a part.
+        let read = Network::builder("read", [1, 4, 4])
+            .conv("conv.group1", Conv2d::new(2, 1))
+            .conv("conv.group2", Conv2d::new(2, 1))
+            .from("input")
+            .concat("conv", &["conv.group1", "conv.group2"])
+            .concat("both", &["conv", "conv.group1"])
+            .build()
+            .unwrap();
+        assert!(!read.has_channel_groups());
     }
 
     #[test]

@@ -360,13 +360,14 @@ impl Layer {
     /// Sets the code that images of a convolution are padded with: the zero point of the activations. Products pad nothing.
     ///
     /// # Errors
-    /// [`KernelError::Mismatch`] for another code than 0 and a convolution on bit planes.
+    /// [`KernelError::Mismatch`] for another code than 0 and a padded convolution on bit planes.
     pub fn with_padding_code(mut self, code: u8) -> Result<Self, KernelError> {
+        let is_padded = matches!(self.shape, LayerShape::Conv(shape) if shape.padding > 0);
         self.packed = match self.packed {
             Packed::Int8Conv(conv) => Packed::Int8Conv(conv.with_padding_code(code)),
             Packed::LowBitConv(conv) => Packed::LowBitConv(conv.with_padding_code(code)),
             Packed::Depthwise(conv) => Packed::Depthwise(conv.with_padding_code(code)),
-            Packed::BitSerialConv(_) if code != 0 => {
+            Packed::BitSerialConv(_) if code != 0 && is_padded => {
                 return Err(KernelError::Mismatch { kernel: self.choice.kernel });
             }
             other => other,

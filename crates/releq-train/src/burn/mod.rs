@@ -328,8 +328,7 @@ impl Trainer for BurnTrainer {
     }
 
     fn restore(&mut self, state: &TrainerState) -> Result<(), TrainError> {
-        state.check(&self.network, self.quantizer.name())?;
-        let layers = layer_bits(&self.network, &*self.quantizer, state.bits.as_ref())?;
+        let layers = state.checked(&self.network, &*self.quantizer)?;
         self.load(&state.weights)?;
         self.set_optimizer(&state.optimizer);
         self.quantize(layers, state.bits.as_ref());

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Changes whenever the meaning of a [`SearchState`] does.
-pub(super) const FORMAT: &str = "releq search 3";
+pub(super) const FORMAT: &str = "releq search 4";
 
 /// Everything that a [`Search`](super::Search) is resumed from, as if it had never stopped.
 ///
