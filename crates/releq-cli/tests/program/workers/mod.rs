@@ -357,7 +357,7 @@ fn what_is_no_job_no_answer_or_no_weights_is_found_out() {
         heard(root.path(), "helper", "damaged");
         heard(root.path(), "helper", "that is no job is removed");
         let said = heard(root.path(), "helper", "protocol 9");
-        assert!(said.contains("this worker speaks 2"), "{said}");
+        assert!(said.contains("this worker speaks 3"), "{said}");
         // It pauses after what it cannot do, and another one need not.
         let other = worker(&server, root.path(), "other", &[]);
         heard(root.path(), "other", "done in");
