@@ -179,7 +179,10 @@ mod tests {
     fn network(config: &PpoConfig, trunk: Trunk) -> DeviceNetwork {
         let shapes = ActorCritic::shapes(trunk, INPUTS, ACTIONS);
         let network = Network::new(&shapes, &mut ChaCha8Rng::seed_from_u64(3));
-        network.to_device(config.temperature, &burn::tensor::Device::flex())
+        let device = burn::tensor::Device::flex().autodiff();
+        let mut network = network.to_device(config.temperature, &device);
+        network.layers = network.layers.map(|_, tensor| tensor.clone().require_grad());
+        network
     }
 
     fn observations(rows: usize, phase: f32) -> Vec<f32> {
@@ -198,11 +201,21 @@ mod tests {
         loss.into_scalar()
     }
 
+    /// The gradients of all parameters, one after the other.
+    fn gradients(network: &mut DeviceNetwork, loss: &Tensor<1>) -> Vec<f32> {
+        let all = loss.backward();
+        let of = |tensor: &mut Tensor<2>| match tensor.grad(&all) {
+            Some(gradient) => gradient.into_data().try_to_vec::<f32>().unwrap(),
+            None => vec![0.0; tensor.shape().num_elements()],
+        };
+        network.layers.parameters_mut().into_iter().flat_map(of).collect()
+    }
+
     #[test]
     fn an_episode_to_imitate_counts_the_same_beside_others_as_alone() {
         for trunk in [Trunk::Lstm, Trunk::Dense] {
             let config = PpoConfig { imitation_coef: 0.3, ..PpoConfig::default() };
-            let network = network(&config, trunk);
+            let mut network = network(&config, trunk);
             let (steps, episodes) = (5, 3);
             let rows = steps * episodes;
             let actions: Vec<usize> = (0..rows).map(|row| row % ACTIONS).collect();
@@ -219,11 +232,21 @@ mod tests {
                 value_targets: &column(0.5),
             };
             let alone = network.loss(&batch, None, &config);
+            let of_batch = gradients(&mut network, &alone.0);
             // Shorter than the episodes of the batch, as long, and longer.
             for length in [1, 4, 5, 8] {
                 let example = example(length);
                 let beside = network.loss(&batch, Some(&example), &config);
-                let imitated = number(network.imitation_loss(&[(1.0, example)]));
+                let beside_gradients = gradients(&mut network, &beside.0);
+                let imitated = network.imitation_loss(&[(1.0, example)]);
+                let of_example = gradients(&mut network, &imitated);
+                for ((got, batch), example) in
+                    beside_gradients.iter().zip(&of_batch).zip(&of_example)
+                {
+                    let expected = batch + 0.3 * example;
+                    assert!((got - expected).abs() < 1e-5, "{trunk:?} {length}: {got}, {expected}");
+                }
+                let imitated = number(imitated);
                 let expected = number(alone.0.clone()) + 0.3 * imitated;
                 let got = number(beside.0);
                 assert!((got - expected).abs() < 1e-5, "{trunk:?} {length}: {got}, not {expected}");
