@@ -10,7 +10,7 @@
 //! | `finals.jsonl` | one line for each long retrain |
 //! | `retrained/` | weights after the long retrains, until the answer is known |
 //! | `report.json` | the [`Report`](crate::Report) |
-//! | `best.safetensors`, `bits.json` | the answer: its retrained weights, and its bitwidths by layer |
+//! | `best.safetensors`, `bits.json` | the answer: its retrained weights, rounded as they are computed with, and its bitwidths by layer |
 //! | `lock` | held by the process that works on the run |
 //!
 //! # How a run goes on
