@@ -49,6 +49,33 @@ impl WrpnScaled {
         bits != Bitwidth::ONE && self.clip == Clip::MinMse
     }
 
+    /// Rounds within `clips`, one for each group, or within those that are found.
+    fn round(
+        &self,
+        weights: LayerWeights<'_>,
+        bits: Bitwidth,
+        clips: Option<&[f32]>,
+        out: &mut [f32],
+    ) -> Result<(), QuantError> {
+        weights.check(self, bits)?;
+        weights.check_length("out", out.len())?;
+        let group_len = self.granularity.group_len(weights);
+        if let Some(clips) = clips {
+            check_length("clips", clips.len(), weights.len() / group_len)?;
+        }
+        let groups = weights.values().chunks_exact(group_len);
+        for (index, (group, out)) in groups.zip(out.chunks_exact_mut(group_len)).enumerate() {
+            if bits == Bitwidth::ONE {
+                binary::fake_quantize(group, out);
+                continue;
+            }
+            let held = clips.map(|clips| clips[index]).filter(|&clip| clip > UNKNOWN);
+            let clip = held.unwrap_or_else(|| self.clip(group, bits));
+            mid_tread::fake_quantize(group, bits, clip, out);
+        }
+        Ok(())
+    }
+
     fn clip(&self, weights: &[f32], bits: Bitwidth) -> f32 {
         let max = max_abs(weights);
         if max < f32::MIN_POSITIVE {
@@ -94,17 +121,7 @@ impl Quantizer for WrpnScaled {
         bits: Bitwidth,
         out: &mut [f32],
     ) -> Result<(), QuantError> {
-        weights.check(self, bits)?;
-        weights.check_length("out", out.len())?;
-        let group_len = self.granularity.group_len(weights);
-        let groups = weights.values().chunks_exact(group_len);
-        for (group, out) in groups.zip(out.chunks_exact_mut(group_len)) {
-            match bits {
-                Bitwidth::ONE => binary::fake_quantize(group, out),
-                _ => mid_tread::fake_quantize(group, bits, self.clip(group, bits), out),
-            }
-        }
-        Ok(())
+        self.round(weights, bits, None, out)
     }
 
     fn clips(
@@ -132,19 +149,7 @@ impl Quantizer for WrpnScaled {
         clips: &[f32],
         out: &mut [f32],
     ) -> Result<(), QuantError> {
-        if !self.searches(bits) {
-            return self.fake_quantize(weights, bits, out);
-        }
-        weights.check(self, bits)?;
-        weights.check_length("out", out.len())?;
-        let group_len = self.granularity.group_len(weights);
-        check_length("clips", clips.len(), weights.len() / group_len)?;
-        let groups = weights.values().chunks_exact(group_len);
-        for ((group, out), &clip) in groups.zip(out.chunks_exact_mut(group_len)).zip(clips) {
-            let clip = if clip > UNKNOWN { clip } else { self.clip(group, bits) };
-            mid_tread::fake_quantize(group, bits, clip, out);
-        }
-        Ok(())
+        self.round(weights, bits, Some(clips).filter(|_| self.searches(bits)), out)
     }
 
     fn quantize(&self, weights: LayerWeights<'_>, bits: Bitwidth) -> Result<Quantized, QuantError> {
