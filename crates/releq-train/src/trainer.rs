@@ -319,9 +319,8 @@ impl TrainerState {
         quantizer: &dyn Quantizer,
     ) -> Result<Vec<Option<Bitwidth>>, TrainError> {
         self.check(network, quantizer.name())?;
-        let layers = layer_bits(network, quantizer, self.bits.as_ref())?;
-        self.clone().settled(network, quantizer)?;
-        Ok(layers)
+        self.rounded(network, quantizer)?;
+        layer_bits(network, quantizer, self.bits.as_ref())
     }
 
     /// The weights as `network` computes with them: those whose clips are held are rounded within them. Quantized again, they
@@ -334,22 +333,37 @@ impl TrainerState {
         network: &Network,
         quantizer: &dyn Quantizer,
     ) -> Result<Weights, TrainError> {
-        let bits = layer_bits(network, quantizer, self.bits.as_ref())?;
+        let rounded = self.rounded(network, quantizer)?;
         let mut weights = self.weights;
-        let quantizable =
-            (0..network.nodes().len()).filter(|&index| network.nodes()[index].op.is_quantizable());
-        for (index, bits) in quantizable.zip(bits) {
-            let name = &network.nodes()[index].name;
-            let (Some(bits), Some(clips)) = (bits, self.clips.get(name)) else { continue };
-            let Some(weight) = weights.0.get_mut(&ParameterRole::Weight.name(name)) else {
-                continue;
-            };
-            let mut rounded = vec![0.0; weight.values.len()];
-            let layer = layer_weights(network, index, &weight.values)?;
-            quantizer.fake_quantize_within(layer, bits, clips, &mut rounded)?;
-            weight.values = rounded;
+        for (name, values) in rounded {
+            if let Some(weight) = weights.0.get_mut(&name) {
+                weight.values = values;
+            }
         }
         Ok(weights)
+    }
+
+    /// The weights whose clips are held, by name, rounded within them.
+    fn rounded(
+        &self,
+        network: &Network,
+        quantizer: &dyn Quantizer,
+    ) -> Result<Vec<(String, Vec<f32>)>, TrainError> {
+        let bits = layer_bits(network, quantizer, self.bits.as_ref())?;
+        let quantizable =
+            (0..network.nodes().len()).filter(|&index| network.nodes()[index].op.is_quantizable());
+        let mut rounded = Vec::new();
+        for (index, bits) in quantizable.zip(bits) {
+            let layer = &network.nodes()[index].name;
+            let name = ParameterRole::Weight.name(layer);
+            let held = bits.zip(self.clips.get(layer)).zip(self.weights.0.get(&name));
+            let Some(((bits, clips), weight)) = held else { continue };
+            let mut values = vec![0.0; weight.values.len()];
+            let weights = layer_weights(network, index, &weight.values)?;
+            quantizer.fake_quantize_within(weights, bits, clips, &mut values)?;
+            rounded.push((name, values));
+        }
+        Ok(rounded)
     }
 }
 
