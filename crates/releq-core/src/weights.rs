@@ -224,11 +224,10 @@ impl Weights {
                         whole.shape.first() == Some(&channels)
                             && whole.values.len() == whole.shape.iter().product::<usize>()
                     };
-                    let Some(whole) = self.0.get(&name).filter(|whole| fits(whole)) else {
+                    if !self.0.get(&name).is_some_and(fits) {
                         continue;
-                    };
-                    let Parameter { shape, values } = whole.clone();
-                    self.0.remove(&name);
+                    }
+                    let Some(Parameter { shape, values }) = self.0.remove(&name) else { continue };
                     let (inner, row) = (&shape[1..], values.len() / channels);
                     let mut values = values.as_slice();
                     for (&size, &part) in divided.sizes.iter().zip(&stage.parts) {

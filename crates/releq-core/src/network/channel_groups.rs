@@ -62,10 +62,7 @@ impl Network {
         };
         let mut nodes = Vec::new();
         for (index, node) in self.nodes.iter().enumerate() {
-            let inputs: Vec<String> = self.sources[index]
-                .iter()
-                .map(|&source| self.source_name(source).to_owned())
-                .collect();
+            let inputs = self.input_names(index);
             let Some((chain, stage)) =
                 of(index).filter(|(chain, _)| self.shapes[chain[0]].channels() > 1)
             else {
@@ -87,8 +84,7 @@ impl Network {
                 nodes.push(Node { name, op: Op::Concat, inputs });
             }
         }
-        let network = Self::new(self.name.clone(), self.input, nodes)?;
-        Ok(network.with_softmax(self.softmax))
+        self.with_nodes(nodes)
     }
 
     /// The same network with [divided](Self::with_channel_groups) layers whole again; one that has none is given back as it is.
@@ -111,10 +107,7 @@ impl Network {
             if divided.iter().any(|divided| divided.concat == index) {
                 continue;
             }
-            let mut inputs: Vec<String> = self.sources[index]
-                .iter()
-                .map(|&source| self.source_name(source).to_owned())
-                .collect();
+            let mut inputs = self.input_names(index);
             match stage_of(index) {
                 None => nodes.push(Node { inputs, ..node.clone() }),
                 Some((divided, stage)) if divided.stages[stage].parts[0] == index => {
@@ -127,8 +120,12 @@ impl Network {
                 Some(_) => {}
             }
         }
-        let network = Self::new(self.name.clone(), self.input, nodes)?;
-        Ok(network.with_softmax(self.softmax))
+        self.with_nodes(nodes)
+    }
+
+    /// The names by which a layer reads, written out.
+    fn input_names(&self, index: usize) -> Vec<String> {
+        self.sources[index].iter().map(|&source| self.source_name(source).to_owned()).collect()
     }
 
     /// Whether output channels are [in groups](Self::with_channel_groups).

@@ -42,8 +42,7 @@ impl Network {
             nodes.push(Node { inputs, ..node.clone() });
             nodes.extend(rounded.contains(&Some(index)).then(|| round(Some(index))));
         }
-        let network = Self::new(self.name.clone(), self.input, nodes)?;
-        Ok(network.with_softmax(self.softmax))
+        self.with_nodes(nodes)
     }
 
     /// The same network without [`Op::FakeQuantize`]: whoever read rounded values reads what was rounded. A network that has no
@@ -69,8 +68,7 @@ impl Network {
                 nodes.push(Node { inputs, ..node.clone() });
             }
         }
-        let network = Self::new(self.name.clone(), self.input, nodes)?;
-        Ok(network.with_softmax(self.softmax))
+        self.with_nodes(nodes)
     }
 
     /// Whether activations are rounded: whether it has [`Op::FakeQuantize`].

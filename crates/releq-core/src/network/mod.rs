@@ -167,7 +167,13 @@ impl Network {
                 return Err(NetworkError::Parameter { layer, reason });
             }
         }
-        let network = Self::new(self.name, self.input, self.nodes)?;
+        let nodes = std::mem::take(&mut self.nodes);
+        self.with_nodes(nodes)
+    }
+
+    /// The network of these layers, under the same name and on the same input.
+    fn with_nodes(&self, nodes: Vec<Node>) -> Result<Self, NetworkError> {
+        let network = Self::new(self.name.clone(), self.input, nodes)?;
         Ok(network.with_softmax(self.softmax))
     }
 
