@@ -117,18 +117,19 @@ fn layer(
         _ => input.grid.map_or(8, |grid| grid.bits.get()),
     };
     let bits = BitPair::new(bits, activation_bits)?;
-    let of_planes = |choice: &Choice| choice.kernel == Kernel::BitSerial;
-    let choice = match (choice, product.shape) {
-        (None, LayerShape::Conv(shape)) if zero_point != 0 && shape.padding > 0 => {
-            let planes = Some(Choice::of(product.shape, bits, options.isa)?).filter(of_planes);
-            planes.map(|_| Choice {
-                kernel: Kernel::Int8,
-                reason: "bit planes are padded with the code 0, and zero has another code here",
-            })
-        }
-        (choice, _) => choice,
+    let mut choice = match choice {
+        Some(choice) => choice,
+        None => Choice::of(product.shape, bits, options.isa)?,
     };
-    let layer = Layer::pack_rows::<Refused>(choice, product.shape, bits, options.isa, weights)?;
+    let is_padded = matches!(product.shape, LayerShape::Conv(shape) if shape.padding > 0);
+    if choice.kernel == Kernel::BitSerial && is_padded && zero_point != 0 {
+        choice = Choice {
+            kernel: Kernel::Int8,
+            reason: "bit planes are padded with the code 0, and zero has another code here",
+        };
+    }
+    let layer =
+        Layer::pack_rows::<Refused>(Some(choice), product.shape, bits, options.isa, weights)?;
     Ok(layer.with_padding_code(zero_point)?)
 }
 
