@@ -484,8 +484,11 @@ pub(super) fn retrain_long(
     // As they were measured: another quantization would find other clips for the weights behind them.
     let take = |trainer: &dyn Trainer| weights.then(|| trainer.snapshot());
     let piece = || "trainer".to_owned();
-    let (retrained, state) = guard(piece, || long.retrain_with_weights(bits, again, &sets, take))?;
-    let weights = state.flatten().map(|state| long.settled(state)).transpose()?;
+    let (retrained, weights) = guard(piece, || {
+        let (retrained, state) = long.retrain_with_weights(bits, again, &sets, take)?;
+        let weights = state.flatten().map(|state| long.settled(state)).transpose()?;
+        Ok((retrained, weights))
+    })?;
     let answer = match retrained {
         Retrained::Done(hits) => match <[Hits; 2]>::try_from(hits) {
             Ok(sets) => Ok(sets),
