@@ -331,6 +331,24 @@ fn layer_shapes_of_the_zoo_equal_the_definition() {
 
 #[test]
 #[cfg_attr(miri, ignore = "hours")]
+fn images_of_one_pixel_equal_the_definition() {
+    let mut scratch = FloatScratch::default();
+    for (channels, window) in [
+        ([130, 84, 1], [1, 1, 0]),
+        ([84, 10, 1], [1, 2, 0]),
+        ([9, 33, 1], [1, 1, 0]),
+        ([40, 18, 2], [1, 1, 0]),
+    ] {
+        for images in [1, 2, 33] {
+            check(shape(channels, [1, 1], window), images, &mut scratch);
+        }
+    }
+    // In several parts.
+    check(shape([2000, 10, 1], [1, 1], [1, 1, 0]), 130, &mut scratch);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "hours")]
 fn many_images_are_worked_on_in_parts() {
     check(shape([16, 16, 1], [17, 16], [3, 1, 1]), 40, &mut FloatScratch::default());
 }

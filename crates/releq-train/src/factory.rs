@@ -88,7 +88,7 @@ pub enum Backend {
     /// [`NativeTrainer`] on one thread of the CPU, several times faster on small networks.
     #[default]
     Native,
-    /// The same with products of convolutions in bf16, on processors with AVX512-BF16.
+    /// The same with products of convolutions and fully connected layers in bf16, on processors with AVX512-BF16.
     NativeBf16,
     /// [`BurnTrainer`] on Burn's `flex` CPU backend.
     Flex,

@@ -352,17 +352,29 @@ impl PairTask for PairUp<'_> {
     }
 }
 
-/// Packed weights of pairs of taps in bf16, from those of single ones, `[runs][taps][width]`: `[runs][pairs][width][2]`. A run of an
-/// odd number of taps ends with a zero.
-pub(super) fn pair_taps(packed: &[f32], taps: usize, width: usize, to: &mut Vec<u16>) {
-    for run in packed.chunks_exact(taps * width) {
-        for pair in run.chunks(2 * width) {
-            let (first, second) = pair.split_at(width);
-            for (lane, &value) in first.iter().enumerate() {
-                to.extend([rounded(value), second.get(lane).map_or(0, |&value| rounded(value))]);
-            }
+/// Packed weights of pairs of taps in bf16, from those of single ones, `[runs][taps][width]`: `[runs][pairs][width][2]`, for
+/// every `(runs, taps, width)`. A run of an odd number of taps ends with zeros.
+pub(super) fn pair_taps(
+    cpu: PairCpu,
+    mut packed: &[f32],
+    blocks: impl Iterator<Item = (usize, usize, usize)>,
+    to: &mut Vec<u16>,
+) {
+    let mut at = 0;
+    for (runs, taps, width) in blocks {
+        let (part, others) = packed.split_at(runs * taps * width);
+        packed = others;
+        let end = at + runs * taps.next_multiple_of(2) * width;
+        to.resize(to.len().max(end), 0);
+        let (row, vector) = (taps * width, width);
+        let to = &mut to[at..end];
+        at = end;
+        if runs > 0 {
+            let pairs = PairUp { row, stride: row, vector, step: 2, distance: 1, from: part, to };
+            dispatch_pairs(cpu, pairs);
         }
     }
+    to.truncate(at);
 }
 
 #[cfg(test)]

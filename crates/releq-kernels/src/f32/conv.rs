@@ -21,6 +21,8 @@ use crate::{Isa, KernelError};
 const SCRATCH: usize = 1 << 16;
 /// Smallest number of output pixels to process at a time, so that reading all weights pays off.
 const PIXELS: usize = 128;
+/// Sums of one output to copy at a time: those of a block of outputs are then half of the first-level cache.
+const SUMS: usize = 128;
 /// With fewer input channels a layer computes in f32 whatever was asked for: a tile would be too few sums for pairs to pay.
 const FEW: usize = 8;
 
@@ -181,14 +183,11 @@ impl FloatConv {
                 }
             }
         }
-        if self.pairs.is_some() {
-            self.forward_pairs.clear();
-            let mut packed = &self.forward[..];
-            for block in (0..groups).flat_map(|_| &self.out_blocks) {
-                let (part, others) = packed.split_at(area * inputs * block.width());
-                packed = others;
-                pair_taps(part, self.run().1, block.width(), &mut self.forward_pairs);
-            }
+        if let Some(cpu) = self.pairs {
+            let taps = self.run().1;
+            let blocks = (0..groups).flat_map(|_| self.out_blocks.iter());
+            let runs = blocks.map(|block| (area * inputs / taps, taps, block.width()));
+            pair_taps(cpu, &self.forward, runs, &mut self.forward_pairs);
         }
         self.bias.clear();
         if let Some(bias) = bias {
@@ -211,42 +210,41 @@ impl FloatConv {
         let area = self.shape.area();
         let width = self.shape.columns.kernel;
         let at = |phase: &Phase, tap: usize| phase.first + phase.step * (phase.taps - 1 - tap);
-        let packed = &mut self.backward;
-        for group in 0..groups {
+        let reached = |axis: usize| self.phases[axis].iter().map(|phase| phase.taps).sum::<usize>();
+        let taps = reached(0) * reached(1);
+        self.backward.resize(groups * taps * outputs * padded(&self.in_blocks), 0.0);
+        // One output after the other, since reading a part of each would be slow.
+        for (output, weights) in self.weights.chunks_exact(inputs * area).enumerate() {
+            let (group, output) = (output / outputs, output % outputs);
+            let mut packed = &mut self.backward[..];
+            packed = &mut packed[group * taps * outputs * padded(&self.in_blocks)..];
             for rows in &self.phases[0] {
                 for columns in &self.phases[1] {
                     for block in &self.in_blocks {
-                        for tap in 0..rows.taps * columns.taps {
+                        let taps = rows.taps * columns.taps;
+                        let (part, others) = packed.split_at_mut(taps * outputs * block.width());
+                        packed = others;
+                        for tap in 0..taps {
                             let (ky, kx) =
                                 (at(rows, tap / columns.taps), at(columns, tap % columns.taps));
-                            for output in 0..outputs {
-                                let filter = (group * outputs + output) * inputs + block.first;
-                                let from = filter * area + ky * width + kx;
-                                let lane = |lane: usize| self.weights[from + lane * area];
-                                packed.extend((0..block.channels).map(lane));
-                                let empty = block.width() - block.channels;
-                                packed.extend(std::iter::repeat_n(0.0, empty));
-                            }
+                            let from = &weights[block.first * area + ky * width + kx..];
+                            let lanes = &mut part[(tap * outputs + output) * block.width()..];
+                            let lanes = lanes[..block.channels].iter_mut();
+                            lanes.zip(from.iter().step_by(area)).for_each(|(to, from)| *to = *from);
                         }
                     }
                 }
             }
         }
-        if self.pairs.is_some() {
-            self.backward_pairs.clear();
-            let mut packed = &self.backward[..];
-            for _ in 0..groups {
-                for rows in &self.phases[0] {
-                    for columns in &self.phases[1] {
-                        for block in &self.in_blocks {
-                            let values = rows.taps * columns.taps * outputs * block.width();
-                            let (part, others) = packed.split_at(values);
-                            packed = others;
-                            pair_taps(part, outputs, block.width(), &mut self.backward_pairs);
-                        }
-                    }
-                }
-            }
+        if let Some(cpu) = self.pairs {
+            let phases = |axis: usize| self.phases[axis].iter();
+            let taps = (0..groups)
+                .flat_map(|_| phases(0))
+                .flat_map(|rows| phases(1).map(|columns| rows.taps * columns.taps));
+            let runs = taps.flat_map(|taps| {
+                self.in_blocks.iter().map(move |block| (taps, outputs, block.width()))
+            });
+            pair_taps(cpu, &self.backward, runs, &mut self.backward_pairs);
         }
     }
 
@@ -281,8 +279,9 @@ impl FloatConv {
                     row: columns * self.shape.outputs,
                     column: self.shape.outputs,
                 };
-                let sums =
-                    Sums { extent: [images, rows, columns], from, taps, clip, walk, rectifier };
+                let (extent, [from, walk]) =
+                    self.side_by_side([images, rows, columns], [from, walk]);
+                let sums = Sums { extent, from, taps, clip, walk, rectifier };
                 match self.pairs {
                     None => {
                         self.multiply::<Fp32>(group, &sums, x, &self.forward, out, &|windows| {
@@ -412,17 +411,18 @@ impl FloatConv {
                 let part = first * self.shape.inputs()..(first + images) * self.shape.inputs();
                 let (x, from, taps) = self.windows(&x[part.clone()], group, &mut scratch.x);
                 let sums = &mut scratch.sums[group * lanes * depth..][..lanes * depth];
-                let extent = [images, rows, columns];
+                let (extent, [from, along]) =
+                    self.side_by_side([images, rows, columns], [from, by]);
                 match self.pairs {
                     None => {
-                        let operands = ((x, from, taps), (&scratch.gradient[..], by));
+                        let operands = ((x, from, taps), (&scratch.gradient[..], along));
                         self.correlate::<Fp32>(extent, operands, sums, &|correlate| {
                             dispatch(self.cpu, correlate);
                         });
                     }
                     Some(cpu) => {
                         let pairs = (&mut scratch.x_pairs, &mut scratch.gradient_pairs);
-                        let operands = ((x, from, taps), (&scratch.gradient[..], by));
+                        let operands = ((x, from, taps), (&scratch.gradient[..], along));
                         self.correlate_pairs(cpu, extent, operands, sums, pairs);
                     }
                 }
@@ -497,10 +497,9 @@ impl FloatConv {
         (x_pairs, gradient_pairs): (&mut Vec<u16>, &mut Vec<u16>),
     ) {
         let (inputs, lanes) = (self.shape.channels / self.shape.groups, padded(&self.out_blocks));
-        let row = self.shape.columns.padded() * inputs;
+        let row = if self.is_one_pixel() { x.len() } else { self.shape.columns.padded() * inputs };
         x_pairs.resize(2 * x.len(), 0);
-        let distance = self.shape.columns.stride;
-        let (vector, step) = (inputs, 1);
+        let (vector, step, distance) = (inputs, 1, from.column / inputs);
         let pair_up = PairUp { row, stride: row, vector, step, distance, from: x, to: x_pairs };
         dispatch_pairs(cpu, pair_up);
 
@@ -560,7 +559,9 @@ impl FloatConv {
                         row: self.shape.rows.stride * width * channels,
                         column: self.shape.columns.stride * channels,
                     };
-                    let extent = [images, rows.count, columns.count];
+                    let from = Walk { start: start as usize, ..by };
+                    let (extent, [from, walk]) =
+                        self.side_by_side([images, rows.count, columns.count], [from, walk]);
                     if taps == 0 {
                         // No window reaches these inputs, since the stride exceeds the kernel.
                         if !accumulate {
@@ -571,7 +572,7 @@ impl FloatConv {
                     run(Windows {
                         extent,
                         x: gradient,
-                        from: Walk { start: start as usize, ..by },
+                        from,
                         taps: Taps {
                             rows: rows.taps,
                             row: rows.spread * by.row,
@@ -602,17 +603,24 @@ impl FloatConv {
         let FloatConvShape { channels, groups, .. } = self.shape;
         let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
         let area = self.shape.area();
-        let mut sums = sums.iter();
+        // Some inputs at a time, whose sums stay in the cache while every output's weights are written one after the other.
+        let some = (SUMS / area).max(1);
+        let mut sums = sums;
         for group in 0..groups {
             for block in &self.out_blocks {
+                let (part, others) = sums.split_at(area * inputs * block.width());
+                sums = others;
                 let first = group * outputs + block.first;
-                for tap in 0..area {
-                    for input in 0..inputs {
-                        let lanes = sums.by_ref().take(block.width());
-                        for (lane, sum) in lanes.enumerate() {
-                            if lane < block.channels {
-                                weights[((first + lane) * inputs + input) * area + tap] = *sum;
-                            }
+                for input in (0..inputs).step_by(some) {
+                    let count = some.min(inputs - input);
+                    for lane in 0..block.channels {
+                        let from = ((first + lane) * inputs + input) * area;
+                        let weights = &mut weights[from..][..count * area];
+                        for tap in 0..area {
+                            let sums = &part[(tap * inputs + input) * block.width() + lane..];
+                            let sums = sums.iter().step_by(block.width());
+                            let weights = weights[tap..].iter_mut().step_by(area);
+                            weights.zip(sums).for_each(|(weight, sum)| *weight = *sum);
                         }
                     }
                 }
@@ -626,6 +634,21 @@ impl FloatConv {
         let pixels = self.shape.rows.windows() * self.shape.columns.windows();
         let step = (SCRATCH / values.max(1)).max(PIXELS / pixels).clamp(1, batch.max(1));
         (0..batch).step_by(step).map(move |first| (first, step.min(batch - first)))
+    }
+
+    /// Whether images are single pixels, so that the layer is fully connected.
+    const fn is_one_pixel(&self) -> bool {
+        self.shape.rows.padded() == 1 && self.shape.columns.padded() == 1
+    }
+
+    /// Images of one pixel count as the columns of a single row, since tiles go along rows.
+    fn side_by_side(&self, extent: Extent, walks: [Walk; 2]) -> (Extent, [Walk; 2]) {
+        if !self.is_one_pixel() {
+            return (extent, walks);
+        }
+        let images = extent[0];
+        let row = |walk: Walk| Walk { row: images * walk.image, column: walk.image, ..walk };
+        ([1, 1, images], walks.map(row))
     }
 
     /// The rows of the image that windows reach.
@@ -727,8 +750,8 @@ type Operands<'a, O> =
 
 /// `values` in bf16, and one more: a pair may begin with the last one.
 fn round<'a>(cpu: PairCpu, values: &[f32], to: &'a mut Vec<u16>) -> &'a [u16] {
-    to.clear();
     to.resize(values.len() + 1, 0);
+    to[values.len()] = 0;
     dispatch_pairs(cpu, Round { from: values, to: &mut to[..values.len()] });
     to
 }

@@ -1,6 +1,6 @@
 //! From a network to the layers that run: which of its operations need no pass of their own.
 
-use releq_core::{Activation, Bitwidth, Network, Op, Shape};
+use releq_core::{Activation, Bitwidth, Conv2d, Network, Op, Shape};
 use releq_kernels::{FloatPrecision, Isa, KernelError, Rectifier};
 
 use super::{
@@ -186,8 +186,14 @@ fn layer(
     let alone = self::rectifier(network.nodes()[index].op);
     let layer: Box<dyn Layer> = match network.nodes()[index].op {
         Op::Conv2d(conv) => Box::new(Conv::new(conv, input, rectifier, (isa, precision))?),
-        Op::Linear { out_features: outputs, .. } => {
+        Op::Linear { out_features: outputs, .. } if precision == FloatPrecision::Fp32 => {
             Box::new(Linear::new(input.len(), outputs, rectifier))
+        }
+        // As a convolution of an image of one pixel, which has the products in other precisions.
+        Op::Linear { out_features: outputs, .. } => {
+            let pixel = Shape::Image { channels: input.len(), height: 1, width: 1 };
+            let conv = Conv2d::new(outputs, 1);
+            Box::new(Conv::new(conv, pixel, rectifier, (isa, precision))?)
         }
         Op::BatchNorm { epsilon, momentum } => {
             Box::new(BatchNorm::new(channels, (epsilon, momentum), rectifier, isa)?)
