@@ -21,8 +21,8 @@ use crate::{Isa, KernelError};
 const SCRATCH: usize = 1 << 16;
 /// Smallest number of output pixels to process at a time, so that reading all weights pays off.
 const PIXELS: usize = 128;
-/// Sums of one output to copy at a time: those of a block of outputs are then half of the first-level cache.
-const SUMS: usize = 128;
+/// Weights of one output to pack or unpack at a time: those of a block of outputs are then half of the first-level cache.
+const STRIP: usize = 128;
 /// With fewer input channels a layer computes in f32 whatever was asked for: a tile would be too few sums for pairs to pay.
 const FEW: usize = 8;
 
@@ -168,21 +168,14 @@ impl FloatConv {
         self.weights.copy_from_slice(weights);
         self.backward.clear();
         let area = self.shape.area();
-        self.forward.clear();
-        for group in 0..groups {
-            for block in &self.out_blocks {
-                let first = group * outputs + block.first;
-                for tap in 0..area {
-                    for input in 0..inputs {
-                        let lane =
-                            |lane: usize| weights[((first + lane) * inputs + input) * area + tap];
-                        self.forward.extend((0..block.channels).map(lane));
-                        let empty = block.width() - block.channels;
-                        self.forward.extend(std::iter::repeat_n(0.0, empty));
-                    }
-                }
-            }
-        }
+        // Lanes behind the outputs stay 0.
+        self.forward.resize(groups * area * inputs * padded(&self.out_blocks), 0.0);
+        let forward = &mut self.forward;
+        each_strip(self.shape, &self.out_blocks, |Strip { weight, packed, width, count }| {
+            let weights = weights[weight..].iter().step_by(area);
+            let packed = forward[packed..].iter_mut().step_by(width);
+            packed.zip(weights).take(count).for_each(|(packed, weight)| *packed = *weight);
+        });
         if let Some(cpu) = self.pairs {
             let taps = self.run().1;
             let blocks = (0..groups).flat_map(|_| self.out_blocks.iter());
@@ -460,7 +453,12 @@ impl FloatConv {
                 }
             }
         }
-        self.unpack(&scratch.sums, weights);
+        let area = self.shape.area();
+        each_strip(self.shape, &self.out_blocks, |Strip { weight, packed, width, count }| {
+            let weights = weights[weight..].iter_mut().step_by(area);
+            let sums = scratch.sums[packed..].iter().step_by(width);
+            weights.zip(sums).take(count).for_each(|(weight, sum)| *weight = *sum);
+        });
     }
 
     /// The gradient of the weights of one group, one block of outputs after the other: adds to `sums`.
@@ -598,36 +596,6 @@ impl FloatConv {
         }
     }
 
-    /// Copies the gradients of packed weights to the layout of the network.
-    fn unpack(&self, sums: &[f32], weights: &mut [f32]) {
-        let FloatConvShape { channels, groups, .. } = self.shape;
-        let (inputs, outputs) = (channels / groups, self.shape.outputs / groups);
-        let area = self.shape.area();
-        // Some inputs at a time, whose sums stay in the cache while every output's weights are written one after the other.
-        let some = (SUMS / area).max(1);
-        let mut sums = sums;
-        for group in 0..groups {
-            for block in &self.out_blocks {
-                let (part, others) = sums.split_at(area * inputs * block.width());
-                sums = others;
-                let first = group * outputs + block.first;
-                for input in (0..inputs).step_by(some) {
-                    let count = some.min(inputs - input);
-                    for lane in 0..block.channels {
-                        let from = ((first + lane) * inputs + input) * area;
-                        let weights = &mut weights[from..][..count * area];
-                        for tap in 0..area {
-                            let sums = &part[(tap * inputs + input) * block.width() + lane..];
-                            let sums = sums.iter().step_by(block.width());
-                            let weights = weights[tap..].iter_mut().step_by(area);
-                            weights.zip(sums).for_each(|(weight, sum)| *weight = *sum);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
     /// Splits a batch into runs of images, `(first, number)`, such that a run needs little enough temporary
     /// memory when an image needs `values`.
     fn chunks(&self, batch: usize, values: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
@@ -730,6 +698,41 @@ impl FloatConv {
         let margin = [0, 1].map(|axis| most(axis, &|[first, _]| -first));
         let behind = [0, 1].map(|axis| most(axis, &|[_, end]| end - sides[axis] as isize));
         (margin, [0, 1].map(|axis| margin[axis] + sides[axis] + behind[axis]))
+    }
+}
+
+/// Weights of one output and one tap, for some adjacent inputs: in the network's layout every area-th, packed every width-th.
+struct Strip {
+    weight: usize,
+    packed: usize,
+    width: usize,
+    count: usize,
+}
+
+/// Takes all weights with their places in the network's layout and packed by blocks of outputs, `[groups][blocks][taps][lanes]`. Some
+/// inputs at a time, so that what is packed side by side stays in the cache from one output to the next.
+fn each_strip(shape: FloatConvShape, blocks: &[Block], mut copy: impl FnMut(Strip)) {
+    let FloatConvShape { channels, groups, .. } = shape;
+    let (inputs, outputs, area) = (channels / groups, shape.outputs / groups, shape.area());
+    let (depth, lanes) = (area * inputs, padded(blocks));
+    let some = (STRIP / area).max(1);
+    for (group, block) in
+        (0..groups).flat_map(|group| blocks.iter().map(move |block| (group, block)))
+    {
+        let width = block.width();
+        for input in (0..inputs).step_by(some) {
+            let count = some.min(inputs - input);
+            for lane in 0..block.channels {
+                let output = group * outputs + block.first + lane;
+                for tap in 0..area {
+                    let weight = (output * inputs + input) * area + tap;
+                    let packed = (group * lanes + block.first) * depth
+                        + (tap * inputs + input) * width
+                        + lane;
+                    copy(Strip { weight, packed, width, count });
+                }
+            }
+        }
     }
 }
 
