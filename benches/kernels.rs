@@ -16,8 +16,9 @@ use std::{hint::black_box, num::NonZeroUsize, time::Duration};
 
 use releq::hw::{Machine, time_interleaved};
 use releq_kernels::{
-    BitPlanes, BitSerialWeights, ConvShape, Epilogue, Int8Conv, Int8Weights, Isa, LowBitWeights,
-    Output, Peak, Threads, Workspace,
+    BitPlanes, BitSerialWeights, ConvGradients, ConvShape, Epilogue, FloatAxis, FloatConv,
+    FloatConvShape, FloatPrecision, FloatScratch, Int8Conv, Int8Weights, Isa, LowBitWeights,
+    Output, Peak, Rectifier, Threads, Upstream, Workspace,
 };
 
 static ONE: Threads = Threads::one();
@@ -59,6 +60,7 @@ fn main() {
         int8_convolutions();
         bit_serial();
         matrix_vector();
+        training();
     }
     if Isa::Avx2.is_available() {
         avx2();
@@ -222,6 +224,82 @@ fn matrix_vector() {
         print!("{name:<26}{:>10.0}", 1e-3 * (outputs * depth) as f64 / times[1]);
         times[2..].iter().for_each(|time| print!("{:>6.2}x", times[1] / time));
         println!();
+    }
+}
+
+/// Layers of networks: their name, channels and outputs, side, kernel, and images at a time.
+const LAYERS: [(&str, [usize; 2], usize, usize, usize); 10] = [
+    ("LeNet conv1", [1, 20], 28, 5, 128),
+    ("LeNet conv2", [20, 50], 12, 5, 128),
+    ("LeNet fc1", [800, 500], 1, 1, 128),
+    ("ResNet-20, 16 channels", [16, 16], 32, 3, 64),
+    ("ResNet-20, 32 channels", [32, 32], 16, 3, 64),
+    ("ResNet-20, 64 channels", [64, 64], 8, 3, 64),
+    ("VGG, 128 channels", [128, 128], 16, 3, 16),
+    ("VGG, 512 channels", [512, 512], 4, 3, 16),
+    ("MobileNet, 128 channels", [128, 128], 56, 1, 4),
+    ("AlexNet fc2", [4096, 4096], 1, 1, 128),
+];
+
+/// The kernels of a training step: forward, the packing of the weights included, and both gradients.
+fn training() {
+    let both = [(FloatPrecision::Fp32, Peak::Fp32), (FloatPrecision::Bf16, Peak::Bf16)];
+    for (precision, peak) in both {
+        if precision.check(Isa::Avx512).is_err() {
+            continue;
+        }
+        println!(
+            "\ntraining in {precision:?}, {:.0} GFLOP/s on registers\n{:<26}{:>9}{:>9}{:>11}{:>9}",
+            peak_rate(peak),
+            "",
+            "forward",
+            "of peak",
+            "gradients",
+            "of peak"
+        );
+        for (name, [channels, outputs], side, kernel, images) in LAYERS {
+            let padding = if side > 1 && kernel == 3 { [1; 2] } else { [0; 2] };
+            let axis = FloatAxis { padding, ..FloatAxis::new(side, kernel) };
+            let shape = FloatConvShape { channels, outputs, groups: 1, rows: axis, columns: axis };
+            let values = |len: usize| -> Vec<f32> {
+                (0..len).map(|i| (i * 7919 % 2003) as f32 / 1000.0 - 1.0).collect()
+            };
+            let windows = side + padding[0] + padding[1] - kernel + 1;
+            let pixels = images * windows * windows;
+            let weights = values(channels * outputs * kernel * kernel);
+            let x = values(images * side * side * channels);
+            let gradient = values(pixels * outputs);
+            let mut out = gradient.clone();
+            let (mut of_weights, mut of_input) = (weights.clone(), x.clone());
+            let make = || FloatConv::with_precision(shape, Isa::Avx512, precision).unwrap();
+            let (mut ahead, mut back) = (make(), make());
+            back.load(&weights, None);
+            let (mut a, mut b) = (FloatScratch::default(), FloatScratch::default());
+            let times = medians(
+                peak,
+                vec![
+                    Box::new(|| {
+                        ahead.load(black_box(&weights), None);
+                        ahead.forward(&x, Rectifier::None, &mut out, &mut a);
+                    }),
+                    Box::new(|| {
+                        let input = Upstream { gradient: &mut of_input, accumulate: false };
+                        let (weights, input) = (&mut of_weights[..], Some(input));
+                        let into = ConvGradients { weights, bias: None, input };
+                        back.backward(&x, (Rectifier::None, &[]), &gradient, into, &mut b);
+                    }),
+                ],
+            );
+            let products = (pixels * weights.len()) as f64;
+            let peak = rate(peak, times[0]);
+            let [forward, gradients] =
+                [(1, 2e-3), (2, 4e-3)].map(|(at, each): (usize, f64)| each * products / times[at]);
+            println!(
+                "{name:<26}{forward:>9.0}{:>8.0}%{gradients:>11.0}{:>8.0}%",
+                100.0 * forward / peak,
+                100.0 * gradients / peak
+            );
+        }
     }
 }
 

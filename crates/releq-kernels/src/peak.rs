@@ -3,7 +3,9 @@
 //! these.
 #![allow(unsafe_code, reason = "assembly, so that no compiler removes what computes nothing")]
 
-use crate::{Isa, KernelError, cpu::Cpu};
+#[cfg(target_arch = "x86_64")]
+use crate::cpu::Avx512Bf16;
+use crate::{FloatPrecision, Isa, KernelError, cpu::Cpu};
 
 /// A register-only loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,28 +20,42 @@ pub enum Peak {
     /// AVX2 `VPMADDUBSW`, `VPMADDWD`, `VPADDD`: the common way to multiply 8-bit codes, which saturates at 16
     /// bits and is therefore not exact.
     SaturatingAvx2,
+    /// AVX-512 `VFMADD231PS`: products of f32.
+    Fp32,
+    /// AVX512-BF16 `VDPBF16PS`: products of bf16.
+    Bf16,
 }
 
 impl Peak {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::Int8, Self::BitSerial, Self::BitSerialOneBit, Self::SaturatingAvx2];
+    pub const ALL: [Self; 6] = [
+        Self::Int8,
+        Self::BitSerial,
+        Self::BitSerialOneBit,
+        Self::SaturatingAvx2,
+        Self::Fp32,
+        Self::Bf16,
+    ];
 
     /// The instruction set that it needs.
     #[must_use]
     pub const fn isa(self) -> Isa {
         match self {
-            Self::Int8 | Self::BitSerial | Self::BitSerialOneBit => Isa::Avx512,
             Self::SaturatingAvx2 => Isa::Avx2,
+            _ => Isa::Avx512,
         }
     }
 
     /// Runs the loop `rounds` times and returns the number of products that were computed and summed.
     ///
     /// # Errors
-    /// [`KernelError::MissingIsa`] if this processor lacks the instruction set.
+    /// [`KernelError::MissingIsa`] if this processor lacks the instruction set, [`KernelError::MissingBf16`] if it has no
+    /// products of bf16 and they are asked for.
     pub fn run(self, rounds: u32) -> Result<u64, KernelError> {
         let cpu = Cpu::new(self.isa())?;
+        if self == Self::Bf16 {
+            FloatPrecision::Bf16.check(self.isa())?;
+        }
         if rounds == 0 {
             return Ok(0);
         }
@@ -54,6 +70,12 @@ impl Peak {
                 x86_64::bit_serial_one_bit(avx512, rounds)
             }
             #[cfg(target_arch = "x86_64")]
+            (Self::Fp32, Cpu::Avx512(avx512)) => x86_64::fp32(avx512, rounds),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Bf16, Cpu::Avx512(avx512)) => {
+                Avx512Bf16::new(avx512).map_or(0, |bf16| x86_64::bf16(bf16, rounds))
+            }
+            #[cfg(target_arch = "x86_64")]
             (Self::SaturatingAvx2, Cpu::Avx2(avx2)) => x86_64::saturating_avx2(avx2, rounds),
             // `isa` names the proof that each loop takes, so what is left is nothing to run.
             _ => 0,
@@ -66,12 +88,13 @@ impl Peak {
 mod x86_64 {
     use std::arch::asm;
 
-    use crate::cpu::{Avx2, Avx512};
+    use crate::cpu::{Avx2, Avx512, Avx512Bf16};
 
-    /// A loop over lines of assembly that may use all vector registers.
+    /// A loop over lines of assembly that may use all vector registers, after `$first`.
     macro_rules! rounds {
-        ($rounds:expr, $($line:expr),+ $(,)?) => {
+        ($rounds:expr, first $first:literal, $($line:expr),+ $(,)?) => {
             asm!(
+                $first,
                 "2:",
                 $($line,)+
                 "dec {left}",
@@ -86,6 +109,9 @@ mod x86_64 {
                 out("xmm30") _, out("xmm31") _,
                 options(nomem, nostack),
             )
+        };
+        ($rounds:expr, $($line:expr),+ $(,)?) => {
+            rounds!($rounds, first "", $($line),+)
         };
     }
 
@@ -185,6 +211,58 @@ mod x86_64 {
         8 * 512
     }
 
+    // Numbers may be slow or not by what they are: all are 0 here.
+
+    pub(super) fn fp32(_avx512: Avx512, rounds: u64) -> u64 {
+        // SAFETY: `_avx512` proves that the processor has the instructions, which touch only the declared registers.
+        unsafe {
+            rounds!(
+                rounds,
+                first "vzeroall",
+                "vfmadd231ps zmm0, zmm14, zmm15",
+                "vfmadd231ps zmm1, zmm14, zmm15",
+                "vfmadd231ps zmm2, zmm14, zmm15",
+                "vfmadd231ps zmm3, zmm14, zmm15",
+                "vfmadd231ps zmm4, zmm14, zmm15",
+                "vfmadd231ps zmm5, zmm14, zmm15",
+                "vfmadd231ps zmm6, zmm14, zmm15",
+                "vfmadd231ps zmm7, zmm14, zmm15",
+                "vfmadd231ps zmm8, zmm14, zmm15",
+                "vfmadd231ps zmm9, zmm14, zmm15",
+                "vfmadd231ps zmm10, zmm14, zmm15",
+                "vfmadd231ps zmm11, zmm14, zmm15",
+                "vfmadd231ps zmm12, zmm14, zmm15",
+                "vfmadd231ps zmm13, zmm14, zmm15",
+            );
+        }
+        14 * 16
+    }
+
+    pub(super) fn bf16(_bf16: Avx512Bf16, rounds: u64) -> u64 {
+        // SAFETY: `_bf16` proves that the processor has the instructions, which touch only the declared registers.
+        unsafe {
+            rounds!(
+                rounds,
+                first "vzeroall",
+                "vdpbf16ps zmm0, zmm14, zmm15",
+                "vdpbf16ps zmm1, zmm14, zmm15",
+                "vdpbf16ps zmm2, zmm14, zmm15",
+                "vdpbf16ps zmm3, zmm14, zmm15",
+                "vdpbf16ps zmm4, zmm14, zmm15",
+                "vdpbf16ps zmm5, zmm14, zmm15",
+                "vdpbf16ps zmm6, zmm14, zmm15",
+                "vdpbf16ps zmm7, zmm14, zmm15",
+                "vdpbf16ps zmm8, zmm14, zmm15",
+                "vdpbf16ps zmm9, zmm14, zmm15",
+                "vdpbf16ps zmm10, zmm14, zmm15",
+                "vdpbf16ps zmm11, zmm14, zmm15",
+                "vdpbf16ps zmm12, zmm14, zmm15",
+                "vdpbf16ps zmm13, zmm14, zmm15",
+            );
+        }
+        14 * 32
+    }
+
     pub(super) fn saturating_avx2(_avx2: Avx2, rounds: u64) -> u64 {
         // SAFETY: `_avx2` proves that the processor has the instructions, which touch only the declared registers.
         unsafe {
@@ -222,7 +300,11 @@ mod tests {
     fn runs_where_the_instructions_are_and_counts() {
         for peak in Peak::ALL {
             let counts = [0, 1, 1000].map(|rounds| peak.run(rounds));
-            if peak.isa().is_available() {
+            let precision = match peak {
+                Peak::Bf16 => FloatPrecision::Bf16,
+                _ => FloatPrecision::Fp32,
+            };
+            if precision.check(peak.isa()).is_ok() {
                 let one = counts[1].clone().expect("the instructions are there");
                 assert!(one > 0, "{peak:?}");
                 assert_eq!(counts, [Ok(0), Ok(one), Ok(1000 * one)], "{peak:?}");
