@@ -132,7 +132,7 @@ pub(super) trait Paired: Vector {
 }
 
 /// Rounds to the nearest, of two to the even one.
-fn rounded(value: f32) -> u16 {
+pub(super) fn rounded(value: f32) -> u16 {
     let bits = value.to_bits();
     if value.is_nan() {
         (bits >> 16) as u16 | 0x40
@@ -279,113 +279,9 @@ const fn first(len: usize) -> u16 {
     ((1_u32 << len) - 1) as u16
 }
 
-/// Writes values rounded to bf16, one after the other.
-pub(super) struct Round<'a> {
-    pub(super) from: &'a [f32],
-    /// As long as `from`.
-    pub(super) to: &'a mut [u16],
-}
-
-impl PairTask for Round<'_> {
-    #[inline(always)]
-    fn run<F: PairFamily>(self, _family: F) {
-        assert_eq!(self.from.len(), self.to.len(), "room for all values");
-        for at in (0..self.from.len()).step_by(F::Full::LANES) {
-            let len = self.from.len() - at;
-            // SAFETY: `_family` proves that the processor has the instructions; at most `len` values are read and written,
-            // behind `at`, of slices that are as long as each other.
-            unsafe {
-                let values = F::Full::load_up_to(self.from.as_ptr().add(at), len);
-                values.store_bf16(self.to.as_mut_ptr().add(at), len);
-            }
-        }
-    }
-}
-
-/// Writes every vector of a row as pairs with the vector `distance` behind it, or with zeros where there is none, both rounded to
-/// bf16: `to[vector][lane] = [from[vector][lane], from[vector + distance][lane]]`, for every `step`-th vector.
-pub(super) struct PairUp<'a> {
-    /// Rows of so many values are looked at, which are a whole number of vectors.
-    pub(super) row: usize,
-    /// Values between the starts of rows.
-    pub(super) stride: usize,
-    /// Values of a vector.
-    pub(super) vector: usize,
-    pub(super) step: usize,
-    pub(super) distance: usize,
-    pub(super) from: &'a [f32],
-    /// Room for the pairs of all rows.
-    pub(super) to: &'a mut [u16],
-}
-
-impl PairTask for PairUp<'_> {
-    #[inline(always)]
-    fn run<F: PairFamily>(self, _family: F) {
-        let Self { row, stride, vector, step, distance, from, to } = self;
-        let pairs = (row / vector).div_ceil(step) * vector * 2;
-        assert!(to.len() / pairs <= from.len().div_ceil(stride), "a row for every row of pairs");
-        for (to, from) in to.chunks_exact_mut(pairs).zip(from.chunks(stride)) {
-            let from = &from[..row];
-            for (to, first) in to.chunks_exact_mut(2 * vector).zip((0..row).step_by(step * vector))
-            {
-                let other = first + distance * vector;
-                let is_there = other < row;
-                let (first, other) = (
-                    &from[first..first + vector],
-                    if is_there { &from[other..other + vector] } else { &[] },
-                );
-                for at in (0..vector).step_by(F::Full::LANES) {
-                    let len = vector - at;
-                    // SAFETY: `_family` proves that the processor has the instructions; at most `len` values behind `at` are
-                    // read of slices of `vector` values, and as many pairs are written to one of twice as many.
-                    unsafe {
-                        let first = F::Full::load_up_to(first.as_ptr().add(at), len);
-                        let other = match is_there {
-                            true => F::Full::load_up_to(other.as_ptr().add(at), len),
-                            false => F::Full::splat(0.0),
-                        };
-                        first.store_pairs(other, to.as_mut_ptr().add(2 * at), len);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Packed weights of pairs of taps in bf16, from those of single ones, `[runs][taps][width]`: `[runs][pairs][width][2]`, for
-/// every `(runs, taps, width)`. A run of an odd number of taps ends with zeros.
-pub(super) fn pair_taps(
-    cpu: PairCpu,
-    mut packed: &[f32],
-    blocks: impl Iterator<Item = (usize, usize, usize)>,
-    to: &mut Vec<u16>,
-) {
-    let mut at = 0;
-    for (runs, taps, width) in blocks {
-        let (part, others) = packed.split_at(runs * taps * width);
-        packed = others;
-        let end = at + runs * taps.next_multiple_of(2) * width;
-        to.resize(to.len().max(end), 0);
-        let (row, vector) = (taps * width, width);
-        let to = &mut to[at..end];
-        at = end;
-        if runs > 0 {
-            let pairs = PairUp { row, stride: row, vector, step: 2, distance: 1, from: part, to };
-            dispatch_pairs(cpu, pairs);
-        }
-    }
-    to.truncate(at);
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn cpus() -> Vec<PairCpu> {
-        Isa::available().filter_map(|isa| PairCpu::new(isa).ok()).collect()
-    }
 
     #[test]
     fn values_are_rounded_to_the_nearest_of_two_to_the_even() {
@@ -402,45 +298,6 @@ mod tests {
             (f32::NAN, 0x7fc0),
         ] {
             assert_eq!(rounded(value), expected, "{value}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_processor_rounds_and_pairs_alike(
-            bits in proptest::collection::vec(any::<u32>(), 1..100),
-        ) {
-            let from: Vec<f32> = bits.iter().copied().map(f32::from_bits).collect();
-            let expected: Vec<u16> = from.iter().map(|&value| rounded(value)).collect();
-            for cpu in cpus() {
-                let mut to = vec![0; from.len()];
-                dispatch_pairs(cpu, Round { from: &from, to: &mut to });
-                prop_assert_eq!(&to, &expected, "{:?}", cpu);
-            }
-        }
-
-        #[test]
-        fn vectors_are_paired_with_those_behind_them(
-            vectors in 1_usize..9, vector in 1_usize..40, step in 1_usize..3, distance in 1_usize..4,
-            rows in 1_usize..4,
-        ) {
-            let row = vectors * vector;
-            let from: Vec<f32> = (0..rows * row).map(|at| at as f32).collect();
-            let count = vectors.div_ceil(step);
-            for cpu in cpus() {
-                let mut to = vec![0; rows * count * vector * 2];
-                let (from, to_all) = (&from[..], &mut to[..]);
-                dispatch_pairs(cpu, PairUp { row, stride: row, vector, step, distance, from, to: to_all });
-                for (at, pair) in to.chunks_exact(2).enumerate() {
-                    let (row, pair_of, lane) = (at / (count * vector), at / vector % count, at % vector);
-                    let value = |which: usize| match which < vectors {
-                        true => from[(row * vectors + which) * vector + lane],
-                        false => 0.0,
-                    };
-                    let first = pair_of * step;
-                    prop_assert_eq!(pair, [rounded(value(first)), rounded(value(first + distance))]);
-                }
-            }
         }
     }
 }

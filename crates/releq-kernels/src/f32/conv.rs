@@ -8,12 +8,13 @@
 use super::{
     add_up,
     axis::FloatAxis,
-    bf16::{FloatPrecision, PairCpu, PairUp, Round, dispatch_pairs, pair_taps},
+    bf16::{FloatPrecision, PairCpu, dispatch_pairs},
     blocks::{Block, blocks, padded},
+    frame::{Frame, Layout, PairFrame, RoundFrame, pair_taps},
     operands::{ConvGradients, FloatConvShape, FloatScratch, Upstream},
     rectifier::Rectifier,
     tile::{Bf16, Clip, Correlate, Extent, Fp32, Operand, Start, Taps, Walk, Windows},
-    vector::{Family, FloatCpu, Task, Vector, dispatch},
+    vector::{FloatCpu, dispatch},
 };
 use crate::{Isa, KernelError};
 
@@ -265,7 +266,7 @@ impl FloatConv {
             for (first, images) in self.chunks(batch, self.framed()) {
                 let x = &x[first * self.shape.inputs()..][..images * self.shape.inputs()];
                 let out = &mut out[first * self.shape.outputs()..][..images * self.shape.outputs()];
-                let (x, from, taps) = self.windows(x, group, &mut scratch.x);
+                let (from, taps) = self.windows();
                 let walk = Walk {
                     start: group * outputs,
                     image: self.shape.outputs(),
@@ -277,13 +278,15 @@ impl FloatConv {
                 let sums = Sums { extent, from, taps, clip, walk, rectifier };
                 match self.pairs {
                     None => {
+                        let x = self.framed_images(x, group, &mut scratch.x);
                         self.multiply::<Fp32>(group, &sums, x, &self.forward, out, &|windows| {
                             dispatch(self.cpu, windows);
-                        })
+                        });
                     }
                     Some(cpu) => {
-                        let (x, weights) =
-                            (round(cpu, x, &mut scratch.rounded), &self.forward_pairs);
+                        let layout = self.layout(group);
+                        let x = round(cpu, x, images, layout, &mut scratch.rounded);
+                        let weights = &self.forward_pairs;
                         self.multiply::<Bf16>(group, &sums, x, weights, out, &|windows| {
                             dispatch_pairs(cpu, windows);
                         });
@@ -381,54 +384,64 @@ impl FloatConv {
             for (first, images) in self.chunks(batch, self.framed() + by.image) {
                 let size = self.shape.outputs();
                 let part = first * size..(first + images) * size;
-                // A copy of the output gradient with ReLU applied, padded in space for the gradient of the
-                // input, and padded to whole blocks of channels for the gradient of the weights. The bias
-                // gradient is summed on the way.
-                scratch.gradient.resize(images * by.image, 0.0);
-                dispatch(
-                    self.cpu,
-                    Frame {
+                // In bf16, zeros around the gradient come with the rounding.
+                let plain = Layout {
+                    channels: [self.shape.outputs, group * outputs, outputs],
+                    lanes,
+                    ..Layout::plain(lanes, [rows, columns])
+                };
+                let layout = match self.pairs {
+                    None => Layout { margin, framed, ..plain },
+                    Some(_) => plain,
+                };
+                let of_outputs = if layout.is_copy() && !rectified && bias.is_none() {
+                    &gradient[part]
+                } else {
+                    // A copy of the output gradient with ReLU applied, padded in space for the gradient of the
+                    // input, and padded to whole blocks of channels for the gradient of the weights. The bias
+                    // gradient is summed on the way.
+                    scratch.gradient.resize(images * layout.image(), 0.0);
+                    let sums = bias.as_deref_mut();
+                    let frame = Frame {
                         from: &gradient[part.clone()],
                         output: rectified.then(|| (rectifier, &output[part])),
-                        channels: [self.shape.outputs, group * outputs, outputs],
-                        sides: [rows, columns],
-                        margin,
-                        framed,
-                        lanes,
+                        layout,
                         to: &mut scratch.gradient,
-                        sums: bias
-                            .as_deref_mut()
-                            .map(|bias| &mut bias[group * outputs..][..outputs]),
-                    },
-                );
+                        sums: sums.map(|bias| &mut bias[group * outputs..][..outputs]),
+                    };
+                    dispatch(self.cpu, frame);
+                    &scratch.gradient
+                };
                 let part = first * self.shape.inputs()..(first + images) * self.shape.inputs();
-                let (x, from, taps) = self.windows(&x[part.clone()], group, &mut scratch.x);
+                let x = &x[part.clone()];
                 let sums = &mut scratch.sums[group * lanes * depth..][..lanes * depth];
-                let (extent, [from, along]) =
-                    self.side_by_side([images, rows, columns], [from, by]);
+                let extent = [images, rows, columns];
                 match self.pairs {
                     None => {
-                        let operands = ((x, from, taps), (&scratch.gradient[..], along));
+                        let x = self.framed_images(x, group, &mut scratch.x);
+                        let (from, taps) = self.windows();
+                        let (extent, [from, by]) = self.side_by_side(extent, [from, by]);
+                        let operands = ((x, from, taps), (of_outputs, by));
                         self.correlate::<Fp32>(extent, operands, sums, &|correlate| {
                             dispatch(self.cpu, correlate);
                         });
                     }
                     Some(cpu) => {
                         let pairs = (&mut scratch.x_pairs, &mut scratch.gradient_pairs);
-                        let operands = ((x, from, taps), (&scratch.gradient[..], along));
-                        self.correlate_pairs(cpu, extent, operands, sums, pairs);
+                        self.correlate_pairs((cpu, group), extent, (x, of_outputs), sums, pairs);
                     }
                 }
                 if let Some(Upstream { gradient, accumulate }) = &mut input {
                     let (to, accumulate) = (&mut gradient[part], *accumulate);
-                    let FloatScratch { gradient, product, rounded, .. } = &mut *scratch;
-                    let gradient = &gradient[..];
                     if self.adds_up {
-                        let (how, from) = ((self.shape, self.cpu), (gradient, lanes));
-                        let packed = &self.backward;
+                        let (how, from) = ((self.shape, self.cpu), (of_outputs, lanes));
+                        let (packed, product) = (&self.backward, &mut scratch.product);
                         add_up::input_gradient(how, from, packed, to, accumulate, product);
                     } else if let Some(cpu) = self.pairs {
-                        let from = (round(cpu, gradient, rounded), by, &self.backward_pairs[..]);
+                        let layout =
+                            Layout { margin, framed, ..Layout::plain(lanes, [rows, columns]) };
+                        let from = round(cpu, of_outputs, images, layout, &mut scratch.rounded);
+                        let from = (from, by, &self.backward_pairs[..]);
                         self.input_gradient::<Bf16>(
                             (group, images),
                             from,
@@ -439,7 +452,7 @@ impl FloatConv {
                             },
                         );
                     } else {
-                        let from = (gradient, by, &self.backward[..]);
+                        let from = (of_outputs, by, &self.backward[..]);
                         self.input_gradient::<Fp32>(
                             (group, images),
                             from,
@@ -485,31 +498,38 @@ impl FloatConv {
         }
     }
 
-    /// As [`correlate`](Self::correlate) in bf16, whose terms are of two pixels side by side: both operands are paired up first.
+    /// As [`correlate`](Self::correlate) in bf16, of images and the gradient of their outputs as they are. Terms are of two pixels
+    /// side by side: both operands are paired up first.
     fn correlate_pairs(
         &self,
-        cpu: PairCpu,
-        [images, rows, columns]: Extent,
-        ((x, from, taps), (gradient, by)): Operands<'_, Fp32>,
+        (cpu, group): (PairCpu, usize),
+        extent: Extent,
+        (x, gradient): (&[f32], &[f32]),
         sums: &mut [f32],
         (x_pairs, gradient_pairs): (&mut Vec<u16>, &mut Vec<u16>),
     ) {
-        let (inputs, lanes) = (self.shape.channels / self.shape.groups, padded(&self.out_blocks));
-        let row = if self.is_one_pixel() { x.len() } else { self.shape.columns.padded() * inputs };
-        x_pairs.resize(2 * x.len(), 0);
-        let (vector, step, distance) = (inputs, 1, from.column / inputs);
-        let pair_up = PairUp { row, stride: row, vector, step, distance, from: x, to: x_pairs };
-        dispatch_pairs(cpu, pair_up);
+        let lanes = padded(&self.out_blocks);
+        let (from, taps) = self.windows();
+        let image = extent[1] * extent[2] * lanes;
+        let by = Walk { start: 0, image, row: extent[2] * lanes, column: lanes };
+        let (extent, [from, _]) = self.side_by_side(extent, [from, by]);
+        let [images, rows, columns] = extent;
 
-        let pairs = columns.div_ceil(2);
-        let image = rows * pairs * lanes * 2;
-        gradient_pairs.resize(images * image, 0);
-        for (index, to) in gradient_pairs.chunks_exact_mut(image).enumerate() {
-            let (row, stride) = (columns * lanes, by.row);
-            let (vector, step, distance) = (lanes, 2, 1);
-            let from = &gradient[by.start + index * by.image..];
-            dispatch_pairs(cpu, PairUp { row, stride, vector, step, distance, from, to });
-        }
+        let layout = self.layout(group);
+        // Of images of one pixel, all are a row.
+        let layout = match self.is_one_pixel() {
+            true => Layout { sides: [1, columns], framed: [1, columns], ..layout },
+            false => layout,
+        };
+        x_pairs.resize(images * layout.framed[0] * PairFrame::row(layout, 1), 0);
+        let distance = from.column / layout.lanes;
+        dispatch_pairs(cpu, PairFrame { from: x, layout, step: 1, distance, to: x_pairs });
+
+        let layout = Layout::plain(lanes, [rows, columns]);
+        let row = PairFrame::row(layout, 2);
+        gradient_pairs.resize(images * rows * row, 0);
+        let to = &mut gradient_pairs[..];
+        dispatch_pairs(cpu, PairFrame { from: gradient, layout, step: 2, distance: 1, to });
 
         let from = Walk {
             start: 2 * from.start,
@@ -518,8 +538,9 @@ impl FloatConv {
             column: 4 * from.column,
         };
         let taps = Taps { row: 2 * taps.row, run: 2 * taps.run, ..taps };
-        let by = Walk { start: 0, image, row: pairs * lanes * 2, column: lanes * 2 };
+        let by = Walk { start: 0, image: rows * row, row, column: lanes * 2 };
         let operands = ((&x_pairs[..], from, taps), (&gradient_pairs[..], by));
+        let pairs = columns.div_ceil(2);
         self.correlate::<Bf16>([images, rows, pairs], operands, sums, &|correlate| {
             dispatch_pairs(cpu, correlate);
         });
@@ -631,48 +652,49 @@ impl FloatConv {
         rows.padded() * columns.padded() * (channels / groups)
     }
 
-    /// The windows of one group: in place if possible, otherwise in a copy with padding and only the channels
-    /// of the group.
-    fn windows<'a>(
+    /// The padded images of one group.
+    fn layout(&self, group: usize) -> Layout {
+        let FloatConvShape { channels: all, groups, rows, columns, .. } = self.shape;
+        let channels = all / groups;
+        Layout {
+            channels: [all, group * channels, channels],
+            sides: [rows.size, columns.size],
+            margin: [rows.padding[0], columns.padding[0]],
+            framed: [rows.padded(), columns.padded()],
+            lanes: channels,
+        }
+    }
+
+    /// These images: in place if possible, otherwise in a copy with padding and only the channels of the group.
+    fn framed_images<'a>(
         &self,
         x: &'a [f32],
         group: usize,
         scratch: &'a mut Vec<f32>,
-    ) -> (&'a [f32], Walk, Taps) {
-        let FloatConvShape { channels: all, groups, rows, columns, .. } = self.shape;
-        let channels = all / groups;
-        let framed = [rows.padded(), columns.padded()];
-        let x = if framed == [rows.size, columns.size] && groups == 1 {
-            x
-        } else {
-            let images = x.len() / self.shape.inputs();
-            scratch.resize(images * framed[0] * framed[1] * channels, 0.0);
-            dispatch(
-                self.cpu,
-                Frame {
-                    from: x,
-                    output: None,
-                    channels: [all, group * channels, channels],
-                    sides: [rows.size, columns.size],
-                    margin: [rows.padding[0], columns.padding[0]],
-                    framed,
-                    lanes: channels,
-                    to: scratch,
-                    sums: None,
-                },
-            );
-            &*scratch
-        };
-        let row = framed[1] * channels;
+    ) -> &'a [f32] {
+        let layout = self.layout(group);
+        if layout.is_copy() {
+            return x;
+        }
+        scratch.resize(x.len() / self.shape.inputs() * layout.image(), 0.0);
+        dispatch(self.cpu, Frame { from: x, output: None, layout, to: scratch, sums: None });
+        scratch
+    }
+
+    /// The windows of padded images.
+    const fn windows(&self) -> (Walk, Taps) {
+        let FloatConvShape { channels, groups, rows, columns, .. } = self.shape;
+        let channels = channels / groups;
+        let row = columns.padded() * channels;
         let from = Walk {
             start: 0,
-            image: framed[0] * row,
+            image: rows.padded() * row,
             row: rows.stride * row,
             column: columns.stride * channels,
         };
         let (runs, len) = self.run();
         let run = columns.dilation * channels;
-        (x, from, Taps { rows: rows.kernel, row: rows.dilation * row, runs, run, len })
+        (from, Taps { rows: rows.kernel, row: rows.dilation * row, runs, run, len })
     }
 
     /// Runs of a row of a window, and the values of each: adjacent columns are one run, others are a run each.
@@ -751,11 +773,18 @@ struct Sums {
 type Operands<'a, O> =
     ((&'a [<O as Operand>::Value], Walk, Taps), (&'a [<O as Operand>::Value], Walk));
 
-/// `values` in bf16, and one more: a pair may begin with the last one.
-fn round<'a>(cpu: PairCpu, values: &[f32], to: &'a mut Vec<u16>) -> &'a [u16] {
-    to.resize(values.len() + 1, 0);
-    to[values.len()] = 0;
-    dispatch_pairs(cpu, Round { from: values, to: &mut to[..values.len()] });
+/// Copies of images in bf16, and one value more: a pair may begin with the last one.
+fn round<'a>(
+    cpu: PairCpu,
+    from: &[f32],
+    images: usize,
+    layout: Layout,
+    to: &'a mut Vec<u16>,
+) -> &'a [u16] {
+    let values = images * layout.image();
+    to.resize(values + 1, 0);
+    to[values] = 0;
+    dispatch_pairs(cpu, RoundFrame { from, layout, to: &mut to[..values] });
     to
 }
 
@@ -766,89 +795,6 @@ fn clear([images, rows, columns]: [usize; 3], to: &mut [f32], walk: Walk, channe
             for column in 0..columns {
                 let at = walk.start + image * walk.image + row * walk.row + column * walk.column;
                 to[at..at + channels].fill(0.0);
-            }
-        }
-    }
-}
-
-/// Copies some channels of images to a buffer, with zero padding around each image and after the channels of
-/// each pixel.
-struct Frame<'a> {
-    from: &'a [f32],
-    /// If given, `from` is the gradient of what this rectifier gave, and its backward pass is done on the way.
-    output: Option<(Rectifier, &'a [f32])>,
-    /// Channels of a pixel, the first that is copied, and the number that are copied.
-    channels: [usize; 3],
-    sides: [usize; 2],
-    /// Zeros above and on the left.
-    margin: [usize; 2],
-    framed: [usize; 2],
-    /// Number of values of a pixel in `to`.
-    lanes: usize,
-    to: &'a mut [f32],
-    /// If given, the sum over all pixels is added to it, channel by channel: the gradient of the bias.
-    sums: Option<&'a mut [f32]>,
-}
-
-impl Task for Frame<'_> {
-    #[inline(always)]
-    #[allow(unsafe_code, reason = "vector instructions on slices whose lengths are known")]
-    fn run<F: Family>(self, _family: F) {
-        let [all, first, copied] = self.channels;
-        assert!(copied <= self.lanes, "room for all channels of a pixel");
-        let [height, width] = self.sides;
-        let [above, left] = [self.margin[0], self.margin[1] * self.lanes];
-        let plain =
-            self.output.is_none() && self.sums.is_none() && copied == all && all == self.lanes;
-        let mut sums = self.sums;
-        let images = self.to.chunks_exact_mut(self.framed[0] * self.framed[1] * self.lanes);
-        for (image, to) in images.enumerate() {
-            for (row, to) in to.chunks_exact_mut(self.framed[1] * self.lanes).enumerate() {
-                let Some(row) = row.checked_sub(above).filter(|&row| row < height) else {
-                    to.fill(0.0);
-                    continue;
-                };
-                let at = (image * height + row) * width * all;
-                let part = at..at + width * all;
-                let from = &self.from[part.clone()];
-                let (left, to) = to.split_at_mut(left);
-                let (to, right) = to.split_at_mut(width * self.lanes);
-                left.fill(0.0);
-                right.fill(0.0);
-                if plain {
-                    to.copy_from_slice(from);
-                    continue;
-                }
-                let output = self.output.map(|(rectifier, output)| (rectifier, &output[part]));
-                let pixels =
-                    to.chunks_exact_mut(self.lanes).zip(from.chunks_exact(all)).enumerate();
-                for (pixel, (to, from)) in pixels {
-                    let from = &from[first..first + copied];
-                    let output = output.map(|(rectifier, output)| {
-                        (rectifier, &output[pixel * all + first..][..copied])
-                    });
-                    let mut at = 0;
-                    while at < copied {
-                        let len = copied - at;
-                        // SAFETY: `_family` proves that the processor has the instructions. At most `len`
-                        // values are read from and written to slices of `copied` values, or of `lanes`, which
-                        // is no fewer.
-                        unsafe {
-                            let mut values = F::Full::load_up_to(from.as_ptr().add(at), len);
-                            if let Some((rectifier, output)) = output {
-                                let output = F::Full::load_up_to(output.as_ptr().add(at), len);
-                                values = rectifier.backward(values, output);
-                            }
-                            values.store_up_to(to.as_mut_ptr().add(at), len);
-                            if let Some(sums) = &mut sums {
-                                let sums = sums[..copied].as_mut_ptr().add(at);
-                                F::Full::load_up_to(sums, len).add(values).store_up_to(sums, len);
-                            }
-                        }
-                        at += F::Full::LANES;
-                    }
-                    to[copied..].fill(0.0);
-                }
             }
         }
     }

@@ -11,6 +11,7 @@ mod bf16;
 mod blocks;
 mod conv;
 mod depthwise;
+mod frame;
 mod matmul;
 mod norm;
 mod operands;
