@@ -241,7 +241,7 @@ const LAYERS: [(&str, [usize; 2], usize, usize, usize); 10] = [
     ("AlexNet fc2", [4096, 4096], 1, 1, 128),
 ];
 
-/// The kernels of a training step: forward, the packing of the weights included, and both gradients.
+/// The kernels of a training step: forward, the packing of its weights included, and both gradients, packed before.
 fn training() {
     let both = [(FloatPrecision::Fp32, Peak::Fp32), (FloatPrecision::Bf16, Peak::Bf16)];
     for (precision, peak) in both {

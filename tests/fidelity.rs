@@ -15,30 +15,31 @@ use releq::{
 use releq_test_support::data_dir;
 
 /// Bitwidths of SimpleNet, and how many of the 10,000 test images of CIFAR-10 (as JPEG) it then classifies after six epochs
-/// of retraining from the authors' checkpoint, summed over two seeds. The two have rank correlations of 0.84 with each other, and
-/// of 0.81 near the best: all but one assignment are within 1.5 points of it.
+/// of retraining from the authors' checkpoint, summed over two seeds: 2, 3 and 4 bits everywhere, and 17 assignments of these bits
+/// that were drawn at random, since from 5 bits on nothing is lost that images could show. The two seeds have rank correlations
+/// of 0.96 with each other.
 ///
 /// `releq search simplenet --weights simplenet_cifar.pth.tar --quantizer wrpn-scaled --batch-size 64 --shift 2 --mirror
 /// --long-epochs 6 --learning-rate 0.003 --held-out-from-test --held-out 5000 --seed 1` and 2, with the assignments under `beside`,
 /// on 2026-11-29 (commit 6cdbd31); both halves of the test images are counted.
 const TRUTH: [([u8; 5], u32); 20] = [
-    ([5, 5, 5, 5, 5], 14524),
-    ([6, 6, 5, 5, 4], 14607),
-    ([5, 5, 5, 4, 5], 14620),
-    ([6, 5, 5, 4, 4], 14563),
-    ([5, 5, 5, 3, 4], 14521),
-    ([5, 5, 4, 3, 3], 14548),
-    ([5, 8, 5, 4, 4], 14558),
-    ([6, 6, 6, 5, 5], 14594),
-    ([5, 6, 4, 4, 3], 14571),
-    ([6, 5, 4, 4, 3], 14500),
-    ([7, 6, 5, 5, 5], 14615),
-    ([5, 4, 5, 5, 5], 14597),
-    ([8, 6, 5, 7, 3], 14518),
-    ([4, 7, 3, 8, 2], 14460),
-    ([7, 3, 6, 2, 5], 14517),
-    ([3, 6, 8, 4, 7], 14355),
-    ([8, 8, 8, 8, 8], 14596),
+    ([2, 4, 2, 3, 2], 13750),
+    ([3, 3, 3, 4, 3], 14268),
+    ([2, 2, 3, 2, 3], 13683),
+    ([3, 4, 2, 4, 3], 14215),
+    ([3, 4, 2, 4, 2], 14145),
+    ([3, 2, 2, 2, 4], 13974),
+    ([4, 2, 3, 4, 2], 14224),
+    ([3, 3, 4, 2, 3], 14217),
+    ([2, 4, 2, 3, 3], 13769),
+    ([2, 3, 4, 4, 2], 13784),
+    ([2, 4, 4, 3, 2], 13738),
+    ([4, 3, 4, 4, 4], 14470),
+    ([3, 4, 4, 2, 3], 14219),
+    ([3, 4, 3, 4, 3], 14322),
+    ([4, 2, 3, 2, 4], 14138),
+    ([4, 4, 4, 4, 3], 14527),
+    ([2, 4, 3, 3, 3], 13807),
     ([4, 4, 4, 4, 4], 14506),
     ([3, 3, 3, 3, 3], 14325),
     ([2, 2, 2, 2, 2], 13406),
@@ -133,8 +134,8 @@ fn the_divergence_orders_assignments_as_their_long_retrains_do() {
         .collect();
     let [all, near] = fidelity(&signal);
     eprintln!("divergence after a short retrain: {all:.3}, near the best {near:.3}");
-    // Measured: 0.791 and 0.756. Retrains whose clips are held leave less between assignments than one seed changes.
-    assert!(all >= 0.75 && near >= 0.7, "{all:.3}, {near:.3}");
+    // Measured: 0.961 and 0.888; seeds differ by 0.01 and 0.06. Of the 12 near the best, four are within 9 images of each other.
+    assert!(all >= 0.94 && near >= 0.8, "{all:.3}, {near:.3}");
 
     let bits = (2..=8).map(|bits| Bitwidth::new(bits).unwrap());
     let problem = Problem::builder().network(&network, None).actions(bits).build().unwrap();
@@ -142,6 +143,6 @@ fn the_divergence_orders_assignments_as_their_long_retrains_do() {
     let sums: Vec<f64> = assignments.iter().map(|bits| -known.divergence(bits).unwrap()).collect();
     let [all, near] = fidelity(&sums);
     eprintln!("sum of the sensitivities: {all:.3}, near the best {near:.3}");
-    // Measured: 0.758 and 0.718.
-    assert!(all >= 0.72 && near >= 0.67, "{all:.3}, {near:.3}");
+    // Measured: 0.904 and 0.636.
+    assert!(all >= 0.88 && near >= 0.55, "{all:.3}, {near:.3}");
 }

@@ -37,7 +37,7 @@ impl Peak {
         Self::Bf16,
     ];
 
-    /// The instruction set that it needs.
+    /// The instruction set that it needs; [`Bf16`](Self::Bf16) needs AVX512-BF16 besides.
     #[must_use]
     pub const fn isa(self) -> Isa {
         match self {
@@ -211,7 +211,7 @@ mod x86_64 {
         8 * 512
     }
 
-    // Numbers may be slow or not by what they are: all are 0 here.
+    // Some values, such as subnormal ones, may be slower than others, so all are 0 here.
 
     pub(super) fn fp32(_avx512: Avx512, rounds: u64) -> u64 {
         // SAFETY: `_avx512` proves that the processor has the instructions, which touch only the declared registers.

@@ -296,6 +296,9 @@ fn small_shapes_equal_the_definition() {
     let mut scratch = FloatScratch::default();
     check(shape([2, 3, 1], [3, 2], [3, 1, 1]), 2, &mut scratch);
     check(shape([4, 4, 4], [3, 3], [3, 2, 1]), 1, &mut scratch);
+    // Enough channels for bf16.
+    check(shape([9, 3, 1], [3, 2], [3, 1, 1]), 2, &mut scratch);
+    check(shape([9, 3, 1], [1, 1], [1, 1, 0]), 3, &mut scratch);
 }
 
 #[test]

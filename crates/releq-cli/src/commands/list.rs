@@ -209,7 +209,7 @@ const COSTS: [(&str, &str); 15] = [
 
 const BACKENDS: [(&str, &str); 5] = [
     ("native", "our CPU kernels, one thread for each training"),
-    ("native-bf16", "the same, convolutions multiply in bf16: faster, on AVX512-BF16 alone"),
+    ("native-bf16", "the same with products in bf16: faster, on AVX512-BF16 alone"),
     ("flex", "Burn on the CPU"),
     ("ndarray", "Burn on the CPU; built in by the feature of that name"),
     ("wgpu", "Burn on a GPU; built in by the feature of that name"),

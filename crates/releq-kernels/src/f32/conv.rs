@@ -38,7 +38,7 @@ pub struct FloatConv {
     out_blocks: Vec<Block>,
     /// Blocks of the inputs of one group.
     in_blocks: Vec<Block>,
-    /// `[groups][blocks][taps][lanes]`.
+    /// `[groups][blocks][taps][lanes]`; in bf16 only what pairs are made of, as `backward` is.
     forward: Vec<f32>,
     phases: [Vec<Phase>; 2],
     /// Whether the gradient of the inputs is a product that is added up, since the direct way is slower.
@@ -119,7 +119,8 @@ impl FloatConv {
     }
 
     /// The same with products in `precision`. With fewer than 8 input channels in a group they stay in f32. In bf16, what is
-    /// close to the largest f32 becomes infinite, and an infinite or undefined value may reach the windows beside its own.
+    /// close to the largest f32 becomes infinite, and an infinite or undefined value may reach the windows beside its own, with
+    /// images of one pixel also those of the images beside its own.
     ///
     /// # Errors
     /// As [`new`](Self::new) and [`FloatPrecision::check`].
@@ -285,7 +286,7 @@ impl FloatConv {
                     }
                     Some(cpu) => {
                         let layout = self.layout(group);
-                        let x = round(cpu, x, images, layout, &mut scratch.rounded);
+                        let x = rounded_images(cpu, x, images, layout, &mut scratch.rounded);
                         let weights = &self.forward_pairs;
                         self.multiply::<Bf16>(group, &sums, x, weights, out, &|windows| {
                             dispatch_pairs(cpu, windows);
@@ -385,16 +386,16 @@ impl FloatConv {
                 let size = self.shape.outputs();
                 let part = first * size..(first + images) * size;
                 // In bf16, zeros around the gradient come with the rounding.
-                let plain = Layout {
+                let unframed = Layout {
                     channels: [self.shape.outputs, group * outputs, outputs],
                     lanes,
                     ..Layout::plain(lanes, [rows, columns])
                 };
                 let layout = match self.pairs {
-                    None => Layout { margin, framed, ..plain },
-                    Some(_) => plain,
+                    None => Layout { margin, framed, ..unframed },
+                    Some(_) => unframed,
                 };
-                let of_outputs = if layout.is_copy() && !rectified && bias.is_none() {
+                let of_outputs = if layout.is_identity() && !rectified && bias.is_none() {
                     &gradient[part]
                 } else {
                     // A copy of the output gradient with ReLU applied, padded in space for the gradient of the
@@ -440,7 +441,8 @@ impl FloatConv {
                     } else if let Some(cpu) = self.pairs {
                         let layout =
                             Layout { margin, framed, ..Layout::plain(lanes, [rows, columns]) };
-                        let from = round(cpu, of_outputs, images, layout, &mut scratch.rounded);
+                        let from =
+                            rounded_images(cpu, of_outputs, images, layout, &mut scratch.rounded);
                         let from = (from, by, &self.backward_pairs[..]);
                         self.input_gradient::<Bf16>(
                             (group, images),
@@ -510,9 +512,7 @@ impl FloatConv {
     ) {
         let lanes = padded(&self.out_blocks);
         let (from, taps) = self.windows();
-        let image = extent[1] * extent[2] * lanes;
-        let by = Walk { start: 0, image, row: extent[2] * lanes, column: lanes };
-        let (extent, [from, _]) = self.side_by_side(extent, [from, by]);
+        let (extent, [from]) = self.side_by_side(extent, [from]);
         let [images, rows, columns] = extent;
 
         let layout = self.layout(group);
@@ -631,13 +631,15 @@ impl FloatConv {
     }
 
     /// Images of one pixel count as the columns of a single row, since tiles go along rows.
-    fn side_by_side(&self, extent: Extent, walks: [Walk; 2]) -> (Extent, [Walk; 2]) {
+    fn side_by_side<const N: usize>(
+        &self,
+        extent: Extent,
+        walks: [Walk; N],
+    ) -> (Extent, [Walk; N]) {
         if !self.is_one_pixel() {
             return (extent, walks);
         }
-        let images = extent[0];
-        let row = |walk: Walk| Walk { row: images * walk.image, column: walk.image, ..walk };
-        ([1, 1, images], walks.map(row))
+        ([1, 1, extent[0]], walks.map(|walk| Walk { column: walk.image, ..walk }))
     }
 
     /// The rows of the image that windows reach.
@@ -673,7 +675,7 @@ impl FloatConv {
         scratch: &'a mut Vec<f32>,
     ) -> &'a [f32] {
         let layout = self.layout(group);
-        if layout.is_copy() {
+        if layout.is_identity() {
             return x;
         }
         scratch.resize(x.len() / self.shape.inputs() * layout.image(), 0.0);
@@ -725,14 +727,17 @@ impl FloatConv {
 
 /// Weights of one output and one tap, for some adjacent inputs: in the network's layout every area-th, packed every width-th.
 struct Strip {
+    /// Index of the first one in the network's layout.
     weight: usize,
+    /// And packed.
     packed: usize,
     width: usize,
     count: usize,
 }
 
-/// Takes all weights with their places in the network's layout and packed by blocks of outputs, `[groups][blocks][taps][lanes]`. Some
-/// inputs at a time, so that what is packed side by side stays in the cache from one output to the next.
+/// Calls `copy` for all weights, strip by strip, with where they are in the network's layout and where packed by blocks of outputs,
+/// `[groups][blocks][taps][lanes]`. Some inputs at a time, so that what is packed side by side stays in the cache from one
+/// output to the next.
 fn each_strip(shape: FloatConvShape, blocks: &[Block], mut copy: impl FnMut(Strip)) {
     let FloatConvShape { channels, groups, .. } = shape;
     let (inputs, outputs, area) = (channels / groups, shape.outputs / groups, shape.area());
@@ -774,7 +779,7 @@ type Operands<'a, O> =
     ((&'a [<O as Operand>::Value], Walk, Taps), (&'a [<O as Operand>::Value], Walk));
 
 /// Copies of images in bf16, and one value more: a pair may begin with the last one.
-fn round<'a>(
+fn rounded_images<'a>(
     cpu: PairCpu,
     from: &[f32],
     images: usize,

@@ -33,7 +33,7 @@ impl Layout {
     }
 
     /// Whether the copy is what is there already.
-    pub(super) const fn is_copy(self) -> bool {
+    pub(super) const fn is_identity(self) -> bool {
         let ([rows, columns], [framed_rows, framed_columns]) = (self.sides, self.framed);
         self.is_whole() && rows == framed_rows && columns == framed_columns
     }
@@ -158,7 +158,7 @@ impl PairTask for RoundFrame<'_> {
                 continue;
             };
             let (from, to) = (&from[part], layout.inside(to, 0));
-            // SAFETY: `_family` proves that the processor has the instructions of `F::Full`.
+            // SAFETY: `_family` proves that the processor has the instructions, those of bf16 included.
             unsafe {
                 if layout.is_whole() {
                     round::<F::Full>(from, to);
@@ -176,7 +176,7 @@ impl PairTask for RoundFrame<'_> {
 /// Rounds every value.
 ///
 /// # Safety
-/// The processor has the instructions of `V`.
+/// The processor has those of [`Paired`] for `V`.
 #[inline(always)]
 unsafe fn round<V: Paired>(from: &[f32], to: &mut [u16]) {
     assert_eq!(from.len(), to.len(), "room for all values");
@@ -252,11 +252,11 @@ impl PairTask for PairFrame<'_> {
 pub(super) fn pair_taps(
     cpu: PairCpu,
     mut packed: &[f32],
-    blocks: impl Iterator<Item = (usize, usize, usize)>,
+    parts: impl Iterator<Item = (usize, usize, usize)>,
     to: &mut Vec<u16>,
 ) {
     let mut at = 0;
-    for (runs, taps, width) in blocks {
+    for (runs, taps, width) in parts {
         let (part, others) = packed.split_at(runs * taps * width);
         packed = others;
         let end = at + runs * taps.next_multiple_of(2) * width;
@@ -366,7 +366,7 @@ mod tests {
         ) {
             let layout = Layout { lanes: layout.channels[2], ..layout };
             let from = images(layout, count);
-            let [rows, columns] = layout.framed;
+            let rows = layout.framed[0];
             for cpu in cpus() {
                 let mut to = vec![7; count * rows * PairFrame::row(layout, step)];
                 dispatch_pairs(cpu, PairFrame { from: &from, layout, step, distance, to: &mut to });
@@ -378,7 +378,7 @@ mod tests {
                         (None, _) => [7, 7],
                         (Some(one), other) => [rounded(one), rounded(other.unwrap_or(0.0))],
                     };
-                    prop_assert_eq!(pair, expected, "{:?} of {:?} {}", place, layout, columns);
+                    prop_assert_eq!(pair, expected, "{:?} of {:?}", place, layout);
                 }
             }
         }

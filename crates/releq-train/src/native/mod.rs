@@ -128,8 +128,8 @@ impl NativeTrainer {
     }
 
     /// As [`with_isa`](Self::with_isa), with products of convolutions and fully connected layers in `precision`. Sums, weights,
-    /// norms, the loss and the optimizer stay in f32, and so do depthwise convolutions and layers of fewer than 8 inputs (in a
-    /// group).
+    /// norms, the loss and the optimizer stay in f32, and so do depthwise convolutions and layers of fewer than 8 input channels
+    /// in a group.
     ///
     /// # Errors
     /// As [`with_isa`](Self::with_isa), and [`TrainError::Device`] where the processor has no products of `precision`.
