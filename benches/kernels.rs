@@ -264,11 +264,9 @@ fn training() {
             let values = |len: usize| -> Vec<f32> {
                 (0..len).map(|i| (i * 7919 % 2003) as f32 / 1000.0 - 1.0).collect()
             };
-            let windows = side + padding[0] + padding[1] - kernel + 1;
-            let pixels = images * windows * windows;
-            let weights = values(channels * outputs * kernel * kernel);
-            let x = values(images * side * side * channels);
-            let gradient = values(pixels * outputs);
+            let weights = values(shape.weights());
+            let x = values(images * shape.inputs());
+            let gradient = values(images * shape.outputs());
             let mut out = gradient.clone();
             let (mut of_weights, mut of_input) = (weights.clone(), x.clone());
             let make = || FloatConv::with_precision(shape, Isa::Avx512, precision).unwrap();
@@ -290,7 +288,8 @@ fn training() {
                     }),
                 ],
             );
-            let products = (pixels * weights.len()) as f64;
+            // Every output is a sum over the inputs of its window.
+            let products = (gradient.len() * channels * shape.area()) as f64;
             let peak = rate(peak, times[0]);
             let [forward, gradients] =
                 [(1, 2e-3), (2, 4e-3)].map(|(at, each): (usize, f64)| each * products / times[at]);

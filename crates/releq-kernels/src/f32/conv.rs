@@ -207,12 +207,12 @@ impl FloatConv {
         let at = |phase: &Phase, tap: usize| phase.first + phase.step * (phase.taps - 1 - tap);
         let reached = |axis: usize| self.phases[axis].iter().map(|phase| phase.taps).sum::<usize>();
         let taps = reached(0) * reached(1);
-        self.backward.resize(groups * taps * outputs * padded(&self.in_blocks), 0.0);
+        let part = taps * outputs * padded(&self.in_blocks);
+        self.backward.resize(groups * part, 0.0);
         // One output after the other, since reading a part of each would be slow.
         for (output, weights) in self.weights.chunks_exact(inputs * area).enumerate() {
             let (group, output) = (output / outputs, output % outputs);
-            let mut packed = &mut self.backward[..];
-            packed = &mut packed[group * taps * outputs * padded(&self.in_blocks)..];
+            let mut packed = &mut self.backward[group * part..];
             for rows in &self.phases[0] {
                 for columns in &self.phases[1] {
                     for block in &self.in_blocks {
@@ -264,7 +264,8 @@ impl FloatConv {
         let clip = self.clip();
         // The padded images of a chunk are made once and stay in the cache for all blocks of outputs.
         for group in 0..groups {
-            for (first, images) in self.chunks(batch, self.framed()) {
+            let layout = self.layout(group);
+            for (first, images) in self.chunks(batch, layout.image()) {
                 let x = &x[first * self.shape.inputs()..][..images * self.shape.inputs()];
                 let out = &mut out[first * self.shape.outputs()..][..images * self.shape.outputs()];
                 let (from, taps) = self.windows();
@@ -285,7 +286,6 @@ impl FloatConv {
                         });
                     }
                     Some(cpu) => {
-                        let layout = self.layout(group);
                         let x = rounded_images(cpu, x, images, layout, &mut scratch.rounded);
                         let weights = &self.forward_pairs;
                         self.multiply::<Bf16>(group, &sums, x, weights, out, &|windows| {
@@ -382,13 +382,12 @@ impl FloatConv {
         scratch.sums.clear();
         scratch.sums.resize(groups * depth * lanes, 0.0);
         for group in 0..groups {
-            for (first, images) in self.chunks(batch, self.framed() + by.image) {
+            for (first, images) in self.chunks(batch, self.layout(group).image() + by.image) {
                 let size = self.shape.outputs();
                 let part = first * size..(first + images) * size;
                 // In bf16, zeros around the gradient come with the rounding.
                 let unframed = Layout {
                     channels: [self.shape.outputs, group * outputs, outputs],
-                    lanes,
                     ..Layout::plain(lanes, [rows, columns])
                 };
                 let layout = match self.pairs {
@@ -646,12 +645,6 @@ impl FloatConv {
     const fn clip(&self) -> Clip {
         let FloatAxis { size, stride, dilation, padding, .. } = self.shape.rows;
         Clip { first: -(padding[0] as isize), step: stride, spread: dilation, height: size }
-    }
-
-    /// Number of values of one image and one group, padding included.
-    const fn framed(&self) -> usize {
-        let FloatConvShape { channels, groups, rows, columns, .. } = self.shape;
-        rows.padded() * columns.padded() * (channels / groups)
     }
 
     /// The padded images of one group.
